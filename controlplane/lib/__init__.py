@@ -1,0 +1,1 @@
+"""Parts without a subject of the product: they know no app and no Django view."""

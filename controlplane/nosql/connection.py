@@ -1,0 +1,101 @@
+"""The one connection to DynamoDB that all records share, and what its failures are called here."""
+
+import random
+import time
+from functools import cache
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from django.conf import settings
+from pynamodb.connection import Connection
+
+from controlplane.lib.errors import Unavailable
+
+# Several attempts of botocore's fit into the 29 s that API Gateway waits.
+CONNECT_TIMEOUT_SECONDS = 1
+READ_TIMEOUT_SECONDS = 2
+RETRIES = 2
+
+# A conflict means that another writer holds the item just now. It has left the item as it was, so trying again is safe.
+CONFLICT_ATTEMPTS = 8
+_CONFLICT_PAUSE_SECONDS = 0.02
+
+# AWS's names for "not your fault, come back later".
+_TRANSIENT = frozenset(
+    {
+        "InternalServerError",
+        "InternalFailure",
+        "LimitExceededException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "ThrottlingException",
+        "TransactionInProgressException",
+        # A request signed with expired credentials, a wrong role: nothing that the client could mend.
+        "AccessDeniedException",
+        "ExpiredTokenException",
+        "UnrecognizedClientException",
+        "ResourceNotFoundException",
+    }
+)
+
+# For these, "not found" is an answer and not a failure.
+_MANAGEMENT = frozenset({"CreateTable", "DeleteTable", "DescribeTable", "UpdateTable", "UpdateTimeToLive"})
+
+
+class ConditionFailed(Exception):
+    """A single write's condition did not hold; nothing was written. `item` is what stands there, if it was asked for."""
+
+    def __init__(self, item: dict[str, Any] | None = None) -> None:
+        super().__init__("the condition of the write did not hold")
+        self.item = item
+
+
+class SharedConnection(Connection):
+    """PynamoDB's connection with our names for failures.
+
+    Raises `Unavailable` when DynamoDB does not answer or throttles, `ConditionFailed` when a condition does not hold;
+    an item that another transaction holds is tried again a few times first.
+    """
+
+    def _make_api_call(self, operation_name: str, operation_kwargs: dict[str, Any]) -> dict[str, Any]:
+        for attempt in range(CONFLICT_ATTEMPTS):
+            try:
+                return super()._make_api_call(operation_name, operation_kwargs)
+            except ClientError as error:
+                if operation_name in _MANAGEMENT:
+                    raise
+                # PynamoDB's error keeps only a part of the response; the whole of it is in its cause.
+                response: dict[str, Any] = getattr(error.__cause__, "response", error.response)
+                code = response.get("Error", {}).get("Code", "")
+                status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+                if code == "ConditionalCheckFailedException":
+                    raise ConditionFailed(response.get("Item")) from error
+                if code == "TransactionConflictException" and attempt < CONFLICT_ATTEMPTS - 1:
+                    pause_before_retry(attempt)
+                    continue
+                if code in _TRANSIENT or code == "TransactionConflictException" or status >= 500:
+                    raise Unavailable from error
+                raise
+            except BotoCoreError as error:
+                raise Unavailable from error
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def pause_before_retry(attempt: int) -> None:
+    """Sleep for a random time that grows with `attempt` (0, 1, …), at most half a second."""
+    time.sleep(random.uniform(0, min(0.5, _CONFLICT_PAUSE_SECONDS * 2**attempt)))  # noqa: S311 — jitter, no secret
+
+
+@cache
+def shared_connection() -> SharedConnection:
+    """The process's connection. botocore takes the endpoint from AWS_ENDPOINT_URL, as AWS's own tools do."""
+    return SharedConnection(
+        region=settings.AWS_REGION,
+        connect_timeout_seconds=CONNECT_TIMEOUT_SECONDS,
+        read_timeout_seconds=READ_TIMEOUT_SECONDS,
+        max_retry_attempts=RETRIES,
+        max_pool_connections=50,
+    )

@@ -1,0 +1,67 @@
+"""The base of every record: a PynamoDB model whose table is named for the stage and whose connection is shared."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
+
+from django.conf import settings
+from pynamodb.connection.base import MetaTable
+from pynamodb.connection.table import TableConnection
+from pynamodb.models import Model
+
+from controlplane.nosql.connection import shared_connection
+
+
+def table_name(table: str) -> str:
+    """The full name of a table in this stage, for a record's ``Meta.table_name``."""
+    return f"hybrid-ci-cd-{table}-{settings.STAGE}"
+
+
+class Record(Model):
+    """A kind of item. Declare ``class Meta(Record.Meta): table_name = table_name("jobs")`` and the attributes.
+
+    Several records may share a table. Only services write and only selectors read (the import contracts hold that).
+    """
+
+    class Meta:
+        table_name: str
+        billing_mode = "PAY_PER_REQUEST"
+
+    kinds: ClassVar[list[type["Record"]]] = []
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        Record.kinds.append(cls)
+
+    @classmethod
+    def _get_connection(cls) -> TableConnection:
+        if cls._connection is None:
+            own = super()._get_connection()
+            shared = shared_connection()
+            if cls.Meta.table_name not in shared._tables:
+                shared.add_meta_table(own.get_meta_table())
+            else:
+                _merge_meta(shared._tables[cls.Meta.table_name], own.get_meta_table())
+            own.connection = shared
+        assert cls._connection is not None
+        return cls._connection
+
+    @classmethod
+    def find(cls, hash_key: Any, range_key: Any = None, *, attributes: Sequence[str] | None = None) -> Self | None:
+        """Read one item consistently, or None. `attributes` (names in the table) reads only these."""
+        try:
+            return cls.get(hash_key, range_key, consistent_read=True, attributes_to_get=attributes)
+        except cls.DoesNotExist:
+            return None
+
+    @classmethod
+    def find_many(cls, keys: Iterable[Any], *, consistent: bool = True) -> list[Self]:
+        """Read up to any number of items, 100 a call; the order is DynamoDB's. Items that are gone are left out."""
+        wanted = list(keys)
+        return list(cls.batch_get(wanted, consistent_read=consistent)) if wanted else []
+
+
+def _merge_meta(shared: MetaTable, own: MetaTable) -> None:
+    """Two records on one table have the same keys; each may declare indexes that the other does not know."""
+    for part in ("GlobalSecondaryIndexes", "LocalSecondaryIndexes", "AttributeDefinitions"):
+        known = shared.data.setdefault(part, [])
+        known.extend(entry for entry in own.data.get(part, []) if entry not in known)

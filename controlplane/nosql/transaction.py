@@ -1,0 +1,138 @@
+"""All-or-nothing writes: the only way in which two items that belong together are changed."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from pynamodb.exceptions import TransactWriteError
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.update import Action
+
+from controlplane.lib.errors import Unavailable
+from controlplane.nosql.connection import CONFLICT_ATTEMPTS, pause_before_retry, shared_connection
+from controlplane.nosql.record import Record
+
+_Kind = Literal["check", "delete", "put", "update"]
+# PynamoDB sends the operations in this order of kinds, and DynamoDB's reasons come back in the order sent.
+_ORDER: tuple[_Kind, ...] = ("check", "delete", "put", "update")
+
+
+class TransactionFailed(Exception):
+    """At least one condition did not hold, so nothing was written.
+
+    `failed` maps the label of each operation whose condition failed to the record that stands there (None: no item).
+    """
+
+    def __init__(self, failed: dict[str, Record | None]) -> None:
+        super().__init__(f"conditions did not hold: {', '.join(failed)}")
+        self.failed = failed
+
+
+class TransactionConflicted(Unavailable):
+    """Other writers held an item of this transaction through all attempts; nothing was written."""
+
+    def __init__(self, conflicted: Sequence[str]) -> None:
+        super().__init__("Too many writers at once. Please try again.")
+        self.conflicted = list(conflicted)
+
+
+class Transaction:
+    """Collect up to 100 operations on different items, then `commit` them together.
+
+    Each operation has a label by which `TransactionFailed` names it. A commit may be repeated safely: botocore gives each
+    request an idempotency token, and an attempt that failed has written nothing.
+    """
+
+    def __init__(self) -> None:
+        self._operations: dict[_Kind, list[tuple[str, type[Record], dict[str, Any]]]] = {kind: [] for kind in _ORDER}
+
+    def put(self, label: str, record: Record, condition: Condition | None = None) -> None:
+        """Write the whole record. Without `condition` only if no item has its key."""
+        if condition is None:
+            condition = type(record)._hash_key_attribute().does_not_exist()
+        self._add("put", label, record, condition=condition)
+
+    def update(
+        self, label: str, record: Record, *, actions: Sequence[Action], condition: Condition | None = None
+    ) -> None:
+        """Change attributes of the item with `record`'s key; other attributes of `record` are not looked at."""
+        self._add("update", label, record, actions=list(actions), condition=condition)
+
+    def delete(self, label: str, record: Record, condition: Condition | None = None) -> None:
+        """Delete the item with `record`'s key. Without `condition` only if it is there."""
+        if condition is None:
+            condition = type(record)._hash_key_attribute().exists()
+        self._add("delete", label, record, condition=condition)
+
+    def check(self, label: str, record: Record, condition: Condition) -> None:
+        """Go through with the transaction only if `condition` holds for the item with `record`'s key."""
+        self._add("check", label, record, condition=condition)
+
+    def _add(self, kind: _Kind, label: str, record: Record, **arguments: Any) -> None:
+        self._operations[kind].append((label, type(record), {"model": record, **arguments}))
+
+    def commit(self) -> None:
+        """Write everything or nothing.
+
+        Raises TransactionFailed when a condition does not hold, TransactionConflicted when other writers stay in the way,
+        Unavailable when DynamoDB does not answer (it may have written: look before you act on that).
+        """
+        sent = [(label, kind) for order in _ORDER for label, kind, _ in self._operations[order]]
+        for attempt in range(CONFLICT_ATTEMPTS):
+            try:
+                self._send()
+                return
+            except TransactWriteError as error:
+                reasons = error.cancellation_reasons
+                if not reasons:
+                    raise
+                codes = [reason.code if reason else "None" for reason in reasons]
+                if "ConditionalCheckFailed" in codes:
+                    raise TransactionFailed(
+                        {
+                            label: _record(kind, reason.raw_item)
+                            for (label, kind), reason in zip(sent, reasons, strict=True)
+                            if reason and reason.code == "ConditionalCheckFailed"
+                        }
+                    ) from error
+                if not {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}.intersection(codes):
+                    raise
+                if attempt == CONFLICT_ATTEMPTS - 1:
+                    raise TransactionConflicted(
+                        [label for (label, _), code in zip(sent, codes, strict=True) if code != "None"]
+                    ) from error
+            pause_before_retry(attempt)
+
+    def _send(self) -> None:
+        """One attempt. botocore gives it a new token, since a cancelled request's token must not be used again."""
+        requests = {
+            kind: [_request(kind, record_kind, arguments) for _, record_kind, arguments in operations]
+            for kind, operations in self._operations.items()
+        }
+        shared_connection().transact_write_items(
+            condition_check_items=requests["check"],
+            delete_items=requests["delete"],
+            put_items=requests["put"],
+            update_items=requests["update"],
+        )
+
+
+def _request(kind: _Kind, record_kind: type[Record], arguments: dict[str, Any]) -> dict[str, Any]:
+    """The operation as botocore takes it, asking for the standing item in case its condition fails."""
+    record: Record = arguments["model"]
+    condition = arguments.get("condition")
+    if kind == "put":
+        request = record.get_save_kwargs_from_instance(condition=condition)
+    elif kind == "delete":
+        request = record.get_delete_kwargs_from_instance(condition=condition)
+    elif kind == "update":
+        request = record.get_update_kwargs_from_instance(actions=arguments["actions"], condition=condition)
+    else:
+        hash_key, range_key = record._get_hash_range_key_serialized_values()
+        request = record_kind._get_connection().get_operation_kwargs(hash_key, range_key=range_key, condition=condition)
+    if condition is not None:
+        request["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+    return request
+
+
+def _record(kind: type[Record], item: dict[str, Any] | None) -> Record | None:
+    return kind.from_raw_data(item) if item else None

@@ -1,0 +1,28 @@
+"""The product's settings for a test process: its own stage (so its own tables) and keys that are no secret."""
+
+import os
+import tempfile
+from pathlib import Path
+
+_worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+_state = Path(tempfile.mkdtemp(prefix="hybrid-ci-test-"))
+
+os.environ.update(
+    STAGE="test",
+    SECRET_KEY="only-for-tests-" + "x" * 50,
+    KEY_FILE=str(_state / "sealing.key"),
+    LOG_DIR=str(_state / "logs"),
+    DEFAULT_PIPELINE="self",
+    ALLOWED_HOSTS="127.0.0.1,localhost,testserver",
+    AWS_REGION="eu-central-1",
+    AWS_ACCESS_KEY_ID="test",
+    AWS_SECRET_ACCESS_KEY="test",
+    # Until the emulator of this process runs, nothing may reach AWS.
+    AWS_ENDPOINT_URL="http://127.0.0.1:1",
+    AWS_EC2_METADATA_DISABLED="true",
+)
+
+from controlplane.settings import *  # noqa: E402, F403
+
+STATE_DIR = _state
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
