@@ -95,7 +95,7 @@ def pipeline_name_validate(name: str, *, field: str = "name") -> str:
 def definition_parse(text: str) -> Definition:
     """The pipeline that `text` defines.
 
-    Raises InvalidInput with the code ``invalid_definition``; its `errors` list every mistake as
+    Raises InvalidInput with the code ``definition_invalid``; its `errors` list every mistake as
     ``{"field": "steps[1].timeout", "line": 7, "message": …}``, in the order of the lines.
     """
     problems = _Problems()
@@ -133,7 +133,7 @@ class _Problems:
         message = f"line {first['line']}, {first['field']}: {first['message']}"
         if others:
             message += f" (and {others} more {'problem' if others == 1 else 'problems'})"
-        return InvalidInput(message, code="invalid_definition", errors=errors)
+        return InvalidInput(message, code="definition_invalid", errors=errors)
 
 
 # --- from text to nodes ---------------------------------------------------------------------------------------------

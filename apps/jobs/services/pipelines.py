@@ -1,12 +1,13 @@
 """What happens to pipelines: people save and delete them, and jobs find out what the repository's own file asks for."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from apps.accounts.policies import Permission, permission_require
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
-from apps.jobs.definitions import Definition, definition_parse, pipeline_name_validate
+from apps.jobs.definitions import definition_parse, pipeline_name_validate
 from apps.jobs.models.pipeline import SCOPE, Pipeline
 from apps.jobs.refs import ref_validate, repository_validate
 from controlplane.lib import clock
@@ -40,12 +41,13 @@ def pipeline_save(
     repository_validate(repository)
     ref_validate(default_ref, field="default_ref")
     parsed = definition_parse(definition) if definition is not None else None
+    learnt = {"labels": parsed.labels} if parsed else {}
     wanted = {"repository": repository, "default_ref": default_ref, "definition": definition}
     for _ in range(_TRIES):
         standing = Pipeline.find(SCOPE, name)
         if standing is not None and all(getattr(standing, member) == value for member, value in wanted.items()):
             return PipelineSaved(standing, created=False)
-        pipeline, transaction = _pipeline_write(name, standing, {**wanted, **_learnt(parsed)})
+        pipeline, transaction = _pipeline_write(name, standing, {**wanted, **learnt})
         audit_add(
             transaction,
             actor=actor,
@@ -79,22 +81,17 @@ def pipeline_delete(*, actor: Actor, name: str) -> None:
         raise NotFound("There is no pipeline of this name.", code="pipeline_not_found") from None
 
 
-def pipeline_learn(*, name: str, labels: Sequence[str], retries: int, timeout: int | None) -> None:
-    """Remember what the repository's own definition asked for, so that the next job asks for the right machine at once.
+def pipeline_learn(*, name: str, labels: Sequence[str]) -> None:
+    """Remember the labels in the repository's own definition, so that the next job waits for the right machine at once.
 
     Does nothing when the pipeline is gone or has its definition on the server. This is no act of anybody's and is not
     recorded; when another writer is faster, the next job learns it again.
     """
     standing = Pipeline.find(SCOPE, name)
-    if standing is None or standing.definition is not None:
+    if standing is None or standing.definition is not None or list(standing.labels) == list(labels):
         return
-    learnt = {"labels": list(labels), "retries": retries, "timeout": timeout}
-    if all(getattr(standing, member) == value for member, value in learnt.items()):
-        return
-    try:
-        standing.update(actions=_actions(learnt), condition=Pipeline.revision == standing.revision)
-    except ConditionFailed:
-        return
+    with suppress(ConditionFailed):
+        standing.update(actions=_actions({"labels": list(labels)}), condition=Pipeline.revision == standing.revision)
 
 
 def _pipeline_write(name: str, standing: Pipeline | None, members: dict[str, Any]) -> tuple[Pipeline, Transaction]:
@@ -112,13 +109,6 @@ def _pipeline_write(name: str, standing: Pipeline | None, members: dict[str, Any
     for member, value in changes.items():
         setattr(standing, member, value)
     return standing, transaction
-
-
-def _learnt(definition: Definition | None) -> dict[str, Any]:
-    """What jobs need to know of a definition before they run."""
-    if definition is None:
-        return {}
-    return {"labels": definition.labels, "retries": definition.retries, "timeout": definition.timeout}
 
 
 def _actions(members: dict[str, Any]) -> list[Any]:
