@@ -183,10 +183,10 @@ class _Loader(yaml.SafeLoader):
         self._depth = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         line = event.start_mark.line + 1
         if self.check_event(yaml.AliasEvent):
-            self.get_event()
+            self.get_event()  # type: ignore[no-untyped-call]
             self._problems.add(line, "definition", f"the alias *{_quoted(event.anchor)} is not allowed; write it out")
             return ScalarNode("tag:yaml.org,2002:str", "", event.start_mark, event.end_mark)
         if event.anchor is not None:

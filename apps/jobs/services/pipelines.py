@@ -41,7 +41,7 @@ def pipeline_save(
     repository_validate(repository)
     ref_validate(default_ref, field="default_ref")
     parsed = definition_parse(definition) if definition is not None else None
-    learnt = {"labels": parsed.labels} if parsed else {}
+    learnt = {"labels": parsed.labels, "retries": parsed.retries, "timeout": parsed.timeout} if parsed else {}
     wanted = {"repository": repository, "default_ref": default_ref, "definition": definition}
     for _ in range(_TRIES):
         standing = Pipeline.find(SCOPE, name)
@@ -81,17 +81,20 @@ def pipeline_delete(*, actor: Actor, name: str) -> None:
         raise NotFound("There is no pipeline of this name.", code="pipeline_not_found") from None
 
 
-def pipeline_learn(*, name: str, labels: Sequence[str]) -> None:
-    """Remember the labels in the repository's own definition, so that the next job waits for the right machine at once.
+def pipeline_learn(*, name: str, git_ref: str, labels: Sequence[str], retries: int, timeout: int | None) -> None:
+    """Remember what a job found in the repository's own file, so that the next one waits for the right machine at once.
 
-    Does nothing when the pipeline is gone or has its definition on the server. This is no act of anybody's and is not
-    recorded; when another writer is faster, the next job learns it again.
+    Does nothing when the pipeline is gone, has its definition on the server, or has another default ref than `git_ref`.
+    This is no act of anybody's and is not recorded; when another writer is faster, the next job learns it again.
     """
     standing = Pipeline.find(SCOPE, name)
-    if standing is None or standing.definition is not None or list(standing.labels) == list(labels):
+    if standing is None or standing.definition or standing.default_ref != git_ref:
+        return
+    learnt = {"labels": list(labels), "retries": retries, "timeout": timeout}
+    if all(getattr(standing, member) == value for member, value in learnt.items()):
         return
     with suppress(ConditionFailed):
-        standing.update(actions=_actions({"labels": list(labels)}), condition=Pipeline.revision == standing.revision)
+        standing.update(actions=_actions(learnt), condition=Pipeline.revision == standing.revision)
 
 
 def _pipeline_write(name: str, standing: Pipeline | None, members: dict[str, Any]) -> tuple[Pipeline, Transaction]:
