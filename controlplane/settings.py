@@ -78,7 +78,22 @@ TEMPLATES = [
 DATABASES = {"default": {"ENGINE": "controlplane.nosql.backend"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+# No app has migrations: nothing of them is in SQL.
+MIGRATION_MODULES = dict.fromkeys(("auth", "contenttypes", "audit", "accounts", "agents", "jobs", "dashboard"))
+
+# In Django, a facade bears the name of its record.
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = ["apps.accounts.authentication.PasswordBackend"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "/signin"
+LOGIN_REDIRECT_URL = "/dashboard/"
+
 SESSION_ENGINE = "apps.accounts.session_store"
+# In seconds, from sign-in: no session lives longer, however busy it is.
+SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE", default=12 * 60 * 60)
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 # Only a server on this machine may be reached without TLS.

@@ -8,6 +8,7 @@ import pytest
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
 from controlplane.nosql.tables import create_tables, record_tables
+from tests.clients import Client
 from tests.emulator import running_emulator
 
 
@@ -64,3 +65,35 @@ def _server(emulator: str) -> Iterator[str]:
 def server(_server: str, tables: None) -> str:
     """The address of the control plane, served over HTTP by threads of this process."""
     return _server
+
+
+# What everyone in the tests signs in with.
+PASSWORD = "a long enough password"
+
+
+def person(server: str, role: str) -> Client:
+    """Someone with an account of this role, as a client with an API token of theirs."""
+    from apps.accounts.services import api_token_create, user_create
+    from controlplane.lib.actor import SYSTEM
+
+    user = user_create(email=f"{role}@example.com", password=PASSWORD, name=role.title(), role=role, actor=SYSTEM)
+    _, secret = api_token_create(user=user, name="tests", actor=SYSTEM)
+    return Client(server, secret)
+
+
+@pytest.fixture
+def admin(server: str) -> Client:
+    """May do everything."""
+    return person(server, "admin")
+
+
+@pytest.fixture
+def operator(server: str) -> Client:
+    """Runs jobs; lets neither people nor machines in."""
+    return person(server, "operator")
+
+
+@pytest.fixture
+def outsider(server: str) -> Client:
+    """Nobody: shows no token."""
+    return Client(server)

@@ -16,6 +16,7 @@ class Action(StrEnum):
     JOB_CANCEL_REQUESTED = "job.cancel_requested"
     JOB_CLAIMED = "job.claimed"
     JOB_CREATED = "job.created"
+    JOB_DEFINED = "job.defined"
     JOB_FINISHED = "job.finished"
     JOB_REQUEUED = "job.requeued"
     JOB_RETRIED = "job.retried"

@@ -9,7 +9,7 @@ from controlplane.lib.actor import Actor
 from controlplane.lib.ids import new_id
 from controlplane.nosql.transaction import Transaction
 
-# A usual record stays below 1 KB (two write units in a transaction), and whatever a client sends, none grows beyond 4 KB.
+# A usual record stays below 1 KB (two write units in a transaction), and none grows with what a client sends.
 MAX_TEXT = 200
 MAX_DETAILS = 12
 

@@ -1,0 +1,95 @@
+"""Who sends a request: a person's program by its API token, or a person by the session of their browser."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django_htmx.http import HttpResponseClientRedirect
+from rest_framework import authentication
+from rest_framework.request import Request
+
+from apps.accounts.policies import Permission, permission_require, role_permissions
+from apps.accounts.services import api_token_verify
+from controlplane.lib.actor import Actor
+from controlplane.lib.errors import Forbidden, NotAuthenticated
+
+
+class ApiTokenAuthentication(authentication.BaseAuthentication):
+    """``Authorization: Bearer hcp_…``. A token that is wrong is refused, and never passed on to other ways to sign in."""
+
+    def authenticate(self, request: Request) -> tuple[Actor, None] | None:
+        scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        return api_token_verify(credentials.strip()), None
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class SessionAuthentication(authentication.SessionAuthentication):
+    """The session of a browser. As the browser sends its cookie unasked, what changes something needs a CSRF token."""
+
+    def authenticate(self, request: Request) -> tuple[Actor, None] | None:
+        found = super().authenticate(request)
+        return (user_actor(found[0]), None) if found else None
+
+
+class PasswordBackend(ModelBackend):
+    """Django's sign-in by e-mail address and password (setting AUTHENTICATION_BACKENDS), with roles for permissions.
+
+    As Django's does, it hashes a password for an unknown address too, so that the time does not tell who has an account.
+    """
+
+    def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
+        if not user_obj.is_active or user_obj.is_anonymous or obj is not None:
+            return set()
+        return {str(permission) for permission in role_permissions(user_obj.role)}
+
+    def has_perm(self, user_obj: Any, perm: str, obj: Any = None) -> bool:
+        return perm in self.get_all_permissions(user_obj, obj)
+
+
+def request_actor(request: HttpRequest) -> Actor:
+    """The person who is signed in with the request's session. Raises NotAuthenticated."""
+    if not request.user.is_authenticated:
+        raise NotAuthenticated("Please sign in.")
+    return user_actor(request.user)
+
+
+def user_actor(user: Any) -> Actor:
+    """The actor that one of Django's users (`UserFacade`) is, with what their role allows now."""
+    return Actor("user", user.user_id, user.name, frozenset(role_permissions(user.role)))
+
+
+def page_permission(permission: Permission) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:
+    """For pages: who is not signed in is sent to the sign-in page and back; who lacks the permission is told so (403)."""
+
+    def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if not request.user.is_authenticated:
+                return _to_sign_in(request)
+            try:
+                permission_require(request_actor(request), permission)
+            except Forbidden as error:
+                return render(request, "accounts/forbidden.html", {"message": error.message}, status=403)
+            return view(request, *args, **kwargs)
+
+        return guarded
+
+    return decorate
+
+
+def _to_sign_in(request: HttpRequest) -> HttpResponse:
+    """A part of a page that htmx asked for must not be replaced by the sign-in page: the whole page goes there."""
+    htmx = request.htmx  # type: ignore[attr-defined]
+    if htmx:
+        page = htmx.current_url_abs_path or settings.LOGIN_REDIRECT_URL
+        return HttpResponseClientRedirect(redirect_to_login(page).url)
+    return redirect_to_login(request.get_full_path())

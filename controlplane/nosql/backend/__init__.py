@@ -1,0 +1,1 @@
+"""The database backend of a project without SQL (setting DATABASES)."""

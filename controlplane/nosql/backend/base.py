@@ -1,0 +1,116 @@
+"""What Django's ORM talks to: nothing. A transaction of Django's does nothing here, and any SQL is refused in words."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, NoReturn
+
+from django.core.management.base import CommandError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.base.client import BaseDatabaseClient
+from django.db.backends.base.creation import BaseDatabaseCreation
+from django.db.backends.base.features import BaseDatabaseFeatures
+from django.db.backends.base.introspection import BaseDatabaseIntrospection
+from django.db.backends.base.operations import BaseDatabaseOperations
+from django.db.utils import NotSupportedError
+
+
+class SqlRefused(NotSupportedError, CommandError):
+    """Something wanted an SQL database. As a CommandError it ends a ``manage.py`` command with this sentence alone."""
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__(
+            f"There is no SQL database: records are in DynamoDB (controlplane.nosql). Refused: {wanted.strip()[:200]}"
+        )
+
+
+def _refuse(wanted: str) -> Any:
+    def refusal(*args: Any, **kwargs: Any) -> NoReturn:
+        raise SqlRefused(wanted)
+
+    return refusal
+
+
+class _Cursor(AbstractContextManager["_Cursor"]):
+    """A cursor may be opened, as Django does to look for its table of migrations; it executes nothing."""
+
+    def execute(self, sql: str, params: Sequence[Any] | None = None) -> NoReturn:
+        raise SqlRefused(sql)
+
+    def executemany(self, sql: str, param_list: Sequence[Any]) -> NoReturn:
+        raise SqlRefused(sql)
+
+    def callproc(self, name: str, *args: Any) -> NoReturn:
+        raise SqlRefused(name)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Nothing is open."""
+
+
+class DatabaseFeatures(BaseDatabaseFeatures):
+    supports_transactions = False
+    uses_savepoints = False
+
+
+class DatabaseOperations(BaseDatabaseOperations):
+    def quote_name(self, name: str) -> str:
+        return f'"{name}"'
+
+
+class DatabaseClient(BaseDatabaseClient):
+    runshell = _refuse("an SQL shell")
+
+
+class DatabaseCreation(BaseDatabaseCreation):
+    """Django's own test runner makes no database either."""
+
+    def create_test_db(self, *args: Any, **kwargs: Any) -> str:
+        return "none"
+
+    def destroy_test_db(self, *args: Any, **kwargs: Any) -> None:
+        """There is none."""
+
+
+class DatabaseIntrospection(BaseDatabaseIntrospection):
+    def get_table_list(self, cursor: Any) -> list[Any]:
+        return []
+
+
+class DatabaseWrapper(BaseDatabaseWrapper):
+    """The connection. ``transaction.atomic`` and ``on_commit`` work as code paths, but hold nothing together: what must
+    be written together goes into one `controlplane.nosql.transaction.Transaction`."""
+
+    vendor = "none"
+    display_name = "no SQL database"
+    client_class = DatabaseClient
+    creation_class = DatabaseCreation
+    features_class = DatabaseFeatures
+    introspection_class = DatabaseIntrospection
+    ops_class = DatabaseOperations
+
+    def prepare_database(self) -> None:
+        """``manage.py migrate`` begins with this."""
+        raise SqlRefused("migrations. There is nothing to migrate: the tables are made from the records")
+
+    def cursor(self) -> Any:
+        return _Cursor()
+
+    def chunked_cursor(self) -> Any:
+        return _Cursor()
+
+    def connect(self) -> None:
+        """There is nothing to connect to."""
+
+    def ensure_connection(self) -> None:
+        """There is nothing to connect to."""
+
+    def is_usable(self) -> bool:
+        return True
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        """Django keeps the flag; there is nobody to tell."""

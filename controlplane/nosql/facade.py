@@ -1,0 +1,171 @@
+"""What Django sees of a record: an unmanaged model with the record's name and attributes, and a manager without SQL."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+from django.db import models
+from django.db.models.base import ModelBase
+from pynamodb.attributes import (
+    Attribute,
+    BooleanAttribute,
+    NumberAttribute,
+    TTLAttribute,
+    UnicodeAttribute,
+    UTCDateTimeAttribute,
+)
+
+from controlplane.nosql.connection import ConditionFailed
+from controlplane.nosql.query import Lookup, RecordQuery
+from controlplane.nosql.record import Record
+
+F = TypeVar("F", bound="Facade")
+
+_FIELDS: dict[type[Attribute[Any]], "type[models.Field[Any, Any]]"] = {
+    BooleanAttribute: models.BooleanField,
+    NumberAttribute: models.IntegerField,
+    TTLAttribute: models.DateTimeField,
+    UTCDateTimeAttribute: models.DateTimeField,
+    UnicodeAttribute: models.CharField,
+}
+
+
+class RecordQuerySet(Generic[F]):
+    """What Django and its admin use of a queryset, over the plans of `RecordQuery`. Like Django's it reads when it is used.
+
+    Methods that are not here would need SQL.
+    """
+
+    def __init__(self, model: type[F], lookups: Iterable[Lookup] = ()) -> None:
+        self.model = model
+        self._lookups = tuple(lookups)
+
+    def all(self) -> "RecordQuerySet[F]":
+        return self
+
+    def filter(self, **conditions: Any) -> "RecordQuerySet[F]":
+        """The records that fulfil these conditions too; ``pk`` is the key, comparisons are those of `Lookup`."""
+        new = []
+        for name, value in conditions.items():
+            if name == "pk" or name.startswith("pk__"):
+                name = self.model._meta.pk.name + name[2:]
+            new.append(Lookup.parse(name, value))
+        return RecordQuerySet(self.model, (*self._lookups, *new))
+
+    def get(self, **conditions: Any) -> F:
+        """The one record that fulfils the conditions. Raises the model's DoesNotExist or MultipleObjectsReturned."""
+        found = list(self.filter(**conditions)._run(limit=2))
+        if not found:
+            raise self.model.DoesNotExist(f"There is no such {self.model._meta.verbose_name}.")
+        if len(found) > 1:
+            raise self.model.MultipleObjectsReturned(f"More than one {self.model._meta.verbose_name} is like this.")
+        return found[0]
+
+    def first(self) -> F | None:
+        return next(self._run(limit=1), None)
+
+    def exists(self) -> bool:
+        return self.first() is not None
+
+    def __iter__(self) -> Iterator[F]:
+        return self._run()
+
+    def _run(self, limit: int | None = None) -> Iterator[F]:
+        query = RecordQuery(self.model.record_kind, self._lookups, self.model.unique_lookups)
+        return (self.model.from_record(record) for record in query.run(limit))
+
+
+class RecordManager(models.Manager["Facade"]):
+    """The manager of a facade: a queryset's methods without SQL."""
+
+    def get_queryset(self) -> RecordQuerySet[Any]:  # type: ignore[override]
+        return RecordQuerySet(self.model)
+
+    def get_by_natural_key(self, value: str) -> "Facade":
+        """The record with this user name, for Django's sign-in backends."""
+        found: Facade = self.get_queryset().get(**{self.model.USERNAME_FIELD: value})  # type: ignore[attr-defined]
+        return found
+
+
+class FacadeBase(ModelBase):
+    """Gives a class declared with ``record=Kind`` the record's name in Django and a field for each of its attributes."""
+
+    def __new__(
+        mcs,
+        name: str,
+        bases: tuple[type, ...],
+        attrs: dict[str, Any],
+        record: type[Record] | None = None,
+        **kwargs: Any,
+    ) -> type:
+        if record is None:
+            return super().__new__(mcs, name, bases, attrs, **kwargs)
+        if record._range_keyname:
+            raise TypeError(f"{record.__name__} has a range key, and Django's models have one primary key")
+        fields = {field: _field(attribute) for field, attribute in record.get_attributes().items()}
+        return super().__new__(mcs, record.__name__, bases, {**fields, **attrs, "record_kind": record}, **kwargs)
+
+
+class Facade(models.Model, metaclass=FacadeBase):
+    """The base of facades: ``class UserFacade(Facade, record=User)`` is what Django knows as the model ``User``.
+
+    A field that Django must see otherwise (an e-mail address, choices) is declared in the class as usual. Facades read;
+    what changes a record is a service, which knows the rules and writes the audit trail.
+    """
+
+    record_kind: ClassVar[type[Record]]
+    # Fields whose value is unique, with the way to their record.
+    unique_lookups: ClassVar[dict[str, Callable[[Any], Record | None]]] = {}
+
+    objects = RecordManager()
+
+    class Meta:
+        abstract = True
+        managed = False
+
+    @classmethod
+    def from_record(cls, record: Record) -> Self:
+        """The facade of a record that was read; `record` keeps it."""
+        made = cls(**{field.attname: getattr(record, field.attname) for field in cls._meta.concrete_fields})
+        made._state.adding = False
+        made._state.db = "default"
+        made.record = record
+        return made
+
+    # What was read, or None for a facade that was made by itself.
+    record: Any = None
+
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
+        """Write the named fields, provided they have not changed since they were read; this serves Django's own writing
+        (a password hash renewed at sign-in). If they have, what stands there is newer, and stays.
+
+        Raises TypeError without `update_fields`: a whole record is written by its service.
+        """
+        if update_fields is None or self.record is None:
+            raise TypeError(f"a {self._meta.verbose_name} is written by the services of its app")
+        kind = self.record_kind
+        attributes = kind.get_attributes()
+        key = attributes[self._meta.pk.name]
+        condition = key.exists()
+        actions = []
+        for name in update_fields:
+            before = getattr(self.record, name)
+            condition &= attributes[name].does_not_exist() if before is None else attributes[name] == before
+            actions.append(attributes[name].set(getattr(self, name)))
+        try:
+            kind(self.pk).update(actions=actions, condition=condition)
+        except ConditionFailed:
+            return
+
+
+def _field(attribute: Attribute[Any]) -> "models.Field[Any, Any]":
+    """Django's field for an attribute; what it has no field for is shown as JSON."""
+    kind = next((field for base, field in _FIELDS.items() if isinstance(attribute, base)), models.JSONField)
+    options: dict[str, Any] = {"primary_key": True} if attribute.is_hash_key else {}
+    if kind is not models.BooleanField:
+        options |= {"null": attribute.null, "blank": attribute.null}
+    if attribute.default is not None:
+        options["default"] = attribute.default
+    if kind is models.CharField:
+        # DynamoDB has no limit but that of the item.
+        options["max_length"] = 2048
+    return kind(**options)

@@ -1,0 +1,191 @@
+"""The plan that answers what Django asks of a facade with as few DynamoDB calls as there can be."""
+
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+from pynamodb.attributes import Attribute
+from pynamodb.expressions.condition import Condition
+from pynamodb.indexes import Index
+
+from controlplane.nosql.record import Record
+
+R = TypeVar("R", bound=Record)
+
+# What may be asked besides equality. DynamoDB's expressions and Python's values take the same operators.
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "exact": operator.eq,
+    "gt": operator.gt,
+    "gte": operator.ge,
+    "lt": operator.lt,
+    "lte": operator.le,
+    "startswith": lambda left, right: left.startswith(right),
+    "in": lambda left, right: left in right,
+}
+_RANGE_COMPARISONS = _COMPARISONS.keys() - {"in"}
+
+# DynamoDB's limits for keys, in bytes.
+_MAX_HASH_KEY = 2048
+_MAX_RANGE_KEY = 1024
+
+
+class Unserved(NotImplementedError):
+    """A query that no key or index serves. It is refused, since all that is left is to read the whole table."""
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """One condition of a ``filter()``: ``created_at__gte=…`` is Lookup("created_at", "gte", …)."""
+
+    field: str
+    comparison: str
+    value: Any
+
+    @classmethod
+    def parse(cls, name: str, value: Any) -> "Lookup":
+        """From a keyword of ``filter()``. Raises Unserved for a comparison that is not known here."""
+        field, _, comparison = name.partition("__")
+        comparison = comparison or "exact"
+        if comparison not in _COMPARISONS:
+            raise Unserved(f"{name}: no record is looked up by “{comparison}”")
+        return cls(field, comparison, value)
+
+    def fulfilled_by(self, record: Record) -> bool:
+        value = getattr(record, self.field)
+        if value is None:
+            return self.comparison == "exact" and self.value is None
+        return bool(_COMPARISONS[self.comparison](value, self.value))
+
+
+class RecordQuery(Generic[R]):
+    """The records of a kind that fulfil all `lookups`.
+
+    The plan, in this order: the whole key is known → one consistent read; several keys are → batches of consistent reads;
+    a unique value is (`unique` tells how to find its record) → that; the hash key of the table or of an index → a query,
+    whose answer may lag behind for an index. What else was asked is looked at in what the first three found; a query
+    could find any number, so it serves a condition on its range key and refuses all others.
+    """
+
+    def __init__(
+        self, kind: type[R], lookups: Iterable[Lookup], unique: Mapping[str, Callable[[Any], R | None]]
+    ) -> None:
+        self._kind = kind
+        self._lookups = list(lookups)
+        self._unique = unique
+        self._hash = kind._hash_keyname or ""
+        self._range = kind._range_keyname
+
+    def run(self, limit: int | None = None) -> Iterator[R]:
+        """The records, at most `limit`. Raises Unserved, before anything is read, if no plan serves the query."""
+        plan = self._one() or self._batch() or self._unique_value() or self._query(limit)
+        if plan is None:
+            asked = ", ".join(f"{lookup.field}__{lookup.comparison}" for lookup in self._lookups) or "everything"
+            raise Unserved(f"no key or index of {self._kind.__name__} serves a query for {asked}")
+        return islice(plan(), limit)
+
+    def _equal(self, field: str | None) -> Lookup | None:
+        return next((item for item in self._lookups if item.field == field and item.comparison == "exact"), None)
+
+    def _one(self) -> Callable[[], Iterator[R]] | None:
+        served = [lookup for lookup in (self._equal(self._hash), self._equal(self._range)) if lookup]
+        if len(served) < (2 if self._range else 1):
+            return None
+        keys = [lookup.value for lookup in served]
+
+        def find() -> Iterator[R]:
+            if _possible(keys[0], _MAX_HASH_KEY) and all(_possible(key, _MAX_RANGE_KEY) for key in keys[1:]):
+                yield from self._remaining([self._kind.find(*keys)], served)
+
+        return find
+
+    def _batch(self) -> Callable[[], Iterator[R]] | None:
+        if self._range:
+            return None
+        served = [lookup for lookup in self._lookups if lookup.field == self._hash and lookup.comparison == "in"]
+        if not served:
+            return None
+        keys = dict.fromkeys(key for key in served[0].value if _possible(key, _MAX_HASH_KEY))
+        return lambda: self._remaining(self._found(list(keys)), served[:1])
+
+    def _unique_value(self) -> Callable[[], Iterator[R]] | None:
+        for field, find in self._unique.items():
+            lookup = self._equal(field)
+            if lookup:
+                value = lookup.value
+                return lambda find=find, lookup=lookup: self._remaining(  # type: ignore[misc]
+                    [find(value)] if _possible(value, _MAX_RANGE_KEY) else [], [lookup]
+                )
+        return None
+
+    def _query(self, limit: int | None) -> Callable[[], Iterator[R]] | None:
+        if self._range:
+            range_key = self._kind._range_key_attribute()
+            served = self._served_by(self._hash, self._range)
+            if served:
+                hash_key, condition = served[0].value, _condition(range_key, served[1:])
+                return lambda: self._kind.query(hash_key, condition, consistent_read=True, limit=limit)
+        for index in self._kind._indexes.values():
+            hash_name, range_name = _key_names(index)
+            served = self._served_by(hash_name, range_name)
+            if served:
+                condition = _condition(index.Meta.attributes.get(range_name), served[1:])
+                return lambda index=index, served=served, condition=condition: self._whole(  # type: ignore[misc]
+                    index.query(served[0].value, condition, limit=limit)
+                )
+        return None
+
+    def _served_by(self, hash_name: str, range_name: str | None) -> list[Lookup]:
+        """The lookups in the order hash, range, if they are all that is asked and may be asked of these keys; else none."""
+        equal = self._equal(hash_name)
+        if equal is None or not _possible(equal.value, _MAX_HASH_KEY):
+            return []
+        others = [lookup for lookup in self._lookups if lookup is not equal]
+        if len(others) > 1 or any(
+            lookup.field != range_name
+            or lookup.comparison not in _RANGE_COMPARISONS
+            or not _possible(lookup.value, _MAX_RANGE_KEY)
+            for lookup in others
+        ):
+            return []
+        return [equal, *others]
+
+    def _whole(self, found: Iterable[R]) -> Iterator[R]:
+        """An index holds only a part of each record: read the rest, 100 at a time, in the index's order."""
+        found = iter(found)
+        while keys := [getattr(record, self._hash) for record in islice(found, 100)]:
+            yield from self._found(keys)
+
+    def _found(self, keys: list[Any]) -> Iterator[R]:
+        records = {getattr(record, self._hash): record for record in self._kind.find_many(keys)}
+        return (records[key] for key in keys if key in records)
+
+    def _remaining(self, records: Iterable[R | None], served: list[Lookup]) -> Iterator[R]:
+        others = [lookup for lookup in self._lookups if lookup not in served]
+        return (record for record in records if record and all(lookup.fulfilled_by(record) for lookup in others))
+
+
+def _possible(value: Any, limit: int) -> bool:
+    """Whether a key can have this value at all; DynamoDB answers others with an error instead of with nothing."""
+    if isinstance(value, str):
+        try:
+            return 1 <= len(value.encode()) <= limit
+        except UnicodeEncodeError:
+            return False
+    return value is not None
+
+
+def _condition(key: Attribute[Any] | None, lookups: list[Lookup]) -> Condition | None:
+    if key is None or not lookups:
+        return None
+    condition: Condition = _COMPARISONS[lookups[0].comparison](key, lookups[0].value)
+    return condition
+
+
+def _key_names(index: Index[Any]) -> tuple[str, str | None]:
+    keys = index.Meta.attributes
+    return (
+        next(name for name, key in keys.items() if key.is_hash_key),
+        next((name for name, key in keys.items() if key.is_range_key), None),
+    )

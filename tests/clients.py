@@ -1,0 +1,35 @@
+"""The people and programs of the tests, as clients of the real server."""
+
+from typing import Any
+
+import requests
+
+
+class Client:
+    """Speaks to the control plane over HTTP; with `token` as the program of a person, without it as nobody."""
+
+    def __init__(self, server: str, token: str | None = None) -> None:
+        self.server = server
+        self.token = token
+        self.session = requests.Session()
+        # Nothing of the machine's own configuration may answer for us.
+        self.session.trust_env = False
+        if token:
+            self.session.headers["Authorization"] = f"Bearer {token}"
+
+    def request(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        arguments.setdefault("timeout", 30)
+        arguments.setdefault("allow_redirects", False)
+        return self.session.request(method, self.server + path, **arguments)
+
+    def get(self, path: str, **arguments: Any) -> requests.Response:
+        return self.request("GET", path, **arguments)
+
+    def post(self, path: str, **arguments: Any) -> requests.Response:
+        return self.request("POST", path, **arguments)
+
+    def put(self, path: str, **arguments: Any) -> requests.Response:
+        return self.request("PUT", path, **arguments)
+
+    def delete(self, path: str, **arguments: Any) -> requests.Response:
+        return self.request("DELETE", path, **arguments)
