@@ -27,6 +27,9 @@ from yaml.reader import ReaderError
 
 from controlplane.lib.errors import InvalidInput
 
+# Where a repository keeps its pipeline definition.
+DEFINITION_PATH = ".hybrid-ci.yml"
+
 MAX_BYTES = 64 * 1024
 MAX_STEPS = 100
 MAX_NAME_LENGTH = 100
@@ -43,8 +46,8 @@ _MAX_QUOTED = 60
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _DURATION = re.compile(r"(?=.)(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9})s)?")
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=-]{0,62}")
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=-]{0,62}")
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 _NULL_TAG = "tag:yaml.org,2002:null"
 # What PyYAML gives to values without a tag of their own.
 _KNOWN_TAGS = frozenset(
@@ -263,7 +266,7 @@ class _Reader:
         env = {}
         for name, value in self._pairs(node, field):
             inner = f"{field}.{_quoted(name)}"
-            if not _ENV_NAME.fullmatch(name):
+            if not ENV_NAME.fullmatch(name):
                 self._note(value, inner, "a variable's name has letters, digits and _ and begins with no digit")
             text = self._text(value, inner)
             env[name] = text or ""
@@ -276,7 +279,7 @@ class _Reader:
         labels: dict[str, None] = {}
         for index, item in enumerate(items):
             label = self._text(item, f"labels[{index}]")
-            if label is not None and not _LABEL.fullmatch(label):
+            if label is not None and not LABEL.fullmatch(label):
                 self._note(
                     item,
                     f"labels[{index}]",

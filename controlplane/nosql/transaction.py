@@ -70,14 +70,14 @@ class Transaction:
     def _add(self, kind: _Kind, label: str, record: Record, **arguments: Any) -> None:
         self._operations[kind].append((label, type(record), {"model": record, **arguments}))
 
-    def commit(self) -> None:
-        """Write everything or nothing.
+    def commit(self, *, attempts: int = CONFLICT_ATTEMPTS) -> None:
+        """Write everything or nothing, trying up to `attempts` times while other writers hold an item.
 
         Raises TransactionFailed when a condition does not hold, TransactionConflicted when other writers stay in the way,
         Unavailable when DynamoDB does not answer (it may have written: look before you act on that).
         """
         sent = [(label, kind) for order in _ORDER for label, kind, _ in self._operations[order]]
-        for attempt in range(CONFLICT_ATTEMPTS):
+        for attempt in range(attempts):
             try:
                 self._send()
                 return
@@ -96,7 +96,7 @@ class Transaction:
                     ) from error
                 if not {"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"}.intersection(codes):
                     raise
-                if attempt == CONFLICT_ATTEMPTS - 1:
+                if attempt == attempts - 1:
                     raise TransactionConflicted(
                         [label for (label, _), code in zip(sent, codes, strict=True) if code != "None"]
                     ) from error

@@ -1,0 +1,85 @@
+"""``POST /agents/{agent_id}/jobs/{job_id}/…``: what an agent says of an attempt."""
+
+from typing import Any
+
+from django.http import HttpRequest
+
+from apps.agents.authentication import SignedRequest
+from apps.jobs.agent_api.requests import agent_actor, agent_endpoint, decoded_body, json_object
+from apps.jobs.definitions import DEFINITION_PATH, MAX_BYTES
+from apps.jobs.selectors.queue import sets_for_labels
+from apps.jobs.serializers.agent_reports import attempt_number, attempt_result, optional_text
+from apps.jobs.services import (
+    CHUNK_LIMIT,
+    attempt_define,
+    attempt_finish,
+    attempt_start,
+    jobs_claim,
+    log_append,
+)
+from controlplane.lib.errors import InvalidInput
+
+
+@agent_endpoint
+def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
+    """Acknowledge an attempt and get all that is needed to run it."""
+    attempt = attempt_number(json_object(request))
+    job = attempt_start(agent=agent_actor(signed), job_id=job_id, attempt=attempt)
+    return {
+        "job_id": job.job_id,
+        "attempt": attempt,
+        "run_id": job.run_id,
+        "pipeline": job.pipeline,
+        "repository": job.repository,
+        "git_ref": job.git_ref,
+        "env": job.env or {},
+        "timeout": job.timeout,
+        "definition": job.definition,
+        "definition_path": DEFINITION_PATH,
+    }
+
+
+@agent_endpoint
+def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
+    """Have the repository's own pipeline file read; the answer is what to run."""
+    body = json_object(request)
+    text = optional_text(body, "text", longest=MAX_BYTES)
+    if text is None:
+        raise InvalidInput.field("text", "is the content of the pipeline file")
+    parsed = attempt_define(
+        agent=agent_actor(signed),
+        agent_labels=signed.agent.labels,
+        job_id=job_id,
+        attempt=attempt_number(body),
+        commit=optional_text(body, "commit", longest=64),
+        text=text,
+    )
+    return {"steps": parsed["steps"], "env": parsed["env"], "timeout": parsed["timeout"]}
+
+
+@agent_endpoint
+def log(request: HttpRequest, signed: SignedRequest, job_id: str, attempt: int, sequence: int) -> dict[str, Any]:
+    """Take one piece of the attempt's log."""
+    wish = log_append(
+        agent_id=signed.agent_id,
+        job_id=job_id,
+        attempt=attempt,
+        sequence=sequence,
+        data=decoded_body(request, limit=CHUNK_LIMIT),
+    )
+    return {"wish": wish}
+
+
+@agent_endpoint
+def finish(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
+    """The attempt has ended; the answer is the next one for the slot that it leaves, if work waits."""
+    body = json_object(request)
+    agent = agent_actor(signed)
+    first = attempt_finish(agent=agent, job_id=job_id, attempt=attempt_number(body), result=attempt_result(body))
+    wants_next = body.get("wants_next", True)
+    if not isinstance(wants_next, bool):
+        raise InvalidInput.field("wants_next", "is true or false")
+    claimed = []
+    if first and wants_next:
+        claimed = jobs_claim(agent=agent, set_ids=sets_for_labels(signed.agent.labels), limit=1)
+    return {"next": claimed[0].as_dict() if claimed else None}

@@ -1,0 +1,34 @@
+"""``POST /agents/{agent_id}/heartbeat``"""
+
+from typing import Any
+
+from django.http import HttpRequest
+
+from apps.agents.authentication import SignedRequest
+from apps.agents.serializers import heartbeat_report
+from apps.agents.services import heartbeat_record
+from apps.jobs.agent_api.requests import agent_actor, agent_endpoint, json_object
+from apps.jobs.services import leases_expire_sometimes, work_hand_out
+
+
+@agent_endpoint
+def heartbeat(request: HttpRequest, signed: SignedRequest) -> dict[str, Any]:
+    """The agent tells how it is and what it runs; the answer says what it gets and what it is to stop."""
+    report = heartbeat_report(json_object(request), agent_id=signed.agent_id)
+    result = heartbeat_record(agent_id=signed.agent_id, report=report, created=signed.created, nonce=signed.nonce)
+    leases_expire_sometimes()
+    handout = work_hand_out(
+        agent=agent_actor(signed),
+        labels=signed.agent.labels,
+        held=result.beat.held_jobs,
+        running=report["running"],
+        free_slots=report["free_slots"],
+        takes_work=result.fresh and result.beat.status == "healthy",
+    )
+    return {
+        "status": result.beat.status,
+        "next_check_interval": handout.next_check_interval,
+        "config_version": signed.agent.config_version,
+        "jobs": [assignment.as_dict() for assignment in handout.assignments],
+        "wishes": [wish.as_dict() for wish in handout.wishes],
+    }

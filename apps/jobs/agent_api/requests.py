@@ -1,0 +1,58 @@
+"""Reading agents' requests."""
+
+import gzip
+import io
+import zlib
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+
+from apps.agents.authentication import SignedRequest, signed_agent
+from controlplane.lib.actor import Actor
+from controlplane.lib.errors import InvalidInput, TooLarge
+from controlplane.requests import json_body
+
+AgentView = Callable[..., dict[str, Any]]
+
+
+def agent_endpoint(view: AgentView) -> Callable[..., HttpResponse]:
+    """A POST endpoint of an agent's own: `view` gets the verified request and answers with the members of a JSON object."""
+
+    @csrf_exempt
+    @require_POST
+    @wraps(view)
+    def endpoint(request: HttpRequest, agent_id: str, **arguments: Any) -> HttpResponse:
+        return JsonResponse(view(request, signed_agent(request, agent_id), **arguments))
+
+    return endpoint
+
+
+def json_object(request: HttpRequest) -> dict[str, Any]:
+    """The request's body, a JSON object. Raises InvalidInput."""
+    return json_body(request)
+
+
+def agent_actor(signed: SignedRequest) -> Actor:
+    """The agent as the one who acts."""
+    return Actor(kind="agent", id=signed.agent_id, name=signed.name)
+
+
+def decoded_body(request: HttpRequest, *, limit: int) -> bytes:
+    """The body's bytes, unpacked if they came with gzip. Raises InvalidInput, or TooLarge above `limit` bytes unpacked."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding == "identity":
+        return request.body
+    if encoding != "gzip":
+        raise InvalidInput.field("Content-Encoding", "is gzip or identity")
+    try:
+        # One byte more than is allowed tells a body that is too large without unpacking all of it.
+        data = gzip.GzipFile(fileobj=io.BytesIO(request.body)).read(limit + 1)
+    except (OSError, EOFError, zlib.error):
+        raise InvalidInput.field("body", "is not what gzip makes") from None
+    if len(data) > limit:
+        raise TooLarge(f"The body has more than {limit} bytes when it is unpacked.", code="log_chunk_too_large")
+    return data

@@ -1,0 +1,40 @@
+"""``manage.py sweep``: find lost agents and jobs, put logs away, tidy the queue. On Lambda a schedule does the same."""
+
+import time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from apps.agents.services import agents_mark_silent
+from apps.jobs.services.sweep import leases_expire, logs_store, sets_prune
+from controlplane.lib.errors import Unavailable
+
+
+class Command(BaseCommand):
+    help = "Mark silent agents, requeue the jobs of lost ones, store the logs of ended jobs, prune empty queues."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--every", type=int, metavar="SECONDS", help="go on for ever, sweeping this often (without: once)"
+        )
+
+    def handle(self, *args: Any, every: int | None, **options: Any) -> None:
+        while True:
+            try:
+                self._sweep()
+            except Unavailable as error:
+                if every is None:
+                    raise
+                self.stderr.write(error.message)
+            if every is None:
+                return
+            time.sleep(every)
+
+    def _sweep(self) -> None:
+        done = {
+            "agents marked": agents_mark_silent(),
+            "jobs taken back": leases_expire(),
+            "logs stored": logs_store(),
+            "queues pruned": sets_prune(),
+        }
+        self.stdout.write(", ".join(f"{count} {what}" for what, count in done.items()))

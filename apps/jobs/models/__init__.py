@@ -1,0 +1,20 @@
+"""The records of pipelines, jobs, the queue, logs and counters."""
+
+from apps.jobs.models.counter import DayCounter
+from apps.jobs.models.idempotency import IdempotencyKey
+from apps.jobs.models.job import OPEN, Job
+from apps.jobs.models.log import LogChunk
+from apps.jobs.models.pipeline import Pipeline
+from apps.jobs.models.queue import SETS, QueueEntry, QueueSet
+
+__all__ = [
+    "OPEN",
+    "SETS",
+    "DayCounter",
+    "IdempotencyKey",
+    "Job",
+    "LogChunk",
+    "Pipeline",
+    "QueueEntry",
+    "QueueSet",
+]

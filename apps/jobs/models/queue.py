@@ -1,0 +1,35 @@
+"""The queue: what waits, in partitions of jobs that ask for the same machine."""
+
+from pynamodb.attributes import ListAttribute, NumberAttribute, UnicodeAttribute
+
+from controlplane.nosql.record import Record, table_name
+
+# The partition in which the requirement sets themselves stand.
+SETS = "sets"
+
+
+class QueueEntry(Record):
+    """One waiting job, under 200 bytes. Written and deleted in the job's own transaction, read consistently."""
+
+    class Meta(Record.Meta):
+        table_name = table_name("queue")
+
+    set_id = UnicodeAttribute(hash_key=True)
+    # `apps.jobs.requirements.queue_position`: sorts by priority, then age, and ends with the job's id.
+    position = UnicodeAttribute(range_key=True)
+    # The attempt that a claim of this entry begins.
+    attempt = NumberAttribute()
+
+
+class QueueSet(Record):
+    """A requirement set in which work may wait: the registry, small enough to be read whole by every poll."""
+
+    class Meta(Record.Meta):
+        table_name = table_name("queue")
+
+    set_id = UnicodeAttribute(hash_key=True, default=SETS)
+    # The id of the set, which is the partition key of its entries.
+    position = UnicodeAttribute(range_key=True)
+    labels: ListAttribute[str] = ListAttribute(of=UnicodeAttribute, default=list)
+    # When the sweep found the set empty; it is pruned a while later unless somebody has used it again by then.
+    retiring_at = UnicodeAttribute(null=True)

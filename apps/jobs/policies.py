@@ -1,0 +1,40 @@
+"""Who may do what to a job: people by their permissions, an agent only to the attempt that it holds."""
+
+from apps.accounts.policies import Permission, permission_require
+from apps.jobs.models import Job
+from apps.jobs.states import HELD
+from controlplane.lib.actor import Actor
+from controlplane.lib.errors import Conflict, NotFound
+
+
+def job_create_require(actor: Actor) -> None:
+    """Raises Forbidden unless the actor may queue jobs."""
+    permission_require(actor, Permission.JOBS_CREATE)
+
+
+def job_cancel_require(actor: Actor) -> None:
+    """Raises Forbidden unless the actor may cancel jobs."""
+    permission_require(actor, Permission.JOBS_CANCEL)
+
+
+def job_retry_require(actor: Actor) -> None:
+    """Raises Forbidden unless the actor may run jobs again."""
+    permission_require(actor, Permission.JOBS_RETRY)
+
+
+def is_attempt_of(job: Job, *, agent_id: str, attempt: int) -> bool:
+    """Whether `attempt` is the job's latest and was given to this agent, ended or not."""
+    return job.agent_id == agent_id and job.attempt == attempt
+
+
+def attempt_require(job: Job | None, *, agent_id: str, attempt: int) -> Job:
+    """The job, if the agent holds this attempt of it now.
+
+    Raises NotFound for a job that there is not, Conflict with code ``stale_attempt`` for an attempt that has ended, was
+    given to another agent, or never was.
+    """
+    if job is None:
+        raise NotFound("There is no such job.", code="job_not_found")
+    if not (is_attempt_of(job, agent_id=agent_id, attempt=attempt) and job.status in HELD):
+        raise Conflict("This attempt of the job is not the agent's any more.", code="stale_attempt")
+    return job

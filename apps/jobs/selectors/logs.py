@@ -1,0 +1,109 @@
+"""Reading logs by byte offset: from chunks while a job runs, from object storage afterwards."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.core.cache import cache
+from django.core.files.storage import storages
+
+from apps.jobs.models import Job, LogChunk
+from apps.jobs.states import FINAL
+
+# How long a process remembers the sizes of a log's chunks after the last read of it.
+_SIZES_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class LogSlice:
+    """Some bytes of a log. `complete` says that the log has ended and nothing comes after `next_offset`."""
+
+    data: bytes
+    next_offset: int
+    complete: bool
+
+
+def log_stream(job_id: str, attempt: int) -> str:
+    """The partition that holds the chunks of one attempt."""
+    return f"{job_id}#{attempt}"
+
+
+def log_name(job_id: str) -> str:
+    """The name of a job's whole log in object storage."""
+    return f"{job_id}.log"
+
+
+def job_log_read(*, job: Job, offset: int, limit: int) -> LogSlice:
+    """Up to `limit` bytes of the job's log from `offset`: all attempts, one after the other. Consistent.
+
+    An offset behind the end gives no bytes. A gap in the sequence (a chunk still under way) ends what can be read now.
+    """
+    if job.log_stored:
+        return _read_stored(job, offset, limit)
+    data = bytearray()
+    start = 0
+    for attempt in range(1, int(job.attempt) + 1):
+        room = limit - len(data)
+        position = offset + len(data) - start
+        piece, size = _read_stream(log_stream(job.job_id, attempt), position, room)
+        data += piece
+        if len(data) >= limit or size is None:
+            break
+        start += size
+    else:
+        # Every attempt has been read to its end.
+        end = start
+        return LogSlice(bytes(data), min(offset, end) + len(data) if offset < end else end, job.status in FINAL)
+    return LogSlice(bytes(data), offset + len(data), complete=False)
+
+
+def _read_stored(job: Job, offset: int, limit: int) -> LogSlice:
+    storage, name = storages["logs"], log_name(job.job_id)
+    size = storage.size(name)
+    with storage.open(name) as log:
+        log.seek(min(offset, size))
+        data: bytes = log.read(limit)
+    after = min(offset, size) + len(data)
+    return LogSlice(data, after, complete=after >= size)
+
+
+def _read_stream(stream: str, position: int, room: int) -> tuple[bytes, int | None]:
+    """Bytes of one attempt from `position`, at most `room`; and its size, or None when there may be more behind them.
+
+    Chunks have different sizes, so their places are known only to who has counted them. Each process remembers what it has
+    counted: chunks never change, so that a reader who follows a log reads each of them once.
+    """
+    sizes: list[int] = cache.get(f"log-sizes:{stream}", [])
+    first, before = _chunk_at(sizes, position)
+    data = bytearray()
+    counted = len(sizes)
+    complete = True
+    for chunk in stream_chunks(stream, first):
+        if chunk.sequence != first:
+            # A gap: the chunk in between is on its way.
+            break
+        if first >= len(sizes):
+            sizes.append(len(chunk.data))
+        data += chunk.data[max(0, position - before) :]
+        before += len(chunk.data)
+        first += 1
+        if len(data) > room:
+            complete = False
+            break
+    if len(sizes) != counted:
+        cache.set(f"log-sizes:{stream}", sizes, _SIZES_SECONDS)
+    return bytes(data[:room]), before if complete else None
+
+
+def _chunk_at(sizes: list[int], position: int) -> tuple[int, int]:
+    """The sequence of the chunk that holds the byte at `position`, and where that chunk begins."""
+    before = 0
+    for sequence, size in enumerate(sizes):
+        if before + size > position:
+            return sequence, before
+        before += size
+    return len(sizes), before
+
+
+def stream_chunks(stream: str, first: int = 0) -> Iterator[LogChunk]:
+    """The chunks of an attempt from sequence `first` on, in their order. Consistent; a call for each megabyte."""
+    return iter(LogChunk.query(stream, LogChunk.sequence >= first, consistent_read=True))

@@ -1,0 +1,52 @@
+"""Reads of the queue. All are consistent, since a claim acts on them at once."""
+
+from collections.abc import Collection, Sequence
+
+from django.core.cache import cache
+
+from apps.jobs.models import SETS, QueueEntry, QueueSet
+from apps.jobs.requirements import agent_may_take
+
+# How many entries a poll reads: enough that many agents find different ones, few enough for one read unit.
+HEAD = 20
+
+# How many sets a poll looks into at most.
+FRONTS = 4
+
+# How long a process remembers where a set's head stood, to choose the sets to look into without asking each.
+_HEAD_KNOWN_SECONDS = 2
+_EMPTY = "~"
+
+
+def queue_sets() -> list[QueueSet]:
+    """The whole registry. One call."""
+    return list(QueueSet.query(SETS, consistent_read=True))
+
+
+def sets_for_labels(labels: Collection[str]) -> list[str]:
+    """The ids of the sets whose jobs an agent with these labels may take. One call."""
+    return [queue_set.position for queue_set in queue_sets() if agent_may_take(queue_set.labels, labels)]
+
+
+def queue_head(set_id: str, *, limit: int = HEAD) -> list[QueueEntry]:
+    """The most urgent entries of a set, most urgent first. One call."""
+    entries = list(QueueEntry.query(set_id, limit=limit, page_size=limit, consistent_read=True))
+    cache.set(_known(set_id), entries[0].position if entries else _EMPTY, _HEAD_KNOWN_SECONDS)
+    return entries
+
+
+def queue_fronts(set_ids: Sequence[str]) -> list[list[QueueEntry]]:
+    """The heads of these sets, the most urgent set first; sets without work are left out. One call a set, at most four.
+
+    Of more sets those are looked into that are unknown or were the most urgent a moment ago.
+    """
+    known = {set_id: cache.get(_known(set_id), "") for set_id in set_ids}
+    if len(set_ids) > 1:
+        known = {set_id: head for set_id, head in known.items() if head != _EMPTY}
+    chosen = sorted(known, key=known.__getitem__)[:FRONTS]
+    fronts = [front for front in map(queue_head, chosen) if front]
+    return sorted(fronts, key=lambda front: front[0].position)
+
+
+def _known(set_id: str) -> str:
+    return f"queue-head:{set_id}"

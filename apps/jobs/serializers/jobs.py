@@ -1,0 +1,158 @@
+"""Jobs as JSON, and what people may send about them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from apps.jobs.definitions import ENV_NAME, LABEL, MAX_LABELS, pipeline_name_validate
+from apps.jobs.refs import ref_validate
+from apps.jobs.requirements import DEFAULT_PRIORITY, HIGHEST_PRIORITY
+from apps.jobs.states import Status, StepState
+from controlplane.lib.errors import InvalidInput
+
+# A job's item has to stay far below DynamoDB's 400 KB.
+MAX_ENV_BYTES = 16 * 1024
+
+
+class JobCreateSerializer(serializers.Serializer[Any]):
+    """What ``POST /jobs`` takes, as JSON or in the query."""
+
+    git_ref = serializers.CharField(
+        required=False, max_length=255, help_text="Branch, tag or commit; without it the pipeline's default ref."
+    )
+    pipeline = serializers.CharField(
+        required=False, max_length=63, help_text="Name of a pipeline; without it the default one."
+    )
+    env = serializers.DictField(
+        child=serializers.CharField(allow_blank=True, trim_whitespace=False),
+        required=False,
+        help_text="Environment variables for all steps.",
+    )
+    priority = serializers.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=HIGHEST_PRIORITY,
+        default=DEFAULT_PRIORITY,
+        help_text="Higher runs sooner.",
+    )
+    labels = serializers.ListField(
+        child=serializers.CharField(max_length=63),
+        required=False,
+        max_length=MAX_LABELS,
+        help_text="Labels that the agent must have, besides those of the pipeline.",
+    )
+
+    def validate_git_ref(self, value: str) -> str:
+        return _valid(ref_validate, value)
+
+    def validate_pipeline(self, value: str) -> str:
+        return _valid(pipeline_name_validate, value)
+
+    def validate_labels(self, value: list[str]) -> list[str]:
+        for label in value:
+            if not LABEL.fullmatch(label):
+                raise serializers.ValidationError(f"“{label}” is not a label: letters, digits and . _ : / = - only")
+        return value
+
+    def validate_env(self, value: Mapping[str, str]) -> Mapping[str, str]:
+        for name, text in value.items():
+            if not ENV_NAME.fullmatch(name):
+                raise serializers.ValidationError(f"“{name}” is not the name of an environment variable")
+            if "\x00" in text:
+                raise serializers.ValidationError(f"{name} holds a NUL character")
+        if sum(len(name.encode()) + len(text.encode()) for name, text in value.items()) > MAX_ENV_BYTES:
+            raise serializers.ValidationError(f"all variables together have at most {MAX_ENV_BYTES} bytes")
+        return value
+
+
+class JobListQuerySerializer(serializers.Serializer[Any]):
+    """What ``GET /jobs`` can be narrowed to."""
+
+    status = serializers.ChoiceField(required=False, choices=[status.value for status in Status])
+    pipeline = serializers.CharField(required=False, max_length=63)
+    git_ref = serializers.CharField(required=False, max_length=255)
+    agent_id = serializers.CharField(required=False, max_length=26)
+    limit = serializers.IntegerField(required=False, min_value=1, max_value=100, default=20)
+    cursor = serializers.CharField(required=False, max_length=2000)
+
+
+class JobLogQuerySerializer(serializers.Serializer[Any]):
+    """Where in a log to begin reading."""
+
+    offset = serializers.IntegerField(required=False, min_value=0, max_value=2**53, default=0)
+
+
+class StepSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    state = serializers.ChoiceField(choices=[state.value for state in StepState])
+    exit_code = serializers.IntegerField(allow_null=True, default=None)
+    started_at = serializers.CharField(allow_null=True, default=None)
+    completed_at = serializers.CharField(allow_null=True, default=None)
+
+
+class JobSerializer(serializers.Serializer[Any]):
+    """A job as lists show it. Times are RFC 3339 in UTC."""
+
+    job_id = serializers.CharField()
+    run_id = serializers.CharField()
+    pipeline = serializers.CharField()
+    status = serializers.ChoiceField(choices=[status.value for status in Status])
+    git_ref = serializers.CharField()
+    commit = serializers.CharField(allow_null=True)
+    agent_id = serializers.CharField(allow_null=True)
+    attempt = serializers.IntegerField()
+    priority = serializers.IntegerField()
+    labels = serializers.ListField(child=serializers.CharField())
+    requested_by = serializers.CharField()
+    retry_of = serializers.CharField(allow_null=True)
+    cancel_requested = serializers.SerializerMethodField()
+    created_at = serializers.CharField()
+    started_at = serializers.CharField(allow_null=True)
+    completed_at = serializers.CharField(allow_null=True)
+    exit_code = serializers.IntegerField(allow_null=True)
+    logs_url = serializers.SerializerMethodField()
+    error_message = serializers.CharField(allow_null=True)
+
+    def get_cancel_requested(self, job: Any) -> bool:
+        return bool(job.cancel_requested)
+
+    def get_logs_url(self, job: Any) -> str:
+        """Where the whole log can be read, whether the job still runs or not."""
+        url: str = self.context["request"].build_absolute_uri(f"/jobs/{job.job_id}/log")
+        return url
+
+
+class JobDetailSerializer(JobSerializer):
+    """A job with its steps; `env` is not shown, since people put into it what is nobody else's business."""
+
+    steps = serializers.SerializerMethodField()
+
+    @extend_schema_field(StepSerializer(many=True))
+    def get_steps(self, job: Any) -> Any:
+        """As they stand now; the caller puts them into the context, since they come from elsewhere while the job runs."""
+        return StepSerializer(self.context["steps"], many=True).data
+
+
+class JobPageSerializer(serializers.Serializer[Any]):
+    """A page of jobs, newest first."""
+
+    jobs = JobSerializer(many=True)
+    total = serializers.IntegerField()
+    total_is_lower_bound = serializers.BooleanField(help_text="Counting stopped at `total`.")
+    next_cursor = serializers.CharField(allow_null=True)
+
+
+class JobCreatedSerializer(serializers.Serializer[Any]):
+    job_id = serializers.CharField()
+    status = serializers.CharField()
+
+
+def _valid(check: Any, value: str) -> str:
+    """A rule of ours as DRF wants to hear of it."""
+    try:
+        check(value)
+    except InvalidInput as error:
+        raise serializers.ValidationError(error.errors[0]["message"] if error.errors else error.message) from error
+    return value

@@ -1,0 +1,42 @@
+"""How things happen to jobs; the only writers of the app's records."""
+
+from apps.jobs.services.attempts import (
+    AttemptResult,
+    attempt_define,
+    attempt_expire,
+    attempt_finish,
+    attempt_release,
+    attempt_start,
+)
+from apps.jobs.services.handout import Handout, work_hand_out
+from apps.jobs.services.jobs import job_cancel, job_create, job_retry
+from apps.jobs.services.logs import CHUNK_LIMIT, log_append, log_store
+from apps.jobs.services.pipelines import pipeline_delete, pipeline_learn, pipeline_save
+from apps.jobs.services.queue import Assignment, jobs_claim
+from apps.jobs.services.sweep import leases_expire, leases_expire_sometimes, logs_store, sets_prune
+
+__all__ = [
+    "CHUNK_LIMIT",
+    "Assignment",
+    "AttemptResult",
+    "Handout",
+    "attempt_define",
+    "attempt_expire",
+    "attempt_finish",
+    "attempt_release",
+    "attempt_start",
+    "job_cancel",
+    "job_create",
+    "job_retry",
+    "jobs_claim",
+    "leases_expire",
+    "leases_expire_sometimes",
+    "log_append",
+    "log_store",
+    "logs_store",
+    "pipeline_delete",
+    "pipeline_learn",
+    "pipeline_save",
+    "sets_prune",
+    "work_hand_out",
+]

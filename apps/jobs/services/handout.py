@@ -1,0 +1,101 @@
+"""The answer to a heartbeat: what the agent holds, what it is to stop, what it gets."""
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from apps.jobs.selectors.queue import sets_for_labels
+from apps.jobs.services.attempts import attempt_expire, attempt_release
+from apps.jobs.services.queue import Assignment, jobs_claim
+from controlplane.lib import clock
+from controlplane.lib.actor import Actor
+
+# A lease lasts this long after the last heartbeat that names the job.
+LEASE = timedelta(seconds=45)
+# An assignment that is not acknowledged is released after this time.
+ACKNOWLEDGE_WITHIN = timedelta(seconds=60)
+
+# Seconds until the agent should ask again: soon when there is work of its kind, seldom otherwise.
+_BUSY_INTERVAL = 5
+_IDLE_INTERVAL = 15
+_JITTER = 0.2
+
+# How many jobs one heartbeat may take, so that it stays quick and others get some too.
+_MOST_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is wished of an attempt that an agent runs: ``cancel`` it, or ``abandon`` it since it is not the agent's."""
+
+    job_id: str
+    attempt: int
+    wish: str
+
+    def as_dict(self) -> dict[str, str | int]:
+        return {"job_id": self.job_id, "attempt": self.attempt, "wish": self.wish}
+
+
+@dataclass
+class Handout:
+    """What a heartbeat is answered with."""
+
+    next_check_interval: int
+    assignments: list[Assignment] = field(default_factory=list)
+    wishes: list[Wish] = field(default_factory=list)
+
+
+def work_hand_out(
+    *,
+    agent: Actor,
+    labels: Collection[str],
+    held: Mapping[str, Mapping[str, Any]],
+    running: Sequence[Mapping[str, Any]],
+    free_slots: int,
+    takes_work: bool,
+) -> Handout:
+    """Compare what the agent runs with what it holds, and give it work for its free slots.
+
+    An attempt that it holds and has not acknowledged is offered again, or released after a minute. One that it has
+    acknowledged and does not name any more is lost: the agent has been restarted. One that it names and does not hold has
+    been given to another. `takes_work` is False for an agent that drains, and for a heartbeat seen before.
+    """
+    named = {(entry["job_id"], entry["attempt"]) for entry in running}
+    handout = Handout(next_check_interval=_interval(_IDLE_INTERVAL))
+    for job_id, holding in held.items():
+        attempt, age = int(holding["attempt"]), clock.now() - clock.parse_timestamp(holding["at"])
+        if (job_id, attempt) in named:
+            if holding.get("wish"):
+                handout.wishes.append(Wish(job_id, attempt, holding["wish"]))
+        elif not holding["started"]:
+            if age > ACKNOWLEDGE_WITHIN:
+                attempt_release(agent_id=agent.id, job_id=job_id, attempt=attempt)
+            else:
+                handout.assignments.append(Assignment(job_id, attempt))
+        elif takes_work and age > LEASE:
+            reason = "the agent does not run it any more"
+            attempt_expire(agent_id=agent.id, job_id=job_id, attempt=attempt, beat_at=None, reason=reason)
+    handout.wishes += [
+        Wish(job_id, attempt, "abandon")
+        for job_id, attempt in sorted(named)
+        if job_id not in held or int(held[job_id]["attempt"]) != attempt
+    ]
+    if takes_work:
+        _claim_for(handout, agent, labels, free_slots - len(handout.assignments))
+    return handout
+
+
+def _claim_for(handout: Handout, agent: Actor, labels: Collection[str], slots: int) -> None:
+    set_ids = sets_for_labels(labels)
+    if not set_ids:
+        return
+    handout.next_check_interval = _interval(_BUSY_INTERVAL)
+    if slots > 0:
+        handout.assignments += jobs_claim(agent=agent, set_ids=set_ids, limit=min(slots, _MOST_AT_ONCE))
+
+
+def _interval(seconds: int) -> int:
+    """`seconds` give or take a fifth, so that agents that were started together do not stay in step."""
+    return max(1, round(seconds * random.uniform(1 - _JITTER, 1 + _JITTER)))  # noqa: S311

@@ -1,0 +1,80 @@
+"""What may happen to a job: its statuses, which may follow which, and what an attempt's end makes of it."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+from controlplane.lib.errors import Conflict
+
+
+class Status(StrEnum):
+    """Where a job stands."""
+
+    WAITING = "waiting"
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+
+
+class StepState(StrEnum):
+    """Where a step of an attempt stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+# An agent holds the job: it has been offered the attempt or runs it.
+HELD = frozenset({Status.ASSIGNED, Status.RUNNING})
+FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT})
+OPEN = frozenset(Status) - FINAL
+
+_MAY_FOLLOW: Mapping[Status, frozenset[Status]] = {
+    Status.WAITING: frozenset({Status.QUEUED, Status.CANCELLED}),
+    Status.QUEUED: frozenset({Status.ASSIGNED, Status.CANCELLED}),
+    # Back to the queue when the agent does not acknowledge; to an end when it is lost for the last time.
+    Status.ASSIGNED: frozenset({Status.RUNNING, Status.QUEUED, Status.CANCELLED, Status.FAILED}),
+    Status.RUNNING: FINAL | {Status.QUEUED},
+}
+
+
+def may_follow(before: Status, after: Status) -> bool:
+    """Whether a job may go from `before` to `after`."""
+    return after in _MAY_FOLLOW.get(before, frozenset())
+
+
+def transition_require(before: Status, after: Status) -> None:
+    """Raises Conflict with code ``job_finished`` or ``job_state`` when a job may not go from `before` to `after`."""
+    if may_follow(before, after):
+        return
+    if before in FINAL:
+        raise Conflict(f"The job has already ended: it is {before}.", code="job_finished")
+    raise Conflict(f"A job that is {before} cannot become {after}.", code="job_state")
+
+
+def status_after_finish(
+    *, exit_code: int | None, error_message: str | None, steps: Sequence[Mapping[str, Any]], cancel_requested: bool
+) -> Status:
+    """What an attempt that has ended by itself makes of its job."""
+    if exit_code == 0 and not error_message:
+        return Status.COMPLETED
+    if cancel_requested:
+        return Status.CANCELLED
+    if any(step.get("state") == StepState.TIMED_OUT for step in steps):
+        return Status.TIMED_OUT
+    return Status.FAILED
+
+
+def status_after_loss(*, lost_attempts: int, retries: int, cancel_requested: bool) -> Status:
+    """What the loss of an attempt (the `lost_attempts`-th, this one included) makes of its job."""
+    if cancel_requested:
+        return Status.CANCELLED
+    return Status.QUEUED if lost_attempts <= retries else Status.FAILED
