@@ -1,0 +1,1 @@
+"""Server-rendered pages over the other apps' selectors and services; owns no records."""

@@ -1,0 +1,88 @@
+"""The geometry of the chart of outcomes; the template only draws it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Protocol
+
+HEIGHT = 96
+SLOT = 28
+BAR = 18
+OUTCOMES = ("completed", "cancelled", "timed_out", "failed")
+
+
+class DayOutcomes(Protocol):
+    """How many jobs ended on a day, by how they ended."""
+
+    @property
+    def day(self) -> date | str: ...
+    @property
+    def completed(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def cancelled(self) -> int: ...
+    @property
+    def timed_out(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The part of a bar that stands for one outcome."""
+
+    outcome: str
+    y: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One day."""
+
+    day: date
+    x: int
+    middle: float
+    pieces: Sequence[Piece]
+    counts: Sequence[tuple[str, int]]
+    total: int
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars of the days, oldest first, in a box of `width` × `height`."""
+
+    bars: Sequence[Bar]
+    width: int
+    height: int
+    highest: int
+    total: int
+    outcomes: Sequence[str] = OUTCOMES
+    bar_width: int = BAR
+
+
+def outcome_chart(days: Iterable[DayOutcomes]) -> Chart:
+    """Place the bars; the highest day fills the height, and no outcome that happened is thinner than can be seen."""
+    ordered = sorted(((_date(day.day), day) for day in days), key=lambda pair: pair[0])
+    totals = [sum(getattr(day, outcome) for outcome in OUTCOMES) for _, day in ordered]
+    highest = max(totals, default=0)
+    bars = []
+    for place, ((when, day), total) in enumerate(zip(ordered, totals, strict=True)):
+        counts = [(outcome, int(getattr(day, outcome))) for outcome in OUTCOMES]
+        x = place * SLOT + (SLOT - BAR) // 2
+        bars.append(Bar(when, x, x + BAR / 2, _pieces(counts, highest), counts, total))
+    return Chart(bars, width=len(bars) * SLOT, height=HEIGHT, highest=highest, total=sum(totals))
+
+
+def _pieces(counts: Sequence[tuple[str, int]], highest: int) -> list[Piece]:
+    pieces = []
+    bottom = float(HEIGHT)
+    for outcome, count in counts:
+        if count:
+            height = max(2.0, count / highest * HEIGHT)
+            bottom = max(0.0, bottom - height)
+            pieces.append(Piece(outcome, round(bottom, 2), round(height, 2)))
+    return pieces
+
+
+def _date(day: date | str) -> date:
+    return day if isinstance(day, date) else date.fromisoformat(day)

@@ -1,0 +1,60 @@
+"""What people send from pages."""
+
+import re
+from collections.abc import Iterable
+
+from django import forms
+
+from controlplane.lib.errors import ApplicationError, NotFound
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class JobForm(forms.Form):
+    """A job to queue. `key` makes sending the same form twice queue one job."""
+
+    pipeline = forms.CharField(max_length=100, widget=forms.Select)
+    git_ref = forms.CharField(
+        label="Git ref",
+        required=False,
+        max_length=255,
+        help_text="A branch, tag or commit. Left empty: the pipeline's default.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
+    )
+    env = forms.CharField(
+        label="Variables",
+        required=False,
+        max_length=16_384,
+        help_text="One a line, as NAME=value. Everyone who may see the job can read them: no secrets here.",
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
+    )
+    key = forms.CharField(max_length=64, widget=forms.HiddenInput)
+
+    def __init__(self, *args: object, pipelines: Iterable[str], **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self.fields["pipeline"].widget.choices = [(name, name) for name in pipelines]  # type: ignore[attr-defined]
+
+    def clean_env(self) -> dict[str, str]:
+        """The variables as a mapping; a line that is none is named by its number."""
+        variables: dict[str, str] = {}
+        for number, line in enumerate(self.cleaned_data["env"].splitlines(), start=1):
+            if not line.strip():
+                continue
+            name, equals, value = line.partition("=")
+            if not equals or not _VARIABLE.fullmatch(name.strip()):
+                raise forms.ValidationError(f"Line {number} is not of the form NAME=value.")
+            variables[name.strip()] = value
+        return variables
+
+    def refuse(self, error: ApplicationError) -> None:
+        """Show a service's refusal next to the field that it names. Raises it again if it is none of this form's."""
+        if isinstance(error, NotFound):
+            self.add_error("pipeline", error.message)
+            return
+        for entry in error.errors:
+            field = str(entry["field"]).split(".")[0].split("[")[0]
+            self.add_error(field if field in self.fields else None, str(entry["message"]))
+        if not error.errors:
+            if not 400 <= error.status < 500 or error.status == 403:
+                raise error
+            self.add_error(None, error.message)

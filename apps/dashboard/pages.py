@@ -1,0 +1,100 @@
+"""What all pages share: who may see them, what errors look like, and how parts of them refresh."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.cache import patch_cache_control, patch_vary_headers
+from django.views.decorators.http import require_http_methods
+from django_htmx.http import HttpResponseClientRefresh
+
+from apps.accounts.authentication import page_permission, request_actor
+from apps.accounts.policies import Permission
+from controlplane.lib.errors import ApplicationError, InvalidInput
+
+P = ParamSpec("P")
+View = Callable[Concatenate[HttpRequest, P], HttpResponse]
+
+# How often a page looks again, in seconds: while something moves, and otherwise.
+BUSY_SECONDS = 2
+QUIET_SECONDS = 15
+
+
+def page(permission: Permission, *methods: str) -> Callable[[View[P]], View[P]]:
+    """Make a view a page: for people with `permission`, with our errors as pages, and never kept by a cache."""
+
+    def decorate(view: View[P]) -> View[P]:
+        @wraps(view)
+        def with_errors(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+            try:
+                return view(request, *args, **kwargs)
+            except ApplicationError as error:
+                return error_page(request, error)
+
+        guarded = require_http_methods(methods or ["GET", "HEAD"])(page_permission(permission)(with_errors))
+
+        @wraps(view)
+        def answer(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+            response: HttpResponse = guarded(request, *args, **kwargs)
+            if is_fragment(request) and response.status_code == 302:
+                # The session has ended: the whole page goes to the sign-in, not a part of it.
+                response = HttpResponseClientRefresh()
+            patch_vary_headers(response, ["Cookie", "HX-Request"])
+            patch_cache_control(response, private=True, no_cache=True)
+            return response
+
+        return answer
+
+    return decorate
+
+
+def is_fragment(request: HttpRequest) -> bool:
+    """Whether a part of a page asks, to refresh itself."""
+    return bool(request.htmx)  # type: ignore[attr-defined]
+
+
+def error_page(request: HttpRequest, error: ApplicationError) -> HttpResponse:
+    """The page that says what went wrong and what to do."""
+    context = {"status": error.status, "heading": _HEADINGS.get(error.status), "detail": error.message}
+    response = render(request, "error.html", context, status=error.status)
+    if error.retry_after is not None:
+        response["Retry-After"] = str(error.retry_after)
+    return response
+
+
+_HEADINGS = {
+    400: "That address cannot be understood",
+    403: "Not allowed",
+    404: "Not found",
+    409: "Not possible just now",
+    503: "Not available just now",
+}
+
+
+def show(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
+    """Render ``dashboard/<template>.html``, or only its live part (``dashboard/<template>_live.html``) for htmx."""
+    suffix = "_live" if is_fragment(request) else ""
+    return render(request, f"dashboard/{template}{suffix}.html", {**shared_context(request), **context})
+
+
+def shared_context(request: HttpRequest) -> dict[str, Any]:
+    """What the templates of all pages use: what the reader may do, and the address to show in commands."""
+    return {
+        "permissions": request_actor(request).permissions,
+        "base_url": request.build_absolute_uri(request.META.get("SCRIPT_NAME", "") or "/").rstrip("/"),
+    }
+
+
+def refresh_seconds(*, busy: bool) -> int:
+    """How long a live part waits until it asks again."""
+    return BUSY_SECONDS if busy else QUIET_SECONDS
+
+
+def offset_parameter(request: HttpRequest) -> int:
+    """The query parameter `offset`, bytes from the beginning of a log. Raises InvalidInput."""
+    text = request.GET.get("offset") or "0"
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise InvalidInput.field("offset", "a whole number of bytes is wanted.")
+    return int(text)

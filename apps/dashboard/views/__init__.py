@@ -1,0 +1,1 @@
+"""The pages' views: read through selectors, act through services, render."""

@@ -1,0 +1,85 @@
+"""The agents: the fleet by region, and one agent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+
+from apps.accounts.policies import Permission
+from apps.agents.selectors import agent_get, agent_list, beats_get, fleet_counts
+from apps.dashboard.pages import page, refresh_seconds, show
+from apps.jobs.selectors.jobs import job_list
+
+PAGE_SIZE = 50
+JOBS_OF_AGENT = 10
+
+
+@dataclass(frozen=True)
+class AgentRow:
+    """An agent with its last heartbeat (None before the first)."""
+
+    agent: Any
+    beat: Any
+
+    @property
+    def running(self) -> list[str]:
+        """The ids of the jobs that it holds."""
+        return sorted(self.beat.held_jobs) if self.beat else []
+
+
+@page(Permission.AGENTS_READ)
+def agent_list_page(request: HttpRequest) -> HttpResponse:
+    """The fleet: how many agents each region has, and each agent with its load."""
+    chosen = {name: request.GET.get(name, "").strip() for name in ("region", "status")}
+    cursor = request.GET.get("cursor") or None
+    found = agent_list(region=chosen["region"] or None, status=chosen["status"] or None, limit=PAGE_SIZE, cursor=cursor)
+    rows = _rows(found.agents)
+    query = request.GET.copy()
+    query.pop("cursor", None)
+    following = query.copy()
+    if found.next_cursor:
+        following["cursor"] = found.next_cursor
+    fleet = fleet_counts()
+    return show(
+        request,
+        "agents",
+        {
+            "section": "agents",
+            "regions": [(region, list(group)) for region, group in groupby(rows, key=lambda row: row.agent.region)],
+            "fleet": [
+                (region, {name: n for name, n in sorted(counts.items()) if n})
+                for region, counts in sorted(fleet.items())
+            ],
+            "chosen": chosen,
+            "filtered": any(chosen.values()),
+            "cursor": cursor,
+            "next_query": following.urlencode() if found.next_cursor else "",
+            "first_query": query.urlencode(),
+            "seconds": refresh_seconds(busy=any(row.running for row in rows)),
+        },
+    )
+
+
+@page(Permission.AGENTS_READ)
+def agent_page(request: HttpRequest, agent_id: str) -> HttpResponse:
+    """One agent: what it is, how it does, and the jobs it ran last."""
+    row = _rows([agent_get(agent_id)])[0]
+    return show(
+        request,
+        "agent",
+        {
+            "section": "agents",
+            "row": row,
+            "agent": row.agent,
+            "beat": row.beat,
+            "jobs": job_list(agent_id=agent_id, limit=JOBS_OF_AGENT).jobs,
+            "seconds": refresh_seconds(busy=bool(row.running)),
+        },
+    )
+
+
+def _rows(agents: Sequence[Any]) -> list[AgentRow]:
+    beats = beats_get([agent.agent_id for agent in agents])
+    return [AgentRow(agent, beats.get(agent.agent_id)) for agent in agents]

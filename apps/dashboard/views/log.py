@@ -1,0 +1,102 @@
+"""The parts of a job's page that change while it runs: its facts, its steps, and its log."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
+
+from apps.accounts.policies import Permission
+from apps.dashboard.pages import BUSY_SECONDS, offset_parameter, page, shared_context
+from apps.dashboard.terminal import Style, terminal_html
+from apps.jobs.selectors.jobs import job_get, job_steps
+from apps.jobs.selectors.logs import job_log_read
+from apps.jobs.states import FINAL, HELD
+from controlplane.lib.ids import new_id
+
+# So much of a log is in one answer.
+PIECE_BYTES = 256 * 1024
+# Looking for a job that nobody has taken yet may take longer.
+WAITING_SECONDS = 5
+# Farther than any log reaches.
+_BEYOND = 10**15
+
+
+@dataclass(frozen=True)
+class LogView:
+    """A piece of a log as the page shows it, and where the next one begins."""
+
+    html: SafeString
+    start: int
+    offset: int
+    style: Style
+    # The log has ended, and this is its end.
+    complete: bool
+    # More has been written than this piece holds.
+    more: bool
+    # The page goes on by itself.
+    follows: bool
+
+
+def job_facts(job: Any) -> dict[str, Any]:
+    """What the page says about the job besides its log."""
+    return {
+        "job": job,
+        "steps": job_steps(job),
+        "ended": job.status in FINAL,
+        "seconds": BUSY_SECONDS if job.status in HELD | FINAL else WAITING_SECONDS,
+        # The page's head is only sent again when one of these has changed, so that no button moves under the hand.
+        "seen": f"{job.status}.{job.attempt}.{'cancelling' if job.cancel_requested else ''}",
+    }
+
+
+def log_piece(request: HttpRequest, job: Any) -> dict[str, Any]:
+    """The piece of the log that the request asks for: from `offset`, or else the end, which is then followed."""
+    follows = not request.GET.get("offset")
+    start = _tail(job) if follows else offset_parameter(request)
+    return {"log": _piece(job, start, Style(), follows=follows)}
+
+
+def _tail(job: Any) -> int:
+    """Where the last piece begins, at the beginning of a line if there is one."""
+    size = job_log_read(job=job, offset=_BEYOND, limit=1).next_offset
+    start = max(0, size - PIECE_BYTES) if size < _BEYOND else 0
+    if not start:
+        return 0
+    newline = job_log_read(job=job, offset=start, limit=4096).data.find(b"\n")
+    return start + newline + 1
+
+
+def _piece(job: Any, start: int, style: Style, *, follows: bool) -> LogView:
+    part = job_log_read(job=job, offset=start, limit=PIECE_BYTES)
+    printout = terminal_html(part.data, style=style, last=part.complete)
+    return LogView(
+        html=printout.html,
+        start=start,
+        offset=part.next_offset - len(part.data) + printout.consumed,
+        style=printout.style,
+        complete=part.complete,
+        more=len(part.data) >= PIECE_BYTES,
+        follows=follows,
+    )
+
+
+@page(Permission.JOBS_READ)
+def job_live(request: HttpRequest, job_id: str) -> HttpResponse:
+    """What has changed since the page last asked: new lines of the log, and the rest out of band.
+
+    `offset` and `style` say where the log ended then, `seen` what the page's head showed.
+    """
+    job = job_get(job_id)
+    facts = job_facts(job)
+    log = _piece(job, offset_parameter(request), Style.parse(request.GET.get("style", "")), follows=True)
+    context = {**shared_context(request), **facts, "log": log, "oob": True, "key": new_id()}
+    names = ["job_facts", "log_more"]
+    if request.GET.get("seen") != facts["seen"]:
+        names.append("job_head")
+    parts = [render_to_string(f"dashboard/{name}.html", context, request).strip() for name in names]
+    if log.html:
+        parts.append(render_to_string("dashboard/log_piece.html", {"log": log}).strip())
+    # Space between the parts would become part of the log.
+    return HttpResponse("".join(parts))

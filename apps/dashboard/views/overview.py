@@ -1,0 +1,50 @@
+"""What a person sees first: is everything well, what runs, what waits."""
+
+from collections import Counter
+
+from django.http import HttpRequest, HttpResponse
+
+from apps.accounts.policies import Permission
+from apps.agents.selectors import fleet_counts
+from apps.dashboard.chart import outcome_chart
+from apps.dashboard.pages import page, refresh_seconds, show
+from apps.jobs.selectors.jobs import job_list
+from apps.jobs.selectors.overview import job_overview
+
+CHART_DAYS = 14
+RECENT_JOBS = 8
+# So many of those that run and of those that wait are named; the list of jobs has them all.
+LISTED_JOBS = 10
+
+
+@page(Permission.JOBS_READ)
+def overview(request: HttpRequest) -> HttpResponse:
+    """The overview, in a number of reads that does not grow with the jobs."""
+    jobs = job_overview(days=CHART_DAYS)
+    fleet = Counter[str]()
+    for statuses in fleet_counts().values():
+        fleet.update(statuses)
+    del fleet["retired"]
+    busy = bool(jobs.running or jobs.waiting)
+    return show(
+        request,
+        "overview",
+        {
+            "section": "overview",
+            "jobs": jobs,
+            "running": jobs.running[:LISTED_JOBS],
+            # The one that has waited longest first.
+            "waiting": jobs.waiting[: -LISTED_JOBS - 1 : -1],
+            "healthy": fleet["healthy"],
+            "agents": fleet.total(),
+            "silent": fleet["unhealthy"] + fleet["dead"],
+            "chart": outcome_chart(jobs.outcomes),
+            "seconds": refresh_seconds(busy=busy),
+        },
+    )
+
+
+@page(Permission.JOBS_READ)
+def recent(request: HttpRequest) -> HttpResponse:
+    """The newest jobs: a part of the overview that comes after it, so that the rest need not wait for it."""
+    return show(request, "recent", {"section": "overview", "recent": job_list(limit=RECENT_JOBS).jobs})

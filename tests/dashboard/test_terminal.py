@@ -1,0 +1,99 @@
+"""What a log's bytes become in a page."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps.dashboard.terminal import Style, terminal_html
+
+
+def html(data: bytes) -> str:
+    return terminal_html(data, style=Style(), last=True).html
+
+
+def test_markup_in_a_log_is_text() -> None:
+    assert html(b"<script>alert('x')</script> &amp;") == ("&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp;amp;")
+
+
+def test_bytes_that_are_no_utf8_become_replacement_characters() -> None:
+    assert html(b"a\xff\xfeb") == "a\ufffd\ufffdb"
+
+
+def test_colours_become_classes() -> None:
+    assert html(b"\x1b[1;31mred\x1b[0m plain") == '<span class="sgr-bold sgr-colour-1">red</span> plain'
+
+
+@pytest.mark.parametrize(
+    ("data", "classes"),
+    [
+        (b"\x1b[92mx", "sgr-colour-2"),
+        (b"\x1b[38;5;3mx", "sgr-colour-3"),
+        (b"\x1b[38;5;200;1mx", "sgr-bold"),
+        (b"\x1b[38;2;1;2;3;4mx", "sgr-underlined"),
+        (b"\x1b[48;5;17mx", "sgr-marked"),
+        (b"\x1b[1m\x1b[22;3mx", "sgr-italic"),
+    ],
+)
+def test_each_kind_of_colour_sequence_is_understood(data: bytes, classes: str) -> None:
+    assert html(data) == f'<span class="{classes}">x</span>'
+
+
+@pytest.mark.parametrize(
+    "sequence",
+    [
+        b"\x1b[2K",
+        b"\x1b[?25l",
+        b"\x1b]0;title\x07",
+        b"\x1b]8;;http://a.test\x1b\\",
+        b"\x1b(B",
+        b"\x1bM",
+        b"\x07",
+        b"\x00",
+    ],
+)
+def test_what_only_a_terminal_obeys_leaves_no_trace(sequence: bytes) -> None:
+    assert html(b"a" + sequence + b"b") == "ab"
+
+
+def test_a_title_that_never_ends_swallows_nothing_of_the_next_line() -> None:
+    assert html(b"\x1b]0;title\nnext line").endswith("\nnext line")
+
+
+def test_a_bare_carriage_return_begins_a_line() -> None:
+    assert html(b"10%\r20%\r\nend") == "10%\n20%\nend"
+
+
+def test_characters_that_turn_the_direction_of_writing_are_shown() -> None:
+    assert html("a\u202eb".encode()) == "a\ufffdb"
+
+
+def test_a_style_goes_on_in_the_next_piece() -> None:
+    first = terminal_html(b"\x1b[32mgreen", style=Style(), last=False)
+    second = terminal_html(b" and green", style=Style.parse(str(first.style)), last=True)
+    assert second.html == '<span class="sgr-colour-2"> and green</span>'
+
+
+@pytest.mark.parametrize("forged", ["1;31;x", '"><b>', "9" * 33, "²", "-1", ""])
+def test_a_style_that_is_not_ours_is_plain(forged: str) -> None:
+    assert Style.parse(forged) == Style()
+
+
+def text_of(pieces: list[str]) -> str:
+    return "".join(pieces).replace('<span class="sgr-colour-1">', "").replace("</span>", "")
+
+
+@given(
+    st.lists(st.sampled_from([b"\x1b[31m", b"\x1b[0m", "é".encode(), "🙂".encode(), b"a", b"\r\n", b"\xff"])), st.data()
+)
+def test_wherever_a_log_is_cut_the_text_stays_the_same(parts: list[bytes], choice: st.DataObject) -> None:
+    data = b"".join(parts)
+    whole = text_of([html(data)])
+    pieces, offset, style = [], 0, Style()
+    read = 0
+    while offset < len(data):
+        read = min(len(data), read + choice.draw(st.integers(1, 5)))
+        piece = terminal_html(data[offset:read], style=style, last=read == len(data))
+        pieces.append(piece.html)
+        offset += piece.consumed
+        style = Style.parse(str(piece.style))
+    assert text_of(pieces) == whole
