@@ -1,0 +1,112 @@
+"""Sealing: what opens, what does not, and the key file."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.lib.envelope import SealBroken, seal, unseal
+
+CONTEXT = ("agent-key", "agent", "key")
+
+
+@pytest.fixture
+def key_file(settings: Any, tmp_path: Path) -> Path:
+    settings.KEY_FILE = tmp_path / "state" / "sealing.key"
+    return Path(settings.KEY_FILE)
+
+
+@given(st.binary(max_size=100), st.lists(st.text(), max_size=4))
+def test_a_sealed_secret_opens_in_its_context(secret: bytes, context: list[str]) -> None:
+    assert unseal(seal(secret, context=context), context=context) == secret
+
+
+@pytest.mark.parametrize(
+    "elsewhere", [("agent-key", "agent", "other"), ("agent-key", "agent"), ("agent-key", "agentkey"), ()]
+)
+def test_a_sealed_secret_does_not_open_in_another_place(elsewhere: tuple[str, ...]) -> None:
+    with pytest.raises(SealBroken):
+        unseal(seal(b"secret", context=CONTEXT), context=elsewhere)
+
+
+@given(st.data())
+def test_a_changed_text_does_not_open(data: st.DataObject) -> None:
+    text = seal(b"secret", context=CONTEXT)
+    place = data.draw(st.integers(0, len(text) - 2))
+    other = data.draw(st.sampled_from("AZaz09-_.é").filter(lambda character: character != text[place]))
+    with pytest.raises(SealBroken):
+        unseal(text[:place] + other + text[place + 1 :], context=CONTEXT)
+
+
+@given(st.text())
+def test_any_other_text_does_not_open(text: str) -> None:
+    with pytest.raises(SealBroken):
+        unseal(text, context=CONTEXT)
+
+
+def test_sealing_twice_gives_different_texts_that_do_not_hold_the_secret() -> None:
+    first, second = (seal(b"open sesame", context=CONTEXT) for _ in range(2))
+    assert first != second
+    assert "sesame" not in first
+
+
+def test_a_text_sealed_by_another_machine_names_the_key_that_is_missing(settings: Any, tmp_path: Path) -> None:
+    text = seal(b"secret", context=CONTEXT)
+    settings.KEY_FILE = tmp_path / "another.key"
+    with pytest.raises(SealBroken, match=text.split(".")[1]):
+        unseal(text, context=CONTEXT)
+
+
+def test_the_key_is_made_at_first_use_for_the_owner_alone(key_file: Path) -> None:
+    seal(b"secret", context=CONTEXT)
+    assert key_file.stat().st_mode & 0o777 == 0o600
+    assert len(key_file.read_bytes()) == 32
+    assert list(key_file.parent.iterdir()) == [key_file]
+
+
+def test_a_key_that_others_can_read_is_refused(key_file: Path) -> None:
+    key_file.parent.mkdir()
+    key_file.write_bytes(b"k" * 32)
+    key_file.chmod(0o644)
+    with pytest.raises(RuntimeError, match="chmod 600"):
+        seal(b"secret", context=CONTEXT)
+
+
+def test_a_damaged_key_is_refused_and_left_as_it_is(key_file: Path) -> None:
+    key_file.parent.mkdir()
+    key_file.write_bytes(b"short")
+    key_file.chmod(0o600)
+    with pytest.raises(RuntimeError, match="32 bytes"):
+        seal(b"secret", context=CONTEXT)
+    assert key_file.read_bytes() == b"short"
+
+
+_RACER = """
+import sys
+from pathlib import Path
+from typing import Any
+from django.conf import settings
+settings.configure(KEY_FILE=Path(sys.argv[1]))
+from controlplane.lib.envelope import seal
+sys.stdin.read()
+print(seal(b"secret", context=["race"]))
+"""
+
+
+def test_processes_that_start_at_once_agree_on_one_key(key_file: Path) -> None:
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _RACER, str(key_file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(6)
+    ]
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.close()
+        racer.stdin = None
+    texts = [racer.communicate(timeout=30)[0].strip() for racer in racers]
+    assert [unseal(text, context=["race"]) for text in texts] == [b"secret"] * 6
