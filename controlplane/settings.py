@@ -34,6 +34,7 @@ INSTALLED_APPS = [
     "django_htmx",
     "rest_framework",
     "drf_spectacular",
+    "controlplane",
     "apps.audit",
     "apps.accounts",
     "apps.agents",
@@ -79,7 +80,7 @@ DATABASES = {"default": {"ENGINE": "controlplane.nosql.backend"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # No app has migrations: nothing of them is in SQL.
-MIGRATION_MODULES = dict.fromkeys(("auth", "contenttypes", "audit", "accounts", "agents", "jobs", "dashboard"))
+MIGRATION_MODULES = dict.fromkeys(["auth", "contenttypes", "controlplane", "audit", "accounts", "agents", "jobs", "dashboard"])
 
 # In Django, a facade bears the name of its record.
 AUTH_USER_MODEL = "accounts.User"

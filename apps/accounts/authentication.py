@@ -20,7 +20,7 @@ from controlplane.lib.errors import Forbidden, NotAuthenticated
 
 
 class ApiTokenAuthentication(authentication.BaseAuthentication):
-    """``Authorization: Bearer hcp_…``. A token that is wrong is refused, and never passed on to other ways to sign in."""
+    """``Authorization: Bearer hcp_…``. A token that is wrong is refused, not passed on to other ways."""
 
     def authenticate(self, request: Request) -> tuple[Actor, None] | None:
         scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
@@ -28,7 +28,7 @@ class ApiTokenAuthentication(authentication.BaseAuthentication):
             return None
         return api_token_verify(credentials.strip()), None
 
-    def authenticate_header(self, request: Request) -> str:
+    def authenticate_header(self, _request: Request) -> str:
         return "Bearer"
 
 
@@ -43,7 +43,7 @@ class SessionAuthentication(authentication.SessionAuthentication):
 class PasswordBackend(ModelBackend):
     """Django's sign-in by e-mail address and password (setting AUTHENTICATION_BACKENDS), with roles for permissions.
 
-    As Django's does, it hashes a password for an unknown address too, so that the time does not tell who has an account.
+    As Django's, it hashes a password for an unknown address too, so that the time does not tell who has an account.
     """
 
     def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
@@ -55,11 +55,17 @@ class PasswordBackend(ModelBackend):
         return perm in self.get_all_permissions(user_obj, obj)
 
 
-def request_actor(request: HttpRequest) -> Actor:
-    """The person who is signed in with the request's session. Raises NotAuthenticated."""
-    if not request.user.is_authenticated:
+def request_actor(request: HttpRequest | Request) -> Actor:
+    """Who sends the request: for the API whom its token or session names, for a page who is signed in.
+
+    Raises NotAuthenticated.
+    """
+    user: Any = request.user
+    if isinstance(user, Actor):
+        return user
+    if not user.is_authenticated:
         raise NotAuthenticated("Please sign in.")
-    return user_actor(request.user)
+    return user_actor(user)
 
 
 def user_actor(user: Any) -> Actor:
@@ -68,7 +74,7 @@ def user_actor(user: Any) -> Actor:
 
 
 def page_permission(permission: Permission) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:
-    """For pages: who is not signed in is sent to the sign-in page and back; who lacks the permission is told so (403)."""
+    """For pages: who is not signed in goes to the sign-in page and back; who lacks the permission is told so (403)."""
 
     def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         @wraps(view)

@@ -2,7 +2,7 @@
 
 import hashlib
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import models
@@ -86,7 +86,7 @@ class _TokensOfUser(GlobalSecondaryIndex["ApiToken"]):
 
 
 class ApiToken(Record):
-    """What a person's program shows instead of the person. `permissions` None means all that the owner's role allows."""
+    """What a person's program shows in their place. `permissions` None means all that the owner's role allows."""
 
     class Meta(Record.Meta):
         table_name = table_name("api-tokens")
@@ -95,7 +95,7 @@ class ApiToken(Record):
     token_id = UnicodeAttribute()
     user_id = UnicodeAttribute()
     name = UnicodeAttribute()
-    permissions: ListAttribute[str] = ListAttribute(of=UnicodeAttribute, null=True)
+    permissions: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, null=True)
     created_at = UnicodeAttribute()
     expires_at = TTLAttribute(null=True)
     last_used_at = UnicodeAttribute(null=True)
@@ -119,7 +119,7 @@ class _SessionsOfUser(GlobalSecondaryIndex["Session"]):
 
 
 class Session(Record):
-    """A browser's session. Its key is the hash of the token in the cookie, so that who reads the table can't take it over.
+    """A browser's session. Its key is the hash of the cookie's token: who reads the table can't take a session over.
 
     `revision` is another random text after each write, `user_id` is absent until someone signs in.
     """
@@ -156,7 +156,5 @@ class UserFacade(Facade, AbstractBaseUser, record=User):
         return self._get_session_auth_hash()
 
     def _get_session_auth_hash(self, secret: str | None = None) -> str:
-        epoch = int(self.record.session_epoch)
-        return salted_hmac(
-            "accounts.session", f"{epoch}:{self.record.password}", secret=secret, algorithm="sha256"
-        ).hexdigest()
+        held = f"{int(self.session_epoch)}:{self.password}"  # type: ignore[attr-defined]
+        return salted_hmac("accounts.session", held, secret=secret, algorithm="sha256").hexdigest()

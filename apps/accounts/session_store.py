@@ -26,8 +26,8 @@ _ABSENT: Final = object()
 class SessionStore(SessionBase):
     """A session in DynamoDB. Loading it costs one read.
 
-    A session is created only if its key is new, and saved only if nobody saved it since it was read; otherwise what this
-    request changed is laid over what stands there now. A session that is gone stays gone. None lives longer than
+    A session is created only if its key is new, and saved only if nobody saved it since it was read; otherwise what
+    this request changed is laid over what stands there now. A session that is gone stays gone. None lives longer than
     SESSION_COOKIE_AGE, however often it is saved, and an expired one is not loaded though DynamoDB deletes it later.
     """
 
@@ -63,7 +63,7 @@ class SessionStore(SessionBase):
         """Write the session. Raises CreateError if it must be new and is not, UpdateError if it is gone."""
         if self.session_key is None:
             return self.create()
-        data = self._get_session(no_load=must_create)
+        data: dict[str, Any] = self._get_session(no_load=must_create)  # type: ignore[attr-defined]
         if self.session_key is None:
             raise UpdateError
         if must_create:
@@ -136,7 +136,7 @@ class SessionStore(SessionBase):
         )
 
     def _stands(self, row: Session) -> bool:
-        """Whether a write whose condition failed had been done all the same: the answer to its first attempt was lost."""
+        """Whether a write whose condition failed was done before: then the answer to its first attempt was lost."""
         found = Session.find(row.session_id)
         return found is not None and found.revision == row.revision
 

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What was done, as ``subject.past tense``. A value that was ever written is never renamed or given another sense."""
+    """What was done, as ``subject.past tense``. A value that was ever written is never renamed or reused."""
 
     AGENT_ENROLLED = "agent.enrolled"
     AGENT_KEY_ROTATED = "agent.key_rotated"

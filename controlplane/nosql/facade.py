@@ -1,6 +1,7 @@
 """What Django sees of a record: an unmanaged model with the record's name and attributes, and a manager without SQL."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from django.db import models
@@ -13,6 +14,7 @@ from pynamodb.attributes import (
     UnicodeAttribute,
     UTCDateTimeAttribute,
 )
+from pynamodb.expressions.update import Action
 
 from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.query import Lookup, RecordQuery
@@ -30,7 +32,7 @@ _FIELDS: dict[type[Attribute[Any]], "type[models.Field[Any, Any]]"] = {
 
 
 class RecordQuerySet(Generic[F]):
-    """What Django and its admin use of a queryset, over the plans of `RecordQuery`. Like Django's it reads when it is used.
+    """What Django uses of a queryset, over the plans of `RecordQuery`. Like Django's it reads when it is used.
 
     Methods that are not here would need SQL.
     """
@@ -87,7 +89,7 @@ class RecordManager(models.Manager["Facade"]):
 
 
 class FacadeBase(ModelBase):
-    """Gives a class declared with ``record=Kind`` the record's name in Django and a field for each of its attributes."""
+    """Gives a class declared with ``record=Kind`` the record's name in Django and fields for its attributes."""
 
     def __new__(
         mcs,
@@ -122,6 +124,27 @@ class Facade(models.Model, metaclass=FacadeBase):
         abstract = True
         managed = False
 
+    # What was read, or None for a facade that was made by itself.
+    record: Any = None
+
+    def save(self, *_args: Any, update_fields: Iterable[str] | None = None, **_options: Any) -> None:
+        """Write the named fields, which is how Django itself writes: a password hash that sign-in renewed.
+
+        If one of them has changed since it was read, what stands there is newer and stays. Raises TypeError without
+        `update_fields`: a whole record is written by its service.
+        """
+        if update_fields is None or self.record is None:
+            raise TypeError(f"a {self._meta.verbose_name} is written by the services of its app")
+        attributes = self.record_kind.get_attributes()
+        condition = attributes[self._meta.pk.name].exists()
+        actions: list[Action] = []
+        for name in update_fields:
+            before = getattr(self.record, name)
+            condition &= attributes[name].does_not_exist() if before is None else attributes[name] == before
+            actions.append(attributes[name].set(getattr(self, name)))
+        with suppress(ConditionFailed):
+            self.record_kind(self.pk).update(actions=actions, condition=condition)
+
     @classmethod
     def from_record(cls, record: Record) -> Self:
         """The facade of a record that was read; `record` keeps it."""
@@ -130,31 +153,6 @@ class Facade(models.Model, metaclass=FacadeBase):
         made._state.db = "default"
         made.record = record
         return made
-
-    # What was read, or None for a facade that was made by itself.
-    record: Any = None
-
-    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
-        """Write the named fields, provided they have not changed since they were read; this serves Django's own writing
-        (a password hash renewed at sign-in). If they have, what stands there is newer, and stays.
-
-        Raises TypeError without `update_fields`: a whole record is written by its service.
-        """
-        if update_fields is None or self.record is None:
-            raise TypeError(f"a {self._meta.verbose_name} is written by the services of its app")
-        kind = self.record_kind
-        attributes = kind.get_attributes()
-        key = attributes[self._meta.pk.name]
-        condition = key.exists()
-        actions = []
-        for name in update_fields:
-            before = getattr(self.record, name)
-            condition &= attributes[name].does_not_exist() if before is None else attributes[name] == before
-            actions.append(attributes[name].set(getattr(self, name)))
-        try:
-            kind(self.pk).update(actions=actions, condition=condition)
-        except ConditionFailed:
-            return
 
 
 def _field(attribute: Attribute[Any]) -> "models.Field[Any, Any]":

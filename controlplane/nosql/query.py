@@ -62,10 +62,10 @@ class Lookup:
 class RecordQuery(Generic[R]):
     """The records of a kind that fulfil all `lookups`.
 
-    The plan, in this order: the whole key is known → one consistent read; several keys are → batches of consistent reads;
-    a unique value is (`unique` tells how to find its record) → that; the hash key of the table or of an index → a query,
-    whose answer may lag behind for an index. What else was asked is looked at in what the first three found; a query
-    could find any number, so it serves a condition on its range key and refuses all others.
+    The plan, in this order: the whole key is known → one consistent read; several keys are → batches of consistent
+    reads; a unique value is (`unique` tells how to find its record) → that; the hash key of the table or of an index →
+    a query, whose answer may lag behind for an index. What else was asked is looked at in what the first three found;
+    a query could find any number, so it serves a condition on its range key and refuses all others.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class RecordQuery(Generic[R]):
 
     def _query(self, limit: int | None) -> Callable[[], Iterator[R]] | None:
         if self._range:
-            range_key = self._kind._range_key_attribute()
+            range_key = self._kind.get_attributes()[self._range]
             served = self._served_by(self._hash, self._range)
             if served:
                 hash_key, condition = served[0].value, _condition(range_key, served[1:])
@@ -137,7 +137,7 @@ class RecordQuery(Generic[R]):
         return None
 
     def _served_by(self, hash_name: str, range_name: str | None) -> list[Lookup]:
-        """The lookups in the order hash, range, if they are all that is asked and may be asked of these keys; else none."""
+        """The lookups in the order hash, range, if these keys serve all that is asked; else none."""
         equal = self._equal(hash_name)
         if equal is None or not _possible(equal.value, _MAX_HASH_KEY):
             return []

@@ -5,6 +5,7 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -39,7 +40,7 @@ class _Verified:
 
 
 class _VerifiedTokens:
-    """What this process read of tokens and their owners in the last 30 seconds; the oldest goes when there are too many."""
+    """What this process read of tokens and owners in the last 30 seconds; of too many, the oldest goes."""
 
     def __init__(self) -> None:
         self._entries: OrderedDict[str, _Verified] = OrderedDict()
@@ -138,8 +139,9 @@ def api_token_revoke(*, token: ApiToken, actor: Actor) -> None:
 
 
 def api_token_verify(secret: str) -> Actor:
-    """Who a token stands for, with the permissions it has now. Costs two reads at most every 30 seconds, and once an hour
-    a write that notes its use.
+    """Who a token stands for, with the permissions it has now.
+
+    Costs two reads at most every 30 seconds, and once an hour a write that notes its use.
 
     Raises NotAuthenticated: ``token_invalid`` (unknown or revoked), ``token_expired``, ``account_disabled``.
     """
@@ -172,13 +174,11 @@ def _note_use(token: ApiToken) -> None:
     if token.last_used_at and now - clock.parse_timestamp(token.last_used_at) < LAST_USED_EVERY:
         return
     unchanged = ApiToken.last_used_at == token.last_used_at if token.last_used_at else ~ApiToken.last_used_at.exists()
-    try:
+    with suppress(ConditionFailed, Unavailable):
         ApiToken(token.token_hash).update(
             actions=[ApiToken.last_used_at.set(clock.timestamp(now))],
             condition=ApiToken.token_hash.exists() & unchanged,
         )
-    except (ConditionFailed, Unavailable):
-        pass
 
 
 def _actor(token: ApiToken, owner: User) -> Actor:

@@ -1,5 +1,7 @@
 """Coming in and leaving, as the audit trail sees it. The session itself is Django's, kept by `session_store`."""
 
+from contextlib import suppress
+
 from apps.accounts.models import Session, User, secret_hash
 from apps.accounts.services.users import MAX_EMAIL
 from apps.audit.actions import Action
@@ -49,11 +51,9 @@ def sign_in_failed_record(*, email: str, provider: str, address: str) -> None:
         result="refused",
         detail={"provider": provider, "address": address},
     )
-    try:
+    # It fails only when the record stands there already: the answer to the first attempt was lost.
+    with suppress(TransactionFailed):
         tx.commit()
-    except TransactionFailed:
-        # The record stands there: the answer to the first attempt was lost.
-        pass
 
 
 def sign_out(*, actor: Actor, session_key: str) -> None:

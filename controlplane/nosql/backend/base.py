@@ -1,6 +1,5 @@
 """What Django's ORM talks to: nothing. A transaction of Django's does nothing here, and any SQL is refused in words."""
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, NoReturn
@@ -25,7 +24,7 @@ class SqlRefused(NotSupportedError, CommandError):
 
 
 def _refuse(wanted: str) -> Any:
-    def refusal(*args: Any, **kwargs: Any) -> NoReturn:
+    def refusal(*_args: Any, **_kwargs: Any) -> NoReturn:
         raise SqlRefused(wanted)
 
     return refusal
@@ -34,13 +33,13 @@ def _refuse(wanted: str) -> Any:
 class _Cursor(AbstractContextManager["_Cursor"]):
     """A cursor may be opened, as Django does to look for its table of migrations; it executes nothing."""
 
-    def execute(self, sql: str, params: Sequence[Any] | None = None) -> NoReturn:
+    def execute(self, sql: str, *_params: Any) -> NoReturn:
         raise SqlRefused(sql)
 
-    def executemany(self, sql: str, param_list: Sequence[Any]) -> NoReturn:
+    def executemany(self, sql: str, *_params: Any) -> NoReturn:
         raise SqlRefused(sql)
 
-    def callproc(self, name: str, *args: Any) -> NoReturn:
+    def callproc(self, name: str, *_params: Any) -> NoReturn:
         raise SqlRefused(name)
 
     def close(self) -> None:
@@ -69,15 +68,15 @@ class DatabaseClient(BaseDatabaseClient):
 class DatabaseCreation(BaseDatabaseCreation):
     """Django's own test runner makes no database either."""
 
-    def create_test_db(self, *args: Any, **kwargs: Any) -> str:
+    def create_test_db(self, *_args: Any, **_kwargs: Any) -> str:
         return "none"
 
-    def destroy_test_db(self, *args: Any, **kwargs: Any) -> None:
+    def destroy_test_db(self, *_args: Any, **_kwargs: Any) -> None:
         """There is none."""
 
 
 class DatabaseIntrospection(BaseDatabaseIntrospection):
-    def get_table_list(self, cursor: Any) -> list[Any]:
+    def get_table_list(self, _cursor: Any) -> list[Any]:
         return []
 
 

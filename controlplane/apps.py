@@ -1,0 +1,11 @@
+"""The project itself as a Django application: it brings the checks of the settings."""
+
+from django.apps import AppConfig
+
+
+class ControlPlaneConfig(AppConfig):
+    name = "controlplane"
+
+    def ready(self) -> None:
+        """Importing the checks registers them."""
+        from controlplane import checks  # noqa: F401
