@@ -1,19 +1,46 @@
-"""RFC 9457 problem details: the one place where an error becomes a response."""
+"""RFC 9457 problem details: the one place where an error becomes a response.
+
+Programs get ``application/problem+json``; a browser, which asks for ``text/html``, gets a page. A bug of ours is
+answered with 500 and tells nothing of itself.
+"""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    JsonResponse,
+    UnreadablePostError,
+)
+from django.template.loader import select_template
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
-from controlplane.lib.errors import ApplicationError, InvalidInput, NotAuthenticated, TooLarge, Unavailable
+from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput, NotAuthenticated, NotFound, TooLarge
 
 logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
+
+# Of a body that is refused, so much is read and thrown away: a client that is still sending does not look for an
+# answer, and a connection that is closed on it loses the answer.
+_DRAIN_BYTES = 32 * 1024 * 1024
+
+
+def error_response(request: HttpRequest, error: ApplicationError) -> HttpResponse:
+    """A page for a browser, a problem for a program."""
+    if "text/html" not in request.headers.get("Accept", ""):
+        return problem_response(error)
+    template = select_template([f"{error.status}.html", "error.html"])
+    # Rendered without the request: who is signed in would be asked of the database, which may be what failed.
+    page = template.render({"status": error.status, "heading": _title(error), "detail": error.message})
+    return HttpResponse(page, status=error.status, headers=problem_headers(error))
 
 
 def problem_response(error: ApplicationError) -> JsonResponse:
@@ -27,7 +54,7 @@ def problem_body(error: ApplicationError) -> dict[str, Any]:
     """The members of RFC 9457 section 3.1, and ours: `code` for programs, `errors` for the fields at fault."""
     body: dict[str, Any] = {
         "type": "about:blank",
-        "title": HttpResponse(status=error.status).reason_phrase,
+        "title": _title(error),
         "status": error.status,
         "code": error.code,
         "detail": error.message,
@@ -38,6 +65,7 @@ def problem_body(error: ApplicationError) -> dict[str, Any]:
 
 
 def problem_headers(error: ApplicationError) -> dict[str, str]:
+    """What HTTP wants to be said beside the body."""
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
@@ -46,8 +74,8 @@ def problem_headers(error: ApplicationError) -> dict[str, str]:
     return headers
 
 
-def problem_for_exception(exception: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF's exception handler."""
+def problem_for_exception(exception: Exception, _: dict[str, Any]) -> Response | None:
+    """DRF's exception handler. None leaves a bug to Django, which logs it and calls `views.server_error`."""
     error = application_error(exception)
     if error is None:
         return None
@@ -56,65 +84,111 @@ def problem_for_exception(exception: Exception, context: dict[str, Any]) -> Resp
     return response
 
 
-def application_error(exception: Exception) -> ApplicationError | None:
+def application_error(exception: BaseException | None) -> ApplicationError | None:
     """The same error in our family, or None for what is a bug."""
     match exception:
         case ApplicationError():
             return exception
-        case drf.ValidationError():
-            errors = list(_field_errors(exception.detail))
-            first = errors[0]
-            return InvalidInput(f"{first['field']}: {first['message']}", errors=errors)
         case drf.APIException():
-            error = ApplicationError(str(exception.detail), code=str(exception.default_code))
-            error.status = exception.status_code  # type: ignore[misc]
-            wait = getattr(exception, "wait", None)
-            error.retry_after = int(wait) if wait else None
-            return error
+            return _drf_error(exception)
         case Http404():
-            error = ApplicationError("There is nothing at this address.", code="not_found")
-            error.status = 404  # type: ignore[misc]
-            return error
+            return NotFound("There is nothing at this address.")
         case PermissionDenied():
-            error = ApplicationError("This is not allowed.", code="forbidden")
-            error.status = 403  # type: ignore[misc]
-            return error
+            return Forbidden("This is not allowed.")
         case RequestDataTooBig():
             return TooLarge("The body is larger than this endpoint takes.")
         case BadRequest() | SuspiciousOperation():
             return InvalidInput("The request cannot be understood.")
+        case UnreadablePostError():
+            return InvalidInput("The body did not arrive as a whole.", code="incomplete_body")
         case _:
             return None
 
 
-def _field_errors(detail: Any, field: str = "") -> Any:
+def _drf_error(exception: drf.APIException) -> ApplicationError:
+    match exception:
+        case drf.ValidationError():
+            errors = list(_field_errors(exception.detail))
+            message = f"{errors[0]['field']}: {errors[0]['message']}" if errors else "The request is not valid."
+            return InvalidInput(message, errors=errors)
+        case drf.ParseError():
+            return InvalidInput(str(exception.detail), code="malformed_json")
+        case drf.NotAuthenticated() | drf.AuthenticationFailed():
+            # DRF would make 403 of this when its first way to sign in names no challenge; we always have one.
+            return NotAuthenticated(str(exception.detail))
+        case drf.PermissionDenied():
+            return Forbidden(str(exception.detail))
+        case _:
+            wait = getattr(exception, "wait", None)
+            return ApplicationError(
+                str(exception.detail),
+                code=str(exception.default_code),
+                status=exception.status_code,
+                retry_after=int(wait) if wait else None,
+            )
+
+
+def _field_errors(detail: Any, field: str = "") -> Iterator[dict[str, str]]:
     """DRF's nested errors as a flat list of field and message."""
     if isinstance(detail, dict):
         for name, inner in detail.items():
             own = "" if name == "non_field_errors" else str(name)
             yield from _field_errors(inner, ".".join(part for part in (field, own) if part))
     elif isinstance(detail, list):
-        for inner in detail:
-            yield from _field_errors(inner, field)
+        for index, inner in enumerate(detail):
+            # Lists and objects in a list stand for the items of a field; texts for several faults of one field.
+            yield from _field_errors(inner, f"{field}[{index}]" if isinstance(inner, dict | list) else field)
     else:
         yield {"field": field or "body", "message": str(detail)}
 
 
+def _title(error: ApplicationError) -> str:
+    return HTTPStatus(error.status).phrase
+
+
 class ProblemMiddleware:
-    """Turns our errors, raised anywhere in a plain view or a middleware, into problem responses."""
+    """Makes problems of our errors that plain views raise, and of requests that are framed wrongly."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        try:
-            return self.get_response(request)
-        except Unavailable as error:
-            return problem_response(error)
+        refused = _framing_error(request)
+        if refused is not None:
+            return problem_response(refused)
+        response = self.get_response(request)
+        if isinstance(response, HttpResponseNotAllowed) and not response.content:
+            response = _not_allowed(request, response)
+        if response.status_code == TooLarge.status:
+            _drain(request)
+        return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         error = application_error(exception)
-        if error is None:
-            logger.exception("unhandled error in %s %s", request.method, request.path)
-            return None
-        return problem_response(error)
+        return None if error is None else error_response(request, error)
+
+
+def _framing_error(request: HttpRequest) -> ApplicationError | None:
+    """Django takes a length that it cannot read, or a body in chunks, for an empty body; we say so instead."""
+    length = request.META.get("CONTENT_LENGTH") or ""
+    if length and not (length.isascii() and length.isdigit() and len(length) <= 18):
+        return InvalidInput.field("Content-Length", "this is no number of bytes", code="invalid_content_length")
+    if not length and "chunked" in request.headers.get("Transfer-Encoding", "").lower():
+        return ApplicationError("Send the length of the body in Content-Length.", code="length_required", status=411)
+    return None
+
+
+def _not_allowed(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    error = ApplicationError(f'Method "{request.method}" not allowed.', code="method_not_allowed", status=405)
+    refusal = error_response(request, error)
+    refusal["Allow"] = response["Allow"]
+    return refusal
+
+
+def _drain(request: HttpRequest) -> None:
+    drained = 0
+    try:
+        while drained < _DRAIN_BYTES and (piece := request.read(64 * 1024)):
+            drained += len(piece)
+    except OSError:
+        logger.debug("the client went away before its body had been read")

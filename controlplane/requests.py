@@ -1,23 +1,50 @@
 """Reading requests strictly: what cannot be understood is told to the client, with the field's name."""
 
+import difflib
 import json
+import math
+import re
 from typing import Any
 
 from django.http import HttpRequest, QueryDict
 from rest_framework import serializers
+from rest_framework.parsers import BaseParser
 
 from controlplane.lib.errors import InvalidInput
+
+# An escaped half of a character: JSON allows it alone, but no UTF-8 can be made of it.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+class JsonParser(BaseParser):
+    """JSON for DRF, under the same rules and the same limit of size as for plain views (DRF's own has none)."""
+
+    media_type = "application/json"
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:  # noqa: ARG002
+        """The body's value. Raises InvalidInput with code ``malformed_json``; Django's RequestDataTooBig."""
+        return _json_parse(parser_context["request"].body)
 
 
 def json_body(request: HttpRequest) -> dict[str, Any]:
     """The body as a JSON object, for plain Django views. Raises InvalidInput with code ``malformed_json``."""
-    try:
-        body = json.loads(request.body or b"{}")
-    except (ValueError, RecursionError):
-        raise InvalidInput("The body is not JSON in UTF-8.", code="malformed_json") from None
-    if not isinstance(body, dict):
-        raise InvalidInput("The body is not a JSON object.", code="malformed_json")
-    return body
+    return _json_object(_json_parse(request.body or b"{}"))
+
+
+def body_validated(body: Any, serializer_class: type[serializers.Serializer[Any]]) -> dict[str, Any]:
+    """The members of a JSON object (DRF's ``request.data``) as the serializer gives them.
+
+    Raises InvalidInput for unknown and wrong ones.
+    """
+    known = serializer_class().fields
+    for name in _json_object(body):
+        if name not in known:
+            close = difflib.get_close_matches(name[:100], known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            raise InvalidInput.field(name[:100], f"is not a member here; {hint}")
+    serializer = serializer_class(data=body)
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
 
 
 def query_validated(query: QueryDict, serializer_class: type[serializers.Serializer[Any]]) -> dict[str, Any]:
@@ -31,3 +58,32 @@ def query_validated(query: QueryDict, serializer_class: type[serializers.Seriali
     serializer = serializer_class(data=query.dict())
     serializer.is_valid(raise_exception=True)
     return dict(serializer.validated_data)
+
+
+def _json_object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidInput("The body is not a JSON object.", code="malformed_json")
+    return value
+
+
+def _json_parse(raw: bytes) -> Any:
+    try:
+        text = raw.decode()
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeError:
+        raise InvalidInput("The body is not UTF-8.", code="malformed_json") from None
+    except RecursionError:
+        raise InvalidInput("The body is nested too deeply.", code="malformed_json") from None
+    except ValueError as error:
+        raise InvalidInput(f"The body is not JSON: {error}.", code="malformed_json") from None
+    return value
+
+
+def _finite(literal: str) -> float:
+    """JSON has no NaN and no infinity, and DynamoDB neither."""
+    number = float(literal)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large, or none")
+    return number

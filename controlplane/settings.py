@@ -92,6 +92,14 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "/signin"
 LOGIN_REDIRECT_URL = "/dashboard/"
 
+# What one process remembers for seconds. Nothing is shared between processes, and nothing may depend on it.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 10_000},
+    }
+}
+
 SESSION_ENGINE = "apps.accounts.session_store"
 # In seconds, from sign-in: no session lives longer, however busy it is.
 SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE", default=12 * 60 * 60)
@@ -99,6 +107,7 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 # Only a server on this machine may be reached without TLS.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = STAGE not in ("local", "test")
+CSRF_FAILURE_VIEW = "controlplane.views.csrf_failure"
 
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"
@@ -125,9 +134,9 @@ REST_FRAMEWORK = {
         "apps.accounts.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["controlplane.requests.JsonParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "controlplane.openapi.Schema",
     "EXCEPTION_HANDLER": "controlplane.problems.problem_for_exception",
     "UNAUTHENTICATED_USER": None,
 }
@@ -139,6 +148,12 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
     "SERVE_AUTHENTICATION": [],
+    # From 3.1 on, schemas are JSON Schema, so that answers can be checked against them.
+    "OAS_VERSION": "3.1.0",
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "controlplane.openapi.common_parts_add",
+    ],
 }
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="WARNING")

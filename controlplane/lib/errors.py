@@ -1,17 +1,17 @@
 """The one family of errors that services raise; `controlplane.problems` turns it into responses (RFC 9457)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 
 class ApplicationError(Exception):
     """Something that the caller is told.
 
     `code` is stable and for programs, `message` is one sentence for people, `errors` lists the fields at fault, each as
-    ``{"field": …, "message": …}``. None of them ever holds a secret.
+    ``{"field": …, "message": …}``. None of them ever holds a secret. `status` is HTTP's, `retry_after` in seconds.
     """
 
-    status: ClassVar[int] = 400
+    status: int = 400
     code: str = "bad_request"
 
     def __init__(
@@ -19,12 +19,14 @@ class ApplicationError(Exception):
         message: str,
         *,
         code: str | None = None,
+        status: int | None = None,
         errors: Sequence[Mapping[str, Any]] = (),
         retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or self.code
+        self.status = status or self.status
         self.errors = list(errors)
         self.retry_after = retry_after
 
