@@ -1,0 +1,202 @@
+"""Fetching exactly one ref of a git repository into an empty folder.
+
+Neither the URL nor the ref is ever an argument that git could take for an option: the URL stands in the repository's
+configuration file while git needs it, and the ref is looked up and then named in full. Both are checked first.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+PROTOCOLS = ("file", "git", "http", "https", "ssh")
+# What git's environment holds beyond what every command's does.
+GIT_ENVIRONMENT = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ALLOW_PROTOCOL": ":".join(PROTOCOLS),
+    "LC_ALL": "C",
+}
+
+# Runs git with these arguments in the workspace; returns the exit code and what it printed.
+Git = Callable[[list[str]], "tuple[int, bytes]"]
+
+_REMOTE = "origin"
+_OBJECT_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_SHORT_OBJECT_ID = re.compile(r"[0-9a-f]{7,63}")
+_REF_CHARACTERS = re.compile(r"[^\x00-\x20\x7f~^:?*\[\\]{1,250}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HELPER = re.compile(r"[A-Za-z0-9+.-]+::")
+_SCP_LIKE = re.compile(r"(?!-)([^@/:\s]+@(?!-))?[^@/:\s]+:(?!:)\S+")
+_ADVERTISED = re.compile(r"^([0-9a-f]{40,64})\t(\S+)$", re.MULTILINE)
+_SETTINGS = [
+    f"-c{setting}"
+    for setting in (
+        "advice.detachedHead=false",
+        "gc.auto=0",
+        "maintenance.auto=false",
+        "core.hooksPath=/dev/null",
+        # Over HTTP, a connection that brings nothing for two minutes is given up.
+        "http.lowSpeedLimit=1",
+        "http.lowSpeedTime=120",
+    )
+]
+
+
+class CheckoutFailed(Exception):
+    """The ref cannot be had; the message says why and holds no credentials."""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """What was checked out: the commit's id, and what kind of thing the ref turned out to be."""
+
+    commit: str
+    what: str
+
+
+def checkout(*, url: str, ref: str, workspace: Path, git: Git) -> Checkout:
+    """Fetch `ref` (branch, tag or commit id) of `url`, as shallow as the server allows, and check it out, detached.
+
+    A name that is both a branch and a tag means the branch. Raises CheckoutFailed, and whatever `git` raises.
+    """
+    _check_url(url)
+    _check_ref(ref)
+    session = _Session(url, workspace, git)
+    session.run("init", "--quiet", "--template=", ".")
+    session.set_remote(url)
+    try:
+        what = session.fetch(ref)
+        session.run("checkout", "--quiet", "--force", "--detach", f"{session.fetched}^{{commit}}", "--")
+    finally:
+        # What the steps find has no credentials in it.
+        session.set_remote(url_without_credentials(url))
+        (workspace / ".git" / "FETCH_HEAD").unlink(missing_ok=True)
+    return Checkout(commit=session.resolve("HEAD"), what=what)
+
+
+def url_without_credentials(url: str) -> str:
+    """The URL as it may be shown. A user name stays only where it alone is no secret, in ssh."""
+    parts = urlsplit(url) if "://" in url else None
+    if parts is None or "@" not in parts.netloc:
+        return url
+    userinfo, _, host = parts.netloc.rpartition("@")
+    user = userinfo.partition(":")[0]
+    netloc = f"{user}@{host}" if parts.scheme == "ssh" else host
+    return urlunsplit(parts._replace(netloc=netloc))
+
+
+class _Session:
+    def __init__(self, url: str, workspace: Path, git: Git) -> None:
+        self._url = url
+        self._config = workspace / ".git" / "config"
+        self._initial: Optional[str] = None
+        self._git = git
+        self.fetched = "FETCH_HEAD"
+
+    def set_remote(self, url: str) -> None:
+        """Name the remote in the configuration file itself: on the command line others could read it."""
+        if not self._config.exists():
+            return
+        if self._initial is None:
+            self._initial = self._config.read_text()
+        quoted = url.replace("\\", "\\\\").replace('"', '\\"')
+        self._config.write_text(f'{self._initial}[remote "{_REMOTE}"]\n\turl = "{quoted}"\n')
+
+    def run(self, *arguments: str) -> str:
+        code, text = self._try(*arguments)
+        if code != 0:
+            raise CheckoutFailed(text.strip() or f"git {arguments[0]} ended with exit code {code}")
+        return text
+
+    def fetch(self, ref: str) -> str:
+        """Bring the ref's commit here; returns what the ref is."""
+        if _OBJECT_ID.fullmatch(ref):
+            if self._fetch_shallow(ref)[0] != 0:
+                # Servers need not give a commit by its id, but they give everything that leads to it.
+                self._fetch_all(ref)
+            return "commit"
+        names = [ref] if ref == "HEAD" or ref.startswith("refs/") else [f"refs/heads/{ref}", f"refs/tags/{ref}"]
+        advertised = {name for _, name in _ADVERTISED.findall(self.run("ls-remote", "--", _REMOTE, *names))}
+        for name in names:
+            if name in advertised:
+                code, text = self._fetch_shallow(name)
+                if code != 0:
+                    raise CheckoutFailed(text.strip())
+                return {"refs/heads/": "branch", "refs/tags/": "tag"}.get(name[: name.find("/", 5) + 1], "ref")
+        if not _SHORT_OBJECT_ID.fullmatch(ref):
+            raise CheckoutFailed(f"The repository has no branch, tag or commit {ref!r}.")
+        self._fetch_all(ref)
+        return "commit"
+
+    def resolve(self, name: str) -> str:
+        found = re.search(r"^([0-9a-f]{40,64})$", self.run("rev-parse", "--verify", f"{name}^{{commit}}"), re.MULTILINE)
+        if found is None:
+            raise CheckoutFailed(f"git does not tell the id of {name}.")
+        return found.group(1)
+
+    def _fetch_shallow(self, name: str) -> tuple[int, str]:
+        return self._try("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--depth=1", "--", _REMOTE, name)
+
+    def _fetch_all(self, object_id: str) -> None:
+        everything = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
+        self.run("fetch", "--quiet", "--no-recurse-submodules", "--", _REMOTE, *everything)
+        code, _ = self._try("rev-parse", "--verify", "--quiet", f"{object_id}^{{commit}}")
+        if code != 0:
+            raise CheckoutFailed(f"The repository has no branch, tag or commit {object_id!r}.")
+        self.fetched = object_id
+
+    def _try(self, *arguments: str) -> tuple[int, str]:
+        code, output = self._git([*_SETTINGS, *arguments])
+        return code, _without_credentials(output.decode(errors="replace"), self._url)
+
+
+def _without_credentials(text: str, url: str) -> str:
+    """What git printed, without the credentials that stand in the URL."""
+    userinfo = urlsplit(url).netloc.rpartition("@")[0] if "://" in url else ""
+    if not userinfo:
+        return text
+    text = text.replace(url, url_without_credentials(url)).replace(f"{userinfo}@", "")
+    user, _, password = userinfo.partition(":")
+    secrets = {password, unquote(password)} if password else {user, unquote(user)}
+    if url.startswith("ssh:") and not password:
+        secrets = set()
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def _check_url(url: str) -> None:
+    shown = url_without_credentials(url)
+    if not url or url.startswith("-") or _CONTROL.search(url) or _HELPER.match(url):
+        raise CheckoutFailed(f"{shown!r} is not a repository's address.")
+    scheme, separator, _ = url.partition("://")
+    if separator:
+        if scheme not in PROTOCOLS:
+            raise CheckoutFailed(f"{shown!r}: repositories are fetched over {', '.join(PROTOCOLS)} only.")
+        try:
+            host = urlsplit(url).hostname or ""
+        except ValueError as error:
+            raise CheckoutFailed(f"The repository's address is malformed: {error}.") from error
+        if host.startswith("-"):
+            raise CheckoutFailed(f"{shown!r} is not a repository's address.")
+    elif not url.startswith("/") and not _SCP_LIKE.fullmatch(url):
+        raise CheckoutFailed(f"{shown!r} is neither a URL nor an absolute path.")
+
+
+def _check_ref(ref: str) -> None:
+    """The rules of `git check-ref-format`, and no leading dash."""
+    parts = ref.split("/")
+    if (
+        not _REF_CHARACTERS.fullmatch(ref)
+        or ref.startswith("-")
+        or ref == "@"
+        or ".." in ref
+        or "@{" in ref
+        or ref.endswith(".")
+        or any(not part or part.startswith(".") or part.endswith(".lock") for part in parts)
+    ):
+        raise CheckoutFailed(f"{ref!r} is not a ref that git knows how to name.")

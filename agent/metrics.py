@@ -1,0 +1,81 @@
+"""How busy this machine is: processor, memory and disk, each in percent."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Optional
+
+_STAT = Path("/proc/stat")
+_MEMINFO = Path("/proc/meminfo")
+
+
+class Metrics:
+    """Figures for heartbeats. The processor's is the mean since the question before."""
+
+    def __init__(self, folder: Path) -> None:
+        """The disk is the one that holds `folder`."""
+        self._folder = folder
+        self._last = _processor_times()
+
+    def read(self) -> dict[str, float]:
+        """The three figures now."""
+        disk = shutil.disk_usage(self._folder)
+        return {
+            "cpu_percent": self._processor(),
+            "memory_percent": _percent(_memory_used()),
+            "disk_percent": _percent(disk.used / (disk.used + disk.free)),
+        }
+
+    def _processor(self) -> float:
+        now = _processor_times()
+        if now is None or self._last is None:
+            # Elsewhere the load average of the last minute has to do.
+            return _percent(os.getloadavg()[0] / (os.cpu_count() or 1))
+        busy, total = now[0] - self._last[0], now[1] - self._last[1]
+        self._last = now
+        return _percent(busy / total if total else 0.0)
+
+
+def _percent(share: float) -> float:
+    return round(100 * min(max(share, 0.0), 1.0), 1)
+
+
+def _processor_times() -> Optional[tuple[int, int]]:
+    """Ticks since the machine's start that all processors were busy, and all ticks. None where /proc is missing."""
+    try:
+        line = _STAT.read_text().splitlines()[0]
+    except OSError:
+        return None
+    # user nice system idle iowait irq softirq steal; guest times are part of user and nice.
+    ticks = [int(tick) for tick in line.split()[1:9]]
+    return sum(ticks) - sum(ticks[3:5]), sum(ticks)
+
+
+def _memory_used() -> float:
+    """The share of memory that is neither free nor free on demand."""
+    try:
+        sizes = dict(re.findall(r"^(\w+):\s+(\d+)", _MEMINFO.read_text(), re.MULTILINE))
+        return 1 - int(sizes["MemAvailable"]) / int(sizes["MemTotal"])
+    except (OSError, KeyError):
+        return _memory_used_by_vm_stat()
+
+
+def _memory_used_by_vm_stat() -> float:
+    """The same on macOS; 0 where nothing tells it."""
+    try:
+        text = subprocess.run(["/usr/bin/vm_stat"], stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return 0.0
+    return vm_stat_share(text.decode())
+
+
+def vm_stat_share(text: str) -> float:
+    """The share of used pages in what macOS's `vm_stat` prints."""
+    pages = {name: int(count) for name, count in re.findall(r"^Pages ([\w ]+):\s+(\d+)\.", text, re.MULTILINE)}
+    free = sum(pages.get(name, 0) for name in ("free", "inactive", "speculative", "purgeable"))
+    used = sum(pages.get(name, 0) for name in ("active", "wired down", "occupied by compressor"))
+    return used / (used + free) if used + free else 0.0

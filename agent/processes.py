@@ -1,0 +1,156 @@
+"""Finding processes and signalling only those that are provably ours.
+
+A process is ours when it descends from one of ours, or when its environment holds our marker: a random word of the
+state directory, followed by one of the command. Linux tells both under /proc; elsewhere `ps` does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+# The environment variable that every process of an agent carries.
+MARKER_VARIABLE = "HYBRID_CI_PROCESS_OF"
+
+_PROC = Path("/proc")
+_HAS_PROC = Path("/proc/self/stat").exists()
+# How long processes that were killed may take to be gone; one in an uninterruptible call never goes.
+_PATIENCE_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Process:
+    """One that lives now. `started` tells it from a later process with the same number."""
+
+    pid: int
+    parent: int
+    started: str
+
+
+def process_table() -> dict[int, Process]:
+    """All processes that can be seen, without those that have ended and only wait to be collected."""
+    return _proc_table() if _HAS_PROC else _ps_table()
+
+
+def descendants(roots: Iterable[int], table: dict[int, Process]) -> list[Process]:
+    """The children of `roots`, their children and so on, nearest first; not the roots themselves."""
+    children: dict[int, list[Process]] = {}
+    for process in table.values():
+        children.setdefault(process.parent, []).append(process)
+    found: list[Process] = []
+    seen = set(roots)
+    queue = list(seen)
+    for pid in queue:
+        for child in children.get(pid, []):
+            if child.pid not in seen:
+                seen.add(child.pid)
+                queue.append(child.pid)
+                found.append(child)
+    return found
+
+
+def marked(marker: str, table: dict[int, Process]) -> list[Process]:
+    """The processes whose marker is or begins with `marker`, but not this one."""
+    wanted = f"{MARKER_VARIABLE}={marker}".encode()
+    pids = _proc_marked(wanted, table) if _HAS_PROC else _ps_marked(wanted)
+    return [table[pid] for pid in pids if pid in table and pid != os.getpid()]
+
+
+def kill_marked(marker: str) -> list[int]:
+    """Kill every process with the marker and all that descend from it, until none is left.
+
+    Returns their numbers; those that would not go within ten seconds are left to the operating system.
+    """
+    killed: set[int] = set()
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        table = process_table()
+        ours = marked(marker, table)
+        ours += [process for process in descendants([one.pid for one in ours], table) if process.pid != os.getpid()]
+        if not ours:
+            break
+        for process in ours:
+            send_signal(process, signal.SIGKILL)
+            killed.add(process.pid)
+        time.sleep(0.02)
+    return sorted(killed)
+
+
+def send_signal(process: Process, number: int) -> None:
+    """Signal exactly this process; nothing happens when it has ended or is not ours to signal."""
+    try:
+        if hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal"):
+            descriptor = os.pidfd_open(process.pid)
+            try:
+                # The descriptor holds on to one process; the start time says that it is the one that was meant.
+                if _started(process.pid) == process.started:
+                    signal.pidfd_send_signal(descriptor, number)
+            finally:
+                os.close(descriptor)
+        elif process_table().get(process.pid) == process:
+            os.kill(process.pid, number)
+    except OSError:
+        # Gone meanwhile, or another user's.
+        pass
+
+
+def _proc_table() -> dict[int, Process]:
+    table = {}
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit():
+            fields = _stat(int(entry.name))
+            if fields and fields[0] not in (b"Z", b"X"):
+                table[int(entry.name)] = Process(int(entry.name), int(fields[1]), fields[19].decode())
+    return table
+
+
+def _stat(pid: int) -> list[bytes]:
+    """The fields of /proc/<pid>/stat from the state on; none when the process is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return []
+    # The name before them stands in brackets and may hold anything.
+    return text[text.rindex(b")") + 2 :].split()
+
+
+def _started(pid: int) -> str:
+    fields = _stat(pid)
+    return fields[19].decode() if fields else ""
+
+
+def _proc_marked(wanted: bytes, table: dict[int, Process]) -> list[int]:
+    found = []
+    for pid in table:
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            # Gone, or another user's and so not ours.
+            continue
+        if any(entry.startswith(wanted) for entry in environment.split(b"\0")):
+            found.append(pid)
+    return found
+
+
+def _ps_table() -> dict[int, Process]:
+    table = {}
+    for line in _ps("-A", "-o", "pid=,ppid=,stat=,lstart="):
+        pid, parent, state, started = line.split(None, 3)
+        if not state.startswith(b"Z"):
+            table[int(pid)] = Process(int(pid), int(parent), started.decode().strip())
+    return table
+
+
+def _ps_marked(wanted: bytes) -> list[int]:
+    """With -E, `ps` of macOS appends the environments of one's own processes to their commands."""
+    return [int(line.split(None, 1)[0]) for line in _ps("-A", "-E", "-ww", "-o", "pid=,command=") if wanted in line]
+
+
+def _ps(*arguments: str) -> list[bytes]:
+    result = subprocess.run(["/bin/ps", *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return [line for line in result.stdout.splitlines() if line.strip()]

@@ -1,0 +1,46 @@
+"""The state directory: what an agent keeps between two starts, and the lock that gives it to one process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+from agent.errors import StateDirectoryInUse
+from agent.files import write_private
+
+
+class StateDirectory:
+    """Names the files in it and locks it. The lock goes with the process, however that ends."""
+
+    def __init__(self, path: Path) -> None:
+        """Make the directory (mode 0700) if it is missing, and take its lock.
+
+        Raises StateDirectoryInUse when another agent holds it.
+        """
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = path.resolve()
+        self.identity = self.path / "identity.json"
+        self.enrolment = self.path / "enrolment.json"
+        self.heartbeat = self.path / "heartbeat.json"
+        self.spool = self.path / "spool"
+        self.bundle = self.path / "agent.pyz"
+        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise StateDirectoryInUse(f"Another agent uses the state directory {self.path}.") from error
+        self.marker = self._read_marker()
+
+    def close(self) -> None:
+        """Give the lock back."""
+        os.close(self._lock)
+
+    def _read_marker(self) -> str:
+        """A random word, made once: every process of this agent has it in its environment, and no other process has."""
+        path = self.path / "marker"
+        if not path.exists():
+            write_private(path, secrets.token_hex(16).encode())
+        return path.read_text().strip()
