@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from django.core.cache import cache
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
 from controlplane.nosql.tables import create_tables, record_tables
@@ -23,8 +24,9 @@ def emulator() -> Iterator[str]:
 
 @pytest.fixture
 def tables(emulator: str) -> Iterator[None]:
-    """Empty tables; what the test wrote is deleted after it."""
+    """Empty tables; what the test wrote, and what the process remembers of it, is deleted after it."""
     yield
+    cache.clear()
     for kinds in record_tables().values():
         kind = kinds[0]
         connection = kind._get_connection()

@@ -3,7 +3,7 @@
 from django.urls import path, register_converter
 
 from apps.jobs.agent_api import attempts, heartbeat
-from apps.jobs.api import jobs
+from apps.jobs.api import jobs, pipelines
 from controlplane.lib.ids import ID_PATTERN
 
 
@@ -40,6 +40,8 @@ urlpatterns = [
     path("jobs/<id:job_id>/log", jobs.JobLogView.as_view(), name="job-log"),
     path("jobs/<id:job_id>/cancel", jobs.JobCancelView.as_view(), name="job-cancel"),
     path("jobs/<id:job_id>/retry", jobs.JobRetryView.as_view(), name="job-retry"),
+    path("pipelines", pipelines.PipelinesView.as_view(), name="pipelines"),
+    path("pipelines/<str:name>", pipelines.PipelineView.as_view(), name="pipeline"),
     path("agents/<id:agent_id>/heartbeat", heartbeat.heartbeat, name="agent-heartbeat"),
     path("agents/<id:agent_id>/jobs/<id:job_id>/start", attempts.start, name="attempt-start"),
     path("agents/<id:agent_id>/jobs/<id:job_id>/definition", attempts.definition, name="attempt-definition"),

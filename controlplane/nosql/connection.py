@@ -46,7 +46,7 @@ _MANAGEMENT = frozenset({"CreateTable", "DeleteTable", "DescribeTable", "UpdateT
 
 
 class ConditionFailed(Exception):
-    """A single write's condition did not hold; nothing was written. `item` is what stands there, if it was asked for."""
+    """A single write's condition did not hold and nothing was written. `item` stands there, if it was asked for."""
 
     def __init__(self, item: dict[str, Any] | None = None) -> None:
         super().__init__("the condition of the write did not hold")

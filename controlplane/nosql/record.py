@@ -42,7 +42,7 @@ class Record(Model):
             else:
                 _merge_meta(shared._tables[cls.Meta.table_name], own.get_meta_table())
             own.connection = shared
-        assert cls._connection is not None
+            return own
         return cls._connection
 
     @classmethod

@@ -38,8 +38,8 @@ class TransactionConflicted(Unavailable):
 class Transaction:
     """Collect up to 100 operations on different items, then `commit` them together.
 
-    Each operation has a label by which `TransactionFailed` names it. A commit may be repeated safely: botocore gives each
-    request an idempotency token, and an attempt that failed has written nothing.
+    Each operation has a label by which `TransactionFailed` names it. A commit may be repeated safely: botocore gives
+    each request an idempotency token, and an attempt that failed has written nothing.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Transaction:
     def commit(self, *, attempts: int = CONFLICT_ATTEMPTS) -> None:
         """Write everything or nothing, trying up to `attempts` times while other writers hold an item.
 
-        Raises TransactionFailed when a condition does not hold, TransactionConflicted when other writers stay in the way,
+        Raises TransactionFailed when a condition does not hold, TransactionConflicted when others stay in the way,
         Unavailable when DynamoDB does not answer (it may have written: look before you act on that).
         """
         sent = [(label, kind) for order in _ORDER for label, kind, _ in self._operations[order]]

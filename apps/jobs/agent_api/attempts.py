@@ -5,7 +5,7 @@ from typing import Any
 from django.http import HttpRequest
 
 from apps.agents.authentication import SignedRequest
-from apps.jobs.agent_api.requests import agent_actor, agent_endpoint, decoded_body, json_object
+from apps.jobs.agent_api.requests import agent_actor, agent_endpoint, decoded_body
 from apps.jobs.definitions import DEFINITION_PATH, MAX_BYTES
 from apps.jobs.selectors.queue import sets_for_labels
 from apps.jobs.serializers.agent_reports import attempt_number, attempt_result, optional_text
@@ -18,12 +18,13 @@ from apps.jobs.services import (
     log_append,
 )
 from controlplane.lib.errors import InvalidInput
+from controlplane.requests import json_body
 
 
 @agent_endpoint
 def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
     """Acknowledge an attempt and get all that is needed to run it."""
-    attempt = attempt_number(json_object(request))
+    attempt = attempt_number(json_body(request))
     job = attempt_start(agent=agent_actor(signed), job_id=job_id, attempt=attempt)
     return {
         "job_id": job.job_id,
@@ -42,7 +43,7 @@ def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str,
 @agent_endpoint
 def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
     """Have the repository's own pipeline file read; the answer is what to run."""
-    body = json_object(request)
+    body = json_body(request)
     text = optional_text(body, "text", longest=MAX_BYTES)
     if text is None:
         raise InvalidInput.field("text", "is the content of the pipeline file")
@@ -73,7 +74,7 @@ def log(request: HttpRequest, signed: SignedRequest, job_id: str, attempt: int, 
 @agent_endpoint
 def finish(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
     """The attempt has ended; the answer is the next one for the slot that it leaves, if work waits."""
-    body = json_object(request)
+    body = json_body(request)
     agent = agent_actor(signed)
     first = attempt_finish(agent=agent, job_id=job_id, attempt=attempt_number(body), result=attempt_result(body))
     wants_next = body.get("wants_next", True)

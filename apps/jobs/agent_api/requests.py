@@ -14,13 +14,12 @@ from django.views.decorators.http import require_POST
 from apps.agents.authentication import SignedRequest, signed_agent
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import InvalidInput, TooLarge
-from controlplane.requests import json_body
 
 AgentView = Callable[..., dict[str, Any]]
 
 
 def agent_endpoint(view: AgentView) -> Callable[..., HttpResponse]:
-    """A POST endpoint of an agent's own: `view` gets the verified request and answers with the members of a JSON object."""
+    """A POST endpoint for agents: `view` gets the verified request and gives the members of the answer."""
 
     @csrf_exempt
     @require_POST
@@ -31,18 +30,13 @@ def agent_endpoint(view: AgentView) -> Callable[..., HttpResponse]:
     return endpoint
 
 
-def json_object(request: HttpRequest) -> dict[str, Any]:
-    """The request's body, a JSON object. Raises InvalidInput."""
-    return json_body(request)
-
-
 def agent_actor(signed: SignedRequest) -> Actor:
     """The agent as the one who acts."""
     return Actor(kind="agent", id=signed.agent_id, name=signed.name)
 
 
 def decoded_body(request: HttpRequest, *, limit: int) -> bytes:
-    """The body's bytes, unpacked if they came with gzip. Raises InvalidInput, or TooLarge above `limit` bytes unpacked."""
+    """The body's bytes, unpacked if they came with gzip. Raises InvalidInput, TooLarge above `limit` bytes."""
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding == "identity":
         return request.body

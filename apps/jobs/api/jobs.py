@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission, permission_require
 from apps.jobs.selectors import job_get, job_list, job_log_read, job_steps
 from apps.jobs.serializers.jobs import (
@@ -41,7 +42,7 @@ class JobsView(APIView):
     @extend_schema(parameters=[JobListQuerySerializer], responses=JobPageSerializer, operation_id="jobs_list")
     def get(self, request: Request) -> Response:
         """Jobs, newest first."""
-        permission_require(request.user, Permission.JOBS_READ)
+        permission_require(request_actor(request), Permission.JOBS_READ)
         query = query_validated(request.query_params, JobListQuerySerializer)
         if "status" in query:
             query["status"] = Status(query["status"])
@@ -62,7 +63,7 @@ class JobsView(APIView):
     def post(self, request: Request) -> Response:
         """Queue a job; its members come in the query or in a JSON body."""
         members = _create_members(request)
-        job = job_create(actor=request.user, idempotency_key=_idempotency_key(request), **members)
+        job = job_create(actor=request_actor(request), idempotency_key=_idempotency_key(request), **members)
         return _created(request, job.job_id)
 
 
@@ -70,7 +71,7 @@ class JobView(APIView):
     @extend_schema(responses=JobDetailSerializer, operation_id="jobs_get")
     def get(self, request: Request, job_id: str) -> Response:
         """One job with its steps."""
-        permission_require(request.user, Permission.JOBS_READ)
+        permission_require(request_actor(request), Permission.JOBS_READ)
         return _detail(request, job_id)
 
 
@@ -87,7 +88,7 @@ class JobLogView(APIView):
     )
     def get(self, request: Request, job_id: str) -> HttpResponse:
         """What the job printed, from a byte offset on."""
-        permission_require(request.user, Permission.JOBS_READ)
+        permission_require(request_actor(request), Permission.JOBS_READ)
         query = query_validated(request.query_params, JobLogQuerySerializer)
         piece = job_log_read(job=job_get(job_id), offset=query["offset"], limit=LOG_SLICE_BYTES)
         return HttpResponse(
@@ -107,7 +108,7 @@ class JobCancelView(APIView):
     @extend_schema(request=None, responses=JobDetailSerializer, operation_id="jobs_cancel")
     def post(self, request: Request, job_id: str) -> Response:
         """Cancel the job: at once while it waits, through its agent while it runs."""
-        job_cancel(actor=request.user, job_id=job_id)
+        job_cancel(actor=request_actor(request), job_id=job_id)
         return _detail(request, job_id)
 
 
@@ -120,7 +121,7 @@ class JobRetryView(APIView):
     )
     def post(self, request: Request, job_id: str) -> Response:
         """Queue a new job like this one, which has ended."""
-        job = job_retry(actor=request.user, job_id=job_id, idempotency_key=_idempotency_key(request))
+        job = job_retry(actor=request_actor(request), job_id=job_id, idempotency_key=_idempotency_key(request))
         return _created(request, job.job_id)
 
 

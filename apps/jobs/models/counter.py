@@ -6,7 +6,7 @@ from controlplane.nosql.record import Record, table_name
 
 
 class DayCounter(Record):
-    """One share of a day's counters. Writers pick a share at random so that they seldom meet; readers add the shares up."""
+    """One share of a day's counters. Writers pick one at random so that they seldom meet; readers add them up."""
 
     class Meta(Record.Meta):
         table_name = table_name("summary")

@@ -1,5 +1,7 @@
 """The job: the truth about one unit of work."""
 
+from typing import Any
+
 from pynamodb.attributes import BooleanAttribute, JSONAttribute, ListAttribute, NumberAttribute, UnicodeAttribute
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
 
@@ -72,7 +74,7 @@ class Job(Record):
     commit = UnicodeAttribute(null=True)
     env = JSONAttribute(null=True)
     # What an agent must have to get the job.
-    labels: ListAttribute[str] = ListAttribute(of=UnicodeAttribute, default=list)
+    labels: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
     priority = NumberAttribute()
     # The parsed pipeline definition, or null while only the repository knows it.
     definition = JSONAttribute(null=True)

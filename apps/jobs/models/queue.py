@@ -1,5 +1,7 @@
 """The queue: what waits, in partitions of jobs that ask for the same machine."""
 
+from typing import Any
+
 from pynamodb.attributes import ListAttribute, NumberAttribute, UnicodeAttribute
 
 from controlplane.nosql.record import Record, table_name
@@ -30,6 +32,6 @@ class QueueSet(Record):
     set_id = UnicodeAttribute(hash_key=True, default=SETS)
     # The id of the set, which is the partition key of its entries.
     position = UnicodeAttribute(range_key=True)
-    labels: ListAttribute[str] = ListAttribute(of=UnicodeAttribute, default=list)
+    labels: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
     # When the sweep found the set empty; it is pruned a while later unless somebody has used it again by then.
     retiring_at = UnicodeAttribute(null=True)

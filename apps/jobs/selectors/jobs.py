@@ -85,7 +85,7 @@ def job_list(
     limit: int = 20,
     cursor: str | None = None,
 ) -> JobPage:
-    """A page of jobs, newest first. A cursor goes on where a page ended; raises InvalidInput for one that is not ours."""
+    """A page of jobs, newest first. A cursor goes on where a page ended. Raises InvalidInput for a forged one."""
     narrowed = JobFilter(status=status, pipeline=pipeline, git_ref=git_ref, agent_id=agent_id)
     after = cursor_decode(narrowed.scope, cursor) if cursor else None
     jobs, last = _page(narrowed, limit, after)

@@ -69,8 +69,8 @@ def _read_stored(job: Job, offset: int, limit: int) -> LogSlice:
 def _read_stream(stream: str, position: int, room: int) -> tuple[bytes, int | None]:
     """Bytes of one attempt from `position`, at most `room`; and its size, or None when there may be more behind them.
 
-    Chunks have different sizes, so their places are known only to who has counted them. Each process remembers what it has
-    counted: chunks never change, so that a reader who follows a log reads each of them once.
+    Chunks differ in size, so their places are known only to who has counted them. Each process remembers what it has
+    counted: chunks never change, so a reader who follows a log reads each of them once.
     """
     sizes: list[int] = cache.get(f"log-sizes:{stream}", [])
     first, before = _chunk_at(sizes, position)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from apps.jobs.models import OPEN, DayCounter, Job
-from apps.jobs.states import HELD, OPEN as OPEN_STATUSES
+from apps.jobs.states import HELD
+from apps.jobs.states import OPEN as OPEN_STATUSES
 from controlplane.lib import clock
 
 # Of the jobs that run or wait, so many are looked at; beyond it the overview says "100 or more".
@@ -26,7 +27,7 @@ class DayOutcomes:
 
 @dataclass(frozen=True)
 class Overview:
-    """Today's counts, the outcomes of the last days (oldest first, today last), and what runs and waits (newest first)."""
+    """Today's counts, the outcomes of the last days (oldest first, today last), and the open jobs, newest first."""
 
     outcomes: list[DayOutcomes]
     running: list[Job] = field(default_factory=list)
@@ -53,7 +54,7 @@ class Overview:
 
     @property
     def error_rate(self) -> float | None:
-        """The share (0 to 1) of today's ended jobs that failed or timed out; cancelled ones do not count. None without any."""
+        """The share (0 to 1) of failed and timed out jobs in those that ended today uncancelled; None without any."""
         ended = self.completed_today + self.failed_today
         return self.failed_today / ended if ended else None
 

@@ -7,7 +7,7 @@ from django.core.cache import cache
 from apps.jobs.models import SETS, QueueEntry, QueueSet
 from apps.jobs.requirements import agent_may_take
 
-# How many entries a poll reads: enough that many agents find different ones, few enough for one read unit.
+# How many entries a poll reads when nobody is in the way: they fit into one read unit.
 HEAD = 20
 
 # How many sets a poll looks into at most.
@@ -35,7 +35,7 @@ def queue_head(set_id: str, *, limit: int = HEAD) -> list[QueueEntry]:
     return entries
 
 
-def queue_fronts(set_ids: Sequence[str]) -> list[list[QueueEntry]]:
+def queue_fronts(set_ids: Sequence[str], *, limit: int = HEAD) -> list[list[QueueEntry]]:
     """The heads of these sets, the most urgent set first; sets without work are left out. One call a set, at most four.
 
     Of more sets those are looked into that are unknown or were the most urgent a moment ago.
@@ -44,7 +44,7 @@ def queue_fronts(set_ids: Sequence[str]) -> list[list[QueueEntry]]:
     if len(set_ids) > 1:
         known = {set_id: head for set_id, head in known.items() if head != _EMPTY}
     chosen = sorted(known, key=known.__getitem__)[:FRONTS]
-    fronts = [front for front in map(queue_head, chosen) if front]
+    fronts = [front for front in (queue_head(set_id, limit=limit) for set_id in chosen) if front]
     return sorted(fronts, key=lambda front: front[0].position)
 
 

@@ -130,8 +130,8 @@ class JobDetailSerializer(JobSerializer):
     steps = serializers.SerializerMethodField()
 
     @extend_schema_field(StepSerializer(many=True))
-    def get_steps(self, job: Any) -> Any:
-        """As they stand now; the caller puts them into the context, since they come from elsewhere while the job runs."""
+    def get_steps(self, _job: Any) -> Any:
+        """As they stand now; from the context, since they come from elsewhere while the job runs."""
         return StepSerializer(self.context["steps"], many=True).data
 
 

@@ -79,7 +79,13 @@ def attempt_define(
     except InvalidInput as error:
         raise Unprocessable(error.message, code="definition_invalid", errors=error.errors) from error
     labels = sorted({*job.labels, *definition["labels"]})
-    pipeline_learn(name=job.pipeline, git_ref=job.git_ref, labels=definition["labels"])
+    pipeline_learn(
+        name=job.pipeline,
+        git_ref=job.git_ref,
+        labels=definition["labels"],
+        retries=definition["retries"],
+        timeout=definition["timeout"],
+    )
     if not agent_may_take(labels, agent_labels):
         _requeue(job, actor=agent, reason="its pipeline asks for other labels", labels=labels)
         raise Conflict("The job asks for labels that this agent lacks.", code="job_moved")
@@ -88,7 +94,7 @@ def attempt_define(
         "job",
         job,
         actions=[
-            Job.commit.set(commit),
+            *([Job.commit.set(commit)] if commit else []),
             Job.steps.set(steps_of(definition)),
             Job.retries.set(definition["retries"]),
             Job.labels.set(labels),
@@ -124,7 +130,7 @@ def attempt_finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptRe
 
 
 def _has_ended(agent_id: str, job_id: str, attempt: int) -> bool:
-    """Whether the agent's attempt has ended its job. Raises NotFound, or Conflict when it is not the agent's any more."""
+    """Whether the attempt has ended its job. Raises NotFound, or Conflict when it is not the agent's any more."""
     job = Job.find(job_id)
     if job is not None and is_attempt_of(job, agent_id=agent_id, attempt=attempt) and job.status in FINAL:
         return True
@@ -263,7 +269,7 @@ def _held_remove(transaction: Transaction, job: Job, agent_id: str, beat_at: str
 
 def _result_actions(result: AttemptResult) -> list[Any]:
     """What the agent tells of the attempt; what it does not know stays as it is."""
-    told = [
+    told: list[tuple[Any, Any]] = [
         (Job.log_chunks, result.log_chunks),
         (Job.exit_code, result.exit_code),
         (Job.error_message, result.error_message),

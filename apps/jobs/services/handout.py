@@ -59,8 +59,8 @@ def work_hand_out(
     """Compare what the agent runs with what it holds, and give it work for its free slots.
 
     An attempt that it holds and has not acknowledged is offered again, or released after a minute. One that it has
-    acknowledged and does not name any more is lost: the agent has been restarted. One that it names and does not hold has
-    been given to another. `takes_work` is False for an agent that drains, and for a heartbeat seen before.
+    acknowledged and does not name any more is lost: the agent has been restarted. One that it names and does not hold
+    has been given to another. `takes_work` is False for an agent that drains, and for a heartbeat seen before.
     """
     named = {(entry["job_id"], entry["attempt"]) for entry in running}
     handout = Handout(next_check_interval=_interval(_IDLE_INTERVAL))

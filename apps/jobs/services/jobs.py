@@ -42,11 +42,11 @@ def job_create(
     labels: Sequence[str] = (),
     idempotency_key: str | None = None,
 ) -> Job:
-    """Queue a job of a pipeline (None: the default one) for a ref (None: the pipeline's default ref).
+    """Queue a job of a pipeline (None: the default one) for a ref (None: its default one).
 
-    The job asks for the pipeline's labels and for `labels`. The same `idempotency_key` within 24 hours gives the job that
-    it made. Raises NotFound for an unknown pipeline, Unprocessable when the key was used for another payload, Conflict
-    while a request with the same key is under way.
+    The job asks for the pipeline's labels and for `labels`. The same `idempotency_key` within 24 hours gives the job
+    that it made. Raises NotFound for an unknown pipeline, Unprocessable when the key was used for another payload,
+    Conflict while a request with the same key is under way.
     """
     policies.job_create_require(actor)
     source = pipeline_get(pipeline or settings.DEFAULT_PIPELINE)

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from django.core.cache import cache
 
@@ -11,7 +12,7 @@ from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from apps.jobs.models import SETS, Job, QueueEntry, QueueSet
 from apps.jobs.requirements import position_job_id, position_priority, queue_position, set_id
-from apps.jobs.selectors.queue import queue_fronts
+from apps.jobs.selectors.queue import HEAD, queue_fronts
 from apps.jobs.states import Status
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
@@ -25,8 +26,11 @@ _TRIES = 4
 
 # Without contention the head of the queue is taken, so that jobs run in their order. Each lost race widens the range
 # from which the next claim is drawn, so that fifty agents do not run for the same job; each win narrows it slowly.
-_WIDEST_SPREAD = 20
+_WIDEST_SPREAD = 200
 _spread = 1.0
+
+# Threads of one process tell each other which entries they try, for longer than a claim takes.
+_TRIED_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,12 @@ def jobs_claim(*, agent: Actor, set_ids: Sequence[str], limit: int) -> list[Assi
     of one set if nobody is in the way.
     """
     claimed: list[Assignment] = []
-    for front in queue_fronts(set_ids):
-        for entry in _in_order_of_trial(front)[: _TRIES + limit]:
-            if len(claimed) == limit:
-                return claimed
+    for front in queue_fronts(set_ids, limit=max(HEAD, round(_spread))):
+        for entry in islice(filter(_entry_reserve, _in_order_of_trial(front)), _TRIES + limit):
             if _entry_claim(entry, agent=agent):
                 claimed.append(Assignment(job_id=position_job_id(entry.position), attempt=int(entry.attempt)))
+            if len(claimed) == limit:
+                return claimed
     return claimed
 
 
@@ -93,8 +97,21 @@ def _in_order_of_trial(entries: Sequence[QueueEntry]) -> list[QueueEntry]:
     return near + far
 
 
+def _entry_reserve(entry: QueueEntry) -> bool:
+    """Whether no other thread of this process tries the entry just now. Saves a race that is as good as lost."""
+    if cache.add(f"queue-tried:{entry.position}#{int(entry.attempt)}", True, _TRIED_SECONDS):
+        return True
+    _widen_spread()
+    return False
+
+
+def _widen_spread() -> None:
+    global _spread
+    _spread = min(_WIDEST_SPREAD, _spread * 2)
+
+
 def _entry_claim(entry: QueueEntry, *, agent: Actor) -> bool:
-    """Try to make the entry's attempt the agent's. False when another agent was faster or the job has been cancelled."""
+    """Try to give the entry's attempt to the agent. False when another was faster or the job has been cancelled."""
     global _spread
     job_id, attempt, now = position_job_id(entry.position), int(entry.attempt), clock.timestamp(clock.now())
     transaction = Transaction()
@@ -115,14 +132,14 @@ def _entry_claim(entry: QueueEntry, *, agent: Actor) -> bool:
     try:
         transaction.commit(attempts=1)
     except TransactionConflicted:
-        _spread = min(_WIDEST_SPREAD, _spread * 2)
+        _widen_spread()
         return False
     except TransactionFailed as failure:
         standing = failure.failed.get("job")
         if isinstance(standing, Job) and _is_claimed_by(standing, agent.id, attempt):
             # Our own claim, whose response was lost.
             return True
-        _spread = min(_WIDEST_SPREAD, _spread * 2)
+        _widen_spread()
         return False
     _spread = max(1.0, _spread * 0.98)
     return True

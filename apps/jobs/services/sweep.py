@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from apps.agents.selectors import silent_beats
-from apps.jobs.models import OPEN, SETS, Job, QueueSet
+from apps.jobs.models import OPEN, Job, QueueSet
 from apps.jobs.selectors.queue import queue_head, queue_sets
 from apps.jobs.services.attempts import attempt_expire
 from apps.jobs.services.handout import LEASE
@@ -43,7 +43,7 @@ def leases_expire() -> int:
 
 
 def leases_expire_sometimes() -> int:
-    """The same, but at most every ten seconds a process: called by polls, so that a lost job need not wait for the sweep."""
+    """The same, at most every ten seconds a process: polls call it, so that a lost job need not wait for the sweep."""
     global _last_look
     with _looking:
         if time.monotonic() - _last_look < _LOOK_EVERY_SECONDS:
@@ -55,8 +55,8 @@ def leases_expire_sometimes() -> int:
 def sets_prune() -> int:
     """Take requirement sets out of the registry in which nothing has waited for a while. Returns how many.
 
-    In two steps, since a job may be on its way into the set: mark it, and a minute later delete it if it is still marked
-    and still empty. Whoever enqueues takes the mark away first.
+    In two steps, since a job may be on its way into the set: mark it, and a minute later delete it if it is still
+    marked and still empty. Whoever enqueues takes the mark away first.
     """
     return sum(_set_prune(queue_set) for queue_set in queue_sets())
 
@@ -68,7 +68,7 @@ def _set_prune(queue_set: QueueSet) -> bool:
         if queue_head(queue_set.position, limit=1):
             if marked:
                 queue_set.update(actions=[QueueSet.retiring_at.remove()], condition=still_marked)
-        elif marked is None:
+        elif not marked:
             queue_set.update(actions=[QueueSet.retiring_at.set(clock.timestamp(clock.now()))], condition=still_marked)
         elif clock.now() - clock.parse_timestamp(marked) > _PRUNE_AFTER:
             queue_set.delete(condition=still_marked)

@@ -1,0 +1,63 @@
+"""A pipeline, people and agents for tests of jobs below HTTP."""
+
+from collections.abc import Callable
+
+import pytest
+
+from apps.accounts.policies import ROLES
+from apps.agents.models import Beat
+from apps.jobs.services import job_create, pipeline_save
+from controlplane.lib import clock
+from controlplane.lib.actor import Actor
+from controlplane.lib.ids import new_id
+
+DEFINITION = """\
+steps:
+  - name: lint
+    run: make lint
+  - name: test
+    run: make test
+"""
+
+MakeAgent = Callable[[], Actor]
+
+
+@pytest.fixture
+def operator_actor() -> Actor:
+    return Actor("user", "01kaoperator00000000000000", "operator", frozenset(ROLES["operator"]))
+
+
+@pytest.fixture
+def pipeline(tables: None, operator_actor: Actor) -> str:
+    """The default pipeline, with a definition of two steps on the server."""
+    admin = Actor("user", "01kaadmin00000000000000000", "admin", frozenset(ROLES["admin"]))
+    pipeline_save(
+        actor=admin,
+        name="self",
+        repository="https://git.example.com/app.git",
+        default_ref="main",
+        definition=DEFINITION,
+    )
+    return "self"
+
+
+@pytest.fixture
+def make_agent(tables: None) -> MakeAgent:
+    """Makes healthy agents of which only the heartbeat's item stands: all that the queue looks at."""
+
+    def make() -> Actor:
+        beat = Beat(new_id(), at=clock.timestamp(clock.now()), status="healthy")
+        beat.save()
+        return Actor("agent", str(beat.agent_id), "build")
+
+    return make
+
+
+@pytest.fixture
+def make_job(pipeline: str, operator_actor: Actor) -> Callable[..., str]:
+    """Queues a job and gives its id."""
+
+    def make(**members: object) -> str:
+        return str(job_create(actor=operator_actor, **members).job_id)  # type: ignore[arg-type]
+
+    return make

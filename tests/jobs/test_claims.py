@@ -1,0 +1,99 @@
+"""Handing out work: one winner for each attempt, in the right order, for few calls."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from apps.jobs.models import Job
+from apps.jobs.selectors.queue import queue_head, queue_sets, sets_for_labels
+from apps.jobs.services import jobs_claim
+from apps.jobs.services.jobs import job_create
+from controlplane.lib.actor import Actor
+from tests.jobs.conftest import MakeAgent
+from tests.metering import dynamodb_calls
+
+
+def claim(agent: Actor, *, labels: tuple[str, ...] = (), limit: int = 1) -> list[str]:
+    return [assignment.job_id for assignment in jobs_claim(agent=agent, set_ids=sets_for_labels(labels), limit=limit)]
+
+
+def test_jobs_are_handed_out_oldest_first(make_job: Callable[..., str], make_agent: MakeAgent) -> None:
+    jobs = [make_job() for _ in range(5)]
+    agent = make_agent()
+    assert [claim(agent) for _ in range(6)] == [[job] for job in jobs] + [[]]
+
+
+def test_a_higher_priority_goes_first(make_job: Callable[..., str], make_agent: MakeAgent) -> None:
+    make_job(priority=50)
+    urgent = make_job(priority=51)
+    make_job(priority=0)
+    assert claim(make_agent()) == [urgent]
+
+
+def test_priority_holds_across_requirement_sets(make_job: Callable[..., str], make_agent: MakeAgent) -> None:
+    make_job(priority=10)
+    urgent = make_job(priority=90, labels=["gpu"])
+    assert claim(make_agent(), labels=("gpu",)) == [urgent]
+
+
+def test_an_agent_gets_only_jobs_whose_labels_it_has(make_job: Callable[..., str], make_agent: MakeAgent) -> None:
+    special = make_job(labels=["gpu", "linux"])
+    assert claim(make_agent(), labels=("linux",)) == []
+    assert claim(make_agent(), labels=("linux", "gpu", "big")) == [special]
+
+
+def test_a_claimed_job_is_assigned_and_out_of_the_queue(make_job: Callable[..., str], make_agent: MakeAgent) -> None:
+    job_id, agent = make_job(), make_agent()
+    claim(agent)
+    job = Job.find(job_id)
+    assert job is not None
+    assert (job.status, job.attempt, job.agent_id) == ("assigned", 1, agent.id)
+    assert [queue_head(queue_set.position) for queue_set in queue_sets()] == [[]]
+
+
+def test_several_slots_are_filled_at_once(make_job: Callable[..., str], make_agent: MakeAgent) -> None:
+    jobs = {make_job() for _ in range(3)}
+    assert set(claim(make_agent(), limit=4)) == jobs
+
+
+def test_a_calm_claim_costs_two_calls_and_at_most_eight_write_units(
+    make_job: Callable[..., str], make_agent: MakeAgent
+) -> None:
+    make_job()
+    agent = make_agent()
+    set_ids = sets_for_labels(())
+    with dynamodb_calls() as metering:
+        assert len(jobs_claim(agent=agent, set_ids=set_ids, limit=1)) == 1
+    assert metering.operations == ["Query", "TransactWriteItems"]
+    assert metering.write_units <= 8
+
+
+@pytest.mark.slow
+def test_fifty_agents_storming_a_thousand_jobs_find_one_winner_each_for_few_calls(
+    pipeline: str, operator_actor: Actor, make_agent: MakeAgent
+) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        jobs = set(pool.map(lambda _: job_create(actor=operator_actor).job_id, range(1000)))
+    agents = [make_agent() for _ in range(50)]
+    set_ids = sets_for_labels(())
+    claimed: list[str] = []
+    lock = threading.Lock()
+
+    def storm(agent: Actor) -> None:
+        while True:
+            assignments = jobs_claim(agent=agent, set_ids=set_ids, limit=1)
+            with lock:
+                claimed.extend(assignment.job_id for assignment in assignments)
+                if len(claimed) == 1000:
+                    return
+
+    with dynamodb_calls() as metering, ThreadPoolExecutor(50) as pool:
+        list(pool.map(storm, agents))
+    # The last look of each agent finds nothing and is no claim.
+    useful = metering.calls - sum(1 for _ in agents)
+    assert max(Counter(claimed).values()) == 1
+    assert set(claimed) == jobs
+    assert useful / 1000 <= 2.2
