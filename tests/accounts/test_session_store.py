@@ -1,0 +1,216 @@
+"""Sessions in DynamoDB: what is stored, what happens when two requests write, and when a session ends."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.backends.base import CreateError, UpdateError
+
+from apps.accounts.models import Session, secret_hash
+from apps.accounts.session_store import PROVIDER_KEY, SessionStore
+from controlplane.lib import clock
+from tests.metering import dynamodb_calls
+
+pytestmark = pytest.mark.usefixtures("tables")
+
+
+def stored(**data: Any) -> str:
+    """The key of a session that holds this."""
+    session = SessionStore()
+    session.update(data)
+    session.save()
+    return session.session_key
+
+
+def held(key: str) -> dict[str, Any]:
+    return dict(SessionStore(key).items())
+
+
+def test_what_a_session_holds_is_there_for_the_next_request() -> None:
+    key = stored(theme="dark", seen=[1, 2])
+    assert held(key) == {"theme": "dark", "seen": [1, 2]}
+
+
+def test_the_table_holds_neither_the_token_nor_readable_data_under_it() -> None:
+    key = stored(theme="dark")
+    (row,) = Session.scan()
+    assert row.session_id == secret_hash(key)
+    assert key not in str(row.to_simple_dict())
+
+
+def test_the_hash_in_the_table_opens_nothing() -> None:
+    stored(theme="dark")
+    (row,) = Session.scan()
+    assert held(row.session_id) == {}
+
+
+def test_loading_a_session_costs_one_call() -> None:
+    key = stored(theme="dark")
+    with dynamodb_calls() as counted:
+        session = SessionStore(key)
+        assert session["theme"] == "dark"
+        assert session.get("other") is None
+    assert counted.operations == ["GetItem"]
+
+
+def test_saving_what_was_loaded_costs_one_more() -> None:
+    key = stored(theme="dark")
+    session = SessionStore(key)
+    session["theme"] = "light"
+    with dynamodb_calls() as counted:
+        session.save()
+    assert counted.operations == ["PutItem"]
+
+
+def test_the_index_of_a_persons_sessions_holds_no_data() -> None:
+    stored(**{SESSION_KEY: "ada", PROVIDER_KEY: "password", "secret": "x"})
+    stored(theme="nobody's")
+    (found,) = Session.by_user.query("ada")
+    assert found.provider == "password"
+    assert found.data is None
+    assert found.revision is None
+
+
+def test_two_requests_that_change_different_keys_both_count() -> None:
+    key = stored(theme="dark", basket=[1], old=True)
+    first, second = SessionStore(key), SessionStore(key)
+    first["theme"] = "light"
+    second["basket"].append(2)
+    del second["old"]
+    first.save()
+    second.save()
+    assert held(key) == {"theme": "light", "basket": [1, 2]}
+    assert dict(second.items()) == {"theme": "light", "basket": [1, 2]}
+
+
+def test_a_key_that_another_request_removed_stays_removed() -> None:
+    key = stored(token="x", theme="dark")
+    first, second = SessionStore(key), SessionStore(key)
+    del first["token"]
+    second["theme"] = "light"
+    first.save()
+    second.save()
+    assert held(key) == {"theme": "light"}
+
+
+def test_of_two_requests_that_change_one_key_the_later_counts() -> None:
+    key = stored(theme="dark")
+    first, second = SessionStore(key), SessionStore(key)
+    first["theme"], second["theme"] = "light", "blue"
+    second.save()
+    first.save()
+    assert held(key) == {"theme": "light"}
+
+
+def test_eight_threads_that_save_at_once_lose_nothing() -> None:
+    key = stored(start=0)
+
+    def write(number: int) -> None:
+        session = SessionStore(key)
+        session[f"thread {number}"] = number
+        session.save()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert held(key) == {"start": 0} | {f"thread {number}": number for number in range(8)}
+
+
+def test_a_session_that_was_cleared_holds_nothing() -> None:
+    key = stored(theme="dark")
+    session = SessionStore(key)
+    session.clear()
+    session.save()
+    assert held(key) == {}
+    assert SessionStore().exists(key)
+
+
+def test_a_session_that_was_ended_stays_gone_under_a_late_save() -> None:
+    key = stored(theme="dark")
+    late = SessionStore(key)
+    late["theme"] = "light"
+    SessionStore(key).flush()
+    with pytest.raises(UpdateError):
+        late.save()
+    assert list(Session.scan()) == []
+
+
+def test_a_session_that_was_ended_before_it_was_read_is_not_made_again() -> None:
+    key = stored(theme="dark")
+    SessionStore(key).delete()
+    late = SessionStore(key)
+    with pytest.raises(UpdateError):
+        late.save()
+    assert list(Session.scan()) == []
+
+
+def test_sign_out_wins_over_seven_threads_that_save() -> None:
+    key = stored(theme="dark")
+
+    def act(number: int) -> None:
+        session = SessionStore(key)
+        if number == 3:
+            session.flush()
+            return
+        session[f"thread {number}"] = number
+        try:
+            session.save()
+        except UpdateError:
+            return
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(act, range(8)))
+    assert not SessionStore().exists(key)
+
+
+def test_a_key_that_is_taken_is_not_overwritten() -> None:
+    key = stored(theme="dark")
+    other = SessionStore(key)
+    with pytest.raises(CreateError):
+        other.save(must_create=True)
+    assert held(key) == {"theme": "dark"}
+
+
+def test_a_key_that_nobody_made_is_not_taken_over() -> None:
+    session = SessionStore("a" * 32)
+    session["theme"] = "dark"
+    session.save()
+    assert session.session_key != "a" * 32
+    assert not SessionStore().exists("a" * 32)
+
+
+def test_an_expired_session_is_not_loaded_though_its_row_is_there() -> None:
+    key = stored(theme="dark")
+    with clock.shifted(timedelta(seconds=settings.SESSION_COOKIE_AGE + 1)):
+        session = SessionStore(key)
+        assert dict(session.items()) == {}
+        assert session.session_key is None
+    assert SessionStore().exists(key)
+
+
+def test_saving_does_not_lengthen_a_sessions_life() -> None:
+    key = stored(theme="dark")
+    with clock.shifted(timedelta(seconds=settings.SESSION_COOKIE_AGE - 60)):
+        session = SessionStore(key)
+        session["theme"] = "light"
+        session.save()
+    with clock.shifted(timedelta(seconds=settings.SESSION_COOKIE_AGE + 1)):
+        assert held(key) == {}
+
+
+def test_a_session_may_end_sooner() -> None:
+    session = SessionStore()
+    session["theme"] = "dark"
+    session.set_expiry(60)
+    session.save()
+    with clock.shifted(timedelta(seconds=61)):
+        assert held(session.session_key) == {}
+
+
+def test_data_that_our_key_did_not_sign_counts_as_none() -> None:
+    key = stored(theme="dark")
+    (row,) = Session.scan()
+    row.update(actions=[Session.data.set(row.data[:-2] + "xx")])
+    assert held(key) == {}
