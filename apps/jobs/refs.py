@@ -12,7 +12,7 @@ from controlplane.lib.errors import InvalidInput
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+@#-]{0,254}")
 _SCHEMES = ("https", "http", "ssh", "git", "file")
 # What scp and git understand as a host and a path, as in git@example.org:team/project.git
-_SCP_LIKE = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?![:/-])[^:]+")
+_SCP_LIKE = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?![:/-])[^:\\]+")
 _REPOSITORY_MAX_LENGTH = 2048
 
 
