@@ -3,11 +3,21 @@
 from typing import Any
 
 from django.http import HttpRequest
+from drf_spectacular.types import OpenApiTypes
 
 from apps.agents.authentication import SignedRequest
 from apps.jobs.agent_api.requests import agent_actor, agent_endpoint, decoded_body
 from apps.jobs.definitions import DEFINITION_PATH, MAX_BYTES
 from apps.jobs.selectors.queue import sets_for_labels
+from apps.jobs.serializers.agent_protocol import (
+    AttemptSerializer,
+    DefinitionReportSerializer,
+    FinishAnswerSerializer,
+    FinishSerializer,
+    LogAnswerSerializer,
+    StartAnswerSerializer,
+    WorkSerializer,
+)
 from apps.jobs.serializers.agent_reports import attempt_number, attempt_result, optional_text
 from apps.jobs.services import (
     CHUNK_LIMIT,
@@ -18,9 +28,17 @@ from apps.jobs.services import (
     log_append,
 )
 from controlplane.lib.errors import InvalidInput
+from controlplane.openapi import AGENT, documented, problems
 from controlplane.requests import json_body
 
 
+@documented(
+    "post",
+    operation_id="attempt_start",
+    request=AttemptSerializer,
+    responses={200: StartAnswerSerializer, **problems(409)},
+    security=AGENT,
+)
 @agent_endpoint
 def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
     """Acknowledge an attempt and get all that is needed to run it."""
@@ -40,6 +58,13 @@ def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str,
     }
 
 
+@documented(
+    "post",
+    operation_id="attempt_definition",
+    request=DefinitionReportSerializer,
+    responses={200: WorkSerializer, **problems(409, 422)},
+    security=AGENT,
+)
 @agent_endpoint
 def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
     """Have the repository's own pipeline file read; the answer is what to run."""
@@ -58,6 +83,13 @@ def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict
     return {"steps": parsed["steps"], "env": parsed["env"], "timeout": parsed["timeout"]}
 
 
+@documented(
+    "post",
+    operation_id="attempt_log",
+    request={"application/octet-stream": OpenApiTypes.BINARY},
+    responses={200: LogAnswerSerializer, **problems(409)},
+    security=AGENT,
+)
 @agent_endpoint
 def log(request: HttpRequest, signed: SignedRequest, job_id: str, attempt: int, sequence: int) -> dict[str, Any]:
     """Take one piece of the attempt's log."""
@@ -71,6 +103,13 @@ def log(request: HttpRequest, signed: SignedRequest, job_id: str, attempt: int, 
     return {"wish": wish}
 
 
+@documented(
+    "post",
+    operation_id="attempt_finish",
+    request=FinishSerializer,
+    responses={200: FinishAnswerSerializer, **problems(409)},
+    security=AGENT,
+)
 @agent_endpoint
 def finish(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
     """The attempt has ended; the answer is the next one for the slot that it leaves, if work waits."""

@@ -8,10 +8,19 @@ from apps.agents.authentication import SignedRequest
 from apps.agents.serializers import heartbeat_report
 from apps.agents.services import heartbeat_record
 from apps.jobs.agent_api.requests import agent_actor, agent_endpoint
+from apps.jobs.serializers.agent_protocol import HeartbeatAnswerSerializer, HeartbeatSerializer
 from apps.jobs.services import leases_expire_sometimes, work_hand_out
+from controlplane.openapi import AGENT, documented, problems
 from controlplane.requests import json_body
 
 
+@documented(
+    "post",
+    operation_id="agent_heartbeat",
+    request=HeartbeatSerializer,
+    responses={200: HeartbeatAnswerSerializer, **problems(409, 429)},
+    security=AGENT,
+)
 @agent_endpoint
 def heartbeat(request: HttpRequest, signed: SignedRequest) -> dict[str, Any]:
     """The agent tells how it is and what it runs; the answer says what it gets and what it is to stop."""
@@ -21,7 +30,7 @@ def heartbeat(request: HttpRequest, signed: SignedRequest) -> dict[str, Any]:
     handout = work_hand_out(
         agent=agent_actor(signed),
         labels=signed.agent.labels,
-        held=result.beat.held_jobs,
+        held=result.beat.holdings,
         running=report["running"],
         free_slots=report["free_slots"],
         takes_work=result.fresh and result.beat.status == "healthy",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from apps.agents.services import Holding
 from apps.jobs.selectors.queue import sets_for_labels
 from apps.jobs.services.attempts import attempt_expire, attempt_release
 from apps.jobs.services.queue import Assignment, jobs_claim
@@ -51,7 +52,7 @@ def work_hand_out(
     *,
     agent: Actor,
     labels: Collection[str],
-    held: Mapping[str, Mapping[str, Any]],
+    held: Mapping[str, Holding],
     running: Sequence[Mapping[str, Any]],
     free_slots: int,
     takes_work: bool,
@@ -65,11 +66,11 @@ def work_hand_out(
     named = {(entry["job_id"], entry["attempt"]) for entry in running}
     handout = Handout(next_check_interval=_interval(_IDLE_INTERVAL))
     for job_id, holding in held.items():
-        attempt, age = int(holding["attempt"]), clock.now() - clock.parse_timestamp(holding["at"])
+        attempt, age = holding.attempt, clock.now() - clock.parse_timestamp(holding.at)
         if (job_id, attempt) in named:
-            if holding.get("wish"):
-                handout.wishes.append(Wish(job_id, attempt, holding["wish"]))
-        elif not holding["started"]:
+            if holding.wish:
+                handout.wishes.append(Wish(job_id, attempt, holding.wish))
+        elif not holding.started:
             if age > ACKNOWLEDGE_WITHIN:
                 attempt_release(agent_id=agent.id, job_id=job_id, attempt=attempt)
             else:
@@ -80,7 +81,7 @@ def work_hand_out(
     handout.wishes += [
         Wish(job_id, attempt, "abandon")
         for job_id, attempt in sorted(named)
-        if job_id not in held or int(held[job_id]["attempt"]) != attempt
+        if job_id not in held or held[job_id].attempt != attempt
     ]
     if takes_work:
         _claim_for(handout, agent, labels, free_slots - len(handout.assignments))

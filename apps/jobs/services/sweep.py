@@ -31,11 +31,11 @@ def leases_expire() -> int:
     """Take every job away from agents that have been silent for longer than a lease. Returns how many."""
     expired = 0
     for beat in silent_beats(silent_for=LEASE):
-        for job_id, holding in beat.held_jobs.items():
+        for job_id, holding in beat.holdings.items():
             expired += attempt_expire(
                 agent_id=beat.agent_id,
                 job_id=job_id,
-                attempt=int(holding["attempt"]),
+                attempt=holding.attempt,
                 beat_at=beat.at,
                 reason="the agent was not heard of any more",
             )
