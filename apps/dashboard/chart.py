@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Protocol
 
-HEIGHT = 96
+HEIGHT = 120
 SLOT = 28
 BAR = 18
 OUTCOMES = ("completed", "cancelled", "timed_out", "failed")

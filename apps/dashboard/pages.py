@@ -1,4 +1,4 @@
-"""What all pages share: who may see them, what errors look like, and how parts of them refresh."""
+"""What all pages share: who may see them, what their templates can use, and how parts of them refresh."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -8,11 +8,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.views.decorators.http import require_http_methods
-from django_htmx.http import HttpResponseClientRefresh
 
 from apps.accounts.authentication import page_permission, request_actor
 from apps.accounts.policies import Permission
-from controlplane.lib.errors import ApplicationError, InvalidInput
+from controlplane.lib.errors import InvalidInput
 
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponse]
@@ -23,24 +22,14 @@ QUIET_SECONDS = 15
 
 
 def page(permission: Permission, *methods: str) -> Callable[[View[P]], View[P]]:
-    """Make a view a page: for people with `permission`, with our errors as pages, and never kept by a cache."""
+    """Make a view a page: for people with `permission`, and never kept by a cache."""
 
     def decorate(view: View[P]) -> View[P]:
-        @wraps(view)
-        def with_errors(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
-            try:
-                return view(request, *args, **kwargs)
-            except ApplicationError as error:
-                return error_page(request, error)
-
-        guarded = require_http_methods(methods or ["GET", "HEAD"])(page_permission(permission)(with_errors))
+        guarded = require_http_methods(methods or ["GET", "HEAD"])(page_permission(permission)(view))
 
         @wraps(view)
         def answer(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
             response: HttpResponse = guarded(request, *args, **kwargs)
-            if is_fragment(request) and response.status_code == 302:
-                # The session has ended: the whole page goes to the sign-in, not a part of it.
-                response = HttpResponseClientRefresh()
             patch_vary_headers(response, ["Cookie", "HX-Request"])
             patch_cache_control(response, private=True, no_cache=True)
             return response
@@ -53,24 +42,6 @@ def page(permission: Permission, *methods: str) -> Callable[[View[P]], View[P]]:
 def is_fragment(request: HttpRequest) -> bool:
     """Whether a part of a page asks, to refresh itself."""
     return bool(request.htmx)  # type: ignore[attr-defined]
-
-
-def error_page(request: HttpRequest, error: ApplicationError) -> HttpResponse:
-    """The page that says what went wrong and what to do."""
-    context = {"status": error.status, "heading": _HEADINGS.get(error.status), "detail": error.message}
-    response = render(request, "error.html", context, status=error.status)
-    if error.retry_after is not None:
-        response["Retry-After"] = str(error.retry_after)
-    return response
-
-
-_HEADINGS = {
-    400: "That address cannot be understood",
-    403: "Not allowed",
-    404: "Not found",
-    409: "Not possible just now",
-    503: "Not available just now",
-}
 
 
 def show(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from apps.accounts.policies import Permission
 from apps.agents.selectors import agent_get, agent_list, beats_get, fleet_counts
 from apps.dashboard.pages import page, refresh_seconds, show
-from apps.jobs.selectors.jobs import job_list
+from apps.jobs.selectors import job_list
 
 PAGE_SIZE = 50
 JOBS_OF_AGENT = 10
@@ -26,7 +26,7 @@ class AgentRow:
     @property
     def running(self) -> list[str]:
         """The ids of the jobs that it holds."""
-        return sorted(self.beat.held_jobs) if self.beat else []
+        return sorted(self.beat.holdings) if self.beat else []
 
 
 @page(Permission.AGENTS_READ)

@@ -9,9 +9,8 @@ from apps.accounts.policies import Permission
 from apps.dashboard.forms import JobForm
 from apps.dashboard.pages import page, refresh_seconds, shared_context, show
 from apps.dashboard.views.log import job_facts, log_piece
-from apps.jobs.selectors.jobs import job_get, job_list
-from apps.jobs.selectors.pipelines import pipeline_get, pipeline_list
-from apps.jobs.services.jobs import job_cancel, job_create, job_retry
+from apps.jobs.selectors import job_get, job_list, pipeline_get, pipeline_list
+from apps.jobs.services import job_cancel, job_create, job_retry
 from apps.jobs.states import FINAL, Status
 from controlplane.lib.errors import ApplicationError, Conflict, InvalidInput
 from controlplane.lib.ids import new_id
@@ -69,7 +68,8 @@ def _status(text: str) -> Status | None:
 def job_page(request: HttpRequest, job_id: str) -> HttpResponse:
     """One job: what it is, how far its steps are, and its log."""
     job = job_get(job_id)
-    return show(request, "job", {"section": "jobs", "key": new_id(), **job_facts(job), **log_piece(request, job)})
+    context = {**shared_context(request), **job_facts(job), "log": log_piece(request, job)}
+    return render(request, "dashboard/job.html", {**context, "section": "jobs", "key": new_id()})
 
 
 @page(Permission.JOBS_CREATE, "GET", "HEAD", "POST")

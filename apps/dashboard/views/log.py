@@ -1,6 +1,6 @@
 """The parts of a job's page that change while it runs: its facts, its steps, and its log."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -10,8 +10,7 @@ from django.utils.safestring import SafeString
 from apps.accounts.policies import Permission
 from apps.dashboard.pages import BUSY_SECONDS, offset_parameter, page, shared_context
 from apps.dashboard.terminal import Style, terminal_html
-from apps.jobs.selectors.jobs import job_get, job_steps
-from apps.jobs.selectors.logs import job_log_read
+from apps.jobs.selectors import LogSlice, job_get, job_log_read, job_steps
 from apps.jobs.states import FINAL, HELD
 from controlplane.lib.ids import new_id
 
@@ -21,6 +20,7 @@ PIECE_BYTES = 256 * 1024
 WAITING_SECONDS = 5
 # Farther than any log reaches.
 _BEYOND = 10**15
+_PLAIN = Style()
 
 
 @dataclass(frozen=True)
@@ -51,30 +51,27 @@ def job_facts(job: Any) -> dict[str, Any]:
     }
 
 
-def log_piece(request: HttpRequest, job: Any) -> dict[str, Any]:
+def log_piece(request: HttpRequest, job: Any) -> LogView:
     """The piece of the log that the request asks for: from `offset`, or else the end, which is then followed."""
-    follows = not request.GET.get("offset")
-    start = _tail(job) if follows else offset_parameter(request)
-    return {"log": _piece(job, start, Style(), follows=follows)}
-
-
-def _tail(job: Any) -> int:
-    """Where the last piece begins, at the beginning of a line if there is one."""
+    if request.GET.get("offset"):
+        return _printed(job_log_read(job=job, offset=offset_parameter(request), limit=PIECE_BYTES), follows=False)
+    whole = job_log_read(job=job, offset=0, limit=PIECE_BYTES)
+    if whole.complete or len(whole.data) < PIECE_BYTES:
+        return _printed(whole, follows=True)
     size = job_log_read(job=job, offset=_BEYOND, limit=1).next_offset
-    start = max(0, size - PIECE_BYTES) if size < _BEYOND else 0
-    if not start:
-        return 0
-    newline = job_log_read(job=job, offset=start, limit=4096).data.find(b"\n")
-    return start + newline + 1
+    end = job_log_read(job=job, offset=size - PIECE_BYTES, limit=PIECE_BYTES)
+    # Begin with a whole line, if there is one.
+    line = end.data.find(b"\n") + 1
+    return _printed(replace(end, data=end.data[line:]), follows=True)
 
 
-def _piece(job: Any, start: int, style: Style, *, follows: bool) -> LogView:
-    part = job_log_read(job=job, offset=start, limit=PIECE_BYTES)
+def _printed(part: LogSlice, *, follows: bool, style: Style = _PLAIN) -> LogView:
     printout = terminal_html(part.data, style=style, last=part.complete)
+    start = part.next_offset - len(part.data)
     return LogView(
         html=printout.html,
         start=start,
-        offset=part.next_offset - len(part.data) + printout.consumed,
+        offset=start + printout.consumed,
         style=printout.style,
         complete=part.complete,
         more=len(part.data) >= PIECE_BYTES,
@@ -90,7 +87,8 @@ def job_live(request: HttpRequest, job_id: str) -> HttpResponse:
     """
     job = job_get(job_id)
     facts = job_facts(job)
-    log = _piece(job, offset_parameter(request), Style.parse(request.GET.get("style", "")), follows=True)
+    part = job_log_read(job=job, offset=offset_parameter(request), limit=PIECE_BYTES)
+    log = _printed(part, follows=True, style=Style.parse(request.GET.get("style", "")))
     context = {**shared_context(request), **facts, "log": log, "oob": True, "key": new_id()}
     names = ["job_facts", "log_more"]
     if request.GET.get("seen") != facts["seen"]:

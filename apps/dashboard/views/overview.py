@@ -8,8 +8,7 @@ from apps.accounts.policies import Permission
 from apps.agents.selectors import fleet_counts
 from apps.dashboard.chart import outcome_chart
 from apps.dashboard.pages import page, refresh_seconds, show
-from apps.jobs.selectors.jobs import job_list
-from apps.jobs.selectors.overview import job_overview
+from apps.jobs.selectors import job_list, job_overview
 
 CHART_DAYS = 14
 RECENT_JOBS = 8
