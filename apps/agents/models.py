@@ -1,6 +1,7 @@
 """The records of agents: who they are, their last heartbeat, the tokens that let them in, and how many there are."""
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -39,7 +40,7 @@ class AgentKey(MapAttribute[str, Any]):
     used = BooleanAttribute(default=False)
 
 
-class AgentsByRegion(GlobalSecondaryIndex["Agent"]):  # type: ignore[no-untyped-call]
+class AgentsByRegion(GlobalSecondaryIndex["Agent"]):
     """The agents of a region. Holds what lists show and never a key; rewritten only when an agent's status changes."""
 
     class Meta:
@@ -73,16 +74,16 @@ class Agent(Record):
     agent_id = UnicodeAttribute(hash_key=True)
     name = UnicodeAttribute()
     region = UnicodeAttribute()
-    labels = ListAttribute(of=UnicodeAttribute, default=list)
+    labels: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
     slots = NumberAttribute()
     status = UnicodeAttribute()
     hostname = UnicodeAttribute(default="")
     os = UnicodeAttribute(default="")
     arch = UnicodeAttribute(default="")
     version = UnicodeAttribute(default="")
-    deployment_targets = ListAttribute(of=UnicodeAttribute, default=list)
+    deployment_targets: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
     # At most two, the newest first; the second one lives for another 24 hours after the first one's making.
-    keys = ListAttribute(of=AgentKey, default=list)
+    keys: ListAttribute[Any] = ListAttribute(of=AgentKey, default=list)
     # Goes up with every change that the agent should fetch its configuration for.
     config_version = NumberAttribute(default=1)
     created_at = UnicodeAttribute()
@@ -157,6 +158,16 @@ def _moment(milliseconds: int | None) -> str | None:
     return None if milliseconds is None else clock.timestamp(_EPOCH + timedelta(milliseconds=milliseconds))
 
 
+@dataclass(frozen=True)
+class Holding:
+    """An attempt of a job that an agent holds: since when, whether it has acknowledged it, and what is wished of it."""
+
+    attempt: int
+    at: str
+    started: bool
+    wish: str | None = None
+
+
 class Beat(Record):
     """An agent's last heartbeat and the jobs it holds: the only item that is written every few seconds.
 
@@ -170,7 +181,7 @@ class Beat(Record):
     agent_id = UnicodeAttribute(hash_key=True)
     # The signature's `created` of the last beat, and the nonces of that second: time only moves forward.
     created = NumberAttribute(default=0)
-    nonces = ListAttribute(of=UnicodeAttribute, default=list)
+    nonces: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
     # When the server took it.
     at = UnicodeAttribute()
     cpu_percent = NumberAttribute(null=True)
@@ -183,12 +194,12 @@ class Beat(Record):
     running = RunningAttribute(default=list)
     # Follows Agent.status, always in the same transaction.
     status = UnicodeAttribute()
-    held: MapAttribute[str, Any] = MapAttribute(default=dict)  # type: ignore[no-untyped-call]
+    held: MapAttribute[str, Any] = MapAttribute(default=dict)
 
     @property
-    def held_jobs(self) -> dict[str, dict[str, Any]]:
-        """`held` as a plain dict."""
-        return dict(self.held.as_dict())  # type: ignore[no-untyped-call]
+    def holdings(self) -> dict[str, Holding]:
+        """`held`, by the job's id."""
+        return {job_id: Holding(**held) for job_id, held in self.held.as_dict().items()}
 
 
 class EnrolmentToken(Record):

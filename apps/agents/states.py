@@ -1,5 +1,6 @@
 """What an agent can be, and what may become of it."""
 
+from datetime import timedelta
 from enum import StrEnum
 
 
@@ -34,6 +35,12 @@ LEAVING = (AgentStatus.DRAINING, AgentStatus.RETIRED)
 # A lease, and an agent's good health, last this long after a heartbeat.
 UNHEALTHY_AFTER_SECONDS = 45
 DEAD_AFTER_SECONDS = 300
+
+# How often an agent without work sends a heartbeat, unless an answer to one says otherwise.
+IDLE_INTERVAL_SECONDS = 15
+
+# How long the key before the newest is still accepted.
+KEY_OVERLAP = timedelta(hours=24)
 
 # What a step of a running job can be, each with the letter under which a heartbeat's record keeps it.
 STEP_STATES = {

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from apps.agents.models import Beat
+from apps.agents.models import Beat, Holding
 from apps.agents.services import held_add, held_remove, held_remove_expired, held_start, held_wish_cancel
 from controlplane.lib import clock
 from controlplane.lib.ids import new_id
@@ -23,10 +23,10 @@ def agent_id() -> str:
     return str(beat.agent_id)
 
 
-def held(agent_id: str) -> dict[str, dict[str, object]]:
+def held(agent_id: str) -> dict[str, Holding]:
     beat = Beat.find(agent_id)
     assert beat is not None
-    return beat.held_jobs
+    return beat.holdings
 
 
 def commit(operation: Callable[..., None], **arguments: object) -> None:
@@ -45,9 +45,9 @@ def refused(operation: Callable[..., None], **arguments: object) -> Beat | None:
 
 def test_an_agent_takes_a_job_starts_it_and_gives_it_back(agent_id: str) -> None:
     commit(held_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT)
-    assert held(agent_id) == {JOB: {"attempt": 1, "at": AT, "started": False}}
+    assert held(agent_id) == {JOB: Holding(attempt=1, at=AT, started=False)}
     commit(held_start, agent_id=agent_id, job_id=JOB, attempt=1)
-    assert held(agent_id) == {JOB: {"attempt": 1, "at": AT, "started": True}}
+    assert held(agent_id) == {JOB: Holding(attempt=1, at=AT, started=True)}
     commit(held_remove, agent_id=agent_id, job_id=JOB, attempt=1)
     assert held(agent_id) == {}
 
@@ -55,14 +55,14 @@ def test_an_agent_takes_a_job_starts_it_and_gives_it_back(agent_id: str) -> None
 def test_a_wish_stands_beside_the_job(agent_id: str) -> None:
     commit(held_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT)
     commit(held_wish_cancel, agent_id=agent_id, job_id=JOB, attempt=2)
-    assert held(agent_id)[JOB]["wish"] == "cancel"
+    assert held(agent_id)[JOB].wish == "cancel"
 
 
 def test_a_job_is_not_taken_twice_and_the_refusal_shows_what_is_held(agent_id: str) -> None:
     commit(held_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT)
     standing = refused(held_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT)
     assert standing is not None
-    assert standing.held_jobs[JOB]["attempt"] == 1
+    assert standing.holdings[JOB].attempt == 1
 
 
 def test_an_unknown_agent_takes_nothing() -> None:
@@ -82,7 +82,7 @@ def test_a_leaving_agent_takes_nothing(agent_id: str, status: str) -> None:
 def test_another_attempt_is_left_alone(agent_id: str, operation: Callable[..., None], attempt: int) -> None:
     commit(held_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT)
     refused(operation, agent_id=agent_id, job_id=JOB, attempt=attempt)
-    assert held(agent_id) == {JOB: {"attempt": 2, "at": AT, "started": False}}
+    assert held(agent_id) == {JOB: Holding(attempt=2, at=AT, started=False)}
 
 
 @pytest.mark.parametrize("operation", [held_start, held_remove, held_wish_cancel])

@@ -1,0 +1,101 @@
+"""``/agents``: enrolment for new machines, and the fleet for people's programs."""
+
+import base64
+import re
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.accounts.authentication import request_actor
+from apps.accounts.policies import Permission, permission_require
+from apps.agents.selectors import agent_get, agent_list, beats_get
+from apps.agents.serializers.agents import (
+    AgentListQuerySerializer,
+    AgentPageSerializer,
+    AgentSerializer,
+    CredentialsSerializer,
+    EnrolmentSerializer,
+    agent_json,
+    effective_status,
+)
+from apps.agents.services import agent_enrol
+from controlplane.lib.errors import InvalidInput
+from controlplane.openapi import problems
+from controlplane.requests import query_validated
+
+# Long enough to be random: who knows it and the token is given the answer again.
+_IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._:-]{16,128}")
+
+
+class EnrolView(APIView):
+    """Open to whoever has an enrolment token."""
+
+    authentication_classes = ()
+    permission_classes = ()
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter(
+                "Idempotency-Key",
+                OpenApiTypes.STR,
+                OpenApiParameter.HEADER,
+                description="16 to 128 random characters. Sending them again gives the same answer again, for 24 hours "
+                "or until the agent has used its key.",
+            )
+        ],
+        request=EnrolmentSerializer,
+        responses={201: CredentialsSerializer, **problems(401, 409)},
+        operation_id="agents_enrol",
+        tags=["agents"],
+    )
+    def post(self, request: Request) -> Response:
+        """Make an agent of a machine that has an enrolment token."""
+        idempotency_key = request.headers.get("Idempotency-Key")
+        if idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
+            raise InvalidInput.field("Idempotency-Key", "is 16 to 128 of A-Z, a-z, 0-9 and . _ : -")
+        serializer = EnrolmentSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        credentials = agent_enrol(**serializer.validated_data, idempotency_key=idempotency_key)
+        return Response(
+            {
+                "agent_id": credentials.agent_id,
+                "key_id": credentials.key_id,
+                "workload_identity_secret": base64.b64encode(credentials.secret).decode(),
+            },
+            status=201,
+            headers={"Cache-Control": "no-store"},
+        )
+
+
+class AgentsView(APIView):
+    @extend_schema(
+        parameters=[AgentListQuerySerializer],
+        responses=AgentPageSerializer,
+        operation_id="agents_list",
+        tags=["agents"],
+    )
+    def get(self, request: Request) -> Response:
+        """Agents by region and then by age, with the status that they had at the last sweep."""
+        permission_require(request_actor(request), Permission.AGENTS_READ)
+        page = agent_list(**query_validated(request.query_params, AgentListQuerySerializer))
+        beats = beats_get(agent.agent_id for agent in page.agents)
+        return Response(
+            {
+                "agents": [agent_json(agent, beats.get(agent.agent_id)) for agent in page.agents],
+                "total": page.total,
+                "next_cursor": page.next_cursor,
+            }
+        )
+
+
+class AgentView(APIView):
+    @extend_schema(responses=AgentSerializer, operation_id="agents_get", tags=["agents"])
+    def get(self, request: Request, agent_id: str) -> Response:
+        """One agent, with the status that it has by its last heartbeat."""
+        permission_require(request_actor(request), Permission.AGENTS_READ)
+        agent = agent_get(agent_id)
+        beat = beats_get([agent_id]).get(agent_id)
+        return Response(agent_json(agent, beat) | {"status": effective_status(agent, beat)})

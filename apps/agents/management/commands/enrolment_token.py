@@ -1,0 +1,33 @@
+"""``manage.py enrolment_token``: make a token that lets new agents in."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from apps.accounts.policies import Permission
+from apps.agents.services import enrolment_token_create
+from controlplane.lib import clock
+from controlplane.lib.actor import SYSTEM
+from controlplane.lib.errors import ApplicationError
+
+
+class Command(BaseCommand):
+    help = "Make a token that lets new agents in, and print it. It is kept nowhere and can't be printed again."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--uses", type=int, default=1, help="how many agents it lets in (default: 1)")
+        parser.add_argument("--hours", type=int, default=24, help="how long it is valid (default: 24)")
+
+    def handle(self, *args: Any, uses: int, hours: int, **options: Any) -> None:
+        # Whoever may run commands here may do so: they have the database anyway.
+        actor = replace(SYSTEM, permissions=frozenset({Permission.AGENTS_ENROL}))
+        try:
+            expires_at = clock.now() + timedelta(hours=hours)
+            _, secret = enrolment_token_create(uses=uses, expires_at=expires_at, actor=actor)
+        except OverflowError:
+            raise CommandError("--hours is too large") from None
+        except ApplicationError as error:
+            raise CommandError(error.message) from error
+        self.stdout.write(secret)

@@ -1,0 +1,5 @@
+"""What agents and people send about agents, and agents as JSON."""
+
+from apps.agents.serializers.heartbeats import heartbeat_report
+
+__all__ = ["heartbeat_report"]

@@ -1,0 +1,185 @@
+"""Agents as JSON, and what people and new machines may send about them."""
+
+import re
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.agents.selectors import REGION
+from apps.agents.states import AgentStatus, status_after_silence
+from controlplane.lib import clock
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
+_LABEL = re.compile(r"[A-Za-z0-9._:/=-]{1,63}")
+MAX_LABELS = 20
+MAX_SLOTS = 64
+MAX_TEXT = 255
+
+_STATUSES = [status.value for status in AgentStatus]
+
+
+class TextField(serializers.CharField):
+    """A JSON string and nothing else; with `form`, one that it matches entirely."""
+
+    default_error_messages = {"form": "has a form that is not allowed here ({form})"}  # noqa: RUF012 — as DRF declares it
+
+    def __init__(self, *, form: re.Pattern[str] | None = None, **options: Any) -> None:
+        super().__init__(trim_whitespace=False, **options)
+        self.form = form
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        text = super().to_internal_value(data)
+        if not text.isprintable():
+            self.fail("form", form="printable characters")
+        if self.form and not self.form.fullmatch(text):
+            self.fail("form", form=self.form.pattern)
+        return text
+
+
+class WholeNumberField(serializers.IntegerField):
+    """A JSON number without a fraction, and not one in a text."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, bool) or not isinstance(data, int):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class EnrolmentSerializer(serializers.Serializer[Any]):
+    """What a machine sends to become an agent. Other members are ignored."""
+
+    token = TextField(max_length=100, help_text="An enrolment token, hce_…")
+    name = TextField(form=_NAME, help_text="For people; need not be unique.")
+    region = TextField(form=REGION)
+    labels = serializers.ListField(
+        child=TextField(form=_LABEL), max_length=MAX_LABELS, default=list, help_text="What jobs may ask for."
+    )
+    slots = WholeNumberField(
+        min_value=1, max_value=MAX_SLOTS, default=1, help_text="How many jobs the agent runs at a time."
+    )
+    hostname = TextField(max_length=MAX_TEXT, allow_blank=True, default="")
+    os = TextField(max_length=MAX_TEXT, allow_blank=True, default="")
+    arch = TextField(max_length=MAX_TEXT, allow_blank=True, default="")
+    version = TextField(max_length=MAX_TEXT, allow_blank=True, default="")
+
+
+class CredentialsSerializer(serializers.Serializer[Any]):
+    """What a new agent signs its requests with."""
+
+    agent_id = serializers.CharField()
+    key_id = serializers.CharField()
+    workload_identity_secret = serializers.CharField(help_text="The signing key's 32 bytes in base64.")
+
+
+class EndpointsSerializer(serializers.Serializer[Any]):
+    """The paths of an agent's other requests, with {job_id}, {attempt} and {sequence} to be filled in."""
+
+    heartbeat = serializers.CharField()
+    start = serializers.CharField()
+    definition = serializers.CharField()
+    log = serializers.CharField()
+    finish = serializers.CharField()
+
+
+class AgentConfigSerializer(serializers.Serializer[Any]):
+    """What an agent is told to be."""
+
+    agent_id = serializers.CharField()
+    key_id = serializers.CharField(help_text="The newest of the agent's keys: sign with this one.")
+    workload_identity_secret = serializers.CharField(
+        allow_null=True, help_text="That key in base64, until the agent has used it; then null."
+    )
+    deployment_targets = serializers.ListField(child=serializers.CharField())
+    schedule_interval_seconds = serializers.IntegerField(help_text="How often an idle agent sends a heartbeat.")
+    config_version = serializers.IntegerField()
+    slots = serializers.IntegerField()
+    labels = serializers.ListField(child=serializers.CharField())
+    endpoints = EndpointsSerializer()
+
+
+class AgentListQuerySerializer(serializers.Serializer[Any]):
+    """What ``GET /agents`` can be narrowed to."""
+
+    region = serializers.RegexField(rf"\A{REGION.pattern}\Z", required=False)
+    status = serializers.ChoiceField(required=False, choices=_STATUSES)
+    limit = serializers.IntegerField(required=False, min_value=1, max_value=100, default=50)
+    cursor = serializers.CharField(required=False)
+
+
+class HeldJobSerializer(serializers.Serializer[Any]):
+    """A job that an agent holds."""
+
+    job_id = serializers.CharField()
+    attempt = serializers.IntegerField()
+    started = serializers.BooleanField(help_text="The agent has acknowledged it.")
+
+
+class AgentSerializer(serializers.Serializer[Any]):
+    """An agent with what its last heartbeat said."""
+
+    agent_id = serializers.CharField()
+    name = serializers.CharField()
+    region = serializers.CharField()
+    status = serializers.ChoiceField(choices=_STATUSES)
+    labels = serializers.ListField(child=serializers.CharField())
+    slots = serializers.IntegerField()
+    free_slots = serializers.IntegerField()
+    deployment_targets = serializers.ListField(child=serializers.CharField())
+    hostname = serializers.CharField()
+    os = serializers.CharField()
+    arch = serializers.CharField()
+    version = serializers.CharField()
+    created_at = serializers.DateTimeField()
+    last_heartbeat = serializers.DateTimeField(allow_null=True)
+    cpu_percent = serializers.FloatField(allow_null=True)
+    memory_percent = serializers.FloatField(allow_null=True)
+    disk_percent = serializers.FloatField(allow_null=True)
+    jobs_queued = serializers.IntegerField()
+    jobs_completed = serializers.IntegerField()
+    uptime_seconds = serializers.IntegerField()
+    running_jobs = HeldJobSerializer(many=True)
+
+
+class AgentPageSerializer(serializers.Serializer[Any]):
+    """A page of agents, by region and then by age."""
+
+    agents = AgentSerializer(many=True)
+    total = serializers.IntegerField(help_text="How many agents there are under these filters.")
+    next_cursor = serializers.CharField(allow_null=True)
+
+
+def agent_json(agent: Any, beat: Any) -> dict[str, Any]:
+    """An agent and its last heartbeat (None if it is not known) as `AgentSerializer` describes them."""
+    beaten = beat is not None and beat.created > 0
+    numbers = ("free_slots", "jobs_queued", "jobs_completed", "uptime_seconds")
+    return {
+        "agent_id": agent.agent_id,
+        "name": agent.name,
+        "region": agent.region,
+        "status": agent.status,
+        "labels": list(agent.labels),
+        "slots": int(agent.slots),
+        "deployment_targets": list(agent.deployment_targets),
+        "hostname": agent.hostname,
+        "os": agent.os,
+        "arch": agent.arch,
+        "version": agent.version,
+        "created_at": agent.created_at,
+        "last_heartbeat": beat.at if beaten else None,
+        **{name: getattr(beat, name) if beaten else None for name in ("cpu_percent", "memory_percent", "disk_percent")},
+        **{name: int(getattr(beat, name)) if beaten else 0 for name in numbers},
+        "running_jobs": [
+            {"job_id": job_id, "attempt": holding.attempt, "started": holding.started}
+            for job_id, holding in sorted(beat.holdings.items() if beat else ())
+        ],
+    }
+
+
+def effective_status(agent: Any, beat: Any) -> str:
+    """The agent's status as the sweep would set it now."""
+    if beat is None:
+        return str(agent.status)
+    silence = clock.now() - clock.parse_timestamp(beat.at)
+    return status_after_silence(AgentStatus(agent.status), silence.total_seconds()).value

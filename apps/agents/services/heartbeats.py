@@ -1,0 +1,124 @@
+"""Taking heartbeats: one conditional write each, under which time moves only forward."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from apps.agents.models import Agent, Beat
+from apps.agents.selectors import identity_forget
+from apps.agents.services.lifecycle import ATTEMPTS, status_move
+from apps.agents.states import SILENT, AgentStatus
+from controlplane.lib import clock
+from controlplane.lib.actor import Actor
+from controlplane.lib.errors import Conflict, Forbidden, NotFound, TooManyRequests, Unavailable
+from controlplane.nosql.connection import ConditionFailed
+from controlplane.nosql.transaction import Transaction, TransactionFailed
+
+# The signature's time has whole seconds; so many heartbeats of one second are told apart by their nonces.
+MAX_BEATS_A_SECOND = 20
+
+_REPORTED = (
+    "cpu_percent",
+    "memory_percent",
+    "disk_percent",
+    "jobs_queued",
+    "jobs_completed",
+    "uptime_seconds",
+    "free_slots",
+    "running",
+)
+
+
+@dataclass(frozen=True)
+class HeartbeatResult:
+    """The agent's item after a heartbeat. `fresh` is False for one that was taken before: it has changed nothing."""
+
+    beat: Beat
+    fresh: bool
+
+
+def heartbeat_record(*, agent_id: str, report: dict[str, Any], created: int, nonce: str) -> HeartbeatResult:
+    """Take a heartbeat; `report` is what `heartbeat_report` gave, `created` and `nonce` are its signature's.
+
+    Costs one write unit. An agent that was silent becomes healthy again. A heartbeat that was taken before, be it a
+    replay or a retry after a lost answer, changes nothing.
+
+    Raises Forbidden (``agent_retired``), Conflict (``heartbeat_out_of_order``: a later one has been taken),
+    TooManyRequests (more than 20 in a second) and NotFound (``agent_not_found``).
+    """
+    at = clock.timestamp(clock.now())
+    reported = [getattr(Beat, name).set(report[name]) for name in _REPORTED]
+    actions = [Beat.created.set(created), Beat.at.set(at), *reported]
+    beat = Beat(agent_id)
+    first = [*actions, Beat.nonces.set([nonce])]
+    try:
+        beat.update(actions=first, condition=(Beat.created < created) & _awake())
+    except ConditionFailed:
+        return _record_otherwise(agent_id, actions, created=created, nonce=nonce, at=at)
+    return HeartbeatResult(beat, fresh=True)
+
+
+def _awake() -> Any:
+    return Beat.status.is_in(AgentStatus.HEALTHY.value, AgentStatus.DRAINING.value)
+
+
+def _record_otherwise(agent_id: str, actions: list[Any], *, created: int, nonce: str, at: str) -> HeartbeatResult:
+    """The same for a heartbeat that is not simply the next one: find out why, and do what is right then."""
+    for _ in range(ATTEMPTS):
+        standing = Beat.find(agent_id)
+        if standing is None:
+            raise NotFound("There is no such agent.", code="agent_not_found")
+        if standing.status == AgentStatus.RETIRED:
+            raise Forbidden("This agent is retired.", code="agent_retired")
+        if standing.created > created:
+            raise Conflict("A later heartbeat has been taken.", code="heartbeat_out_of_order")
+        if standing.created == created and nonce in standing.nonces:
+            # Ours, by its moment: it was written, and the answer to that was lost on the way to us.
+            return HeartbeatResult(standing, fresh=standing.at == at)
+        if standing.created == created and len(standing.nonces) >= MAX_BEATS_A_SECOND:
+            raise TooManyRequests("So many heartbeats in one second are too many.", retry_after=1)
+        if standing.created == created:
+            condition = (Beat.created == created) & ~Beat.nonces.contains(nonce)
+            nonces = Beat.nonces.set(Beat.nonces.append([nonce]))
+        else:
+            condition = Beat.created < created
+            nonces = Beat.nonces.set([nonce])
+        try:
+            beat = _write(standing, [*actions, nonces], condition)
+        except (ConditionFailed, TransactionFailed):
+            continue
+        return HeartbeatResult(beat, fresh=True)
+    raise Unavailable("Too many heartbeats of this agent at once. Please try again.")
+
+
+def _write(standing: Beat, actions: list[Any], condition: Any) -> Beat:
+    if standing.status not in SILENT:
+        beat = Beat(standing.agent_id)
+        # No longer list of nonces than was read: that keeps it within MAX_BEATS_A_SECOND.
+        beat.update(actions=actions, condition=condition & _awake() & (Beat.at == standing.at))
+        return beat
+    return _awaken(standing, actions, condition)
+
+
+def _awaken(standing: Beat, actions: list[Any], condition: Any) -> Beat:
+    """Take the heartbeat of an agent that was silent, which makes it healthy."""
+    agent_id = standing.agent_id
+    agent = Agent.find(agent_id)
+    if agent is None:
+        raise NotFound("There is no such agent.", code="agent_not_found")
+    tx = Transaction()
+    status_move(
+        tx,
+        agent_id=agent_id,
+        region=agent.region,
+        before=AgentStatus(standing.status),
+        after=AgentStatus.HEALTHY,
+        actor=Actor(kind="agent", id=agent_id, name=agent.name),
+        beat_actions=actions,
+        beat_condition=condition,
+    )
+    tx.commit()
+    identity_forget(agent_id)
+    beat = Beat.find(agent_id)
+    if beat is None:
+        raise NotFound("There is no such agent.", code="agent_not_found")
+    return beat

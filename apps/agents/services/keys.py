@@ -1,0 +1,101 @@
+"""The keys that agents sign with: 256 bits each, stored sealed, at most two alive."""
+
+import secrets
+from dataclasses import dataclass, field
+
+from apps.agents.models import Agent, AgentKey
+from apps.agents.selectors import agent_get, identity_forget, key_context
+from apps.agents.services.lifecycle import ATTEMPTS
+from apps.agents.states import AgentStatus
+from apps.audit.actions import Action
+from apps.audit.services import audit_add
+from controlplane.lib import clock
+from controlplane.lib.actor import Actor
+from controlplane.lib.envelope import seal
+from controlplane.lib.errors import Conflict, Unavailable
+from controlplane.nosql.connection import ConditionFailed
+from controlplane.nosql.transaction import Transaction, TransactionFailed
+
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class AgentCredentials:
+    """What an agent needs to sign its requests."""
+
+    agent_id: str
+    key_id: str
+    secret: bytes = field(repr=False)
+
+
+def key_make(agent_id: str) -> tuple[AgentKey, AgentCredentials]:
+    """A new key as it is stored, and as the agent gets it. Its id begins with the agent's, so it tells whom to read."""
+    key_id = f"{agent_id}.{secrets.token_hex(4)}"
+    secret = secrets.token_bytes(KEY_BYTES)
+    key = AgentKey(  # type: ignore[no-untyped-call]
+        key_id=key_id,
+        sealed=seal(secret, context=key_context(agent_id, key_id)),
+        created_at=clock.timestamp(clock.now()),
+        used=False,
+    )
+    return key, AgentCredentials(agent_id, key_id, secret)
+
+
+def agent_key_rotate(*, agent_id: str, actor: Actor, immediate: bool = False) -> AgentCredentials:
+    """Give the agent a new key, which it fetches with its configuration; the one it uses stays valid for 24 hours.
+
+    With `immediate`, for a key that has leaked, all others end at once (within a minute in other processes): the agent
+    must be given the new one by hand, or enrol again. Raises NotFound, or Conflict when it is retired.
+    """
+    for _ in range(ATTEMPTS):
+        agent = agent_get(agent_id)
+        if agent.status == AgentStatus.RETIRED:
+            raise Conflict("The agent is retired.", code="agent_retired")
+        key, credentials = key_make(agent_id)
+        # The one that the agent has: the newest that it ever used, or what it was given when it enrolled.
+        kept = [] if immediate else [next((old for old in agent.keys if old.used), agent.keys[0])]
+        newest = agent.keys[0]
+        tx = Transaction()
+        tx.update(
+            "agent",
+            Agent(agent_id),
+            actions=[Agent.keys.set([key, *kept]), Agent.config_version.add(1)],
+            condition=(Agent.config_version == agent.config_version)
+            & (Agent.keys[0]["key_id"] == newest.key_id)
+            & (Agent.keys[0]["used"] == newest.used)
+            & (Agent.status != AgentStatus.RETIRED.value),
+        )
+        audit_add(
+            tx,
+            actor=actor,
+            action=Action.AGENT_KEY_ROTATED,
+            target=f"agent:{agent_id}",
+            detail={"key_id": credentials.key_id, "immediate": str(immediate).lower()},
+        )
+        try:
+            tx.commit()
+        except TransactionFailed:
+            continue
+        finally:
+            identity_forget(agent_id)
+        return credentials
+    raise Unavailable("The agent's keys change just now. Please try again.")
+
+
+def agent_key_mark_used(*, agent_id: str, key_id: str) -> None:
+    """The agent has signed with the key, so it is never told it again. Writes at most once for each key."""
+    try:
+        for _ in range(ATTEMPTS):
+            keys = agent_get(agent_id).keys
+            position = next((number for number, key in enumerate(keys) if key.key_id == key_id), None)
+            if position is None or keys[position].used:
+                return
+            stored = Agent.keys[position]
+            try:
+                Agent(agent_id).update(actions=[stored["used"].set(True)], condition=stored["key_id"] == key_id)
+            except ConditionFailed:
+                continue
+            return
+    finally:
+        identity_forget(agent_id)
+    raise Unavailable("The agent's keys change just now. Please try again.")

@@ -1,0 +1,131 @@
+"""What becomes of an agent: a change of status is one transaction with its heartbeat, the counters and the trail."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from apps.agents.models import Agent, Beat, FleetCounter
+from apps.agents.selectors import agent_get, beats_by_region, identity_forget
+from apps.agents.states import TRANSITIONS, AgentStatus, status_after_silence
+from apps.audit.actions import Action
+from apps.audit.services import audit_add
+from controlplane.lib import clock
+from controlplane.lib.actor import SYSTEM, Actor
+from controlplane.lib.errors import Conflict, Unavailable
+from controlplane.nosql.transaction import Transaction, TransactionFailed
+
+if TYPE_CHECKING:
+    from pynamodb.expressions.update import Action as Update
+
+# How often a change is tried again because the agent's status changed meanwhile.
+ATTEMPTS = 5
+
+
+def agent_drain(*, agent_id: str, actor: Actor) -> Agent:
+    """The agent gets no new work; what it runs goes on. Raises NotFound, or Conflict when it is retired."""
+    return _agent_become(agent_id, AgentStatus.DRAINING, actor)
+
+
+def agent_resume(*, agent_id: str, actor: Actor) -> Agent:
+    """A draining agent takes work again. Raises NotFound, or Conflict when it is retired."""
+    return _agent_become(agent_id, AgentStatus.HEALTHY, actor)
+
+
+def agent_retire(*, agent_id: str, actor: Actor) -> Agent:
+    """The agent is let in no more: at once by its next heartbeat, within a minute by other requests. Raises NotFound.
+
+    The jobs it still holds are taken from it when its lease ends.
+    """
+    return _agent_become(agent_id, AgentStatus.RETIRED, actor)
+
+
+def _agent_become(agent_id: str, after: AgentStatus, actor: Actor) -> Agent:
+    for _ in range(ATTEMPTS):
+        agent = agent_get(agent_id)
+        before = AgentStatus(agent.status)
+        if before == after:
+            return agent
+        if after not in TRANSITIONS[before]:
+            raise Conflict(f"The agent is {before} and cannot become {after}.", code="agent_status")
+        tx = Transaction()
+        status_move(tx, agent_id=agent_id, region=agent.region, before=before, after=after, actor=actor)
+        try:
+            tx.commit()
+        except TransactionFailed:
+            continue
+        finally:
+            identity_forget(agent_id)
+        agent.status = after.value
+        return agent
+    raise Unavailable("The agent's status changes just now. Please try again.")
+
+
+def agents_mark_silent() -> int:
+    """Mark agents unhealthy that have not beaten for 45 seconds, and dead after 300. Returns how many were marked.
+
+    A heartbeat that comes in between wins, and so does another sweep.
+    """
+    marked = 0
+    for region, beats in beats_by_region():
+        for beat in beats:
+            silence = clock.now() - clock.parse_timestamp(beat.at)
+            before = AgentStatus(beat.status)
+            after = status_after_silence(before, silence.total_seconds())
+            if after == before:
+                continue
+            tx = Transaction()
+            status_move(
+                tx,
+                agent_id=beat.agent_id,
+                region=region,
+                before=before,
+                after=after,
+                actor=SYSTEM,
+                beat_condition=Beat.at == beat.at,
+            )
+            try:
+                tx.commit()
+            except TransactionFailed:
+                continue
+            identity_forget(beat.agent_id)
+            marked += 1
+    return marked
+
+
+def status_move(
+    tx: Transaction,
+    *,
+    agent_id: str,
+    region: str,
+    before: AgentStatus,
+    after: AgentStatus,
+    actor: Actor,
+    beat_actions: "Sequence[Update]" = (),
+    beat_condition: Any = None,
+) -> None:
+    """Add a change of an agent's status to the transaction, with the agent's heartbeat under the label "beat".
+
+    It holds only if the status is still `before`, and `beat_condition` for the heartbeat.
+    """
+    tx.update("agent", Agent(agent_id), actions=[Agent.status.set(after.value)], condition=Agent.status == before.value)
+    unchanged = Beat.status == before.value
+    tx.update(
+        "beat",
+        Beat(agent_id),
+        actions=[Beat.status.set(after.value), *beat_actions],
+        condition=unchanged if beat_condition is None else unchanged & beat_condition,
+    )
+    fleet_count(tx, "fleet-before", region=region, status=before, change=-1)
+    fleet_count(tx, "fleet-after", region=region, status=after, change=1)
+    audit_add(
+        tx,
+        actor=actor,
+        action=Action.AGENT_STATUS_CHANGED,
+        target=f"agent:{agent_id}",
+        detail={"from": before.value, "to": after.value},
+    )
+
+
+def fleet_count(tx: Transaction, label: str, *, region: str, status: AgentStatus, change: int) -> None:
+    """Add a change of a region's counter to the transaction in which an agent gets or loses the status."""
+    counter = FleetCounter(key=f"{region}#{status.value}")
+    tx.update(label, counter, actions=[FleetCounter.agents.add(change)])
