@@ -49,4 +49,6 @@ def audit_add(
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+    """Short enough, and free of the halves of characters that JSON can hold and UTF-8 can't."""
+    text = text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+    return text.encode("utf-8", "replace").decode()

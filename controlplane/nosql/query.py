@@ -7,7 +7,6 @@ from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from pynamodb.attributes import Attribute
-from pynamodb.expressions.condition import Condition
 from pynamodb.indexes import Index
 
 from controlplane.nosql.record import Record
@@ -24,7 +23,6 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "startswith": lambda left, right: left.startswith(right),
     "in": lambda left, right: left in right,
 }
-_RANGE_COMPARISONS = _COMPARISONS.keys() - {"in"}
 
 # DynamoDB's limits for keys, in bytes.
 _MAX_HASH_KEY = 2048
@@ -121,33 +119,37 @@ class RecordQuery(Generic[R]):
 
     def _query(self, limit: int | None) -> Callable[[], Iterator[R]] | None:
         if self._range:
-            range_key = self._kind.get_attributes()[self._range]
             served = self._served_by(self._hash, self._range)
             if served:
-                hash_key, condition = served[0].value, _condition(range_key, served[1:])
-                return lambda: self._kind.query(hash_key, condition, consistent_read=True, limit=limit)
+                return self._ask(self._kind.query, served, self._kind.get_attributes(), limit, consistent_read=True)
         for index in self._kind._indexes.values():
-            hash_name, range_name = _key_names(index)
-            served = self._served_by(hash_name, range_name)
+            served = self._served_by(*_key_names(index))
             if served:
-                condition = _condition(index.Meta.attributes.get(range_name), served[1:])
-                return lambda index=index, served=served, condition=condition: self._whole(  # type: ignore[misc]
-                    index.query(served[0].value, condition, limit=limit)
-                )
+                found = self._ask(index.query, served, index.Meta.attributes, limit)
+                return lambda found=found: self._whole(found())  # type: ignore[misc]
         return None
+
+    def _ask(
+        self,
+        query: Callable[..., Iterable[R]],
+        served: list[Lookup],
+        keys: Mapping[str, Attribute[Any]],
+        limit: int | None,
+        **options: Any,
+    ) -> Callable[[], Iterator[R]]:
+        equal, *others = served
+        condition = next((_COMPARISONS[item.comparison](keys[item.field], item.value) for item in others), None)
+        if not all(_possible(item.value, _MAX_RANGE_KEY) for item in served):
+            return lambda: iter(())
+        return lambda: iter(query(equal.value, condition, limit=limit, **options))
 
     def _served_by(self, hash_name: str, range_name: str | None) -> list[Lookup]:
         """The lookups in the order hash, range, if these keys serve all that is asked; else none."""
         equal = self._equal(hash_name)
-        if equal is None or not _possible(equal.value, _MAX_HASH_KEY):
-            return []
         others = [lookup for lookup in self._lookups if lookup is not equal]
-        if len(others) > 1 or any(
-            lookup.field != range_name
-            or lookup.comparison not in _RANGE_COMPARISONS
-            or not _possible(lookup.value, _MAX_RANGE_KEY)
-            for lookup in others
-        ):
+        if equal is None or len(others) > 1:
+            return []
+        if any(lookup.field != range_name or lookup.comparison == "in" for lookup in others):
             return []
         return [equal, *others]
 
@@ -174,13 +176,6 @@ def _possible(value: Any, limit: int) -> bool:
         except UnicodeEncodeError:
             return False
     return value is not None
-
-
-def _condition(key: Attribute[Any] | None, lookups: list[Lookup]) -> Condition | None:
-    if key is None or not lookups:
-        return None
-    condition: Condition = _COMPARISONS[lookups[0].comparison](key, lookups[0].value)
-    return condition
 
 
 def _key_names(index: Index[Any]) -> tuple[str, str | None]:

@@ -57,8 +57,21 @@ class DatabaseFeatures(BaseDatabaseFeatures):
 
 
 class DatabaseOperations(BaseDatabaseOperations):
+    sql_flush = _refuse("emptying tables")
+
     def quote_name(self, name: str) -> str:
         return f'"{name}"'
+
+    def compiler(self, compiler_name: str) -> Any:
+        """Refuse queries before they become SQL, naming the model. One that is known to find nothing needs no SQL."""
+        real: Any = super().compiler(compiler_name)
+
+        def made(query: Any, *args: Any, **kwargs: Any) -> Any:
+            if query.is_empty():
+                return real(query, *args, **kwargs)
+            raise SqlRefused(f"a query of {query.model._meta.label}")
+
+        return made
 
 
 class DatabaseClient(BaseDatabaseClient):
@@ -91,6 +104,10 @@ class DatabaseWrapper(BaseDatabaseWrapper):
     features_class = DatabaseFeatures
     introspection_class = DatabaseIntrospection
     ops_class = DatabaseOperations
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.autocommit = True
 
     def prepare_database(self) -> None:
         """``manage.py migrate`` begins with this."""
