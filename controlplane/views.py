@@ -5,6 +5,7 @@ import sys
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -41,6 +42,7 @@ def root(_: HttpRequest) -> HttpResponse:
 
 
 @documented("get", responses=HealthSerializer, operation_id="health", tags=["control plane"])
+@csrf_exempt
 @require_safe
 def health(_: HttpRequest) -> HttpResponse:
     """Whether the control plane answers. Reads and writes nothing."""
