@@ -32,7 +32,7 @@ def agent_endpoint(view: AgentView) -> Callable[..., HttpResponse]:
 
 def agent_actor(signed: SignedRequest) -> Actor:
     """The agent as the one who acts."""
-    return Actor(kind="agent", id=signed.agent_id, name=signed.name)
+    return Actor(kind="agent", id=signed.agent_id, name=signed.agent.name)
 
 
 def decoded_body(request: HttpRequest, *, limit: int) -> bytes:

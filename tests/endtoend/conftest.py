@@ -1,0 +1,181 @@
+"""The whole product: a control plane over HTTP, real git repositories, and the real agent program as a process."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apps.accounts.policies import ROLES
+from apps.agents.services import enrolment_token_create
+from controlplane.lib import clock
+from controlplane.lib.actor import Actor
+from tests.clients import Client
+
+PROJECT = Path(__file__).parents[2]
+ADMIN = Actor("user", "01kaadmin00000000000000000", "admin", frozenset(ROLES["admin"]))
+
+
+def wait_for(condition: Callable[[], Any], *, seconds: float = 30) -> Any:
+    """The first true result of `condition`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        result = condition()
+        if result:
+            return result
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s")
+
+
+@dataclass
+class Repository:
+    """A bare git repository and the work tree that fills it."""
+
+    path: Path
+    work: Path
+
+    @property
+    def url(self) -> str:
+        return f"file://{self.path}"
+
+    def git(self, *arguments: str) -> str:
+        identity = ["-c", "user.name=Someone", "-c", "user.email=someone@example.com"]
+        return subprocess.run(
+            ["git", *identity, *arguments], cwd=self.work, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    def commit(self, message: str, **files: str) -> str:
+        """Commit files (``__`` in a name stands for a dot) and push them; returns the commit's id."""
+        for name, text in files.items():
+            (self.work / name.replace("__", ".")).write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", message)
+        self.git("push", "-q", "origin", "HEAD")
+        return self.git("rev-parse", "HEAD")
+
+    def define(self, *runs: str, **extra: str) -> str:
+        """Commit a pipeline whose steps run these commands."""
+        steps = "".join(
+            f"  - name: step {number}\n    run: |\n" + "".join(f"      {line}\n" for line in run.splitlines())
+            for number, run in enumerate(runs, start=1)
+        )
+        head = "".join(f"{key}: {value}\n" for key, value in extra.items())
+        (self.work / ".hybrid-ci.yml").write_text(f"{head}steps:\n{steps}")
+        return self.commit("Define the pipeline")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    bare, work = tmp_path / "app.git", tmp_path / "work"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
+    subprocess.run(["git", "clone", "-q", str(bare), str(work)], check=True, capture_output=True)
+    found = Repository(bare, work)
+    found.git("checkout", "-q", "-b", "main")
+    return found
+
+
+@dataclass
+class AgentProcess:
+    """The agent program."""
+
+    process: subprocess.Popen[bytes]
+    state_dir: Path
+    log: Path
+
+    def kill(self) -> None:
+        """As ``kill -9`` does."""
+        self.process.kill()
+        self.process.wait(10)
+
+
+@dataclass
+class Product:
+    """What a person has before them: the API as an operator, and agents to start."""
+
+    client: Client
+    admin: Client
+    server: str
+    tmp_path: Path
+    agents: list[AgentProcess] = field(default_factory=list)
+
+    def start_agent(self, name: str, *arguments: str, wait: bool = True) -> AgentProcess:
+        """Start an agent and wait until it is healthy."""
+        _, token = enrolment_token_create(uses=1, expires_at=clock.now() + timedelta(hours=1), actor=ADMIN)
+        state_dir, log = self.tmp_path / f"agent-{name}", self.tmp_path / f"agent-{name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "agent", "--url", self.server, "--name", name, *arguments],
+                cwd=PROJECT,
+                env={**os.environ, "HYBRID_CI_TOKEN": token, "HYBRID_CI_STATE_DIR": str(state_dir)},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        agent = AgentProcess(process, state_dir, log)
+        self.agents.append(agent)
+        if wait:
+            wait_for(lambda: any(a["name"] == name and a["status"] == "healthy" for a in self.agent_list()))
+        return agent
+
+    def agent_list(self) -> list[dict[str, Any]]:
+        response = self.client.get("/agents")
+        assert response.status_code == 200, response.text
+        return list(response.json()["agents"])
+
+    def pipeline(self, url: str, *, name: str = "self", definition: str | None = None) -> None:
+        """Make the pipeline; without a definition the repository's own file holds."""
+        body = {"repository": url, "default_ref": "main", "definition": definition}
+        response = self.admin.put(f"/pipelines/{name}", json=body)
+        assert response.status_code in (200, 201), response.text
+
+    def queue(self, **members: Any) -> str:
+        response = self.client.post("/jobs", json=members)
+        assert response.status_code == 201, response.text
+        return str(response.json()["job_id"])
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        response = self.client.get(f"/jobs/{job_id}")
+        assert response.status_code == 200, response.text
+        return dict(response.json())
+
+    def until(self, job_id: str, *statuses: str, seconds: float = 40) -> dict[str, Any]:
+        """Wait until the job has one of these statuses; returns it."""
+        found: dict[str, Any] = wait_for(
+            lambda: (job := self.job(job_id))["status"] in statuses and job, seconds=seconds
+        )
+        return found
+
+    def until_ended(self, job_id: str, *, seconds: float = 40) -> dict[str, Any]:
+        return self.until(job_id, "completed", "failed", "cancelled", "timed_out", seconds=seconds)
+
+    def log(self, job_id: str) -> bytes:
+        """The whole log as it stands, read in slices as a client would."""
+        data, offset = b"", 0
+        while True:
+            response = self.client.get(f"/jobs/{job_id}/log?offset={offset}")
+            assert response.status_code == 200, response.text
+            data += response.content
+            if not response.content:
+                return data
+            assert int(response.headers["X-Next-Offset"]) == offset + len(response.content)
+            offset = int(response.headers["X-Next-Offset"])
+
+
+@pytest.fixture
+def product(server: str, operator: Client, admin: Client, tmp_path: Path) -> Iterator[Product]:
+    product = Product(operator, admin, server, tmp_path)
+    yield product
+    for agent in product.agents:
+        with contextlib.suppress(ProcessLookupError):
+            # A stopped process has to go on before it can end.
+            os.killpg(agent.process.pid, signal.SIGCONT)
+        agent.process.kill()
+        agent.process.wait(10)
