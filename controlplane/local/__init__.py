@@ -1,0 +1,1 @@
+"""`manage.py local`: the whole product on one machine, for development and trials. Nothing of it is shipped."""

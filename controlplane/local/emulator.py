@@ -1,0 +1,170 @@
+"""The DynamoDB emulator of `manage.py local`: ministack, with each write on disk before it is acknowledged.
+
+`python -m controlplane.local.emulator --fd N --state FILE` serves on the listening socket N until SIGTERM. ministack
+by itself saves only in an orderly stop.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import sys
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+# ministack reads these when it is imported.
+os.environ.update(
+    SERVICES="dynamodb", IOT_MTLS_ENABLED="0", SFTP_ENABLED="0", PERSIST_STATE="0", LOG_LEVEL="WARNING", USE_SSL="0"
+)
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+from ministack.app import app
+from ministack.core import persistence
+from ministack.services import dynamodb
+
+from controlplane.local.store import Item, ItemKey, ItemStore
+
+Table = dict[str, Any]
+Scope = Any
+Send = Callable[[Any], Awaitable[None]]
+
+# What ministack rebuilds by itself from the items.
+_DERIVED = frozenset({"items", "ItemCount", "TableSizeBytes", dynamodb._INDEX_MEMBERS})
+# What it knows of tables beside their items, by the names of its own state format.
+_DESCRIPTIONS = {
+    "tags": dynamodb._tags,
+    "ttl_settings": dynamodb._ttl_settings,
+    "pitr_settings": dynamodb._pitr_settings,
+    "resource_policies": dynamodb._resource_policies,
+}
+_ITEM_OPERATIONS = frozenset(
+    {
+        *("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "Scan", "BatchGetItem", "BatchWriteItem"),
+        *("TransactGetItems", "TransactWriteItems", "DescribeTable", "ListTables", "DescribeTimeToLive"),
+    }
+)
+
+
+class Persistence:
+    """Sees every change of an item, and saves what changed before an answer leaves.
+
+    ministack works each request off in one go on the event loop, so what is saved between two requests never holds half
+    a transaction. A write that can't be saved is answered with 500 and saved with the next one.
+    """
+
+    def __init__(self, store: ItemStore) -> None:
+        self._store = store
+        self._unsaved: dict[ItemKey, Item | None] = {}
+        self._description: str | None = None
+
+    def restore(self) -> None:
+        """Give ministack what the file holds."""
+        self._description = self._store.description()
+        if self._description is None:
+            return
+        state = json.loads(self._description, object_hook=persistence._json_object_hook)
+        tables = {_table_key(table): table for table in state["tables"].all_values()}
+        for table in tables.values():
+            table["items"] = defaultdict(dict)
+        for (table_key, pk, sk), item in self._store.items():
+            tables[table_key]["items"][pk][sk] = item
+        dynamodb.load_persisted_state(state)
+        for table in tables.values():
+            dynamodb._items_replaced(table)
+
+    def watch(self) -> None:
+        """Take note of each change from now on, also of items that expire."""
+        set_item, remove_item = dynamodb._set_item, dynamodb._remove_item
+
+        def noted_set(table: Table, pk: str, sk: str, item: Item) -> Item | None:
+            self._unsaved[_table_key(table), pk, sk] = item
+            return set_item(table, pk, sk, item)  # type: ignore[no-any-return]
+
+        def noted_remove(table: Table, pk: str, sk: str) -> Item | None:
+            self._unsaved[_table_key(table), pk, sk] = None
+            return remove_item(table, pk, sk)  # type: ignore[no-any-return]
+
+        dynamodb._set_item, dynamodb._remove_item = noted_set, noted_remove
+
+    def save(self) -> None:
+        """Write the items that changed. Raises sqlite3.Error."""
+        # The thread that deletes expired items takes this lock; everything else runs on the event loop.
+        with dynamodb._lock:
+            unsaved, self._unsaved = self._unsaved, {}
+        if not unsaved:
+            return
+        try:
+            self._store.save_items(unsaved)
+        except sqlite3.Error:
+            self._unsaved = unsaved | self._unsaved
+            raise
+
+    def save_description(self) -> None:
+        """Write what changed of the tables themselves. Raises sqlite3.Error."""
+        tables = type(dynamodb._tables)()
+        for scope, table in dynamodb._tables.all_items():
+            tables.set_scoped(*scope, {name: value for name, value in table.items() if name not in _DERIVED})
+        description = json.dumps({"tables": tables, **_DESCRIPTIONS}, default=persistence._json_default)
+        if description != self._description:
+            self._store.save_description(description, map(_table_key, tables.all_values()))
+            self._description = description
+
+    async def application(self, scope: Scope, receive: Any, send: Send) -> None:
+        """ministack's ASGI application, whose answers wait for the disk."""
+
+        async def send_when_saved(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                self.save()
+                if _operation(scope) not in _ITEM_OPERATIONS:
+                    self.save_description()
+            await send(message)
+
+        await app(scope, receive, send_when_saved)
+
+
+def _table_key(table: Table) -> str:
+    arn: str = table["TableArn"]
+    return arn
+
+
+def _operation(scope: Scope) -> str:
+    target = dict(scope["headers"]).get(b"x-amz-target", b"")
+    return str(target.decode("latin-1").rpartition(".")[2])
+
+
+async def _run(fd: int, state: Path) -> None:
+    store = ItemStore(state)
+    state_keeper = Persistence(store)
+    state_keeper.restore()
+    state_keeper.watch()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    config = Config()
+    config.bind = [f"fd://{fd}"]
+    config.keep_alive_timeout = 75
+    config.graceful_timeout = 1
+    config.loglevel = "WARNING"
+    await serve(state_keeper.application, config, shutdown_trigger=stop.wait)
+    state_keeper.save()
+    store.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="controlplane.local.emulator")
+    parser.add_argument("--fd", type=int, required=True)
+    parser.add_argument("--state", type=Path, required=True)
+    options = parser.parse_args()
+    try:
+        asyncio.run(_run(options.fd, options.state))
+    except sqlite3.Error as error:
+        sys.exit(f"The state in {options.state} cannot be read or written: {error}")
+
+
+if __name__ == "__main__":
+    main()
