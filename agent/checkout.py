@@ -33,7 +33,7 @@ _HELPER = re.compile(r"[A-Za-z0-9+.-]+::")
 _SCP_LIKE = re.compile(r"(?!-)([^@/:\s]+@(?!-))?[^@/:\s]+:(?!:)\S+")
 _ADVERTISED = re.compile(r"^([0-9a-f]{40,64})\t(\S+)$", re.MULTILINE)
 _SETTINGS = [
-    f"-c{setting}"
+    argument
     for setting in (
         "advice.detachedHead=false",
         "gc.auto=0",
@@ -43,6 +43,7 @@ _SETTINGS = [
         "http.lowSpeedLimit=1",
         "http.lowSpeedTime=120",
     )
+    for argument in ("-c", setting)
 ]
 
 

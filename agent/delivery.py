@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Optional
 
 from agent.attempt import ABANDON, Attempt
@@ -15,9 +15,13 @@ logger = logging.getLogger(__name__)
 
 
 def deliver(
-    plane: ControlPlane, attempt: Attempt, spooled: SpooledAttempt, sequences: Iterator[int]
+    plane: ControlPlane,
+    attempt: Attempt,
+    spooled: SpooledAttempt,
+    sequences: Iterator[int],
+    wants_next: Callable[[], bool],
 ) -> Optional[Assignment]:
-    """Send the chunks that `sequences` names and then the report. Returns the next job, if the answer holds one.
+    """Send the chunks that `sequences` names and then the report. Returns the next job, if one is wanted and waits.
 
     Wishes that come with the answers are passed on to `attempt`. An attempt that the control plane does not take any
     more is abandoned; when `attempt` is muted, what is left stays in the spool.
@@ -30,7 +34,7 @@ def deliver(
                 attempt.want(wish)
         if attempt.muted.is_set():
             return None
-        following = plane.finish(attempt.job, spooled.read_report(), stop=attempt.muted)
+        following = plane.finish(attempt.job, spooled.read_report(), wants_next=wants_next(), stop=attempt.muted)
         spooled.remove()
         return following
     except GivenUp:

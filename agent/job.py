@@ -58,8 +58,8 @@ class Interrupted(Exception):
         self.reason = reason
 
 
-def run_job(around: Surroundings, attempt: Attempt) -> Optional[Assignment]:
-    """Run the attempt and deliver its log and result. Returns the next job, if the control plane's answer holds one.
+def run_job(around: Surroundings, attempt: Attempt, wants_next: Callable[[], bool]) -> Optional[Assignment]:
+    """Run the attempt and deliver its log and result. Returns the next job, if one is wanted and waits.
 
     Nothing is reported of an attempt that is not this agent's any more.
     """
@@ -76,7 +76,7 @@ def run_job(around: Surroundings, attempt: Attempt) -> Optional[Assignment]:
     following: list[Assignment] = []
 
     def bring() -> None:
-        answer = deliver(around.plane, attempt, spooled, stream.sequences())
+        answer = deliver(around.plane, attempt, spooled, stream.sequences(), wants_next)
         if answer is not None:
             following.append(answer)
 
@@ -89,7 +89,7 @@ def run_job(around: Surroundings, attempt: Attempt) -> Optional[Assignment]:
             stream.abandon()
         else:
             stream.finish(report)
-            logger.info("%s ended: %s", attempt.job, report["error_message"] or "completed")
+            logger.info("%s ended: %s", attempt.job, _one_line((report["error_message"] or "completed").split("\n")[0]))
     except OSError as error:
         logger.error("%s is dropped, its result cannot be kept: %s", attempt.job, error)
         attempt.want(ABANDON)

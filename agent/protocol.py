@@ -171,12 +171,14 @@ class ControlPlane:
             stop=stop,
         )
 
-    def finish(self, job: Assignment, report: dict[str, Any], *, stop: threading.Event) -> Optional[Assignment]:
-        """Report how the attempt ended; returns the next one, if there is one for this agent."""
+    def finish(
+        self, job: Assignment, report: dict[str, Any], *, wants_next: bool, stop: threading.Event
+    ) -> Optional[Assignment]:
+        """Report how the attempt ended; returns the next one, if it is wanted and there is one for this agent."""
         return self._client.insist(
             "POST",
             f"{self._path(job)}/finish",
-            body=_json({"attempt": job.attempt, **report}),
+            body=_json({"attempt": job.attempt, **report, "wants_next": wants_next}),
             headers={"Content-Type": "application/json"},
             understand=lambda answer: _assignment(answer["next"]) if answer["next"] else None,
             stop=stop,

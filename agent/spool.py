@@ -11,6 +11,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Optional
 
@@ -112,7 +113,9 @@ class SpooledAttempt:
     def write_report(self, report: dict[str, Any]) -> None:
         """Keep the finish report. From here on the attempt's end is known and outlives also a power cut."""
         for path in self._chunks():
-            sync(path)
+            # One that was delivered just now needs to outlive nothing.
+            with suppress(FileNotFoundError):
+                sync(path)
         write_private(self._path / _REPORT, json.dumps(report).encode())
 
     def read_report(self) -> dict[str, Any]:

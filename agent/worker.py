@@ -193,10 +193,13 @@ class Agent:
     def _work(self, attempt: Attempt) -> None:
         following: Optional[Assignment] = None
         try:
-            following = run_job(self._around, attempt)
+            following = run_job(self._around, attempt, self._wants_more)
         except Exception:
             logger.exception("%s failed for a reason of the agent's own", attempt.job)
         self._let_go(attempt, following)
+
+    def _wants_more(self) -> bool:
+        return not self._draining
 
     def _let_go(self, attempt: Attempt, following: Optional[Assignment]) -> None:
         """The slot is free, or goes to the next job at once."""
@@ -221,7 +224,7 @@ class Agent:
 
         def bring() -> None:
             logger.info("%s: delivering its result, which an earlier run of this agent left", attempt.job)
-            following = deliver(self._plane, attempt, spooled, spooled.sequences())
+            following = deliver(self._plane, attempt, spooled, spooled.sequences(), self._wants_more)
             if attempt.order == ABANDON:
                 spooled.remove()
             self._let_go(attempt, following)

@@ -1,0 +1,379 @@
+"""A control plane of the agent's protocol alone: over real HTTP, with real signatures, and with faults on demand."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+from http_message_signatures import HTTPMessageVerifier, HTTPSignatureKeyResolver, InvalidSignature, algorithms
+
+TOKEN = "hce_only-for-tests"
+LOSE = "the answer is lost"
+
+
+@dataclass
+class FakeJob:
+    """A job and all that the agent has said of it."""
+
+    job_id: str
+    repository: str
+    git_ref: str
+    definition: dict[str, Any] | None
+    definition_answer: tuple[int, dict[str, Any]]
+    env: dict[str, str]
+    timeout: float | None
+    attempt: int = 1
+    given: bool = False
+    starts: int = 0
+    wish: str | None = None
+    wish_in_log_answers: bool = True
+    stale: bool = False
+    chunks: dict[int, bytes] = field(default_factory=dict)
+    arrivals: list[tuple[float, bytes]] = field(default_factory=list)
+    sent: dict[str, Any] | None = None
+    finish: dict[str, Any] | None = None
+    finishes: int = 0
+
+    @property
+    def log(self) -> bytes:
+        return b"".join(data for _, data in sorted(self.chunks.items()))
+
+    @property
+    def text(self) -> str:
+        return self.log.decode(errors="replace")
+
+
+@dataclass
+class Fault:
+    """The next `times` requests whose path matches are answered with `status`, or, for `LOSE`, done but not answered."""
+
+    pattern: str
+    answer: int | str
+    times: int
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class FakeControlPlane:
+    """Hands out the jobs that a test adds, and remembers what it is told.
+
+    `problems` collects whatever breaks the protocol; it must be empty at the end of a test.
+    """
+
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
+        self.jobs: dict[str, FakeJob] = {}
+        self.beats: list[dict[str, Any]] = []
+        self.enrolments: dict[str, dict[str, Any]] = {}
+        self.enrol_requests: list[tuple[str | None, dict[str, Any]]] = []
+        self.requests: list[tuple[str, str]] = []
+        self.faults: list[Fault] = []
+        self.problems: list[str] = []
+        self.away = False
+        self.config: dict[str, Any] = {"config_version": 1, "slots": 1}
+        self.keys: dict[str, bytes] = {}
+        self.interval = 1
+        self._created = 0
+        self._nonces: set[str] = set()
+        self._changed = threading.Condition()
+        handler = type("Handler", (_Handler,), {"plane": self})
+        self._server = _Server(("127.0.0.1", 0), handler)
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}{prefix}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    # What tests do
+
+    def add_job(
+        self,
+        repository: str,
+        git_ref: str = "main",
+        *,
+        run: str | None = None,
+        steps: list[dict[str, Any]] | None = None,
+        from_repository: bool = False,
+        definition_answer: tuple[int, dict[str, Any]] = (500, {}),
+        env: dict[str, str] | None = None,
+        pipeline_env: dict[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> FakeJob:
+        """A job that waits; with `run` it has one step."""
+        given = [{"name": "only", "run": run or "true"}] if steps is None else steps
+        complete = [{"env": {}, "timeout": None, **step} for step in given]
+        definition = {"steps": complete, "env": pipeline_env or {}, "timeout": timeout}
+        job = FakeJob(
+            job_id=f"01k{secrets.token_hex(11)}",
+            repository=repository,
+            git_ref=git_ref,
+            definition=None if from_repository else definition,
+            definition_answer=definition_answer,
+            env=env or {},
+            timeout=timeout,
+        )
+        with self._changed:
+            self.jobs[job.job_id] = job
+        return job
+
+    def fail(self, pattern: str, answer: int | str, times: int = 1, **headers: str) -> None:
+        with self._changed:
+            self.faults.append(Fault(pattern, answer, times, headers))
+
+    def wait_for(self, condition: Callable[[], Any], timeout: float = 15.0) -> Any:
+        """Wait until the condition holds; it is looked at after each request."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                value = condition()
+                if value:
+                    return value
+                left = deadline - time.monotonic()
+                assert left > 0, "it did not happen in time"
+                self._changed.wait(min(left, 0.1))
+
+    def finished(self, job: FakeJob, timeout: float = 15.0) -> dict[str, Any]:
+        """Wait for the job's report."""
+        self.wait_for(lambda: job.finish, timeout)
+        assert job.finish is not None
+        return job.finish
+
+    def prints(self, job: FakeJob, text: str, timeout: float = 15.0) -> None:
+        """Wait until the text stands in the job's log."""
+        self.wait_for(lambda: text in job.text, timeout)
+
+    def requeue(self, job: FakeJob) -> None:
+        """What an expired lease does: the attempt is over, the job is given out again."""
+        with self._changed:
+            job.attempt += 1
+            job.given = False
+            job.chunks.clear()
+
+    @contextmanager
+    def gone(self) -> Iterator[None]:
+        """Inside the block nobody gets an answer."""
+        self.away = True
+        yield
+        self.away = False
+
+    # What the agent asks
+
+    def answer(
+        self, method: str, path: str, headers: Any, body: bytes
+    ) -> tuple[int, dict[str, Any], dict[str, str]] | None:
+        with self._changed:
+            try:
+                return self._answer(method, path, headers, body)
+            finally:
+                self._changed.notify_all()
+
+    def _answer(self, method: str, path: str, headers: Any, body: bytes) -> Any:
+        self.requests.append((method, path))
+        fault = self._fault(path)
+        if fault is not None and fault.answer != LOSE:
+            return fault.answer, {"code": "fault", "detail": "a fault on demand"}, fault.headers
+        if not path.startswith(self.prefix + "/"):
+            return self._broken(f"{path} lacks the prefix")
+        route = path[len(self.prefix) :]
+        if route == "/agents/enrol":
+            status, answer = self._enrol(headers.get("Idempotency-Key"), json.loads(body))
+        else:
+            refusal = self._verify(method, path, headers, body)
+            status, answer = refusal or self._signed(route, headers, body)
+        return None if fault is not None else (status, answer, {})
+
+    def _fault(self, path: str) -> Fault | None:
+        for fault in self.faults:
+            if fault.times > 0 and re.search(fault.pattern, path):
+                fault.times -= 1
+                return fault
+        return None
+
+    def _broken(self, problem: str) -> tuple[int, dict[str, Any], dict[str, str]]:
+        self.problems.append(problem)
+        return 400, {"code": "broken", "detail": problem}, {}
+
+    def _enrol(self, key: str | None, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self.enrol_requests.append((key, body))
+        if body["token"] != TOKEN:
+            return 401, {"code": "token_invalid", "detail": "The enrolment token is not valid."}
+        assert key is not None
+        if key not in self.enrolments:
+            agent_id = f"agent{len(self.enrolments) + 1}"
+            key_id = f"{agent_id}.1"
+            self.keys[key_id] = secrets.token_bytes(32)
+            self.enrolments[key] = {
+                "agent_id": agent_id,
+                "key_id": key_id,
+                "workload_identity_secret": base64.b64encode(self.keys[key_id]).decode(),
+            }
+        return 201, self.enrolments[key]
+
+    def _verify(self, method: str, path: str, headers: Any, body: bytes) -> tuple[int, dict[str, Any]] | None:
+        message = _Message(method, f"http://127.0.0.1{path}", headers)
+        verifier = HTTPMessageVerifier(signature_algorithm=algorithms.HMAC_SHA256, key_resolver=_Keys(self.keys))
+        try:
+            results = verifier.verify(message, body=body, require_components=("@method", "@path", "content-digest"))
+        except InvalidSignature as error:
+            return 401, {"code": "signature_invalid", "detail": str(error)}
+        nonce = results[0].parameters["nonce"]
+        if not re.fullmatch(r"[A-Za-z0-9_-]{16,64}", nonce) or nonce in self._nonces:
+            self.problems.append(f"nonce {nonce}")
+        self._nonces.add(nonce)
+        created = results[0].parameters["created"]
+        if path.endswith("/heartbeat"):
+            if created <= self._created:
+                self.problems.append(f"a heartbeat's time went from {self._created} to {created}")
+            self._created = created
+        return None
+
+    def _signed(self, route: str, headers: Any, body: bytes) -> tuple[int, dict[str, Any]]:
+        if route.endswith("/config"):
+            return 200, self._config(route.split("/")[2])
+        if route.endswith("/heartbeat"):
+            return 200, self._heartbeat(json.loads(body))
+        match = re.fullmatch(r"/agents/\w+/jobs/(\w+)/(start|definition|finish|log/(\d+)/(\d+))", route)
+        if match is None:
+            self.problems.append(f"no such path: {route}")
+            return 404, {"code": "not_found", "detail": "There is nothing at this address."}
+        job = self.jobs[match[1]]
+        if match[3] is not None:
+            if headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            return self._log(job, int(match[3]), int(match[4]), body)
+        document = json.loads(body)
+        if job.stale or document["attempt"] != job.attempt:
+            return 409, {"code": "stale_attempt", "detail": "The attempt is not this agent's any more."}
+        return getattr(self, f"_{match[2]}")(job, document)
+
+    def _config(self, agent_id: str) -> dict[str, Any]:
+        key_id = f"{agent_id}.1"
+        return {"agent_id": agent_id, "key_id": key_id, "workload_identity_secret": None, "labels": [], **self.config}
+
+    def _heartbeat(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.beats.append(body)
+        running = {(entry["job_id"], entry["attempt"]) for entry in body["running"]}
+        jobs = [self._give(job) for job in self._waiting()[: body["free_slots"]]]
+        wishes = [
+            {"job_id": job.job_id, "attempt": job.attempt, "wish": job.wish}
+            for job in self.jobs.values()
+            if job.wish and (job.job_id, job.attempt) in running
+        ]
+        return {
+            "status": "healthy",
+            "next_check_interval": self.interval,
+            "config_version": self.config["config_version"],
+            "jobs": jobs,
+            "wishes": wishes,
+        }
+
+    def _waiting(self) -> list[FakeJob]:
+        return [job for job in self.jobs.values() if not job.given]
+
+    def _give(self, job: FakeJob) -> dict[str, Any]:
+        job.given = True
+        return {"job_id": job.job_id, "attempt": job.attempt}
+
+    def _start(self, job: FakeJob, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        job.starts += 1
+        return 200, {
+            "job_id": job.job_id,
+            "attempt": job.attempt,
+            "run_id": f"run{job.job_id}",
+            "pipeline": "example",
+            "repository": job.repository,
+            "git_ref": job.git_ref,
+            "env": job.env,
+            "timeout": job.timeout,
+            "definition": job.definition,
+            "definition_path": ".hybrid-ci.yml",
+        }
+
+    def _definition(self, job: FakeJob, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        job.sent = body
+        return job.definition_answer
+
+    def _log(self, job: FakeJob, attempt: int, sequence: int, data: bytes) -> tuple[int, dict[str, Any]]:
+        if job.stale or attempt != job.attempt:
+            return 409, {"code": "stale_attempt", "detail": "The attempt is not this agent's any more."}
+        if len(data) > 100_000 or sequence != len(job.chunks) and sequence not in job.chunks:
+            self.problems.append(f"chunk {sequence} of {len(data)} bytes after {len(job.chunks)} chunks")
+        if job.chunks.get(sequence, data) != data:
+            self.problems.append(f"chunk {sequence} came twice and was not the same")
+        job.chunks[sequence] = data
+        job.arrivals.append((time.monotonic(), data))
+        return 200, {"wish": job.wish if job.wish_in_log_answers else None}
+
+    def _finish(self, job: FakeJob, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        job.finishes += 1
+        if job.finish is not None:
+            return 200, {"next": None}
+        if body["log_chunks"] != len(job.chunks):
+            self.problems.append(f"{body['log_chunks']} chunks announced, {len(job.chunks)} came")
+        job.finish = body
+        waiting = self._waiting() if body["wants_next"] else []
+        return 200, {"next": self._give(waiting[0]) if waiting else None}
+
+
+@dataclass
+class _Message:
+    method: str
+    url: str
+    headers: Any
+
+
+class _Keys(HTTPSignatureKeyResolver):
+    def __init__(self, keys: dict[str, bytes]) -> None:
+        self._keys = keys
+
+    def resolve_public_key(self, key_id: str) -> bytes:
+        try:
+            return self._keys[key_id]
+        except KeyError:
+            raise InvalidSignature("The key is not known.") from None
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Connections that break are part of the tests."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    plane: ClassVar[FakeControlPlane]
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        answer = None if self.plane.away else self.plane.answer(self.command, self.path, self.headers, body)
+        if answer is None:
+            self.close_connection = True
+            return
+        status, document, headers = answer
+        data = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json" if status < 400 else "application/problem+json")
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Requests are not worth a line in the tests' output."""
