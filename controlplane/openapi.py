@@ -6,7 +6,7 @@ A DRF view is described by drf-spectacular's ``@extend_schema``. A plain Django 
     def heartbeat(request, agent_id): …
 
 which takes the arguments of ``extend_schema`` and does nothing to the view at run time. It goes on the outermost place,
-above ``@csrf_exempt`` and the like. The first line of the view's docstring is the summary, if there is no other.
+above ``@csrf_exempt`` and the like. The view's docstring is the description, if there is no other.
 
 Problems need not be described: every operation gets those that its security, its parameters and its body make possible,
 and ``default`` for the others. To tell of a particular one, spread `problems` into the responses:
@@ -116,12 +116,13 @@ class Schema(AutoSchema):
     def get_operation(self, *args: Any, **kwargs: Any) -> Any:
         operation = super().get_operation(*args, **kwargs)
         if operation is not None:
-            possible = {status: _problem_response(status) for status in _possible_problems(operation)}
-            operation["responses"] = {**possible, **operation["responses"], "default": _problem_response(None)}
+            possible = {str(status.value): _problem_response(status) for status in _possible_problems(operation)}
+            responses = {**possible, **operation["responses"], "default": _problem_response(None)}
+            operation["responses"] = dict(sorted(responses.items()))
         return operation
 
 
-def _possible_problems(operation: Json) -> list[int]:
+def _possible_problems(operation: Json) -> set[HTTPStatus]:
     """What can go wrong with any operation of this form."""
     parameters = operation.get("parameters", [])
     statuses = set()
@@ -133,12 +134,12 @@ def _possible_problems(operation: Json) -> list[int]:
         statuses |= {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE}
     if operation.get("security"):
         statuses |= {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
-    return sorted(statuses)
+    return statuses
 
 
-def _problem_response(status: int | None) -> Json:
+def _problem_response(status: HTTPStatus | None) -> Json:
     return {
-        "description": "Any other problem" if status is None else HTTPStatus(status).phrase,
+        "description": status.phrase if status else "Any other problem",
         "content": {PROBLEM_CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
 

@@ -25,6 +25,9 @@ KEY_FILE = env.path("KEY_FILE", default=BASE_DIR / ".local" / "sealing.key")
 LOG_DIR = env.path("LOG_DIR", default=BASE_DIR / ".local" / "logs")
 # The pipeline that `POST /jobs` means when it names none.
 DEFAULT_PIPELINE = env.str("DEFAULT_PIPELINE", default="default")
+# How often, in seconds, an agent without work asks for some; each time costs two calls to DynamoDB. At most 20, since an
+# agent that is silent for 45 counts as lost.
+AGENT_CHECK_SECONDS = env.int("AGENT_CHECK_SECONDS", default=15)
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -150,10 +153,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_AUTHENTICATION": [],
     # From 3.1 on, schemas are JSON Schema, so that answers can be checked against them.
     "OAS_VERSION": "3.1.0",
-    "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
-        "controlplane.openapi.common_parts_add",
-    ],
+    "POSTPROCESSING_HOOKS": ["controlplane.openapi.common_parts_add"],
 }
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="WARNING")

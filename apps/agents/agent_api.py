@@ -4,6 +4,7 @@ import base64
 import hashlib
 from functools import cache
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import condition, require_GET, require_safe
@@ -13,7 +14,6 @@ from agent.bundle import agent_bundle
 from apps.agents.authentication import signed_agent
 from apps.agents.selectors import agent_get, keys_alive
 from apps.agents.serializers.agents import AgentConfigSerializer
-from apps.agents.states import IDLE_INTERVAL_SECONDS
 from controlplane.openapi import AGENT, documented
 
 
@@ -34,7 +34,7 @@ def config(request: HttpRequest, agent_id: str) -> HttpResponse:
             "key_id": newest.key_id,
             "workload_identity_secret": None if newest.used else base64.b64encode(newest.secret).decode(),
             "deployment_targets": list(agent.deployment_targets),
-            "schedule_interval_seconds": IDLE_INTERVAL_SECONDS,
+            "schedule_interval_seconds": settings.AGENT_CHECK_SECONDS,
             "config_version": int(agent.config_version),
             "slots": int(agent.slots),
             "labels": list(agent.labels),
@@ -58,6 +58,7 @@ def _bundle() -> tuple[bytes, str]:
 
 
 @documented("get", responses={(200, "application/zip"): OpenApiTypes.BINARY}, operation_id="agent_pyz", tags=["agents"])
+@csrf_exempt
 @require_safe
 @condition(etag_func=lambda _: _bundle()[1])
 def program(_: HttpRequest) -> HttpResponse:
