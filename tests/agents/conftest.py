@@ -1,0 +1,92 @@
+"""Enrolment tokens, enrolled machines, and what the records say of them."""
+
+import base64
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from apps.accounts.policies import ROLES
+from apps.agents.models import Agent, Beat
+from apps.agents.selectors import fleet_counts
+from apps.agents.services import agent_enrol, enrolment_token_create
+from controlplane.lib import clock
+from controlplane.lib.actor import Actor
+from tests.agents.machines import Machine
+
+ENROLMENT = {
+    "name": "build-1",
+    "region": "eu-central-1",
+    "labels": ["linux", "gpu"],
+    "slots": 4,
+    "hostname": "build-1.example.com",
+    "os": "Linux 6.1",
+    "arch": "x86_64",
+    "version": "0.1.0",
+}
+
+
+@pytest.fixture
+def keeper() -> Actor:
+    """The person who looks after the agents."""
+    return Actor("user", "01kaadmin00000000000000000", "Ada", frozenset(ROLES["admin"]))
+
+
+@pytest.fixture
+def token(tables: None, keeper: Actor) -> str:
+    """The secret of an enrolment token for many machines."""
+    expires_at = clock.now() + timedelta(hours=1)
+    return enrolment_token_create(uses=1000, expires_at=expires_at, actor=keeper)[1]
+
+
+@pytest.fixture
+def enrol(token: str) -> Callable[..., str]:
+    """Enrols an agent below HTTP and gives its id."""
+
+    def make(**members: Any) -> str:
+        return agent_enrol(token=token, **(ENROLMENT | members)).agent_id  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def make_machine(server: str, token: str) -> Callable[..., Machine]:
+    """Enrols a machine over HTTP."""
+
+    def make(**members: Any) -> Machine:
+        machine = Machine(server, "", "", b"")
+        response = machine.post("/agents/enrol", json=ENROLMENT | {"token": token} | members)
+        assert response.status_code == 201, response.text
+        answer = response.json()
+        machine.agent_id, machine.key_id = answer["agent_id"], answer["key_id"]
+        machine.key = base64.b64decode(answer["workload_identity_secret"])
+        return machine
+
+    return make
+
+
+@pytest.fixture
+def machine(make_machine: Callable[..., Machine]) -> Machine:
+    return make_machine()
+
+
+def standing_beat(agent_id: str) -> Beat:
+    beat = Beat.find(agent_id)
+    assert beat is not None
+    return beat
+
+
+def standing_agent(agent_id: str) -> Agent:
+    agent = Agent.find(agent_id)
+    assert agent is not None
+    return agent
+
+
+def counters_are_right() -> bool:
+    """Whether the fleet's counters say what a count of all agents says."""
+    counted: dict[str, Counter[str]] = {}
+    for agent in Agent.scan():
+        counted.setdefault(agent.region, Counter())[agent.status] += 1
+    return fleet_counts() == {region: dict(statuses) for region, statuses in counted.items()}

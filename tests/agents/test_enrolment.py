@@ -1,0 +1,261 @@
+"""Letting machines in: tokens, one identity for each machine, and what is refused."""
+
+import base64
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+import requests
+from django.core.management import CommandError, call_command
+
+from apps.accounts.policies import ROLES
+from apps.agents.models import Agent, EnrolmentReceipt, EnrolmentToken
+from apps.agents.selectors import fleet_counts, keys_alive
+from apps.agents.services import enrolment_token_create
+from apps.audit.actions import Action
+from apps.audit.models import AuditRecord
+from controlplane.lib import clock
+from controlplane.lib.actor import Actor
+from controlplane.lib.envelope import SealBroken
+from controlplane.lib.errors import Forbidden, InvalidInput
+from tests.agents.conftest import ENROLMENT, counters_are_right, standing_agent, standing_beat
+from tests.agents.machines import Machine
+from tests.clients import Client
+
+KEY = {"Idempotency-Key": "k" * 32}
+
+
+@pytest.fixture
+def machine_to_be(server: str) -> Client:
+    """A machine before it is enrolled."""
+    return Client(server)
+
+
+def make_token(keeper: Actor, uses: int = 1) -> str:
+    return enrolment_token_create(uses=uses, expires_at=clock.now() + timedelta(hours=1), actor=keeper)[1]
+
+
+def enrol(client: Client, token: str, headers: dict[str, str] | None = None, **members: Any) -> requests.Response:
+    return client.post("/agents/enrol", json=ENROLMENT | {"token": token} | members, headers=headers)
+
+
+def audited(action: Action) -> list[AuditRecord]:
+    day = clock.timestamp(clock.now())[:10]
+    return [record for record in AuditRecord.query(day) if record.action == action]
+
+
+def test_a_machine_with_a_token_becomes_an_agent(machine_to_be: Client, token: str) -> None:
+    response = enrol(machine_to_be, token)
+    assert response.status_code == 201
+    assert response.headers["Cache-Control"] == "no-store"
+    answer = response.json()
+    assert len(base64.b64decode(answer["workload_identity_secret"], validate=True)) == 32
+    agent = standing_agent(answer["agent_id"])
+    assert {name: getattr(agent, name) for name in ENROLMENT} == ENROLMENT
+    assert agent.status == standing_beat(agent.agent_id).status == "healthy"
+    assert fleet_counts() == {"eu-central-1": {"healthy": 1}}
+
+
+def test_an_enrolment_is_audited_and_the_secrets_are_not_in_it(machine_to_be: Client, token: str) -> None:
+    answer = enrol(machine_to_be, token).json()
+    (record,) = audited(Action.AGENT_ENROLLED)
+    assert record.target == f"agent:{answer['agent_id']}"
+    assert len(audited(Action.ENROLMENT_TOKEN_CREATED)) == 1
+    written = json.dumps([item.to_simple_dict() for item in AuditRecord.scan()])
+    assert token not in written
+    assert answer["workload_identity_secret"] not in written
+
+
+def test_neither_token_nor_key_can_be_read_from_the_tables(machine_to_be: Client, token: str) -> None:
+    secret = enrol(machine_to_be, token, KEY).json()["workload_identity_secret"]
+    written = json.dumps([item.to_simple_dict() for kind in (Agent, EnrolmentToken) for item in kind.scan()])
+    assert token not in written
+    assert secret not in written
+
+
+def test_a_sealed_key_does_not_open_for_another_agent(make_machine: Callable[..., Machine]) -> None:
+    thief, victim = make_machine(), make_machine()
+    keys = standing_agent(thief.agent_id).keys
+    keys[0].sealed = standing_agent(victim.agent_id).keys[0].sealed
+    Agent(thief.agent_id).update(actions=[Agent.keys.set(keys)])
+    with pytest.raises(SealBroken):
+        keys_alive(standing_agent(thief.agent_id))
+
+
+def test_the_answer_can_be_asked_for_again_until_the_key_is_used(machine_to_be: Client, keeper: Actor) -> None:
+    token = make_token(keeper)
+    first = enrol(machine_to_be, token, KEY).json()
+    again = enrol(machine_to_be, token, KEY)
+    assert (again.status_code, again.json()) == (201, first)
+    assert fleet_counts() == {"eu-central-1": {"healthy": 1}}
+    machine = Machine(
+        machine_to_be.server, first["agent_id"], first["key_id"], base64.b64decode(first["workload_identity_secret"])
+    )
+    assert machine.beat().status_code == 200
+    late = enrol(machine_to_be, token, KEY)
+    assert (late.status_code, late.json()["code"]) == (409, "already_enrolled")
+
+
+def test_the_answer_cannot_be_asked_for_again_after_a_day(machine_to_be: Client, keeper: Actor) -> None:
+    expires_at = clock.now() + timedelta(days=9)
+    token = enrolment_token_create(uses=1, expires_at=expires_at, actor=keeper)[1]
+    assert enrol(machine_to_be, token, KEY).status_code == 201
+    with clock.shifted(timedelta(hours=25)):
+        assert enrol(machine_to_be, token, KEY).json()["code"] == "already_enrolled"
+
+
+def test_another_idempotency_key_or_none_makes_another_agent(machine_to_be: Client, token: str) -> None:
+    others: list[dict[str, str]] = [KEY, {}, {}, {"Idempotency-Key": "x" * 16}]
+    ids = {enrol(machine_to_be, token, headers).json()["agent_id"] for headers in others}
+    assert len(ids) == 4
+
+
+def test_the_same_idempotency_key_under_another_token_makes_another_agent(machine_to_be: Client, keeper: Actor) -> None:
+    ids = {enrol(machine_to_be, make_token(keeper), KEY).json()["agent_id"] for _ in range(2)}
+    assert len(ids) == 2
+
+
+def test_eight_threads_that_repeat_an_enrolment_make_one_agent(machine_to_be: Client, token: str) -> None:
+    def ask(_: int) -> dict[str, str]:
+        return dict(enrol(Client(machine_to_be.server), token, KEY).json())
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(ask, range(80)))
+    assert all(answer == answers[0] for answer in answers)
+    assert fleet_counts() == {"eu-central-1": {"healthy": 1}}
+    assert len(list(EnrolmentReceipt.scan(EnrolmentReceipt.agent_id.exists()))) == 1
+
+
+def test_a_single_use_token_has_one_winner_among_eight_threads(machine_to_be: Client, keeper: Actor) -> None:
+    token = make_token(keeper)
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: enrol(Client(machine_to_be.server), token), range(24)))
+    assert sorted(answer.status_code for answer in answers) == [201] + [401] * 23
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 401} == {"enrolment_token_used"}
+    assert counters_are_right()
+    assert fleet_counts() == {"eu-central-1": {"healthy": 1}}
+
+
+def test_a_token_lets_in_as_many_as_it_says(machine_to_be: Client, keeper: Actor) -> None:
+    token = make_token(keeper, uses=3)
+    assert [enrol(machine_to_be, token).status_code for _ in range(4)] == [201, 201, 201, 401]
+
+
+def test_an_expired_token_is_refused_even_if_it_is_still_stored(machine_to_be: Client, token: str) -> None:
+    with clock.shifted(timedelta(hours=2)):
+        response = enrol(machine_to_be, token)
+    assert (response.status_code, response.json()["code"]) == (401, "enrolment_token_expired")
+    assert fleet_counts() == {}
+
+
+@pytest.mark.parametrize("text", ["", "hce_", "hce_" + "A" * 43, "hcp_" + "A" * 43, "é" * 47, "hce_" + "A" * 60])
+def test_an_unknown_token_is_refused(machine_to_be: Client, text: str) -> None:
+    response = enrol(machine_to_be, text)
+    assert response.status_code in (400, 401)
+    assert response.json()["code"] in ("enrolment_token_invalid", "invalid_input")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", None),
+        ("name", ""),
+        ("name", "a b"),
+        ("name", "a\n"),
+        ("name", "x" * 64),
+        ("name", 5),
+        ("name", ["a"]),
+        ("region", "eu/central"),
+        ("region", "eu#central"),
+        ("labels", "linux"),
+        ("labels", ["linux", "a b"]),
+        ("labels", ["linux", 1]),
+        ("labels", ["l"] * 21),
+        ("labels", [""]),
+        ("slots", 0),
+        ("slots", 65),
+        ("slots", -1),
+        ("slots", "4"),
+        ("slots", True),
+        ("slots", 1.5),
+        ("slots", 10**40),
+        ("hostname", "x" * 256),
+        ("hostname", "a\x00b"),
+        ("os", {"name": "Linux"}),
+        ("version", None),
+        ("token", 5),
+    ],
+)
+def test_a_wrong_value_is_refused_with_the_fields_name(
+    machine_to_be: Client, token: str, field: str, value: object
+) -> None:
+    response = machine_to_be.post("/agents/enrol", json=ENROLMENT | {"token": token} | {field: value})
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["field"].startswith(field)
+    assert fleet_counts() == {}
+
+
+@pytest.mark.parametrize("field", ["token", "name", "region"])
+def test_a_missing_value_is_refused_with_the_fields_name(machine_to_be: Client, token: str, field: str) -> None:
+    body = ENROLMENT | {"token": token}
+    del body[field]
+    response = machine_to_be.post("/agents/enrol", json=body)
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["field"] == field
+
+
+def test_members_that_are_not_known_are_ignored(machine_to_be: Client, token: str) -> None:
+    assert enrol(machine_to_be, token, colour="green").status_code == 201
+
+
+def test_only_token_name_and_region_are_needed(machine_to_be: Client, token: str) -> None:
+    body = {"token": token, "name": "a", "region": "b"}
+    agent = standing_agent(machine_to_be.post("/agents/enrol", json=body).json()["agent_id"])
+    assert (agent.slots, agent.labels) == (1, [])
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"null", b"\xff", b"[" * 100_000, b'{"token": NaN}'])
+def test_a_body_that_is_no_json_object_is_refused(machine_to_be: Client, body: bytes) -> None:
+    response = machine_to_be.post("/agents/enrol", data=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+
+
+@pytest.mark.parametrize("key", ["short", "x" * 129, "with space in the middle", "quote'quote'quote'"])
+def test_an_idempotency_key_that_is_not_random_enough_is_refused(machine_to_be: Client, token: str, key: str) -> None:
+    response = enrol(machine_to_be, token, {"Idempotency-Key": key})
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["field"] == "Idempotency-Key"
+
+
+@pytest.mark.parametrize("uses", [0, -1, 10**6])
+def test_a_token_for_a_senseless_number_of_agents_is_not_made(keeper: Actor, uses: int) -> None:
+    with pytest.raises(InvalidInput, match="uses"):
+        make_token(keeper, uses)
+
+
+def test_a_token_that_has_expired_already_is_not_made(keeper: Actor) -> None:
+    with pytest.raises(InvalidInput, match="expires_at"):
+        enrolment_token_create(uses=1, expires_at=clock.now() - timedelta(seconds=1), actor=keeper)
+
+
+def test_an_operator_makes_no_token(tables: None) -> None:
+    operator = Actor("user", "01kaoperator00000000000000", "operator", frozenset(ROLES["operator"]))
+    with pytest.raises(Forbidden):
+        make_token(operator)
+
+
+def test_the_command_prints_a_token_that_lets_in(machine_to_be: Client) -> None:
+    out = StringIO()
+    call_command("enrolment_token", "--uses", "2", "--hours", "1", stdout=out)
+    token = out.getvalue().strip()
+    assert [enrol(machine_to_be, token).status_code for _ in range(3)] == [201, 201, 401]
+
+
+@pytest.mark.parametrize("arguments", [["--uses", "0"], ["--hours", "-1"], ["--hours", "999999999999"]])
+def test_the_command_refuses_senseless_numbers(tables: None, arguments: list[str]) -> None:
+    with pytest.raises(CommandError):
+        call_command("enrolment_token", *arguments, stdout=StringIO())
