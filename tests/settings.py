@@ -13,6 +13,7 @@ os.environ.update(
     KEY_FILE=str(_state / "sealing.key"),
     LOG_DIR=str(_state / "logs"),
     DEFAULT_PIPELINE="self",
+    AGENT_CHECK_SECONDS="1",
     ALLOWED_HOSTS="127.0.0.1,localhost,testserver",
     AWS_REGION="eu-central-1",
     AWS_ACCESS_KEY_ID="test",

@@ -36,9 +36,6 @@ LEAVING = (AgentStatus.DRAINING, AgentStatus.RETIRED)
 UNHEALTHY_AFTER_SECONDS = 45
 DEAD_AFTER_SECONDS = 300
 
-# How often an agent without work sends a heartbeat, unless an answer to one says otherwise.
-IDLE_INTERVAL_SECONDS = 15
-
 # How long the key before the newest is still accepted.
 KEY_OVERLAP = timedelta(hours=24)
 

@@ -15,6 +15,7 @@ from apps.accounts.policies import Permission, permission_require
 from apps.jobs.selectors import job_get, job_list, job_log_read, job_steps
 from apps.jobs.serializers.jobs import (
     JobCreatedSerializer,
+    JobCreateQuerySerializer,
     JobCreateSerializer,
     JobDetailSerializer,
     JobListQuerySerializer,
@@ -24,7 +25,7 @@ from apps.jobs.serializers.jobs import (
 from apps.jobs.services import job_cancel, job_create, job_retry
 from apps.jobs.states import Status
 from controlplane.lib.errors import InvalidInput
-from controlplane.requests import query_validated
+from controlplane.requests import body_validated, query_validated
 
 # The most of a log that one answer carries, well under what Lambda may answer with.
 LOG_SLICE_BYTES = 1_000_000
@@ -50,12 +51,7 @@ class JobsView(APIView):
         return Response(JobPageSerializer(page, context={"request": request}).data)
 
     @extend_schema(
-        parameters=[
-            OpenApiParameter("git_ref", OpenApiTypes.STR, description="The same as in the body."),
-            OpenApiParameter("pipeline", OpenApiTypes.STR, description="The same as in the body."),
-            OpenApiParameter("priority", OpenApiTypes.INT, description="The same as in the body."),
-            _idempotency_header,
-        ],
+        parameters=[JobCreateQuerySerializer, _idempotency_header],
         request=JobCreateSerializer,
         responses={201: JobCreatedSerializer},
         operation_id="jobs_create",
@@ -142,18 +138,11 @@ def _created(request: Request, job_id: str) -> Response:
 def _create_members(request: Request) -> dict[str, Any]:
     """The members of a new job from the query or the body, never from both."""
     body = request.data
-    if not isinstance(body, dict):
-        raise InvalidInput("The body is not a JSON object.", code="malformed_json")
     if request.query_params and body:
         raise InvalidInput("Give the job's members in the query or in the body, not in both.")
     if request.query_params:
-        return query_validated(request.query_params, JobCreateSerializer)
-    unknown = sorted(set(body) - set(JobCreateSerializer().fields))
-    if unknown:
-        raise InvalidInput.field(unknown[0], "is not a member of a job")
-    serializer = JobCreateSerializer(data=body)
-    serializer.is_valid(raise_exception=True)
-    return dict(serializer.validated_data)
+        return query_validated(request.query_params, JobCreateQuerySerializer)
+    return body_validated(body, JobCreateSerializer)
 
 
 def _idempotency_key(request: Request) -> str | None:

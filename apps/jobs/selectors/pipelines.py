@@ -24,7 +24,7 @@ def pipeline_get(name: str) -> Pipeline:
     # A name that no pipeline can have need not be looked for, and DynamoDB takes not every text for a key.
     pipeline = Pipeline.find(SCOPE, name) if PIPELINE_NAME.fullmatch(name) else None
     if pipeline is None:
-        raise NotFound("There is no pipeline of this name.", code="pipeline_not_found")
+        raise NotFound(f"There is no pipeline of the name “{name[:63]}”.", code="pipeline_not_found")
     return pipeline
 
 

@@ -4,6 +4,9 @@ from typing import Any
 
 from rest_framework import serializers
 
+from controlplane.lib.cursors import MAX_LENGTH as CURSOR_MAX_LENGTH
+from controlplane.requests import TextField, WholeNumberField
+
 
 class PipelineSaveSerializer(serializers.Serializer[Any]):
     """What ``PUT /pipelines/{name}`` takes: all of the pipeline."""
@@ -27,8 +30,8 @@ class PipelineSaveSerializer(serializers.Serializer[Any]):
 class PipelineListQuerySerializer(serializers.Serializer[Any]):
     """Which part of the list is asked for."""
 
-    limit = serializers.IntegerField(required=False, min_value=1, max_value=100, default=50)
-    cursor = serializers.CharField(required=False, max_length=8192)
+    limit = WholeNumberField(required=False, min_value=1, max_value=100, default=50)
+    cursor = TextField(required=False, max_length=CURSOR_MAX_LENGTH)
 
 
 class PipelineSerializer(serializers.Serializer[Any]):

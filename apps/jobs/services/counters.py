@@ -1,6 +1,7 @@
 """Counting jobs in the transactions that create and end them."""
 
 import random
+from datetime import datetime
 
 from apps.jobs.models import DayCounter
 from apps.jobs.states import FINAL, Status
@@ -11,9 +12,13 @@ from controlplane.nosql.transaction import Transaction
 _SHARES = 8
 
 
-def counter_add(transaction: Transaction, *, status: Status) -> None:
-    """Count one job today: as created when `status` is queued or waiting, else under the status with which it ended."""
-    today = clock.now()
+def counter_add(transaction: Transaction, *, status: Status, moment: datetime | None = None) -> None:
+    """Count one job: as created when `status` is queued or waiting, else under the status with which it ended.
+
+    It counts for the day of `moment` (in UTC), by default now. Lists look for jobs on the days that have any created,
+    so a creation is counted for the day that the job itself bears.
+    """
+    day = moment or clock.now()
     name = status.value if status in FINAL else "created"
-    share = DayCounter(year=today.strftime("%Y"), day_share=f"{today:%m-%d}#{random.randrange(_SHARES)}")  # noqa: S311
+    share = DayCounter(year=day.strftime("%Y"), day_share=f"{day:%m-%d}#{random.randrange(_SHARES)}")  # noqa: S311
     transaction.update("counter", share, actions=[getattr(DayCounter, name).add(1)])

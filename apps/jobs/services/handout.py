@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
+
 from apps.agents.services import Holding
 from apps.jobs.selectors.queue import sets_for_labels
 from apps.jobs.services.attempts import attempt_expire, attempt_release
@@ -18,9 +20,8 @@ LEASE = timedelta(seconds=45)
 # An assignment that is not acknowledged is released after this time.
 ACKNOWLEDGE_WITHIN = timedelta(seconds=60)
 
-# Seconds until the agent should ask again: soon when there is work of its kind, seldom otherwise.
+# Seconds until the agent should ask again when there is work of its kind; else AGENT_CHECK_SECONDS.
 _BUSY_INTERVAL = 5
-_IDLE_INTERVAL = 15
 _JITTER = 0.2
 
 # How many jobs one heartbeat may take, so that it stays quick and others get some too.
@@ -64,7 +65,7 @@ def work_hand_out(
     has been given to another. `takes_work` is False for an agent that drains, and for a heartbeat seen before.
     """
     named = {(entry["job_id"], entry["attempt"]) for entry in running}
-    handout = Handout(next_check_interval=_interval(_IDLE_INTERVAL))
+    handout = Handout(next_check_interval=_interval(settings.AGENT_CHECK_SECONDS))
     for job_id, holding in held.items():
         attempt, age = holding.attempt, clock.now() - clock.parse_timestamp(holding.at)
         if (job_id, attempt) in named:
@@ -92,7 +93,7 @@ def _claim_for(handout: Handout, agent: Actor, labels: Collection[str], slots: i
     set_ids = sets_for_labels(labels)
     if not set_ids:
         return
-    handout.next_check_interval = _interval(_BUSY_INTERVAL)
+    handout.next_check_interval = _interval(min(_BUSY_INTERVAL, settings.AGENT_CHECK_SECONDS))
     if slots > 0:
         handout.assignments += jobs_claim(agent=agent, set_ids=set_ids, limit=min(slots, _MOST_AT_ONCE))
 

@@ -14,6 +14,7 @@ from apps.audit.services import audit_add
 from apps.jobs import policies
 from apps.jobs.definitions import DEFAULT_RETRIES
 from apps.jobs.models import OPEN, IdempotencyKey, Job, Pipeline
+from apps.jobs.refs import ref_validate
 from apps.jobs.requirements import DEFAULT_PRIORITY
 from apps.jobs.selectors.jobs import job_get
 from apps.jobs.selectors.pipelines import pipeline_get
@@ -45,10 +46,12 @@ def job_create(
     """Queue a job of a pipeline (None: the default one) for a ref (None: its default one).
 
     The job asks for the pipeline's labels and for `labels`. The same `idempotency_key` within 24 hours gives the job
-    that it made. Raises NotFound for an unknown pipeline, Unprocessable when the key was used for another payload,
+    that it made. Raises NotFound for an unknown pipeline, InvalidInput for what can be no ref, Unprocessable when the key was used for another payload,
     Conflict while a request with the same key is under way.
     """
     policies.job_create_require(actor)
+    if git_ref is not None:
+        ref_validate(git_ref)
     source = pipeline_get(pipeline or settings.DEFAULT_PIPELINE)
     job = _job_of(
         source,
@@ -189,7 +192,7 @@ def _job_enqueue(job: Job, *, actor: Actor, action: Action, idempotency: Idempot
     transaction = Transaction()
     transaction.put("job", job)
     transaction.put("entry", entry_of(job, attempt=1))
-    counter_add(transaction, status=Status.QUEUED)
+    counter_add(transaction, status=Status.QUEUED, moment=id_moment(job.job_id))
     audit_add(
         transaction,
         actor=actor,
