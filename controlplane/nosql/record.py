@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
 from django.conf import settings
+from pynamodb.attributes import Attribute
 from pynamodb.connection.base import MetaTable
 from pynamodb.connection.table import TableConnection
 from pynamodb.models import Model
@@ -44,6 +45,12 @@ class Record(Model):
             own.connection = shared
             return own
         return cls._connection
+
+    @classmethod
+    def key_attribute(cls) -> Attribute[Any]:
+        """The hash key, for conditions on whether an item is there at all."""
+        attribute: Attribute[Any] = cls._hash_key_attribute()  # type: ignore[no-untyped-call]
+        return attribute
 
     @classmethod
     def find(cls, hash_key: Any, range_key: Any = None, *, attributes: Sequence[str] | None = None) -> Self | None:

@@ -48,7 +48,7 @@ class Transaction:
     def put(self, label: str, record: Record, condition: Condition | None = None) -> None:
         """Write the whole record. Without `condition` only if no item has its key."""
         if condition is None:
-            condition = type(record)._hash_key_attribute().does_not_exist()
+            condition = record.key_attribute().does_not_exist()
         self._add("put", label, record, condition=condition)
 
     def update(
@@ -60,7 +60,7 @@ class Transaction:
     def delete(self, label: str, record: Record, condition: Condition | None = None) -> None:
         """Delete the item with `record`'s key. Without `condition` only if it is there."""
         if condition is None:
-            condition = type(record)._hash_key_attribute().exists()
+            condition = record.key_attribute().exists()
         self._add("delete", label, record, condition=condition)
 
     def check(self, label: str, record: Record, condition: Condition) -> None:
