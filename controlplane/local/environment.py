@@ -1,6 +1,7 @@
 """What the processes of `manage.py local` find in their environment."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -29,6 +30,8 @@ def control_plane_settings(state: StateDirectory, *, database_port: int) -> dict
         "KEY_FILE": str(state.sealing_key),
         "LOG_DIR": str(state.job_logs),
         "DEFAULT_PIPELINE": "self",
+        # Nobody pays for calls here, and who tries a job does not want to wait for its start.
+        "AGENT_CHECK_SECONDS": "2",
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{database_port}",
         "AWS_REGION": "eu-central-1",
         # The emulator asks for some, and takes any.
@@ -50,4 +53,6 @@ def agent_settings(state_dir: Path, *, url: str, token: str, name: str) -> dict[
         "HYBRID_CI_NAME": name,
         "HYBRID_CI_REGION": "local",
         "HYBRID_CI_SLOTS": "2",
+        # So that the pipeline of this very repository finds the tools that are installed already.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
     }

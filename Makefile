@@ -1,0 +1,50 @@
+# `make` alone lists the targets. Give variables behind them: `make run PORT=8001 AGENTS=2`.
+PYTHON ?= python3
+PORT ?= 8000
+AGENTS ?= 1
+STATE_DIR ?= .local
+# How many test processes; `auto` is one for each core.
+WORKERS ?= auto
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-quick lint types format clean
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Make the virtual environment .venv, and nothing else.
+
+$(INSTALLED): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	@echo "Installing into .venv; the first time this takes about a minute"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+run: install ## Run the control plane, its database and an agent on this machine.
+	@exec $(BIN)/python manage.py local --port "$(PORT)" --agents "$(AGENTS)" --state-dir "$(STATE_DIR)"
+
+test: lint types ## Everything that must hold: lint, types, import contracts and all tests.
+	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+test-quick: install ## The tests that need neither a browser nor many processes.
+	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore tests/browser --ignore tests/endtoend --ignore tests/local --ignore tests/properties
+
+lint: install ## Check style, layout and who may import whom.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+types: install ## Check the types of all product code.
+	$(BIN)/mypy
+
+format: install ## Lay the code out, and mend what can be mended without thought.
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+clean: ## Remove .venv and caches; the data in .local stays.
+	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache staticfiles
+	find . -name __pycache__ -not -path './.local/*' -prune -exec rm -rf {} +
