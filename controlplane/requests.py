@@ -16,6 +16,33 @@ from controlplane.lib.errors import InvalidInput
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+# As JSON writes it. Python's own reader of numbers also takes underscores and any script's digits.
+_WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
+
+
+class TextField(serializers.CharField):
+    """A JSON string and nothing else, as it was sent. DRF's own makes texts of numbers and cuts white space off."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(trim_whitespace=False, **options)
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return str(super().to_internal_value(data))
+
+
+class WholeNumberField(serializers.IntegerField):
+    """A JSON number without a fraction; in a query, its digits. DRF's own also takes "1.0", "1_0" and "١"."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, str) and self.context.get("from_query") and _WHOLE_NUMBER.fullmatch(data):
+            data = int(data)
+        if not isinstance(data, int) or isinstance(data, bool):
+            self.fail("invalid")
+        return int(super().to_internal_value(data))
+
+
 class JsonParser(BaseParser):
     """JSON for DRF, under the same rules and the same limit of size as for plain views (DRF's own has none)."""
 
@@ -52,10 +79,10 @@ def query_validated(query: QueryDict, serializer_class: type[serializers.Seriali
     known = serializer_class().fields
     for name, values in query.lists():
         if name not in known:
-            raise InvalidInput.field(name, f"is not a parameter here; there are {', '.join(known)}")
+            raise InvalidInput.field(name[:100], f"is not a parameter here; there are {', '.join(known)}")
         if len(values) > 1:
             raise InvalidInput.field(name, "is given more than once")
-    serializer = serializer_class(data=query.dict())
+    serializer = serializer_class(data=query.dict(), context={"from_query": True})
     serializer.is_valid(raise_exception=True)
     return dict(serializer.validated_data)
 
@@ -72,12 +99,16 @@ def _json_parse(raw: bytes) -> Any:
         value = json.loads(text, parse_constant=_finite, parse_float=_finite)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeError:
+    except UnicodeDecodeError:
         raise InvalidInput("The body is not UTF-8.", code="malformed_json") from None
+    except UnicodeEncodeError:
+        raise InvalidInput("A text of the body has half a surrogate pair.", code="malformed_json") from None
     except RecursionError:
         raise InvalidInput("The body is nested too deeply.", code="malformed_json") from None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise InvalidInput(f"The body is not JSON: {error}.", code="malformed_json") from None
+    except ValueError:
+        raise InvalidInput("A number in the body is too large, or none.", code="malformed_json") from None
     return value
 
 

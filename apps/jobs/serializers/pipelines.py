@@ -11,18 +11,14 @@ from controlplane.requests import TextField, WholeNumberField
 class PipelineSaveSerializer(serializers.Serializer[Any]):
     """What ``PUT /pipelines/{name}`` takes: all of the pipeline."""
 
-    repository = serializers.CharField(
-        trim_whitespace=False,
+    repository = TextField(
         help_text="An https, http, ssh, git or file URL, user@host:path, or an absolute path on the agents' machines.",
     )
-    default_ref = serializers.CharField(
-        default="main", trim_whitespace=False, help_text="Branch, tag or commit of jobs that name none."
-    )
-    definition = serializers.CharField(
+    default_ref = TextField(default="main", help_text="Branch, tag or commit of jobs that name none.")
+    definition = TextField(
         default=None,
         allow_null=True,
         allow_blank=True,
-        trim_whitespace=False,
         help_text="YAML; null: the file .hybrid-ci.yml of the repository.",
     )
 
