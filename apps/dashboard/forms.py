@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from django import forms
 
@@ -30,9 +31,9 @@ class JobForm(forms.Form):
     )
     key = forms.CharField(max_length=64, widget=forms.HiddenInput)
 
-    def __init__(self, *args: object, pipelines: Iterable[str], **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        self.fields["pipeline"].widget.choices = [(name, name) for name in pipelines]  # type: ignore[attr-defined]
+    def __init__(self, *args: Any, pipelines: Iterable[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["pipeline"].widget.choices = [(name, name) for name in pipelines]
 
     def clean_env(self) -> dict[str, str]:
         """The variables as a mapping; a line that is none is named by its number."""

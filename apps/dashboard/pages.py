@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -13,23 +13,22 @@ from apps.accounts.authentication import page_permission, request_actor
 from apps.accounts.policies import Permission
 from controlplane.lib.errors import InvalidInput
 
-P = ParamSpec("P")
-View = Callable[Concatenate[HttpRequest, P], HttpResponse]
+View = Callable[..., HttpResponse]
 
 # How often a page looks again, in seconds: while something moves, and otherwise.
 BUSY_SECONDS = 2
 QUIET_SECONDS = 15
 
 
-def page(permission: Permission, *methods: str) -> Callable[[View[P]], View[P]]:
+def page(permission: Permission, *methods: str) -> Callable[[View], View]:
     """Make a view a page: for people with `permission`, and never kept by a cache."""
 
-    def decorate(view: View[P]) -> View[P]:
+    def decorate(view: View) -> View:
         guarded = require_http_methods(methods or ["GET", "HEAD"])(page_permission(permission)(view))
 
         @wraps(view)
-        def answer(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
-            response: HttpResponse = guarded(request, *args, **kwargs)
+        def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            response = guarded(request, *args, **kwargs)
             patch_vary_headers(response, ["Cookie", "HX-Request"])
             patch_cache_control(response, private=True, no_cache=True)
             return response

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
@@ -108,7 +109,7 @@ class Style:
         return " ".join(f"sgr-{name}" for name in names)
 
 
-_CHANGES: dict[int, dict[str, bool | None]] = {
+_CHANGES: dict[int, dict[str, Any]] = {
     1: {"bold": True},
     2: {"dim": True},
     3: {"italic": True},

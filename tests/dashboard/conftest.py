@@ -1,0 +1,59 @@
+"""People with a browser's session, and something for them to see."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from apps.accounts.services import user_create
+from controlplane.lib.actor import SYSTEM
+from tests.clients import Client
+from tests.conftest import PASSWORD
+from tests.dashboard.scene import Scene
+
+SignedIn = Callable[[str], Client]
+
+
+@pytest.fixture
+def scene(tables: None) -> Scene:
+    return Scene()
+
+
+def csrf_token(page: str) -> str:
+    found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    assert found
+    return found[1]
+
+
+@pytest.fixture
+def signed_in(server: str) -> SignedIn:
+    """Makes someone of a role who has signed in on the page for it."""
+
+    def sign_in(role: str) -> Client:
+        user_create(email=f"{role}@example.com", password=PASSWORD, name=role.title(), role=role, actor=SYSTEM)
+        browser = Client(server)
+        browser.session.headers["Accept"] = "text/html"
+        form = {"email": f"{role}@example.com", "password": PASSWORD}
+        answer = browser.post("/signin", data={**form, "csrfmiddlewaretoken": csrf_token(browser.get("/signin").text)})
+        assert answer.status_code == 302
+        return browser
+
+    return sign_in
+
+
+@pytest.fixture
+def operator(signed_in: SignedIn) -> Client:
+    return signed_in("operator")
+
+
+@pytest.fixture
+def viewer(signed_in: SignedIn) -> Client:
+    return signed_in("viewer")
+
+
+@pytest.fixture
+def outsider(server: str) -> Client:
+    """A browser of somebody who has not signed in."""
+    browser = Client(server)
+    browser.session.headers["Accept"] = "text/html"
+    return browser

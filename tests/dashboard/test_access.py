@@ -1,0 +1,153 @@
+"""Who may see the pages, and what their requests cost."""
+
+import pytest
+
+from controlplane.lib.ids import new_id
+from tests.clients import Client
+from tests.dashboard.conftest import csrf_token
+from tests.dashboard.scene import Scene
+from tests.metering import dynamodb_calls
+
+PAGES = [
+    "/dashboard/",
+    "/dashboard/recent",
+    "/dashboard/jobs",
+    "/dashboard/jobs/new",
+    f"/dashboard/jobs/{new_id()}",
+    f"/dashboard/jobs/{new_id()}/live",
+    "/dashboard/agents",
+    f"/dashboard/agents/{new_id()}",
+    "/dashboard/pipelines",
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_who_has_not_signed_in_is_sent_to_the_sign_in_and_back(outsider: Client, page: str) -> None:
+    answer = outsider.get(page)
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == f"/signin?next={page}"
+
+
+def test_a_part_of_a_page_whose_session_is_over_sends_the_whole_page_to_the_sign_in(outsider: Client) -> None:
+    answer = outsider.get(
+        "/dashboard/", headers={"HX-Request": "true", "HX-Current-URL": f"{outsider.server}/dashboard/"}
+    )
+    assert answer.headers["HX-Redirect"] == "/signin?next=/dashboard/"
+    assert "Sign in" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "page", ["/dashboard/", "/dashboard/recent", "/dashboard/jobs", "/dashboard/agents", "/dashboard/pipelines"]
+)
+def test_a_viewer_sees_the_pages_without_the_buttons(viewer: Client, scene: Scene, page: str) -> None:
+    scene.pipeline()
+    scene.job()
+    answer = viewer.get(page)
+    assert answer.status_code == 200
+    assert "/dashboard/jobs/new" not in answer.text
+
+
+def test_a_viewer_can_neither_queue_nor_cancel_nor_repeat_a_job(viewer: Client, scene: Scene) -> None:
+    scene.pipeline()
+    job_id = scene.job()
+    token = csrf_token(viewer.get("/dashboard/").text)
+    for path in ("jobs/new", f"jobs/{job_id}/cancel", f"jobs/{job_id}/retry"):
+        answer = viewer.post(f"/dashboard/{path}", data={"csrfmiddlewaretoken": token, "pipeline": "self"})
+        assert answer.status_code == 403
+    assert "Queued" in viewer.get(f"/dashboard/jobs/{job_id}").text
+
+
+@pytest.mark.parametrize("action", ["cancel", "retry"])
+def test_a_button_without_its_csrf_token_does_nothing(operator: Client, scene: Scene, action: str) -> None:
+    scene.pipeline()
+    job_id = scene.job()
+    assert operator.post(f"/dashboard/jobs/{job_id}/{action}").status_code == 403
+    assert "Queued" in operator.get(f"/dashboard/jobs/{job_id}").text
+
+
+@pytest.mark.parametrize("action", ["cancel", "retry"])
+def test_no_link_can_press_a_button(operator: Client, scene: Scene, action: str) -> None:
+    scene.pipeline()
+    assert operator.get(f"/dashboard/jobs/{scene.job()}/{action}").status_code == 405
+
+
+@pytest.mark.parametrize(
+    "path",
+    [f"jobs/{new_id()}", f"jobs/{new_id()}/live", f"agents/{new_id()}", "jobs/no-such-thing", "agents/%00", "nothing"],
+)
+def test_what_is_not_there_is_a_page_that_says_so(operator: Client, path: str) -> None:
+    answer = operator.get(f"/dashboard/{path}")
+    assert answer.status_code == 404
+    assert answer.headers["Content-Type"].startswith("text/html")
+    assert "Not found" in answer.text
+    assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "jobs?cursor=forged",
+        "jobs?cursor=%F0%9F%99%82",
+        "jobs?status=sleeping",
+        "jobs?agent_id=%00",
+        "jobs?git_ref=" + "x" * 3000,
+        "agents?region=../..",
+        "agents?status=asleep",
+        "agents?cursor=forged",
+        "pipelines?cursor=forged",
+        f"jobs/{new_id()}/live?offset=-1",
+        f"jobs/{new_id()}?offset=ten",
+    ],
+)
+def test_no_address_however_odd_is_an_error_of_ours(operator: Client, query: str) -> None:
+    answer = operator.get(f"/dashboard/{query}")
+    assert answer.status_code in {200, 400, 404}
+    assert answer.headers["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize(
+    "query", ["jobs?cursor=forged", "agents?cursor=forged", "pipelines?cursor=forged", "jobs?status=x"]
+)
+def test_a_forged_cursor_or_unknown_filter_is_a_clear_page(operator: Client, query: str) -> None:
+    answer = operator.get(f"/dashboard/{query}")
+    assert answer.status_code == 400
+    assert "cannot be understood" in answer.text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_work_under_a_strict_content_security_policy(operator: Client, page: str) -> None:
+    text = operator.get(page).text
+    assert "style=" not in text
+    assert "<style" not in text
+    assert "<script>" not in text
+    assert " on" + "click" not in text
+
+
+@pytest.mark.parametrize("jobs", [0, 25])
+def test_the_overview_costs_six_calls_however_many_jobs_there_are(operator: Client, scene: Scene, jobs: int) -> None:
+    scene.pipeline()
+    scene.agent()
+    for _ in range(jobs):
+        scene.job()
+    with dynamodb_calls() as metering:
+        assert operator.get("/dashboard/").status_code == 200
+    assert metering.calls <= 6, metering.operations
+    assert metering.write_units == 0
+
+
+def test_a_running_jobs_page_and_its_refresh_cost_six_calls(operator: Client, scene: Scene) -> None:
+    scene.pipeline()
+    agent = scene.agent()
+    scene.job()
+    job_id = scene.start(agent)
+    scene.log(agent, job_id, b"line\n" * 100)
+    for path in ("", "/live?offset=0"):
+        with dynamodb_calls() as metering:
+            assert operator.get(f"/dashboard/jobs/{job_id}{path}").status_code == 200
+        assert metering.calls <= 6, metering.operations
+
+
+def test_nothing_that_a_page_shows_is_kept_by_a_cache_in_between(operator: Client) -> None:
+    headers = operator.get("/dashboard/").headers
+    assert "private" in headers["Cache-Control"]
+    assert "HX-Request" in headers["Vary"]

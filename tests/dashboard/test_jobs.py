@@ -1,0 +1,317 @@
+"""The list of jobs, a job's page with its log, and the buttons."""
+
+import html
+import re
+
+import pytest
+
+from apps.dashboard.views.log import PIECE_BYTES
+from apps.jobs.selectors import job_get, job_list
+from apps.jobs.services import attempt_expire
+from controlplane.lib.actor import Actor
+from tests.clients import Client
+from tests.dashboard.conftest import csrf_token
+from tests.dashboard.scene import Scene
+
+
+@pytest.fixture
+def agent(scene: Scene) -> Actor:
+    return scene.agent()
+
+
+@pytest.fixture
+def running_job(scene: Scene, agent: Actor) -> str:
+    """A job of which the agent has begun the first attempt."""
+    scene.pipeline()
+    scene.job()
+    return scene.start(agent)
+
+
+def log_text(page: str) -> str:
+    """What stands in the log of a page, as a reader sees it."""
+    shown = re.search(r'<pre id="log-text">(.*?)</pre>', page, re.DOTALL)
+    assert shown
+    return html.unescape(re.sub(r"<[^>]+>", "", shown[1]))
+
+
+def new_lines(answer: str) -> str:
+    """What an answer to the page's asking adds to the log."""
+    added = re.search(r'<span class="log-piece">(.*)</span>$', answer, re.DOTALL)
+    return html.unescape(re.sub(r"<[^>]+>", "", added[1])) if added else ""
+
+
+def next_address(page: str) -> str | None:
+    """Where the page asks for what comes next."""
+    asked = re.search(r'id="log-more"[^>]* hx-get="([^"]+)"', page)
+    return html.unescape(asked[1]) if asked else None
+
+
+def test_a_page_shows_the_job_its_steps_and_its_log(
+    operator: Client, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    step = {
+        "name": "lint",
+        "state": "running",
+        "exit_code": None,
+        "started_at": "2026-11-21T09:00:00.000000Z",
+        "completed_at": None,
+    }
+    scene.beat(agent.id, [{"job_id": running_job, "attempt": 1, "steps": [step]}])
+    scene.log(agent, running_job, b"compiling\n")
+    page = operator.get(f"/dashboard/jobs/{running_job}").text
+    assert "Running" in page
+    assert "https://git.example.com/app.git" in page
+    assert ">lint<" in page
+    assert log_text(page) == "compiling\n"
+
+
+def test_the_log_grows_by_what_is_new_only(operator: Client, scene: Scene, agent: Actor, running_job: str) -> None:
+    scene.log(agent, running_job, b"one\n")
+    address = next_address(operator.get(f"/dashboard/jobs/{running_job}").text)
+    assert address
+    assert new_lines(operator.get(address).text) == ""
+    scene.log(agent, running_job, b"two\n", first=1)
+    answer = operator.get(address).text
+    assert new_lines(answer) == "two\n"
+    scene.log(agent, running_job, b"three\n", first=2)
+    assert new_lines(operator.get(next_address(answer) or "").text) == "three\n"
+
+
+def test_a_page_stops_asking_when_the_job_has_ended(
+    operator: Client, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    scene.log(agent, running_job, b"one\n")
+    address = next_address(operator.get(f"/dashboard/jobs/{running_job}").text)
+    assert address
+    scene.finish(agent, running_job, chunks=1)
+    answer = operator.get(address).text
+    assert next_address(answer) is None
+    assert "End of the log" in answer
+    assert "Completed" in answer
+    assert "Run again" in answer
+    assert next_address(operator.get(f"/dashboard/jobs/{running_job}").text) is None
+
+
+def test_the_head_of_a_page_is_only_sent_again_when_it_has_changed(operator: Client, running_job: str) -> None:
+    address = next_address(operator.get(f"/dashboard/jobs/{running_job}").text)
+    assert address
+    assert 'id="job-head"' not in operator.get(address).text
+    assert 'id="job-head"' in operator.get(address.replace("seen=running", "seen=queued")).text
+
+
+def test_markup_in_a_log_is_shown_and_never_obeyed(
+    operator: Client, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    hostile = b"<script>alert(1)</script></pre><img src=x onerror=alert(1)>\n"
+    scene.log(agent, running_job, hostile)
+    page = operator.get(f"/dashboard/jobs/{running_job}").text
+    assert log_text(page) == hostile.decode()
+    live = operator.get(f"/dashboard/jobs/{running_job}/live?offset=0").text
+    assert new_lines(live) == hostile.decode()
+    for text in (page, live):
+        assert "<script>alert" not in text
+        assert "<img" not in text
+
+
+def test_what_a_job_is_called_is_text_wherever_it_is_shown(operator: Client, scene: Scene, agent: Actor) -> None:
+    scene.pipeline(definition='steps:\n  - name: "<b>bold</b>"\n    run: "true"\n')
+    scene.job(env={"NAME": "<i>"})
+    job_id = scene.start(agent)
+    scene.finish(agent, job_id, exit_code=3)
+    assert "<b>bold" not in operator.get(f"/dashboard/jobs/{job_id}").text
+
+
+def test_bytes_that_are_no_text_do_not_break_the_page(
+    operator: Client, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    scene.log(agent, running_job, b"a\xff\xfe\x00b\n")
+    assert log_text(operator.get(f"/dashboard/jobs/{running_job}").text) == "a\ufffd\ufffdb\n"
+
+
+def test_a_character_cut_in_two_by_the_chunks_is_shown_whole(
+    operator: Client, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    first, second = "grün 🙂\n".encode()[:7], "grün 🙂\n".encode()[7:]
+    scene.log(agent, running_job, first)
+    page = operator.get(f"/dashboard/jobs/{running_job}").text
+    assert log_text(page) == "grün "
+    scene.log(agent, running_job, second, first=1)
+    assert new_lines(operator.get(next_address(page) or "").text) == "🙂\n"
+
+
+def test_a_colour_goes_on_where_the_page_asks_next(
+    operator: Client, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    scene.log(agent, running_job, b"\x1b[31mred")
+    page = operator.get(f"/dashboard/jobs/{running_job}").text
+    scene.log(agent, running_job, b" and red", first=1)
+    assert '<span class="sgr-colour-1"> and red</span>' in operator.get(next_address(page) or "").text
+
+
+def test_both_attempts_of_a_job_are_in_its_log(operator: Client, scene: Scene, agent: Actor, running_job: str) -> None:
+    scene.log(agent, running_job, b"first attempt\n")
+    attempt_expire(agent_id=agent.id, job_id=running_job, attempt=1, beat_at=None, reason="the agent was lost")
+    assert scene.start(agent) == running_job
+    scene.log(agent, running_job, b"second attempt\n", attempt=2)
+    page = operator.get(f"/dashboard/jobs/{running_job}").text
+    assert log_text(page) == "first attempt\nsecond attempt\n"
+    assert "1 lost with its agent" in page
+
+
+def test_a_long_log_is_shown_from_its_end_and_can_be_read_from_its_beginning(
+    operator: Client, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    lines = [b"%07d\n" % number for number in range(PIECE_BYTES // 8 * 2)]
+    chunks = [b"".join(lines[start : start + 10_000]) for start in range(0, len(lines), 10_000)]
+    scene.log(agent, running_job, *chunks)
+    scene.finish(agent, running_job, chunks=len(chunks))
+    scene.store_log(running_job)
+    page = operator.get(f"/dashboard/jobs/{running_job}").text
+    assert log_text(page).endswith(lines[-1].decode())
+    assert log_text(page).splitlines()[0] + "\n" in {line.decode() for line in lines[:-1]}
+    assert "From the beginning" in page
+    read, offset = "", 0
+    while offset is not None:
+        page = operator.get(f"/dashboard/jobs/{running_job}?offset={offset}").text
+        read += log_text(page)
+        following = re.search(r'rel="next" href="\?offset=(\d+)"', page)
+        offset = int(following[1]) if following else None
+    assert read.encode() == b"".join(lines)
+
+
+def test_cancel_stops_a_job_that_waits_at_once(operator: Client, scene: Scene) -> None:
+    scene.pipeline()
+    job_id = scene.job()
+    page = operator.get(f"/dashboard/jobs/{job_id}")
+    answer = operator.post(f"/dashboard/jobs/{job_id}/cancel", data={"csrfmiddlewaretoken": csrf_token(page.text)})
+    assert answer.headers["Location"] == f"/dashboard/jobs/{job_id}"
+    assert job_get(job_id).status == "cancelled"
+
+
+def test_cancel_asks_the_agent_of_a_running_job(operator: Client, running_job: str) -> None:
+    token = csrf_token(operator.get(f"/dashboard/jobs/{running_job}").text)
+    operator.post(f"/dashboard/jobs/{running_job}/cancel", data={"csrfmiddlewaretoken": token})
+    page = operator.get(f"/dashboard/jobs/{running_job}").text
+    assert "the agent stops the job within seconds" in page
+    assert "Cancel job" not in page
+    assert job_get(running_job).cancel_requested
+
+
+def test_cancelling_what_has_ended_says_so(operator: Client, scene: Scene, agent: Actor, running_job: str) -> None:
+    token = csrf_token(operator.get(f"/dashboard/jobs/{running_job}").text)
+    scene.finish(agent, running_job)
+    operator.post(f"/dashboard/jobs/{running_job}/cancel", data={"csrfmiddlewaretoken": token})
+    assert "already ended" in operator.get(f"/dashboard/jobs/{running_job}").text
+
+
+def test_run_again_queues_one_job_however_often_it_is_pressed(
+    operator: Client, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    scene.finish(agent, running_job, exit_code=1)
+    page = operator.get(f"/dashboard/jobs/{running_job}").text
+    key = re.search(r'name="key" value="(\w+)"', page)
+    assert key
+    form = {"csrfmiddlewaretoken": csrf_token(page), "key": key[1]}
+    pressed = [operator.post(f"/dashboard/jobs/{running_job}/retry", data=form).headers["Location"] for _ in range(2)]
+    assert pressed[0] == pressed[1]
+    assert job_list().total == 2
+    assert running_job[-8:] in operator.get(pressed[0]).text
+
+
+def queue_form(operator: Client, **members: str) -> dict[str, str]:
+    page = operator.get("/dashboard/jobs/new").text
+    key = re.search(r'name="key" value="(\w+)"', page)
+    assert key
+    return {
+        "csrfmiddlewaretoken": csrf_token(page),
+        "key": key[1],
+        "pipeline": "self",
+        "git_ref": "",
+        "env": "",
+        **members,
+    }
+
+
+def test_the_form_queues_one_job_however_often_it_is_sent(operator: Client, scene: Scene) -> None:
+    scene.pipeline()
+    form = queue_form(operator, git_ref="v1.0", env="LEVEL=2\n\nNAME=a=b")
+    first, second = (operator.post("/dashboard/jobs/new", data=form).headers["Location"] for _ in range(2))
+    assert first == second
+    (job,) = job_list().jobs
+    assert (job.pipeline, job.git_ref, job.env) == ("self", "v1.0", {"LEVEL": "2", "NAME": "a=b"})
+    assert job.requested_by == "Operator"
+
+
+def test_the_form_takes_the_pipelines_own_ref_when_none_is_given(operator: Client, scene: Scene) -> None:
+    scene.pipeline()
+    operator.post("/dashboard/jobs/new", data=queue_form(operator))
+    assert [job.git_ref for job in job_list().jobs] == ["main"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "said"),
+    [
+        ({"git_ref": "main; rm -rf /"}, "git_ref", "letters, digits"),
+        ({"git_ref": "--upload-pack=x"}, "git_ref", "letters, digits"),
+        ({"git_ref": "x" * 300}, "git_ref", "255"),
+        ({"env": "LEVEL=2\nnonsense"}, "env", "Line 2"),
+        ({"env": "BAD-NAME=1"}, "env", "Line 1"),
+        ({"pipeline": "unknown"}, "pipeline", "no pipeline"),
+        ({"pipeline": "\x00"}, "pipeline", ""),
+    ],
+)
+def test_a_refusal_stands_next_to_its_field_and_nothing_is_lost(
+    operator: Client, scene: Scene, wrong: dict[str, str], field: str, said: str
+) -> None:
+    scene.pipeline()
+    form = {**queue_form(operator), "git_ref": "feature/kept", "env": "KEPT=1", **wrong}
+    answer = operator.post("/dashboard/jobs/new", data=form)
+    assert answer.status_code == 422
+    beside = re.search(
+        rf'id="id_{field}".*?<ul class="errorlist" id="id_{field}_error">(.*?)</ul>', answer.text, re.DOTALL
+    )
+    assert beside
+    assert said in html.unescape(beside[1])
+    assert f'id="id_{field}"' in answer.text
+    assert re.search(rf'<\w+ [^>]*name="{field}"[^>]*aria-invalid="true"', answer.text)
+    if field != "git_ref":
+        assert "feature/kept" in answer.text
+    if field != "env":
+        assert "KEPT=1" in answer.text
+    assert job_list().total == 0
+
+
+def test_the_form_without_pipelines_says_how_to_make_one(operator: Client) -> None:
+    page = operator.get("/dashboard/jobs/new").text
+    assert f"{operator.server}/pipelines/project" in page
+
+
+def test_the_list_is_narrowed_and_paged(operator: Client, scene: Scene) -> None:
+    scene.pipeline()
+    scene.pipeline("other")
+    ids = [scene.job() for _ in range(30)]
+    foreign = scene.job(pipeline="other", git_ref="v2")
+    first = operator.get("/dashboard/jobs").text
+    assert "31 jobs" in first
+    older = re.search(r'id="next-page" href="([^"]+)"', first)
+    assert older
+    second = operator.get(html.unescape(older[1])).text
+    for job_id in [*ids, foreign]:
+        assert (f"/dashboard/jobs/{job_id}" in first) != (f"/dashboard/jobs/{job_id}" in second)
+    narrowed = operator.get("/dashboard/jobs?pipeline=other&git_ref=v2&status=queued").text
+    assert f"/dashboard/jobs/{foreign}" in narrowed
+    assert ids[0] not in narrowed
+    assert "No job matches" in operator.get("/dashboard/jobs?pipeline=nobody").text
+
+
+def test_without_jobs_the_list_says_how_to_queue_one(operator: Client) -> None:
+    page = html.unescape(operator.get("/dashboard/jobs").text)
+    assert f'curl -X POST -H "Authorization: Bearer $TOKEN" "{operator.server}/jobs?git_ref=main"' in page
+
+
+def test_a_part_of_the_list_refreshes_without_the_page_around_it(operator: Client, scene: Scene) -> None:
+    scene.pipeline()
+    job_id = scene.job()
+    part = operator.get("/dashboard/jobs", headers={"HX-Request": "true"}).text
+    assert job_id in part
+    assert "<html" not in part

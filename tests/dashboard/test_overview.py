@@ -1,0 +1,111 @@
+"""The overview and the agents' and pipelines' pages: what they count and say."""
+
+import html
+import re
+from datetime import timedelta
+
+from apps.dashboard.chart import HEIGHT, outcome_chart
+from apps.jobs.selectors import DayOutcomes
+from controlplane.lib import clock
+from tests.clients import Client
+from tests.dashboard.scene import Scene
+
+
+def words(page: str) -> str:
+    """The page's text with single spaces."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+def test_the_overview_counts_agents_jobs_and_errors(operator: Client, scene: Scene) -> None:
+    scene.pipeline()
+    agent = scene.agent()
+    scene.agent("build-02", region="cellar")
+    for exit_code in (0, 0, 0, 1):
+        scene.job()
+        scene.finish(agent, scene.start(agent), exit_code=exit_code)
+    scene.job(git_ref="running-ref")
+    scene.start(agent)
+    scene.job(git_ref="waiting-ref")
+    text = words(operator.get("/dashboard/").text)
+    assert "Agents healthy 2 of 2" in text
+    assert "Completed today 3" in text
+    assert "Error rate today 25 % 1 failed" in text
+    assert "Running 1 1 waiting" in text
+    assert text.index("running-ref") < text.index("waiting-ref")
+    assert "Jobs ended, last 14 days" in text
+
+
+def test_the_newest_jobs_are_a_part_of_the_overview_that_comes_after_it(operator: Client, scene: Scene) -> None:
+    scene.pipeline()
+    job_id = scene.job()
+    assert '/dashboard/recent"' in operator.get("/dashboard/").text
+    part = operator.get("/dashboard/recent", headers={"HX-Request": "true"}).text
+    assert job_id in part
+    assert "<html" not in part
+    assert "<html" in operator.get("/dashboard/recent").text
+
+
+def test_an_empty_overview_says_what_to_do_next(operator: Client) -> None:
+    text = words(operator.get("/dashboard/").text)
+    assert "none enrolled yet" in text
+    assert "Add an agent first" in text
+    assert "Error rate today –" in text
+
+
+def test_work_that_waits_without_an_agent_is_pointed_out(operator: Client, scene: Scene) -> None:
+    scene.pipeline()
+    scene.job()
+    assert "No agent is healthy" in words(operator.get("/dashboard/").text)
+
+
+def test_the_agents_stand_by_region_with_their_load(operator: Client, scene: Scene) -> None:
+    scene.pipeline()
+    busy = scene.agent("build-01", region="office")
+    scene.agent("build-02", region="cellar", beat=False)
+    scene.job()
+    job_id = scene.start(busy)
+    text = words(operator.get("/dashboard/agents").text)
+    assert re.search(r"cellar .*build-02.*never.*office .*build-01.*41 %.*80 %.*95 %.*1 of 2", text)
+    assert job_id[-8:] in text
+    assert "build-02" not in words(operator.get("/dashboard/agents?region=office").text)
+    assert "No agent matches" in words(operator.get("/dashboard/agents?status=dead").text)
+
+
+def test_an_agents_page_shows_the_machine_and_its_jobs(operator: Client, scene: Scene) -> None:
+    scene.pipeline()
+    agent = scene.agent()
+    scene.job()
+    job_id = scene.start(agent)
+    text = words(operator.get(f"/dashboard/agents/{agent.id}").text)
+    assert "Up for 2 h" in text
+    assert "1 of 2 slots" in text
+    assert job_id[-8:] in text
+
+
+def test_without_agents_the_page_says_how_to_add_one_and_shows_no_token(operator: Client) -> None:
+    text = words(operator.get("/dashboard/agents").text)
+    assert f'python3 agent.pyz --url "{operator.server}" --token "$TOKEN"' in text
+
+
+def test_pipelines_are_listed_with_their_repository_and_definition(operator: Client, scene: Scene) -> None:
+    assert "No pipelines yet" in words(operator.get("/dashboard/pipelines").text)
+    scene.pipeline("kept-here", definition="steps:\n  - name: <b>\n    run: make\n")
+    scene.pipeline("in-repository", definition=None)
+    page = operator.get("/dashboard/pipelines").text
+    assert "https://git.example.com/app.git" in page
+    assert "name: &lt;b&gt;" in page
+    assert ".hybrid-ci.yml" in page
+    assert "/dashboard/jobs/new?pipeline=kept-here" in page
+
+
+def test_the_chart_shows_every_outcome_that_happened_and_nothing_above_its_height() -> None:
+    today = clock.now().date()
+    days = [
+        DayOutcomes(today - timedelta(days=1), created=0),
+        DayOutcomes(today, created=1002, completed=1000, failed=1, cancelled=0, timed_out=1),
+    ]
+    chart = outcome_chart(days)
+    assert [bar.total for bar in chart.bars] == [0, 1002]
+    assert [piece.outcome for piece in chart.bars[1].pieces] == ["completed", "timed_out", "failed"]
+    assert all(piece.height >= 2 and 0 <= piece.y <= HEIGHT for piece in chart.bars[1].pieces)
+    assert chart.total == 1002
