@@ -12,7 +12,7 @@ from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 pytestmark = pytest.mark.usefixtures("tables")
 
-JOB = "01kajob00000000000000000aa"
+JOB = "01kahtnvg00000000000000000"
 AT = "2026-11-21T09:35:37.000000Z"
 
 

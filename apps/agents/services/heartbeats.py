@@ -77,7 +77,8 @@ def _record_otherwise(agent_id: str, actions: list[Any], *, created: int, nonce:
         if standing.created == created and len(standing.nonces) >= MAX_BEATS_A_SECOND:
             raise TooManyRequests("So many heartbeats in one second are too many.", retry_after=1)
         if standing.created == created:
-            condition = (Beat.created == created) & ~Beat.nonces.contains(nonce)
+            room = Beat.nonces[MAX_BEATS_A_SECOND - 1].does_not_exist()
+            condition = (Beat.created == created) & ~Beat.nonces.contains(nonce) & room
             nonces = Beat.nonces.set(Beat.nonces.append([nonce]))
         else:
             condition = Beat.created < created
@@ -93,8 +94,7 @@ def _record_otherwise(agent_id: str, actions: list[Any], *, created: int, nonce:
 def _write(standing: Beat, actions: list[Any], condition: Any) -> Beat:
     if standing.status not in SILENT:
         beat = Beat(standing.agent_id)
-        # No longer list of nonces than was read: that keeps it within MAX_BEATS_A_SECOND.
-        beat.update(actions=actions, condition=condition & _awake() & (Beat.at == standing.at))
+        beat.update(actions=actions, condition=condition & _awake())
         return beat
     return _awaken(standing, actions, condition)
 

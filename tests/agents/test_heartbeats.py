@@ -1,0 +1,296 @@
+"""Heartbeats: time moves only forward, a replay changes nothing, and one costs one write unit."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.httpsession import URLLib3Session
+
+from apps.agents.models import Agent, Beat
+from apps.agents.selectors import fleet_counts
+from apps.agents.serializers import heartbeat_report
+from apps.agents.services import agent_drain, agent_retire, agents_mark_silent, heartbeat_record
+from controlplane.lib import clock
+from controlplane.lib.actor import Actor
+from controlplane.lib.errors import Conflict, Forbidden, InvalidInput, NotFound, TooManyRequests
+from controlplane.lib.ids import new_id
+from controlplane.nosql.connection import shared_connection
+from tests.agents.conftest import counters_are_right, standing_agent, standing_beat
+from tests.agents.machines import REPORT, Machine
+from tests.metering import dynamodb_calls
+
+NOW = 1_800_000_000
+JOB = "01kahtnvg00000000000000000"
+STEPS = [
+    {
+        "name": "lint",
+        "state": "completed",
+        "exit_code": 0,
+        "started_at": "2026-11-21T09:35:37.123000Z",
+        "completed_at": "2026-11-21T09:35:39.000000Z",
+    },
+    {
+        "name": "tests ☃",
+        "state": "running",
+        "exit_code": None,
+        "started_at": "2026-11-21T09:35:39.001000Z",
+        "completed_at": None,
+    },
+]
+
+
+def report(agent_id: str, **members: Any) -> dict[str, Any]:
+    return heartbeat_report({"agent_id": agent_id, **REPORT, **members}, agent_id=agent_id)
+
+
+def record(agent_id: str, created: int = NOW, nonce: str = "n" * 16, **members: Any) -> bool:
+    """Take a heartbeat; whether it was fresh."""
+    return heartbeat_record(agent_id=agent_id, report=report(agent_id, **members), created=created, nonce=nonce).fresh
+
+
+@pytest.fixture
+def agent_id(enrol: Callable[..., str]) -> str:
+    return enrol()
+
+
+def test_a_heartbeat_is_kept_as_it_was_sent(agent_id: str) -> None:
+    running = [{"job_id": JOB, "attempt": 2, "steps": STEPS}, {"job_id": new_id(), "attempt": 1}]
+    result = heartbeat_record(agent_id=agent_id, report=report(agent_id, running=running), created=NOW, nonce="n" * 16)
+    beat = standing_beat(agent_id)
+    for read in (result.beat, beat):
+        assert (read.cpu_percent, read.memory_percent, read.disk_percent) == (12.3, 50, 99.9)
+        assert (read.jobs_completed, read.uptime_seconds, read.free_slots) == (7, 3600, 2)
+        assert read.running == running
+        assert read.status == "healthy"
+    assert abs(clock.now() - clock.parse_timestamp(beat.at)) < timedelta(seconds=10)
+
+
+def test_a_heartbeat_costs_one_call_and_one_write_unit(agent_id: str) -> None:
+    jobs = [{"job_id": new_id(), "attempt": 1, "steps": STEPS} for _ in range(3)]
+    for job in jobs:
+        held = {"attempt": 1, "at": clock.timestamp(clock.now()), "started": True}
+        Beat(agent_id).update(actions=[Beat.held[job["job_id"]].set(held)])
+    record(agent_id)
+    with dynamodb_calls() as metering:
+        record(agent_id, NOW + 1, running=jobs, free_slots=1)
+    assert metering.operations == ["UpdateItem"]
+    assert metering.write_units == 1
+
+
+def test_a_replay_changes_nothing_and_is_said_not_to_be_fresh(agent_id: str) -> None:
+    assert record(agent_id)
+    before = standing_beat(agent_id).to_simple_dict()
+    assert not record(agent_id, cpu_percent=99)
+    assert standing_beat(agent_id).to_simple_dict() == before
+
+
+def test_an_older_heartbeat_is_refused(agent_id: str) -> None:
+    record(agent_id, NOW)
+    with pytest.raises(Conflict) as caught:
+        record(agent_id, NOW - 1, nonce="m" * 16)
+    assert caught.value.code == "heartbeat_out_of_order"
+
+
+def test_a_second_heartbeat_of_the_same_second_is_taken_and_both_are_known_after(agent_id: str) -> None:
+    assert record(agent_id, nonce="first-nonce-0000")
+    assert record(agent_id, nonce="second-nonce-000", cpu_percent=99)
+    assert standing_beat(agent_id).cpu_percent == 99
+    assert not record(agent_id, nonce="first-nonce-0000")
+    assert not record(agent_id, nonce="second-nonce-000")
+    assert standing_beat(agent_id).cpu_percent == 99
+
+
+def test_more_than_twenty_heartbeats_in_a_second_are_too_many_until_the_next(agent_id: str) -> None:
+    for number in range(20):
+        assert record(agent_id, nonce=f"nonce-{number:016}")
+    with pytest.raises(TooManyRequests) as caught:
+        record(agent_id, nonce="one-too-many-000")
+    assert caught.value.retry_after == 1
+    assert not record(agent_id, nonce=f"nonce-{3:016}")
+    assert record(agent_id, NOW + 1)
+    assert len(standing_beat(agent_id).nonces) == 1
+
+
+def test_heartbeats_of_one_second_over_eight_threads_are_each_taken_once(agent_id: str) -> None:
+    def send(number: int) -> bool:
+        return record(agent_id, nonce=f"nonce-{number % 8:016}")
+
+    with ThreadPoolExecutor(8) as threads:
+        fresh = list(threads.map(send, range(64)))
+    assert sum(fresh) == 8
+    assert sorted(standing_beat(agent_id).nonces) == [f"nonce-{number:016}" for number in range(8)]
+
+
+def test_a_heartbeat_whose_answer_was_lost_is_still_fresh(agent_id: str) -> None:
+    """botocore sends the write again; its condition fails then, since it was written the first time."""
+    events = shared_connection().client.meta.events
+    written: list[int] = []
+
+    def before_send(request: Any, **_: Any) -> AWSResponse | None:
+        if written:
+            return None
+        written.append(URLLib3Session().send(request).status_code)
+        body = SimpleNamespace(stream=lambda **_: iter([b'{"__type": "InternalServerError"}']))
+        return AWSResponse(request.url, 500, {}, body)
+
+    events.register("before-send.dynamodb.UpdateItem", before_send)
+    try:
+        assert record(agent_id)
+    finally:
+        events.unregister("before-send.dynamodb.UpdateItem", before_send)
+    assert written == [200]
+    assert standing_beat(agent_id).created == NOW
+
+
+def test_an_unknown_agents_heartbeat_is_not_taken(tables: None) -> None:
+    agent_id = new_id()
+    with pytest.raises(NotFound):
+        record(agent_id)
+    assert Beat.find(agent_id) is None
+
+
+def test_a_retired_agents_heartbeat_is_refused(agent_id: str, keeper: Actor) -> None:
+    agent_retire(agent_id=agent_id, actor=keeper)
+    with pytest.raises(Forbidden) as caught:
+        record(agent_id)
+    assert caught.value.code == "agent_retired"
+    assert standing_beat(agent_id).created == 0
+
+
+def test_a_draining_agent_still_beats(agent_id: str, keeper: Actor) -> None:
+    agent_drain(agent_id=agent_id, actor=keeper)
+    assert record(agent_id)
+    assert standing_beat(agent_id).status == "draining"
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(50, "unhealthy"), (310, "dead")])
+def test_a_heartbeat_brings_a_silent_agent_back(agent_id: str, seconds: int, status: str) -> None:
+    with clock.shifted(timedelta(seconds=seconds)):
+        assert agents_mark_silent() == 1
+        assert fleet_counts() == {"eu-central-1": {status: 1}}
+        assert record(agent_id, cpu_percent=77)
+        beat = standing_beat(agent_id)
+        assert (beat.status, beat.cpu_percent, beat.created) == ("healthy", 77, NOW)
+        assert standing_agent(agent_id).status == "healthy"
+        assert fleet_counts() == {"eu-central-1": {"healthy": 1}}
+        assert not record(agent_id, cpu_percent=5)
+        assert agents_mark_silent() == 0
+
+
+def test_a_silent_agent_that_replays_an_old_heartbeat_stays_silent(agent_id: str) -> None:
+    record(agent_id, NOW)
+    with clock.shifted(timedelta(seconds=50)):
+        agents_mark_silent()
+        assert not record(agent_id, NOW)
+        with pytest.raises(Conflict):
+            record(agent_id, NOW - 1)
+    assert standing_beat(agent_id).status == "unhealthy"
+
+
+def test_a_silent_agent_that_beats_over_eight_threads_comes_back_once(agent_id: str) -> None:
+    with clock.shifted(timedelta(seconds=50)):
+        agents_mark_silent()
+        with ThreadPoolExecutor(8) as threads:
+            fresh = list(threads.map(lambda _: record(agent_id), range(16)))
+    assert sum(fresh) == 1
+    assert fleet_counts() == {"eu-central-1": {"healthy": 1}}
+    assert counters_are_right()
+
+
+def test_eight_thousand_replays_over_http_have_one_effect(machine: Machine) -> None:
+    """1,000 replays in each of 8 threads of one signed request."""
+    body = machine.beat_body()
+    headers = machine.signed("POST", machine.beat_path, body)
+    assert machine.request("POST", machine.beat_path, data=body, headers=headers).status_code == 200
+    before = standing_beat(machine.agent_id).to_simple_dict()
+
+    def replay(_: int) -> set[int]:
+        client = Machine(machine.server, machine.agent_id, machine.key_id, machine.key)
+        return {client.request("POST", machine.beat_path, data=body, headers=headers).status_code for _ in range(1000)}
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set.union(*threads.map(replay, range(8))) == {200}
+    assert standing_beat(machine.agent_id).to_simple_dict() == before
+
+
+def test_a_heartbeat_over_http_with_nothing_to_do_costs_two_calls_and_one_write_unit(machine: Machine) -> None:
+    """The design's budget, for all but an agent's first heartbeats: the beat and the registry of waiting work."""
+    for _ in range(2):
+        # The first one marks the key used, the second one reads that.
+        machine.beat()
+    with dynamodb_calls() as metering:
+        answer = machine.beat()
+    assert answer.status_code == 200
+    assert metering.calls <= 2, metering.operations
+    assert metering.write_units == 1
+
+
+def test_a_very_long_list_of_steps_still_fits_into_the_item(agent_id: str) -> None:
+    steps = [{**STEPS[0], "name": "☃" * 100} for _ in range(100)]
+    running = [{"job_id": new_id(), "attempt": 1, "steps": steps} for _ in range(64)]
+    assert record(agent_id, running=running)
+    assert standing_beat(agent_id).running == [
+        {"job_id": entry["job_id"], "attempt": entry["attempt"]} for entry in running
+    ]
+
+
+def test_what_is_optional_may_be_missing() -> None:
+    agent_id = new_id()
+    body = {"agent_id": agent_id, **REPORT}
+    for name in ("free_slots", "running", "config_version"):
+        del body[name]
+    checked = heartbeat_report(body, agent_id=agent_id)
+    assert (checked["free_slots"], checked["running"], checked["config_version"]) == (0, [], 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[(name, value) for name in ("cpu_percent", "uptime_seconds") for value in (None, "5", -1, True, [], 1e300)],
+        ("cpu_percent", 100.1),
+        ("cpu_percent", float("nan")),
+        ("disk_percent", float("inf")),
+        *[(name, value) for name in ("jobs_queued", "free_slots") for value in ("5", -1, True, 1.5, 2**60)],
+        ("agent_id", None),
+        ("agent_id", "01kaother0000000000000000a"),
+        ("free_slots", 65),
+        ("config_version", "1"),
+        ("running", None),
+        ("running", {}),
+        ("running", [{"job_id": JOB, "attempt": 1}] * 65),
+        ("running[0]", 5),
+        ("running[0].job_id", {"attempt": 1}),
+        ("running[0].job_id", {"job_id": "../x", "attempt": 1}),
+        ("running[0].attempt", {"job_id": JOB}),
+        ("running[0].attempt", {"job_id": JOB, "attempt": 0}),
+        ("running[0].attempt", {"job_id": JOB, "attempt": "1"}),
+        ("running[0].steps", {"job_id": JOB, "attempt": 1, "steps": {}}),
+        ("running[0].steps", {"job_id": JOB, "attempt": 1, "steps": [STEPS[0]] * 101}),
+        ("running[0].steps[1]", {"job_id": JOB, "attempt": 1, "steps": [STEPS[0], "x"]}),
+        ("running[0].steps[0].name", {"job_id": JOB, "attempt": 1, "steps": [{**STEPS[0], "name": "x" * 101}]}),
+        ("running[0].steps[0].name", {"job_id": JOB, "attempt": 1, "steps": [{**STEPS[0], "name": ""}]}),
+        ("running[0].steps[0].state", {"job_id": JOB, "attempt": 1, "steps": [{**STEPS[0], "state": "odd"}]}),
+        ("running[0].steps[0].state", {"job_id": JOB, "attempt": 1, "steps": [{**STEPS[0], "state": ["x"]}]}),
+        ("running[0].steps[0].exit_code", {"job_id": JOB, "attempt": 1, "steps": [{**STEPS[0], "exit_code": "0"}]}),
+        *[
+            ("running[0].steps[0].started_at", {"job_id": JOB, "attempt": 1, "steps": [{**STEPS[0], "started_at": at}]})
+            for at in ("yesterday", 5, "2026-11-21T09:35:37", "0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:00")
+        ],
+    ],
+)
+def test_a_wrong_heartbeat_is_refused_with_the_fields_name(field: str, value: object) -> None:
+    agent_id = new_id()
+    name, _, inner = field.partition("[")
+    with pytest.raises(InvalidInput) as caught:
+        heartbeat_report({"agent_id": agent_id, **REPORT, name: [value] if inner else value}, agent_id=agent_id)
+    assert caught.value.errors[0]["field"] == field
+
+
+def test_a_heartbeat_writes_no_more_than_its_own_item(agent_id: str) -> None:
+    before = standing_agent(agent_id).to_simple_dict()
+    record(agent_id)
+    assert [agent.to_simple_dict() for agent in Agent.scan()] == [before]
