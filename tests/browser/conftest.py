@@ -1,0 +1,122 @@
+"""A real browser, and somebody who has signed in with it."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.wait import WebDriverWait
+
+from apps.accounts.services import user_create
+from controlplane.lib.actor import SYSTEM
+from tests.conftest import PASSWORD
+from tests.dashboard.scene import Scene
+
+# What a browser does of its own accord must not reach out of this machine.
+ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--window-size=1280,900",
+)
+
+
+def _installed(*names: str) -> str:
+    """The path of the first of these programs; on CI it must be there."""
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        message = f"{names[0]} is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+@pytest.fixture(scope="session")
+def _browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = _installed("chromium", "chromium-browser", "google-chrome")
+    profile: Path = tmp_path_factory.mktemp("browser")
+    for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(_installed("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+class Reader:
+    """Somebody at a browser. Waits are as long as a page may take to notice, and end as soon as it has."""
+
+    def __init__(self, driver: WebDriver, server: str) -> None:
+        self.driver = driver
+        self.server = server
+
+    def open(self, path: str) -> None:
+        self.driver.get(self.server + path)
+
+    def sign_in(self, email: str) -> None:
+        self.open("/signin")
+        self.driver.find_element(By.NAME, "email").send_keys(email)
+        self.driver.find_element(By.NAME, "password").send_keys(PASSWORD)
+        self.driver.find_element(By.CSS_SELECTOR, "main button").click()
+        self.wait(lambda: "/signin" not in self.driver.current_url)
+
+    def text(self, selector: str) -> str:
+        return str(self.script("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
+
+    def click(self, selector: str) -> None:
+        self.driver.find_element(By.CSS_SELECTOR, selector).click()
+
+    def script(self, script: str, *arguments: object) -> object:
+        return self.driver.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+
+    def wait(self, condition: Callable[[], object], seconds: float = 15) -> None:
+        WebDriverWait(self.driver, seconds, poll_frequency=0.1).until(lambda _: condition())
+
+    def wait_for_text(self, selector: str, text: str, seconds: float = 15) -> None:
+        self.wait(lambda: text in self.text(selector), seconds)
+
+    def look(self, *, width: int = 1280, dark: bool = False) -> None:
+        """Look through a window of this width, in this scheme of colours."""
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.command("Emulation.setDeviceMetricsOverride", metrics)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.command("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    def command(self, name: str, arguments: dict[str, object]) -> None:
+        self.driver.execute_cdp_cmd(name, arguments)  # type: ignore[attr-defined]
+
+    def complaints(self) -> list[str]:
+        """What the browser wrote to its console since this was last asked."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call, attr-defined]
+
+
+@pytest.fixture
+def scene(tables: None) -> Scene:
+    return Scene()
+
+
+@pytest.fixture
+def reader(_browser: WebDriver, server: str) -> Iterator[Reader]:
+    """An operator who has just signed in. A test fails when the browser had anything to complain of."""
+    user_create(email="olga@example.com", password=PASSWORD, name="Olga", role="operator", actor=SYSTEM)
+    _browser.delete_all_cookies()
+    reader = Reader(_browser, server)
+    reader.look()
+    reader.sign_in("olga@example.com")
+    reader.complaints()
+    yield reader
+    assert reader.complaints() == []
+    # Leave the page, so that it asks for nothing in the next test.
+    _browser.get("about:blank")

@@ -1,0 +1,228 @@
+"""The pages as a person with a browser meets them."""
+
+import pytest
+from selenium.webdriver.common.keys import Keys
+
+from controlplane.lib.actor import Actor
+from tests.browser.conftest import Reader
+from tests.dashboard.scene import Scene
+
+PAGES = ["/dashboard/", "/dashboard/jobs", "/dashboard/jobs/new", "/dashboard/agents", "/dashboard/pipelines"]
+
+
+@pytest.fixture
+def agent(scene: Scene) -> Actor:
+    return scene.agent("a-machine-with-quite-a-long-name-in-the-corner")
+
+
+@pytest.fixture
+def running_job(scene: Scene, agent: Actor) -> str:
+    scene.pipeline()
+    scene.job(git_ref="feature/a-branch-with-a-very-long-name-that-has-to-wrap-somewhere")
+    return scene.start(agent)
+
+
+def test_the_overview_shows_the_counts_and_follows_them(
+    reader: Reader, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    reader.open("/dashboard/")
+    assert "1\nof 1" in reader.text(".tiles").replace(" of", "\nof")
+    assert reader.text("#tile-running") == "1"
+    assert reader.text("#tile-completed") == "0"
+    reader.wait_for_text("#recent", "feature/a-branch")
+    scene.finish(agent, running_job)
+    reader.wait(lambda: reader.text("#tile-completed") == "1")
+    assert reader.text("#tile-running") == "0"
+    reader.wait_for_text("#announcer", "0 running, 0 waiting")
+    reader.wait_for_text("#recent", "Completed")
+
+
+def test_a_log_grows_while_its_job_runs_and_stops_at_its_end(
+    reader: Reader, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    scene.log(agent, running_job, b"first line\n")
+    reader.open(f"/dashboard/jobs/{running_job}")
+    assert reader.text("#log-text") == "first line\n"
+    scene.log(agent, running_job, b"\x1b[32msecond\x1b[0m line \xff <b>\n", first=1)
+    reader.wait_for_text("#log-text", "second line \ufffd <b>")
+    scene.log(agent, running_job, b"third line\n", first=2)
+    reader.wait_for_text("#log-text", "third line")
+    scene.finish(agent, running_job, chunks=3)
+    reader.wait_for_text("#log-more", "End of the log.")
+    assert reader.text("#log-text") == "first line\nsecond line \ufffd <b>\nthird line\n"
+    assert "Completed" in reader.text("#job-head")
+    assert "Run again" in reader.text("#job-head")
+    reader.wait_for_text("#announcer", "Job completed")
+    assert reader.script("return document.querySelectorAll('[hx-get]').length") == 0
+
+
+def test_the_log_follows_its_end_unless_the_reader_has_scrolled_up(
+    reader: Reader, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    at_end = (
+        "const log = document.getElementById('log'); return log.scrollHeight - log.scrollTop - log.clientHeight < 2"
+    )
+    scene.log(agent, running_job, b"line\n" * 300)
+    reader.open(f"/dashboard/jobs/{running_job}")
+    reader.wait(lambda: reader.script(at_end))
+    scene.log(agent, running_job, b"more\n" * 300, first=1)
+    reader.wait_for_text("#log-text", "more")
+    reader.wait(lambda: reader.script(at_end))
+    reader.script("document.getElementById('log').scrollTop = 100")
+    scene.log(agent, running_job, b"still more\n" * 300, first=2)
+    reader.wait_for_text("#log-text", "still more")
+    assert reader.script("return document.getElementById('log').scrollTop") == 100
+
+
+def test_cancel_is_one_click_and_the_page_tells_what_became_of_it(
+    reader: Reader, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    reader.open(f"/dashboard/jobs/{running_job}")
+    reader.click("#cancel")
+    reader.wait_for_text("#job-head", "cancelling")
+    assert "the agent stops the job within seconds" in reader.text("main")
+    scene.finish(agent, running_job, exit_code=1)
+    reader.wait_for_text("#job-head", "Cancelled")
+    reader.click("#retry")
+    reader.wait(lambda: running_job not in reader.driver.current_url)
+    assert "Queued" in reader.text("#job-head")
+
+
+def test_a_job_is_queued_by_the_form(reader: Reader, scene: Scene) -> None:
+    scene.pipeline()
+    reader.open("/dashboard/")
+    reader.click(".page-head .button-primary")
+    reader.wait_for_text("h1", "Run pipeline")
+    reader.script("document.getElementById('id_git_ref').value = 'main; reboot'")
+    reader.click("form .button-primary")
+    reader.wait_for_text("#id_git_ref_error", "letters, digits")
+    # The browser writes the refusal's status to its console.
+    assert all("422" in complaint for complaint in reader.complaints())
+    assert reader.script("return document.getElementById('id_git_ref').value") == "main; reboot"
+    reader.script("document.getElementById('id_git_ref').value = 'v1.0'")
+    reader.click("form .button-primary")
+    reader.wait_for_text("h1", "v1.0")
+
+
+def test_a_tab_that_nobody_looks_at_asks_for_nothing(reader: Reader, running_job: str) -> None:
+    reader.open(f"/dashboard/jobs/{running_job}")
+    reader.script(
+        """
+        window.asked = 0;
+        document.addEventListener("htmx:beforeSend", () => window.asked++);
+        window.away = true;
+        Object.defineProperty(document, "hidden", { get: () => window.away });
+        """
+    )
+    reader.driver.implicitly_wait(0)
+    reader.script("window.passed = 0; setInterval(() => window.passed++, 100)")
+    reader.wait(lambda: int(str(reader.script("return window.passed"))) >= 45)
+    assert reader.script("return window.asked") == 0
+    reader.script("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
+    reader.wait(lambda: reader.script("return window.asked"), 1)
+
+
+def test_the_pages_work_without_scripts(reader: Reader, scene: Scene, agent: Actor, running_job: str) -> None:
+    scene.log(agent, running_job, b"a line\n")
+    reader.command("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        reader.open("/dashboard/")
+        assert "Running" in reader.driver.page_source
+        reader.open(f"/dashboard/jobs/{running_job}")
+        assert "a line" in reader.driver.page_source
+        reader.click("#cancel")
+        assert "cancelling" in reader.driver.page_source
+    finally:
+        reader.command("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_nothing_is_wider_than_a_phone(
+    reader: Reader, scene: Scene, agent: Actor, running_job: str, width: int
+) -> None:
+    scene.log(agent, running_job, b"x" * 500 + b"\n")
+    reader.look(width=width)
+    for page in [*PAGES, f"/dashboard/jobs/{running_job}", f"/dashboard/agents/{agent.id}", "/signin"]:
+        reader.open(page)
+        assert reader.script("return document.documentElement.scrollWidth") == width, page
+
+
+TONES = ("good", "bad", "warn", "busy", "idle")
+GROUNDS = ("ground", "surface", "surface-sunken")
+# Each text token with the grounds it stands on.
+PAIRS = [
+    *((text, ground) for text in ("text", "text-muted", "accent") for ground in GROUNDS),
+    *((tone, f"{tone}-soft") for tone in TONES),
+    *((tone, "log-ground") for tone in ("text", "text-muted", "good", "bad", "warn", "busy", "magenta", "cyan")),
+    ("on-accent", "accent"),
+    ("text", "bad-soft"),
+    ("text", "warn-soft"),
+    ("bad", "surface"),
+]
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2's ratio of two colours written #rrggbb."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour.strip()[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_text_stands_out_from_its_ground_by_day_and_by_night(reader: Reader, dark: bool) -> None:
+    reader.look(dark=dark)
+    reader.open("/dashboard/")
+    token = "return getComputedStyle(document.documentElement).getPropertyValue('--' + arguments[0])"
+    ratios = {pair: contrast(*(str(reader.script(token, name)) for name in pair)) for pair in PAIRS}
+    assert {pair: ratio for pair, ratio in ratios.items() if ratio < 4.5} == {}
+
+
+def test_the_night_has_colours_of_its_own(reader: Reader) -> None:
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    reader.open("/dashboard/")
+    by_day = reader.script(ground)
+    reader.look(dark=True)
+    assert reader.script(ground) not in (by_day, "rgb(255, 255, 255)")
+
+
+def test_the_keyboard_reaches_the_skip_link_first_and_then_everything_to_act_with(
+    reader: Reader, running_job: str
+) -> None:
+    reader.open(f"/dashboard/jobs/{running_job}")
+    focused = []
+    for _ in range(14):
+        reader.driver.switch_to.active_element.send_keys(Keys.TAB)
+        focused.append(
+            str(
+                reader.script(
+                    "const e = document.activeElement; const box = e.getBoundingClientRect();"
+                    "return [e.innerText.trim(), e.id, box.top >= 0, getComputedStyle(e).outlineStyle].join('|')"
+                )
+            )
+        )
+    assert focused[0].startswith("Skip to content||true|")
+    assert any(entry.startswith("Jobs|") for entry in focused)
+    assert any(entry.startswith("Cancel job|cancel|true|solid") for entry in focused)
+    assert any("|log|" in entry for entry in focused)
+
+
+def test_the_skip_link_leads_to_the_content(reader: Reader) -> None:
+    reader.open("/dashboard/")
+    reader.driver.switch_to.active_element.send_keys(Keys.TAB)
+    reader.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    assert reader.script("return document.activeElement.id") == "content"
+
+
+def test_a_focused_link_keeps_the_focus_when_its_part_refreshes(
+    reader: Reader, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    reader.open("/dashboard/")
+    reader.script("document.getElementById('tile-agents').focus()")
+    scene.job()
+    reader.wait_for_text("#overview", "1 waiting")
+    assert reader.script("return document.activeElement.id") == "tile-agents"
