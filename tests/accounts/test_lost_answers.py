@@ -1,0 +1,165 @@
+"""The answer to a write is lost on its way back, so botocore writes again and finds what it wrote itself."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import requests
+from botocore.exceptions import ReadTimeoutError
+
+from apps.accounts.models import AccountClaim, ApiToken, Session, User
+from apps.accounts.services import (
+    api_token_create,
+    api_token_revoke,
+    api_token_verify,
+    sign_in_failed_record,
+    sign_in_record,
+    sign_out,
+    user_create,
+    user_disable,
+)
+from apps.accounts.session_store import SessionStore
+from apps.audit.models import AuditRecord
+from controlplane.lib.actor import SYSTEM, Actor
+from controlplane.lib.errors import NotAuthenticated
+from controlplane.nosql.connection import shared_connection
+from tests.conftest import PASSWORD
+
+WRITES = {"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems"}
+
+
+@contextmanager
+def first_answer_lost() -> Iterator[list[str]]:
+    """The first write in the block reaches DynamoDB, but its answer does not come back. Yields what was sent."""
+    sent: list[str] = []
+
+    def before_send(request: Any, **_: Any) -> None:
+        operation = request.headers["X-Amz-Target"].decode().rpartition(".")[2]
+        if operation not in WRITES:
+            return
+        sent.append(operation)
+        if len(sent) == 1:
+            # DynamoDB recognises a transaction's token for ten minutes only; ours must also do without.
+            body = {name: value for name, value in json.loads(request.body).items() if name != "ClientRequestToken"}
+            headers = {name: value for name, value in request.headers.items() if name.lower() != "content-length"}
+            requests.post(request.url, headers=headers, data=json.dumps(body), timeout=10).raise_for_status()
+            raise ReadTimeoutError(endpoint_url=request.url)
+
+    events = shared_connection().client.meta.events
+    events.register("before-send.dynamodb", before_send, unique_id="first-answer-lost")
+    try:
+        yield sent
+    finally:
+        events.unregister("before-send.dynamodb", unique_id="first-answer-lost")
+
+
+@pytest.fixture
+def ada(tables: None) -> User:
+    return user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="operator", actor=SYSTEM)
+
+
+def actor(user: User) -> Actor:
+    return Actor("user", user.user_id, user.name)
+
+
+def recorded(action: str) -> int:
+    return len(list(AuditRecord.scan(AuditRecord.action == action)))
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_person_is_made_once() -> None:
+    with first_answer_lost() as sent:
+        user = user_create(email="eve@example.com", password=PASSWORD, name="Eve", role="viewer", actor=SYSTEM)
+    assert len(sent) == 2
+    assert [found.user_id for found in User.scan()] == [user.user_id]
+    assert [found.user_id for found in AccountClaim.scan()] == [user.user_id]
+    assert recorded("user.created") == 1
+
+
+def test_a_person_is_disabled_once(ada: User) -> None:
+    with first_answer_lost() as sent:
+        user_disable(user_id=ada.user_id, actor=SYSTEM)
+    assert len(sent) == 2
+    ada.refresh(consistent_read=True)
+    assert (ada.is_active, ada.session_epoch) == (False, 1)
+    assert recorded("user.disabled") == 1
+
+
+def test_a_token_is_made_once_and_works(ada: User) -> None:
+    with first_answer_lost() as sent:
+        _, secret = api_token_create(user=ada, name="ci", actor=SYSTEM)
+    assert len(sent) == 2
+    assert len(list(ApiToken.scan())) == 1
+    assert api_token_verify(secret).kind == "token"
+    assert recorded("api_token.created") == 1
+
+
+def test_a_token_is_revoked_once(ada: User) -> None:
+    token, secret = api_token_create(user=ada, name="ci", actor=SYSTEM)
+    with first_answer_lost() as sent:
+        api_token_revoke(token=token, actor=SYSTEM)
+    assert len(sent) == 2
+    with pytest.raises(NotAuthenticated):
+        api_token_verify(secret)
+    assert recorded("api_token.revoked") == 1
+
+
+def test_a_tokens_use_is_noted_without_an_error(ada: User) -> None:
+    _, secret = api_token_create(user=ada, name="ci", actor=SYSTEM)
+    with first_answer_lost() as sent:
+        api_token_verify(secret)
+    assert len(sent) == 2
+
+
+@pytest.mark.parametrize(
+    ("act", "action"),
+    [
+        (lambda ada: sign_in_record(actor=actor(ada), provider="password", address=""), "user.signed_in"),
+        (
+            lambda ada: sign_in_failed_record(email=ada.email, provider="password", address=""),
+            "user.sign_in_failed",
+        ),
+    ],
+    ids=["sign-in", "failed sign-in"],
+)
+def test_a_sign_in_is_recorded_once(ada: User, act: Callable[[User], None], action: str) -> None:
+    with first_answer_lost() as sent:
+        act(ada)
+    assert len(sent) == 2
+    assert recorded(action) == 1
+
+
+def test_a_sign_out_ends_the_session_and_is_recorded_once(ada: User) -> None:
+    session = SessionStore()
+    session.save()
+    with first_answer_lost() as sent:
+        sign_out(actor=actor(ada), session_key=session.session_key)
+    assert len(sent) == 2
+    assert list(Session.scan()) == []
+    assert recorded("user.signed_out") == 1
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_session_is_made_once_and_under_the_key_in_the_cookie() -> None:
+    session = SessionStore()
+    session["theme"] = "dark"
+    with first_answer_lost() as sent:
+        session.save()
+    assert len(sent) == 2
+    assert len(list(Session.scan())) == 1
+    assert SessionStore(session.session_key)["theme"] == "dark"
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_session_is_saved_once_and_can_be_saved_again() -> None:
+    session = SessionStore()
+    session.save()
+    session["theme"] = "dark"
+    with first_answer_lost() as sent:
+        session.save()
+    assert len(sent) == 2
+    session["theme"] = "light"
+    session.save()
+    assert dict(SessionStore(session.session_key).items()) == {"theme": "light"}
