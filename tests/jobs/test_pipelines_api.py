@@ -9,6 +9,7 @@ from apps.audit.selectors import audit_list
 from apps.jobs.selectors import pipeline_get
 from apps.jobs.services import pipeline_learn
 from controlplane.lib import clock
+from tests.accounts.test_lost_answers import first_answer_lost
 from tests.clients import Client
 from tests.conftest import person
 from tests.metering import dynamodb_calls
@@ -209,6 +210,29 @@ def test_savers_at_the_same_time_leave_one_of_their_versions_and_a_record_each(o
         == max(saved, key=lambda answer: answer.json()["revision"]).json()["default_ref"]
     )
     assert len(acts()) == len(saved)
+
+
+def test_a_save_whose_answer_is_lost_is_done_once(operator: Client) -> None:
+    operator.get("/pipelines")
+    with first_answer_lost() as sent:
+        made = save(operator)
+    assert len(sent) == 2
+    with first_answer_lost() as sent:
+        changed = save(operator, default_ref="next")
+    assert len(sent) == 2
+    assert (made.status_code, changed.status_code) == (201, 200)
+    assert operator.get("/pipelines/web").json() == changed.json()
+    assert (changed.json()["revision"], len(acts())) == (2, 2)
+
+
+def test_a_deletion_whose_answer_is_lost_is_done_once(operator: Client) -> None:
+    save(operator)
+    with first_answer_lost() as sent:
+        deleted = operator.delete("/pipelines/web")
+    assert len(sent) == 2
+    assert deleted.status_code == 204
+    assert operator.get("/pipelines/web").status_code == 404
+    assert [action for _, action, _ in acts()] == ["pipeline.saved", "pipeline.deleted"]
 
 
 def test_saving_costs_one_read_and_one_transaction(operator: Client) -> None:

@@ -62,8 +62,9 @@ def pipeline_save(
         )
         try:
             transaction.commit()
-        except TransactionFailed:
-            continue
+        except TransactionFailed as failure:
+            if not _is_done(failure):
+                continue
         return PipelineSaved(pipeline, created=standing is None)
     raise Conflict("Others keep saving this pipeline. Please look at it and try again.", code="pipeline_busy")
 
@@ -77,8 +78,9 @@ def pipeline_delete(*, actor: Actor, name: str) -> None:
     audit_add(transaction, actor=actor, action=Action.PIPELINE_DELETED, target=f"pipeline:{name}")
     try:
         transaction.commit()
-    except TransactionFailed:
-        raise NotFound("There is no pipeline of this name.", code="pipeline_not_found") from None
+    except TransactionFailed as failure:
+        if not _is_done(failure):
+            raise NotFound("There is no pipeline of this name.", code="pipeline_not_found") from None
 
 
 def pipeline_learn(*, name: str, git_ref: str, labels: Sequence[str], retries: int, timeout: int | None) -> None:
@@ -112,6 +114,11 @@ def _pipeline_write(name: str, standing: Pipeline | None, members: dict[str, Any
     for member, value in changes.items():
         setattr(standing, member, value)
     return standing, transaction
+
+
+def _is_done(failure: TransactionFailed) -> bool:
+    """Whether the transaction was written before and only its answer was lost: its own audit record stands there."""
+    return failure.failed.get("audit") is not None
 
 
 def _actions(members: dict[str, Any]) -> list[Any]:
