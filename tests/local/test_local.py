@@ -1,0 +1,218 @@
+"""`manage.py local` as a person runs it: a process, a terminal's signals, a state directory."""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+from django.conf import settings
+
+READY = "Ctrl-C stops everything."
+PATIENCE_SECONDS = 60
+
+
+class Local:
+    """One run of the command, and what it has printed so far."""
+
+    def __init__(self, state_dir: Path, *options: str, **environment: str) -> None:
+        self.state_dir = state_dir
+        self.output = ""
+        surroundings = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        surroundings |= {"DJANGO_SETTINGS_MODULE": "controlplane.settings", "STAGE": "local"}
+        # A person's own account: if anything here went there, nothing would work.
+        surroundings |= {
+            "AWS_PROFILE": "work",
+            "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+            "HTTP_PROXY": "http://127.0.0.1:1",
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "local", "--port=0", "--agents=1", f"--state-dir={state_dir}", *options],
+            cwd=settings.BASE_DIR,
+            env=surroundings | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.output += line
+
+    def ready(self) -> "Local":
+        self.wait_for(READY)
+        return self
+
+    def wait_for(self, text: str) -> None:
+        wait_until(lambda: text in self.output or self.process.poll() is not None)
+        assert text in self.output, self.output
+
+    def end(self) -> int:
+        """The exit code, once it has ended."""
+        self.process.wait(PATIENCE_SECONDS)
+        self._reader.join()
+        return self.process.returncode
+
+    def credentials(self) -> dict[str, str]:
+        found: dict[str, str] = json.loads((self.state_dir / "credentials.json").read_text())
+        return found
+
+    def call(self, method: str, path: str, **options: object) -> requests.Response:
+        credentials = self.credentials()
+        headers = {"Authorization": f"Bearer {credentials['api_token']}"}
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.request(method, credentials["url"] + path, headers=headers, timeout=20, **options)  # type: ignore[arg-type]
+
+    def processes(self) -> dict[str, int]:
+        """What runs for this state directory: command line to process id. It stands in each one's environment."""
+        listing = subprocess.run(["ps", "axeww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
+        found = {}
+        for line in listing.splitlines():
+            pid, _, text = line.strip().partition(" ")
+            if str(self.state_dir) in text and int(pid) != self.process.pid:
+                found[text] = int(pid)
+        return found
+
+    def process_id(self, of: str) -> int:
+        return next(pid for text, pid in self.processes().items() if of in text)
+
+    def is_all_gone(self) -> bool:
+        return not self.processes() and not self._is_locked()
+
+    def _is_locked(self) -> bool:
+        with (self.state_dir / "lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+@contextmanager
+def local(state_dir: Path, *options: str, **environment: str) -> Iterator[Local]:
+    run = Local(state_dir, *options, **environment)
+    try:
+        yield run
+    finally:
+        if run.process.poll() is None:
+            run.process.terminate()
+        run.end()
+
+
+def test_its_data_outlives_kill_9_and_its_processes_do_not(tmp_path: Path) -> None:
+    pipeline = {"repository": "https://example.com/a.git", "default_ref": "main", "definition": None}
+    with local(tmp_path / "state") as first:
+        first.ready()
+        before = first.credentials()
+        assert first.call("PUT", "/pipelines/kept", json=pipeline).status_code == 201
+        assert len(first.processes()) >= 4
+        first.process.kill()
+        first.end()
+    # The next start waits by itself until what the first one left behind has ended.
+    with local(tmp_path / "state") as second:
+        second.ready()
+        assert {**second.credentials(), "url": ""} == {**before, "url": ""}
+        assert second.call("GET", "/pipelines/kept").json()["repository"] == pipeline["repository"]
+        wait_until(lambda: second.call("GET", "/agents").json()["agents"][0]["status"] == "healthy")
+        assert len(second.call("GET", "/agents").json()["agents"]) == 1
+        second.process.terminate()
+        assert second.end() == 0
+        assert second.is_all_gone(), second.processes()
+
+
+def test_a_person_gets_what_was_printed_to_work_and_mishaps_are_told(tmp_path: Path) -> None:
+    state_dir = tmp_path / "state"
+    with local(state_dir) as run:
+        run.ready()
+        assert stat.S_IMODE((state_dir / "credentials.json").stat().st_mode) == 0o600
+        assert set(run.credentials()) == {"url", "email", "password", "api_token", "enrolment_token"}
+
+        # The line as it was printed.
+        curl = re.search(r"^ +(curl .*)$", run.output, re.MULTILINE)
+        assert curl is not None
+        answer = subprocess.run(["sh", "-c", curl[1]], capture_output=True, text=True, check=True).stdout
+        job_id = json.loads(answer)["job_id"]
+        assert run.call("GET", f"/jobs/{job_id}").json()["pipeline"] == "self"
+        wait_until(lambda: run.call("GET", f"/jobs/{job_id}").json()["status"] == "running")
+        run.call("POST", f"/jobs/{job_id}/cancel")
+        wait_until(lambda: run.call("GET", f"/jobs/{job_id}").json()["status"] == "cancelled")
+
+        # A second one is told whom it meets.
+        with local(state_dir) as second:
+            assert second.end() == 1
+            assert f"in use by another `manage.py local`, process {run.process.pid}" in second.output
+
+        # What can be started again is; the rest is the end.
+        os.kill(run.process_id("-m agent"), signal.SIGKILL)
+        run.wait_for("agent-1 was ended by SIGKILL")
+        run.wait_for("Starting it again")
+        wait_until(lambda: any("-m agent" in text for text in run.processes()))
+        os.kill(run.process_id("controlplane.local.emulator"), signal.SIGKILL)
+        assert run.end() == 1
+        assert "emulator was ended by SIGKILL" in run.output
+        assert run.is_all_gone(), run.processes()
+
+
+def test_ctrl_c_during_the_start_leaves_nothing(tmp_path: Path) -> None:
+    with local(tmp_path / "state") as run:
+        run.wait_for("Making tables")
+        os.killpg(run.process.pid, signal.SIGINT)
+        assert run.end() == 0
+        assert READY not in run.output
+        assert run.is_all_gone(), run.processes()
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with local(tmp_path / "state", f"--port={port}") as run:
+            assert run.end() == 1
+    assert f"Port {port} cannot be used: Address already in use" in run.output
+    assert "Traceback" not in run.output
+    assert run.is_all_gone()
+
+
+def test_without_git_it_says_so(tmp_path: Path) -> None:
+    with local(tmp_path / "state", PATH=str(tmp_path)) as run:
+        assert run.end() == 1
+    assert "no git on the PATH" in run.output
+    assert "Traceback" not in run.output
+
+
+def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with local(tmp_path / "file" / "state") as run:
+        assert run.end() == 1
+    assert f"{tmp_path}/file/state cannot be used: Not a directory" in run.output
+
+
+@pytest.mark.parametrize("port", ["70000", "-1"])
+def test_a_port_that_cannot_be_is_named(tmp_path: Path, port: str) -> None:
+    with local(tmp_path / "state", f"--port={port}") as run:
+        assert run.end() == 1
+    assert f"Port {port} cannot be used: there is no such port" in run.output
