@@ -8,6 +8,7 @@ import json
 import logging
 import random
 import secrets
+import select
 import ssl
 import threading
 from collections.abc import Callable
@@ -153,19 +154,7 @@ class Client:
     def _exchange(
         self, method: str, target: str, body: bytes, headers: dict[str, str]
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
-        """One request over a kept connection, or over a new one when the server has closed that meanwhile."""
-        connection = self._take_idle()
-        if connection is not None:
-            try:
-                return self._exchange_over(connection, method, target, body, headers)
-            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
-                # Closed between two requests, as servers do. The same request may be sent twice: all are idempotent.
-                pass
-        return self._exchange_over(self._connect(), method, target, body, headers)
-
-    def _exchange_over(
-        self, connection: http.client.HTTPConnection, method: str, target: str, body: bytes, headers: dict[str, str]
-    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        connection = self._take_idle() or self._connect()
         try:
             connection.request(method, target, body=body, headers=headers)
             response = connection.getresponse()
@@ -183,8 +172,15 @@ class Client:
         return response.status, response.headers, content
 
     def _take_idle(self) -> Optional[http.client.HTTPConnection]:
-        with self._lock:
-            return self._idle.pop() if self._idle else None
+        """A kept connection that is still good. One with something to read, unasked, was closed by the server."""
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            if connection.sock is not None and not select.select([connection.sock], [], [], 0)[0]:
+                return connection
+            connection.close()
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._tls is not None:

@@ -263,7 +263,8 @@ class FakeControlPlane:
     def _heartbeat(self, body: dict[str, Any]) -> dict[str, Any]:
         self.beats.append(body)
         running = {(entry["job_id"], entry["attempt"]) for entry in body["running"]}
-        jobs = [self._give(job) for job in self._waiting()[: body["free_slots"]]]
+        # What was given and not acknowledged is offered again.
+        jobs = [self._give(job) for job in self._waiting(running)[: body["free_slots"]]]
         wishes = [
             {"job_id": job.job_id, "attempt": job.attempt, "wish": job.wish}
             for job in self.jobs.values()
@@ -277,8 +278,12 @@ class FakeControlPlane:
             "wishes": wishes,
         }
 
-    def _waiting(self) -> list[FakeJob]:
-        return [job for job in self.jobs.values() if not job.given]
+    def _waiting(self, running: set[tuple[str, int]]) -> list[FakeJob]:
+        return [
+            job
+            for job in self.jobs.values()
+            if not job.given or (job.starts == 0 and not job.stale and (job.job_id, job.attempt) not in running)
+        ]
 
     def _give(self, job: FakeJob) -> dict[str, Any]:
         job.given = True
@@ -321,7 +326,7 @@ class FakeControlPlane:
         if body["log_chunks"] != len(job.chunks):
             self.problems.append(f"{body['log_chunks']} chunks announced, {len(job.chunks)} came")
         job.finish = body
-        waiting = self._waiting() if body["wants_next"] else []
+        waiting = [one for one in self.jobs.values() if not one.given] if body["wants_next"] else []
         return 200, {"next": self._give(waiting[0]) if waiting else None}
 
 

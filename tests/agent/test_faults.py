@@ -1,0 +1,183 @@
+"""What the agent makes of a control plane that is away, fails, loses answers or has changed its mind."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.agent.conftest import AgentProcess, History, eventually
+from tests.agent.fake_server import LOSE, FakeControlPlane
+
+COUNT = "for i in $(seq 1 20); do echo line $i; sleep 0.1; done"
+COUNTED = "".join(f"line {number}\n" for number in range(1, 21))
+
+
+def test_a_job_outlasts_a_control_plane_that_goes_away(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    job = plane.add_job(history.url, run=COUNT)
+    agent.start()
+    plane.prints(job, "line 3")
+    with plane.gone():
+        time.sleep(2.5)
+    assert plane.finished(job)["exit_code"] == 0
+    assert COUNTED in job.text
+
+
+def test_a_result_that_could_not_be_delivered_is_delivered_by_the_next_start(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    job = plane.add_job(history.url, run="echo begun; sleep 1; echo done")
+    agent.start()
+    plane.prints(job, "begun")
+    with plane.gone():
+        eventually(lambda: list((agent.state / "spool").glob("*/finish.json")))
+        agent.kill()
+    beats = len(plane.beats)
+    agent.start()
+    plane.finished(job)
+    assert "done" in job.text
+    assert (job.starts, job.finishes) == (1, 1)
+    plane.wait_for(lambda: len(plane.beats) > beats)
+    eventually(lambda: not list((agent.state / "spool").iterdir()))
+
+
+def test_an_undelivered_result_is_named_by_heartbeats_so_that_its_lease_holds(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    plane.fail("/finish", 503, times=1000)
+    job = plane.add_job(history.url)
+    agent.start()
+    eventually(lambda: list((agent.state / "spool").glob("*/finish.json")))
+    agent.kill()
+    beats = len(plane.beats)
+    agent.start()
+    plane.wait_for(lambda: len(plane.beats) > beats)
+    (entry,) = plane.beats[-1]["running"]
+    assert (entry["job_id"], entry["steps"][0]["state"]) == (job.job_id, "completed")
+    plane.faults.clear()
+    plane.finished(job)
+
+
+@pytest.mark.parametrize("request_", ["start", "definition", "log", "finish", "heartbeat"])
+@pytest.mark.parametrize("fault", [LOSE, 500, 429])
+def test_what_can_be_retried_is_retried(
+    request_: str, fault: int | str, agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    branch = history.commit_file(".hybrid-ci.yml", b"steps:\n", f"retried-{request_}-{fault}".replace(" ", "-"))
+    answer = {"steps": [{"name": "a", "run": "echo once", "env": {}, "timeout": None}], "env": {}, "timeout": None}
+    job = plane.add_job(history.url, branch, from_repository=True, definition_answer=(200, answer))
+    plane.fail(f"/{request_}", fault, times=2)
+    agent.start()
+    assert plane.finished(job)["exit_code"] == 0
+    assert job.text.count("once\n") == 1
+    assert job.starts <= 3
+
+
+def test_the_wait_that_the_server_asks_for_is_kept(agent: AgentProcess, plane: FakeControlPlane) -> None:
+    plane.fail("/heartbeat", 429, Retry_After="2")
+    agent.start()
+    plane.wait_for(lambda: plane.requests)
+    plane.wait_for(lambda: any(path.endswith("/heartbeat") for _, path in plane.requests))
+    began = time.monotonic()
+    plane.wait_for(lambda: plane.beats)
+    assert time.monotonic() - began > 1.9
+
+
+def test_a_full_spool_makes_the_step_wait_and_loses_nothing(
+    agent: AgentProcess, plane: FakeControlPlane, history: History, tmp_path: Path
+) -> None:
+    job = plane.add_job(history.url, run=f"echo begun; sleep 1; seq 1 500000; touch {tmp_path}/printed")
+    agent.start("--spool-limit=1")
+    plane.prints(job, "begun")
+    with plane.gone():
+        time.sleep(2.5)
+        assert not (tmp_path / "printed").exists()
+        kept = sum(path.stat().st_size for path in (agent.state / "spool").glob("*/*.chunk"))
+        assert 1_000_000 < kept < 1_300_000
+    assert plane.finished(job)["exit_code"] == 0
+    assert "".join(f"{number}\n" for number in range(1, 500_001)) in job.text
+
+
+def test_a_cancelled_job_that_talks_ends_at_once(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    steps = [{"name": "a", "run": "while true; do echo talking; sleep 0.2; done"}, {"name": "b", "run": "true"}]
+    job = plane.add_job(history.url, steps=steps)
+    agent.start()
+    plane.prints(job, "talking")
+    job.wish = "cancel"
+    began = time.monotonic()
+    finish = plane.finished(job)
+    assert time.monotonic() - began < 3
+    assert [step["state"] for step in finish["steps"]] == ["cancelled", "skipped"]
+    assert finish["exit_code"] is None
+    assert finish["error_message"] == "The job was cancelled."
+
+
+def test_a_cancelled_job_that_is_silent_ends_with_the_next_heartbeat(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    job = plane.add_job(history.url, run="echo begun; sleep 300")
+    job.wish_in_log_answers = False
+    agent.start()
+    plane.prints(job, "begun")
+    job.wish = "cancel"
+    finish = plane.finished(job, 13)
+    assert finish["steps"][0]["state"] == "cancelled"
+
+
+def test_a_job_cancelled_while_it_is_fetched_runs_no_step(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    job = plane.add_job(history.url, run="echo unreachable")
+    job.wish = "cancel"
+    agent.start()
+    finish = plane.finished(job)
+    assert finish["steps"][0]["state"] in ("skipped", "cancelled")
+    assert "\nunreachable" not in job.text
+
+
+@pytest.mark.parametrize("how", ["log", "abandon"])
+def test_an_attempt_that_is_not_ours_any_more_is_dropped_in_silence(
+    how: str, agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    job = plane.add_job(history.url, run="echo begun; while true; do echo more; sleep 0.2; done")
+    agent.start()
+    plane.prints(job, "begun")
+    if how == "log":
+        job.stale = True
+    else:
+        job.wish = "abandon"
+    following = plane.add_job(history.url)
+    assert plane.finished(following)["exit_code"] == 0
+    assert (job.finishes, job.finish) == (0, None)
+    eventually(lambda: not list((agent.state / "spool").iterdir()))
+
+
+@pytest.mark.parametrize("request_", ["start", "finish"])
+def test_a_stale_attempt_is_dropped_and_the_agent_goes_on(
+    request_: str, agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    job = plane.add_job(history.url)
+    if request_ == "start":
+        job.stale = True
+    else:
+        plane.fail("/finish", 409)
+    agent.start()
+    plane.wait_for(lambda: any(path.endswith(f"/{request_}") for _, path in plane.requests))
+    assert plane.finished(plane.add_job(history.url))["exit_code"] == 0
+    assert job.finish is None
+    eventually(lambda: not list((agent.state / "spool").iterdir()))
+
+
+def test_a_job_that_the_control_plane_refuses_is_dropped_with_the_reason(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    plane.add_job(history.url)
+    plane.fail("/log/", 413)
+    agent.start()
+    eventually(lambda: "is dropped, the control plane refuses it: 413 fault: a fault on demand" in agent.output)
+    assert plane.finished(plane.add_job(history.url))["exit_code"] == 0

@@ -1,0 +1,330 @@
+"""How the agent program begins and ends: enrolment, signals, kill -9, revoked keys."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import secrets
+import signal
+import stat
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agent import processes
+from agent.bundle import agent_bundle
+from tests.agent.conftest import AgentProcess, History, eventually
+from tests.agent.fake_server import LOSE, TOKEN, FakeControlPlane
+
+
+def test_an_agent_enrols_once_and_needs_no_token_afterwards(agent: AgentProcess, plane: FakeControlPlane) -> None:
+    agent.start("--region=eu", "--labels=linux, gpu", "--slots=3")
+    plane.wait_for(lambda: plane.beats)
+    ((key, body),) = plane.enrol_requests
+    assert key
+    assert {name: body[name] for name in ("token", "name", "region", "labels", "slots")} == {
+        "token": TOKEN,
+        "name": "tester",
+        "region": "eu",
+        "labels": ["linux", "gpu"],
+        "slots": 3,
+    }
+    assert all(body[name] for name in ("hostname", "os", "arch", "version"))
+    assert stat.S_IMODE((agent.state / "identity.json").stat().st_mode) == 0o600
+    agent.stop()
+    beats = len(plane.beats)
+    agent.start(token=None, url="")
+    plane.wait_for(lambda: len(plane.beats) > beats)
+    assert len(plane.enrol_requests) == 1
+    assert TOKEN not in agent.output
+    assert json.loads((agent.state / "identity.json").read_text())["workload_identity_secret"] not in agent.output
+
+
+def test_a_lost_answer_to_the_enrolment_is_asked_for_again(agent: AgentProcess, plane: FakeControlPlane) -> None:
+    plane.fail("/enrol", LOSE)
+    agent.start()
+    plane.wait_for(lambda: plane.beats)
+    keys = [key for key, _ in plane.enrol_requests]
+    assert len(keys) == 2
+    assert keys[0] == keys[1]
+    assert len(plane.enrolments) == 1
+
+
+def test_an_agent_killed_while_it_enrols_asks_with_the_same_key(agent: AgentProcess, plane: FakeControlPlane) -> None:
+    plane.fail("/enrol", LOSE, times=10)
+    agent.start()
+    plane.wait_for(lambda: plane.enrolments)
+    agent.kill()
+    plane.faults.clear()
+    agent.start()
+    plane.wait_for(lambda: plane.beats)
+    assert len({key for key, _ in plane.enrol_requests}) == 1
+    assert len(plane.enrolments) == 1
+
+
+def test_without_token_and_identity_the_agent_says_what_is_missing(agent: AgentProcess) -> None:
+    assert agent.start(token=None).exit_code() == 2
+    assert "not enrolled" in agent.output
+    assert "HYBRID_CI_TOKEN" in agent.output
+
+
+def test_without_an_address_the_agent_says_so(agent: AgentProcess) -> None:
+    agent.start("--url=", token=None)
+    assert agent.exit_code() == 2
+    assert "--url" in agent.output
+
+
+def test_a_token_that_is_refused_ends_the_agent_and_is_not_printed(agent: AgentProcess) -> None:
+    assert agent.start(token="hce_wrong").exit_code() == 3
+    assert "The enrolment token is not valid." in agent.output
+    assert "hce_wrong" not in agent.output
+
+
+def test_a_token_may_come_from_a_file(agent: AgentProcess, plane: FakeControlPlane, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    agent.start(f"--token-file={tmp_path / 'token'}", token=None)
+    plane.wait_for(lambda: plane.beats)
+
+
+def test_two_agents_never_share_a_state_directory(agent: AgentProcess, plane: FakeControlPlane, tmp_path: Path) -> None:
+    agent.start()
+    plane.wait_for(lambda: plane.beats)
+    second = AgentProcess(tmp_path / "second", plane, f"--state-dir={agent.state}").start()
+    assert second.exit_code() == 4
+    assert str(agent.state) in second.output
+
+
+def test_the_bundle_is_all_that_a_machine_needs(
+    agent: AgentProcess, plane: FakeControlPlane, history: History, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "agent.pyz"
+    bundle.write_bytes(agent_bundle())
+    job = plane.add_job(history.url, run="sleep 0.5; cat number")
+    agent.start(command=[sys.executable, "-I", str(bundle)])
+    plane.wait_for(lambda: job.starts)
+    # An update of the file under a running agent does no harm.
+    bundle.write_bytes(b"something else")
+    assert plane.finished(job)["exit_code"] == 0
+    agent.signal(signal.SIGTERM)
+    assert agent.exit_code() == 0
+
+
+def test_a_heartbeat_tells_how_the_machine_is(agent: AgentProcess, plane: FakeControlPlane) -> None:
+    agent.start()
+    plane.wait_for(lambda: len(plane.beats) > 1)
+    beat = plane.beats[-1]
+    assert beat["agent_id"] == "agent1"
+    assert 0 <= beat["cpu_percent"] <= 100
+    assert 0 < beat["memory_percent"] < 100
+    assert 0 < beat["disk_percent"] <= 100
+    assert beat["uptime_seconds"] in range(10)
+    assert (beat["jobs_queued"], beat["jobs_completed"], beat["free_slots"], beat["running"]) == (0, 0, 1, [])
+
+
+def test_a_heartbeat_s_time_never_goes_back(agent: AgentProcess, plane: FakeControlPlane) -> None:
+    agent.start()
+    plane.wait_for(lambda: plane.beats)
+    agent.stop()
+    ahead = int(time.time()) + 100
+    (agent.state / "heartbeat.json").write_text(json.dumps({"created": ahead}))
+    plane._created = ahead
+    agent.start()
+    count = len(plane.beats)
+    plane.wait_for(lambda: len(plane.beats) > count + 1)
+    assert plane._created == ahead + len(plane.beats) - count
+
+
+def test_slots_and_a_new_key_come_with_the_configuration(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    agent.start()
+    plane.wait_for(lambda: plane.beats)
+    key = plane.keys["agent1.2"] = secrets.token_bytes(32)
+    secret = base64.b64encode(key).decode()
+    plane.config = {"config_version": 2, "slots": 5, "key_id": "agent1.2", "workload_identity_secret": secret}
+    plane.wait_for(lambda: plane.beats[-1]["config_version"] == 2)
+    assert plane.beats[-1]["free_slots"] == 5
+    del plane.keys["agent1.1"]
+    assert plane.finished(plane.add_job(history.url))["exit_code"] == 0
+    agent.stop()
+    agent.start(token=None)
+    assert plane.finished(plane.add_job(history.url))["exit_code"] == 0
+
+
+def test_two_slots_run_two_jobs_at_once(
+    agent: AgentProcess, plane: FakeControlPlane, history: History, tmp_path: Path
+) -> None:
+    run = f"touch {tmp_path}/$ME; while [ ! -e {tmp_path}/$OTHER ]; do sleep 0.05; done"
+    jobs = [
+        plane.add_job(history.url, run=run, env={"ME": "a", "OTHER": "b"}),
+        plane.add_job(history.url, run=run, env={"ME": "b", "OTHER": "a"}),
+    ]
+    agent.start("--slots=2")
+    assert [plane.finished(job)["exit_code"] for job in jobs] == [0, 0]
+    assert max(len(beat["running"]) for beat in plane.beats) <= 2
+
+
+def test_the_next_job_comes_with_the_answer_to_finish(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    plane.interval = 60
+    jobs = [plane.add_job(history.url) for _ in range(3)]
+    agent.start()
+    for job in jobs:
+        assert plane.finished(job)["exit_code"] == 0
+
+
+def test_heartbeats_tell_the_states_of_running_steps(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    job = plane.add_job(history.url, steps=[{"name": "a", "run": "true"}, {"name": "b", "run": "sleep 2"}])
+    agent.start()
+
+    def states() -> list[str]:
+        return [step["state"] for entry in plane.beats[-1]["running"] for step in entry["steps"]]
+
+    plane.wait_for(lambda: plane.beats and states() == ["completed", "running"], timeout=4)
+    assert plane.finished(job)["exit_code"] == 0
+    plane.wait_for(lambda: plane.beats[-1]["running"] == [])
+    assert plane.beats[-1]["jobs_completed"] == 1
+
+
+def test_sigterm_lets_the_job_finish_and_takes_no_other(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    job = plane.add_job(history.url, run="echo begun; sleep 2; echo done")
+    agent.start()
+    plane.prints(job, "begun")
+    waiting = plane.add_job(history.url)
+    agent.signal(signal.SIGTERM)
+    assert agent.exit_code() == 0
+    assert job.finish is not None
+    assert job.finish["exit_code"] == 0
+    assert "done" in job.text
+    assert plane.beats[-1]["free_slots"] == 0
+    assert not waiting.given
+
+
+def test_sigterm_ends_an_idle_agent_at_once(agent: AgentProcess, plane: FakeControlPlane) -> None:
+    agent.start()
+    plane.wait_for(lambda: plane.beats)
+    agent.signal(signal.SIGTERM)
+    assert agent.exit_code(3) == 0
+
+
+def test_a_second_sigterm_stops_the_jobs_and_reports_that(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    job = plane.add_job(
+        history.url, steps=[{"name": "a", "run": "echo begun; sleep 300"}, {"name": "b", "run": "true"}]
+    )
+    agent.start()
+    plane.prints(job, "begun")
+    agent.signal(signal.SIGTERM)
+    plane.wait_for(lambda: plane.beats[-1]["free_slots"] == 0)
+    agent.signal(signal.SIGTERM)
+    assert agent.exit_code(8) == 0
+    assert job.finish is not None
+    assert job.finish["error_message"] == "The agent was stopped."
+    assert [step["state"] for step in job.finish["steps"]] == ["cancelled", "skipped"]
+
+
+def test_a_third_sigterm_ends_the_agent_at_once_and_leaves_no_process(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    job = plane.add_job(history.url, run="trap '' TERM; echo begun; while true; do sleep 1; done")
+    agent.start("--grace=60")
+    plane.prints(job, "begun")
+    for count in (1, 2, 3):
+        agent.signal(signal.SIGTERM)
+        eventually(lambda count=count: agent.output.count("leav") + agent.output.count("stopping") >= count)
+    assert agent.exit_code(3) == 1
+    eventually(lambda: not agent.leftovers())
+
+
+DAEMON = """\
+python3 -c '
+import os
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        %s
+    os._exit(0)
+os.wait()
+'
+"""
+
+
+def test_kill_9_ends_the_job_s_processes_and_a_new_start_runs_it_again(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    without_environment = 'os.execve("/bin/sh", ["sh", "-c", "echo daemon $$; sleep 300; :"], {})'
+    job = plane.add_job(
+        history.url, run=f"{DAEMON % without_environment}\necho begun; [ $HYBRID_CI_ATTEMPT = 2 ] || sleep 300"
+    )
+    agent.start()
+    plane.prints(job, "begun")
+    plane.prints(job, "daemon")
+    daemon = int(job.text.partition("\ndaemon ")[2].split()[0])
+    assert daemon in processes.process_table()
+    agent.kill()
+    eventually(lambda: not agent.leftovers() and daemon not in processes.process_table())
+    beats = len(plane.beats)
+    agent.start()
+    plane.wait_for(lambda: len(plane.beats) > beats)
+    assert plane.beats[beats]["running"] == []
+    assert plane.beats[beats]["free_slots"] == 1
+    assert job.finish is None
+    assert not list((agent.state / "work").glob("agent-*/*"))
+    plane.requeue(job)
+    assert plane.finished(job)["exit_code"] == 0
+    assert job.text.startswith("── attempt 2 ")
+
+
+def test_a_new_start_kills_what_a_killed_agent_and_its_killed_guards_left(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    job = plane.add_job(history.url, run=DAEMON % 'os.execv("/bin/sleep", ["sleep", "300"])' + "echo begun; sleep 300")
+    agent.start()
+    plane.prints(job, "begun")
+    guards = [process.pid for process in agent.leftovers() if process.parent == agent.pid]
+    assert guards
+    for pid in guards:
+        os.kill(pid, signal.SIGSTOP)
+    agent.kill()
+    for pid in guards:
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not {process.pid for process in agent.leftovers()}.intersection(guards))
+    orphans = agent.leftovers()
+    assert len(orphans) >= 2
+    stranger = processes.process_table()[os.getpid()]
+    agent.start()
+    eventually(lambda: not set(orphans).intersection(agent.leftovers()))
+    assert re.search(r"killed \d+ processes that an earlier run", agent.output)
+    assert stranger in processes.process_table().values()
+
+
+def test_a_step_that_kills_its_guard_fails_and_leaves_nothing(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    job = plane.add_job(history.url, run="sleep 300 & kill -9 $PPID; sleep 300")
+    agent.start()
+    assert plane.finished(job)["exit_code"] == 137
+    eventually(lambda: not agent.leftovers())
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_an_agent_that_is_not_wanted_any_more_says_so_and_leaves(
+    status: int, agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    job = plane.add_job(history.url, run="echo begun; sleep 300")
+    agent.start()
+    plane.prints(job, "begun")
+    plane.fail("/heartbeat", status)
+    assert agent.exit_code() == 3
+    assert f"does not want this agent any more: {status} fault: a fault on demand" in agent.output
+    eventually(lambda: not agent.leftovers())
