@@ -25,8 +25,8 @@ KEY_FILE = env.path("KEY_FILE", default=BASE_DIR / ".local" / "sealing.key")
 LOG_DIR = env.path("LOG_DIR", default=BASE_DIR / ".local" / "logs")
 # The pipeline that `POST /jobs` means when it names none.
 DEFAULT_PIPELINE = env.str("DEFAULT_PIPELINE", default="default")
-# How often, in seconds, an agent without work asks for some; each time costs two calls to DynamoDB. At most 20, since an
-# agent that is silent for 45 counts as lost.
+# How often, in seconds, an agent without work asks for some; each time costs two calls to DynamoDB. At most 20, since
+# an agent that is silent for 45 counts as lost.
 AGENT_CHECK_SECONDS = env.int("AGENT_CHECK_SECONDS", default=15)
 
 INSTALLED_APPS = [
@@ -83,7 +83,9 @@ DATABASES = {"default": {"ENGINE": "controlplane.nosql.backend"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # No app has migrations: nothing of them is in SQL.
-MIGRATION_MODULES = dict.fromkeys(["auth", "contenttypes", "controlplane", "audit", "accounts", "agents", "jobs", "dashboard"])
+MIGRATION_MODULES = dict.fromkeys(
+    ["auth", "contenttypes", "controlplane", "audit", "accounts", "agents", "jobs", "dashboard"]
+)
 
 # In Django, a facade bears the name of its record.
 AUTH_USER_MODEL = "accounts.User"
