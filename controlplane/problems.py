@@ -132,6 +132,10 @@ def _field_errors(detail: Any, field: str = "") -> Iterator[dict[str, str]]:
     """DRF's nested errors as a flat list of field and message."""
     if isinstance(detail, dict):
         for name, inner in detail.items():
+            if isinstance(name, int):
+                # A list's items at fault, by their places.
+                yield from _field_errors(inner, f"{field}[{name}]")
+                continue
             own = "" if name == "non_field_errors" else str(name)
             yield from _field_errors(inner, ".".join(part for part in (field, own) if part))
     elif isinstance(detail, list):
