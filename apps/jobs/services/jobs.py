@@ -46,8 +46,8 @@ def job_create(
     """Queue a job of a pipeline (None: the default one) for a ref (None: its default one).
 
     The job asks for the pipeline's labels and for `labels`. The same `idempotency_key` within 24 hours gives the job
-    that it made. Raises NotFound for an unknown pipeline, InvalidInput for what can be no ref, Unprocessable when the key was used for another payload,
-    Conflict while a request with the same key is under way.
+    that it made. Raises NotFound for an unknown pipeline, InvalidInput for what can be no ref, Unprocessable when the
+    key was used for another payload, Conflict while a request with the same key is under way.
     """
     policies.job_create_require(actor)
     if git_ref is not None:
