@@ -33,3 +33,14 @@ class Client:
 
     def delete(self, path: str, **arguments: Any) -> requests.Response:
         return self.request("DELETE", path, **arguments)
+
+
+def problem(answer: requests.Response, status: int, code: str) -> dict[str, Any]:
+    """The body of an answer that must be this problem, as RFC 9457 wants it."""
+    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/problem+json"), answer.text
+    body: dict[str, Any] = answer.json()
+    assert {"type", "title", "status", "code", "detail"} <= set(body)
+    assert (body["type"], body["status"], body["code"]) == ("about:blank", status, code), body
+    assert body["title"]
+    assert body["detail"]
+    return body

@@ -1,4 +1,4 @@
-"""A pipeline, people and agents for tests of jobs below HTTP."""
+"""A pipeline, people and agents for tests of jobs."""
 
 from collections.abc import Callable
 
@@ -10,6 +10,9 @@ from apps.jobs.services import job_create, pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.ids import new_id
+from tests.clients import Client
+from tests.conftest import person
+from tests.signing import AgentClient, enrolled
 
 DEFINITION = """\
 steps:
@@ -61,3 +64,15 @@ def make_job(pipeline: str, operator_actor: Actor) -> Callable[..., str]:
         return str(job_create(actor=operator_actor, **members).job_id)  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def viewer(server: str) -> Client:
+    """Looks on."""
+    return person(server, "viewer")
+
+
+@pytest.fixture
+def agent(server: str) -> AgentClient:
+    """An enrolled agent without labels, over HTTP."""
+    return enrolled(server)
