@@ -33,6 +33,7 @@ def heartbeat(request: HttpRequest, signed: SignedRequest) -> dict[str, Any]:
         held=result.beat.holdings,
         running=report["running"],
         free_slots=report["free_slots"],
+        fresh=result.fresh,
         takes_work=result.fresh and result.beat.status == "healthy",
     )
     return {

@@ -56,13 +56,15 @@ def work_hand_out(
     held: Mapping[str, Holding],
     running: Sequence[Mapping[str, Any]],
     free_slots: int,
+    fresh: bool,
     takes_work: bool,
 ) -> Handout:
     """Compare what the agent runs with what it holds, and give it work for its free slots.
 
     An attempt that it holds and has not acknowledged is offered again, or released after a minute. One that it has
     acknowledged and does not name any more is lost: the agent has been restarted. One that it names and does not hold
-    has been given to another. `takes_work` is False for an agent that drains, and for a heartbeat seen before.
+    has been given to another. `fresh` is False for a heartbeat seen before, which says nothing of what runs now, and
+    `takes_work` also for an agent that drains.
     """
     named = {(entry["job_id"], entry["attempt"]) for entry in running}
     handout = Handout(next_check_interval=_interval(settings.AGENT_CHECK_SECONDS))
@@ -76,7 +78,7 @@ def work_hand_out(
                 attempt_release(agent_id=agent.id, job_id=job_id, attempt=attempt)
             else:
                 handout.assignments.append(Assignment(job_id, attempt))
-        elif takes_work and age > LEASE:
+        elif fresh and age > LEASE:
             reason = "the agent does not run it any more"
             attempt_expire(agent_id=agent.id, job_id=job_id, attempt=attempt, beat_at=None, reason=reason)
     handout.wishes += [
