@@ -1,10 +1,12 @@
 """What a client is told that sent something wrong, or that met a bug of ours."""
 
+import io
 import json
 import socket
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 import requests
@@ -118,6 +120,25 @@ def test_a_body_that_ends_early_is_refused(operator: Client, server: str) -> Non
 def test_a_body_that_is_too_large_is_refused_and_the_client_hears_of_it(operator: Client, megabytes: int) -> None:
     body = json.dumps({"repository": "x" * megabytes * 1024 * 1024})
     problem(operator.put(PATH, data=body, headers=JSON), 413, "too_large")
+
+
+def test_a_body_that_is_too_large_is_read_to_its_end() -> None:
+    """Servers close a connection on what is unread, and with it their answer; the tests' own reads it by itself."""
+    from controlplane.wsgi import application
+
+    body = io.BytesIO(b"x" * 3 * 1024 * 1024)
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/agents/enrol",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(body.getvalue())),
+        "wsgi.input": body,
+    }
+    setup_testing_defaults(environ)
+    statuses: list[str] = []
+    application(environ, lambda status, _: statuses.append(status))
+    assert statuses[0].startswith("413 ")
+    assert body.read() == b""
 
 
 def test_another_media_type_is_refused(operator: Client) -> None:
