@@ -1,4 +1,4 @@
-"""Which app answers which path. JSON stands at the root, as the frontend's contract fixed it; pages under /dashboard."""
+"""Which app answers which path. JSON stands at the root, as the contract has it; pages under /dashboard."""
 
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView
