@@ -11,6 +11,9 @@ from tests.clients import Client
 from tests.conftest import PASSWORD
 from tests.dashboard.scene import Scene
 
+# As browsers ask for pages.
+ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
 SignedIn = Callable[[str], Client]
 
 
@@ -32,7 +35,7 @@ def signed_in(server: str) -> SignedIn:
     def sign_in(role: str) -> Client:
         user_create(email=f"{role}@example.com", password=PASSWORD, name=role.title(), role=role, actor=SYSTEM)
         browser = Client(server)
-        browser.session.headers["Accept"] = "text/html"
+        browser.session.headers["Accept"] = ACCEPT
         form = {"email": f"{role}@example.com", "password": PASSWORD}
         answer = browser.post("/signin", data={**form, "csrfmiddlewaretoken": csrf_token(browser.get("/signin").text)})
         assert answer.status_code == 302
@@ -55,5 +58,5 @@ def viewer(signed_in: SignedIn) -> Client:
 def outsider(server: str) -> Client:
     """A browser of somebody who has not signed in."""
     browser = Client(server)
-    browser.session.headers["Accept"] = "text/html"
+    browser.session.headers["Accept"] = ACCEPT
     return browser

@@ -179,6 +179,15 @@ def test_a_long_log_is_shown_from_its_end_and_can_be_read_from_its_beginning(
     assert read.encode() == b"".join(lines)
 
 
+def test_the_plain_text_of_a_log_is_a_link_away(operator: Client, scene: Scene, agent: Actor, running_job: str) -> None:
+    scene.log(agent, running_job, b"as \x1b[31mprinted\xff\n")
+    link = re.search(r'href="([^"]+)">Plain text', operator.get(f"/dashboard/jobs/{running_job}").text)
+    assert link
+    answer = operator.get(link[1])
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert answer.content == b"as \x1b[31mprinted\xff\n"
+
+
 def test_cancel_stops_a_job_that_waits_at_once(operator: Client, scene: Scene) -> None:
     scene.pipeline()
     job_id = scene.job()

@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 
 from apps.accounts.policies import Permission
 from apps.agents.selectors import agent_get, agent_list, beats_get, fleet_counts
+from apps.agents.states import AgentStatus
 from apps.dashboard.pages import page, refresh_seconds, show
 from apps.jobs.selectors import job_list
 
@@ -41,7 +42,6 @@ def agent_list_page(request: HttpRequest) -> HttpResponse:
     following = query.copy()
     if found.next_cursor:
         following["cursor"] = found.next_cursor
-    fleet = fleet_counts()
     return show(
         request,
         "agents",
@@ -49,8 +49,8 @@ def agent_list_page(request: HttpRequest) -> HttpResponse:
             "section": "agents",
             "regions": [(region, list(group)) for region, group in groupby(rows, key=lambda row: row.agent.region)],
             "fleet": [
-                (region, {name: n for name, n in sorted(counts.items()) if n})
-                for region, counts in sorted(fleet.items())
+                (region, {status.value: counts[status] for status in AgentStatus if counts.get(status)})
+                for region, counts in sorted(fleet_counts().items())
             ],
             "chosen": chosen,
             "filtered": any(chosen.values()),
