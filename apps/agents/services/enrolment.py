@@ -57,7 +57,13 @@ def enrolment_token_create(*, uses: int, expires_at: datetime, actor: Actor) -> 
         target=f"enrolment_token:{token.token_id}",
         detail={"uses": uses, "expires_at": clock.timestamp(token.expires_at)},
     )
-    tx.commit()
+    try:
+        tx.commit()
+    except TransactionFailed as error:
+        standing = error.failed.get("token")
+        # Ours stands there when the answer to the first attempt was lost.
+        if not isinstance(standing, EnrolmentToken) or standing.token_id != token.token_id:
+            raise
     return token, secret
 
 
@@ -127,6 +133,9 @@ def agent_enrol(
     try:
         tx.commit()
     except TransactionFailed as error:
+        if error.failed.get("agent") is not None:
+            # The id is new, so this is ours: it was written, and the answer to that was lost.
+            return credentials
         earlier = error.failed.get("receipt")
         if isinstance(earlier, EnrolmentReceipt):
             return _enrolled_before(earlier)

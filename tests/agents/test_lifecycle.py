@@ -1,0 +1,196 @@
+"""What becomes of agents, and that the counters always say how many there are."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from random import Random
+
+import pytest
+
+from apps.agents.models import Beat
+from apps.agents.selectors import fleet_counts, silent_beats
+from apps.agents.serializers import heartbeat_report
+from apps.agents.services import (
+    agent_drain,
+    agent_resume,
+    agent_retire,
+    agents_mark_silent,
+    heartbeat_record,
+    held_add,
+)
+from apps.agents.states import TRANSITIONS, AgentStatus, status_after_silence
+from apps.audit.actions import Action
+from apps.audit.models import AuditRecord
+from controlplane.lib import clock
+from controlplane.lib.actor import Actor
+from controlplane.lib.errors import Conflict, Forbidden, NotFound
+from controlplane.lib.ids import new_id
+from controlplane.nosql.transaction import Transaction
+from tests.agents.conftest import counters_are_right, standing_agent, standing_beat
+from tests.agents.machines import REPORT
+from tests.metering import dynamodb_calls
+
+JOB = "01kahtnvg00000000000000000"
+
+Enrol = Callable[..., str]
+
+
+def beat(agent_id: str, created: int) -> None:
+    report = heartbeat_report({"agent_id": agent_id, **REPORT}, agent_id=agent_id)
+    heartbeat_record(agent_id=agent_id, report=report, created=created, nonce="n" * 16)
+
+
+def changes(agent_id: str) -> list[tuple[str, str, str]]:
+    """The agent's changes of status in the trail: by whom, from what, to what."""
+    day = clock.timestamp(clock.now())[:10]
+    return [
+        (record.actor_name, record.detail["from"], record.detail["to"])
+        for record in AuditRecord.query(day)
+        if record.action == Action.AGENT_STATUS_CHANGED and record.target == f"agent:{agent_id}"
+    ]
+
+
+def test_an_agent_is_drained_resumed_and_retired(enrol: Enrol, keeper: Actor) -> None:
+    agent_id = enrol()
+    for change, status in [(agent_drain, "draining"), (agent_resume, "healthy"), (agent_retire, "retired")]:
+        assert change(agent_id=agent_id, actor=keeper).status == status
+        assert standing_agent(agent_id).status == standing_beat(agent_id).status == status
+        assert fleet_counts() == {"eu-central-1": {status: 1}}
+    assert changes(agent_id) == [
+        ("Ada", "healthy", "draining"),
+        ("Ada", "draining", "healthy"),
+        ("Ada", "healthy", "retired"),
+    ]
+
+
+def test_asking_for_what_is_already_so_changes_and_records_nothing(enrol: Enrol, keeper: Actor) -> None:
+    agent_id = enrol()
+    agent_drain(agent_id=agent_id, actor=keeper)
+    with dynamodb_calls() as metering:
+        agent_drain(agent_id=agent_id, actor=keeper)
+    assert metering.write_units == 0
+    assert len(changes(agent_id)) == 1
+
+
+@pytest.mark.parametrize("change", [agent_drain, agent_resume])
+def test_a_retired_agent_does_not_come_back(enrol: Enrol, keeper: Actor, change: Callable[..., object]) -> None:
+    agent_id = enrol()
+    agent_retire(agent_id=agent_id, actor=keeper)
+    with pytest.raises(Conflict) as caught:
+        change(agent_id=agent_id, actor=keeper)
+    assert caught.value.code == "agent_status"
+
+
+@pytest.mark.parametrize("change", [agent_drain, agent_resume, agent_retire])
+def test_an_unknown_agent_is_not_found(tables: None, keeper: Actor, change: Callable[..., object]) -> None:
+    with pytest.raises(NotFound):
+        change(agent_id=new_id(), actor=keeper)
+
+
+def test_eight_threads_that_drain_an_agent_drain_it_once(enrol: Enrol, keeper: Actor) -> None:
+    agent_id = enrol()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: agent_drain(agent_id=agent_id, actor=keeper), range(16)))
+    assert len(changes(agent_id)) == 1
+    assert counters_are_right()
+
+
+def test_a_silent_agent_is_marked_unhealthy_then_dead(enrol: Enrol) -> None:
+    agent_id = enrol()
+    for seconds, status in [(44, "healthy"), (46, "unhealthy"), (299, "unhealthy"), (301, "dead"), (9999, "dead")]:
+        with clock.shifted(timedelta(seconds=seconds)):
+            agents_mark_silent()
+        assert standing_agent(agent_id).status == standing_beat(agent_id).status == status, seconds
+        assert fleet_counts() == {"eu-central-1": {status: 1}}
+    assert [change[1:] for change in changes(agent_id)] == [("healthy", "unhealthy"), ("unhealthy", "dead")]
+
+
+def test_only_the_silent_are_marked_in_every_region_and_page(enrol: Enrol) -> None:
+    silent = [enrol(region=f"region-{number % 3}") for number in range(110)]
+    with clock.shifted(timedelta(seconds=100)):
+        speaking = enrol(region="region-1")
+        assert agents_mark_silent() == len(silent)
+        assert agents_mark_silent() == 0
+    assert standing_agent(speaking).status == "healthy"
+    assert counters_are_right()
+
+
+@pytest.mark.parametrize("change", [agent_drain, agent_retire])
+def test_draining_and_retired_agents_may_be_silent(enrol: Enrol, keeper: Actor, change: Callable[..., object]) -> None:
+    change(agent_id=enrol(), actor=keeper)
+    with clock.shifted(timedelta(seconds=1000)):
+        assert agents_mark_silent() == 0
+
+
+def test_a_heartbeat_that_comes_while_the_sweep_reads_wins(enrol: Enrol, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent_id = enrol()
+    commit = Transaction.commit
+
+    def late(tx: Transaction, **arguments: int) -> None:
+        beat(agent_id, 1_800_000_000)
+        commit(tx, **arguments)
+
+    with clock.shifted(timedelta(seconds=100)):
+        monkeypatch.setattr(Transaction, "commit", late)
+        assert agents_mark_silent() == 0
+        monkeypatch.undo()
+        assert standing_agent(agent_id).status == "healthy"
+        assert changes(agent_id) == []
+
+
+def test_counters_are_right_after_all_kinds_of_changes_at_once(enrol: Enrol, keeper: Actor) -> None:
+    agents = [enrol(region=f"region-{number % 2}") for number in range(6)]
+
+    def change(number: int) -> None:
+        random = Random(number)
+        agent_id = random.choice(agents)
+        kinds: list[Callable[[], object]] = [
+            lambda: agent_drain(agent_id=agent_id, actor=keeper),
+            lambda: agent_resume(agent_id=agent_id, actor=keeper),
+            agents_mark_silent,
+            lambda: beat(agent_id, 1_800_000_000 + number),
+            lambda: agent_retire(agent_id=agent_id, actor=keeper) if number % 7 == 0 else None,
+            lambda: enrol(region="region-2"),
+        ]
+        with suppress(Conflict, Forbidden):
+            random.choice(kinds)()
+
+    with clock.shifted(timedelta(seconds=100)), ThreadPoolExecutor(8) as threads:
+        list(threads.map(change, range(120)))
+    assert counters_are_right()
+    for agent_id in agents:
+        assert standing_agent(agent_id).status == standing_beat(agent_id).status
+
+
+def test_agents_that_hold_jobs_and_are_silent_are_found(enrol: Enrol, keeper: Actor) -> None:
+    holding, idle, retired, speaking = enrol(), enrol(region="b"), enrol(region="c"), enrol()
+    for agent_id in (holding, retired, speaking):
+        tx = Transaction()
+        held_add(tx, agent_id=agent_id, job_id=JOB, attempt=1, at=clock.timestamp(clock.now()))
+        tx.commit()
+    agent_retire(agent_id=retired, actor=keeper)
+    assert list(silent_beats()) == []
+    with clock.shifted(timedelta(seconds=50)):
+        beat(speaking, 1_800_000_000)
+        found = {silent.agent_id for silent in silent_beats()}
+    assert found == {holding, retired}
+    assert idle not in found
+
+
+def test_every_status_can_be_left_only_for_those_that_follow_it() -> None:
+    assert set(TRANSITIONS) == set(AgentStatus)
+    assert all(status not in following for status, following in TRANSITIONS.items())
+    for status in AgentStatus:
+        for seconds in (0, 45, 46, 300, 301):
+            after = status_after_silence(status, seconds)
+            assert after == status or after in TRANSITIONS[status]
+
+
+def test_a_beat_is_not_lost_from_view_when_its_agent_is_drained(enrol: Enrol, keeper: Actor) -> None:
+    agent_id = enrol()
+    beat(agent_id, 1_800_000_000)
+    agent_drain(agent_id=agent_id, actor=keeper)
+    standing = Beat.find(agent_id)
+    assert standing is not None
+    assert (standing.status, standing.jobs_completed) == ("draining", 7)
