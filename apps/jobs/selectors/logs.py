@@ -35,7 +35,8 @@ def log_name(job_id: str) -> str:
 def job_log_read(*, job: Job, offset: int, limit: int) -> LogSlice:
     """Up to `limit` bytes of the job's log from `offset`: all attempts, one after the other. Consistent.
 
-    An offset behind the end gives no bytes. A gap in the sequence (a chunk still under way) ends what can be read now.
+    An offset behind the end gives no bytes. A gap in the sequence (a chunk still under way) ends what can be read of an
+    attempt that goes on; in one that has ended it stays, and is passed over.
     """
     if job.log_stored:
         return _read_stored(job, offset, limit)
@@ -44,7 +45,8 @@ def job_log_read(*, job: Job, offset: int, limit: int) -> LogSlice:
     for attempt in range(1, int(job.attempt) + 1):
         room = limit - len(data)
         position = offset + len(data) - start
-        piece, size = _read_stream(log_stream(job.job_id, attempt), position, room)
+        goes_on = attempt == job.attempt and job.status not in FINAL
+        piece, size = _read_stream(log_stream(job.job_id, attempt), position, room, goes_on=goes_on)
         data += piece
         if len(data) >= limit or size is None:
             break
@@ -66,42 +68,46 @@ def _read_stored(job: Job, offset: int, limit: int) -> LogSlice:
     return LogSlice(data, after, complete=after >= size)
 
 
-def _read_stream(stream: str, position: int, room: int) -> tuple[bytes, int | None]:
+def _read_stream(stream: str, position: int, room: int, *, goes_on: bool) -> tuple[bytes, int | None]:
     """Bytes of one attempt from `position`, at most `room`; and its size, or None when there may be more behind them.
 
     Chunks differ in size, so their places are known only to who has counted them. Each process remembers what it has
     counted: chunks never change, so a reader who follows a log reads each of them once.
     """
-    sizes: list[int] = cache.get(f"log-sizes:{stream}", [])
-    first, before = _chunk_at(sizes, position)
+    counted: list[tuple[int, int]] = cache.get(f"log-sizes:{stream}", [])
+    first, before = _chunk_at(counted, position)
     data = bytearray()
-    counted = len(sizes)
+    known = len(counted)
     complete = True
     for chunk in stream_chunks(stream, first):
-        if chunk.sequence != first:
-            # A gap: the chunk in between is on its way.
+        sequence = int(chunk.sequence)
+        if sequence != first and goes_on:
+            # The chunk in between is on its way.
             break
-        if first >= len(sizes):
-            sizes.append(len(chunk.data))
+        if not counted or sequence > counted[-1][0]:
+            counted.append((sequence, len(chunk.data)))
         data += chunk.data[max(0, position - before) :]
         before += len(chunk.data)
-        first += 1
+        first = sequence + 1
         if len(data) > room:
             complete = False
             break
-    if len(sizes) != counted:
-        cache.set(f"log-sizes:{stream}", sizes, _SIZES_SECONDS)
+    if len(counted) != known:
+        cache.set(f"log-sizes:{stream}", counted, _SIZES_SECONDS)
     return bytes(data[:room]), before if complete else None
 
 
-def _chunk_at(sizes: list[int], position: int) -> tuple[int, int]:
-    """The sequence of the chunk that holds the byte at `position`, and where that chunk begins."""
+def _chunk_at(counted: list[tuple[int, int]], position: int) -> tuple[int, int]:
+    """The sequence of the chunk that holds the byte at `position`, and where that chunk begins.
+
+    `counted` has the sequence and the size of each chunk that is known, from the first on.
+    """
     before = 0
-    for sequence, size in enumerate(sizes):
+    for sequence, size in counted:
         if before + size > position:
             return sequence, before
         before += size
-    return len(sizes), before
+    return (counted[-1][0] + 1 if counted else 0), before
 
 
 def stream_chunks(stream: str, first: int = 0) -> Iterator[LogChunk]:
