@@ -127,7 +127,11 @@ WHITENOISE_USE_FINDERS = True
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    "logs": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": LOG_DIR}},
+    # A log that is stored again takes the place of what a broken attempt may have left.
+    "logs": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": LOG_DIR, "allow_overwrite": True},
+    },
 }
 
 # The largest body that any endpoint takes; log chunks have their own, smaller limit.
