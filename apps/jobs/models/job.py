@@ -78,6 +78,8 @@ class Job(Record):
     priority = NumberAttribute()
     # The parsed pipeline definition, or null while only the repository knows it.
     definition = JSONAttribute(null=True)
+    # The attempt for which the repository's own definition was last read.
+    defined_attempt = NumberAttribute(null=True)
     timeout = NumberAttribute(null=True)
     retries = NumberAttribute()
     requested_by = UnicodeAttribute()

@@ -70,10 +70,13 @@ def attempt_define(
 ) -> Mapping[str, Any]:
     """Read the repository's own pipeline file for a running attempt; returns the parsed definition.
 
-    Raises Unprocessable whose errors name line and field, Conflict with code ``stale_attempt``, or Conflict with code
-    ``job_moved`` when the file asks for labels that this agent lacks: the job then waits for one that has them.
+    Telling it again changes nothing. Raises Unprocessable whose errors name line and field, Conflict with code
+    ``stale_attempt``, or Conflict with code ``job_moved`` when the file asks for labels that this agent lacks: the job
+    then waits for one that has them.
     """
     job = attempt_require(Job.find(job_id), agent_id=agent.id, attempt=attempt)
+    if job.status != Status.RUNNING:
+        raise Conflict("This attempt of the job is not running.", code="stale_attempt")
     try:
         definition = definition_parse(text).as_dict()
     except InvalidInput as error:
@@ -87,26 +90,42 @@ def attempt_define(
         timeout=definition["timeout"],
     )
     if not agent_may_take(labels, agent_labels):
-        _requeue(job, actor=agent, reason="its pipeline asks for other labels", labels=labels)
+        _move(job, actor=agent, labels=labels)
         raise Conflict("The job asks for labels that this agent lacks.", code="job_moved")
+    if job.defined_attempt == attempt:
+        return definition
     transaction = Transaction()
     transaction.update(
         "job",
         job,
         actions=[
             *([Job.commit.set(commit)] if commit else []),
+            Job.defined_attempt.set(attempt),
             Job.steps.set(steps_of(definition)),
             Job.retries.set(definition["retries"]),
             Job.labels.set(labels),
         ],
-        condition=_is_attempt(agent.id, attempt) & (Job.status == Status.RUNNING),
+        condition=_is_attempt(agent.id, attempt)
+        & (Job.status == Status.RUNNING)
+        & (Job.defined_attempt.does_not_exist() | (Job.defined_attempt < attempt)),
     )
     audit_add(transaction, actor=agent, action=Action.JOB_DEFINED, target=f"job:{job_id}", detail={"commit": commit})
     try:
         transaction.commit()
     except TransactionFailed:
-        raise Conflict("This attempt of the job is not running.", code="stale_attempt") from None
+        # Either told before, maybe by our own write whose response was lost, or the attempt is gone.
+        job = attempt_require(Job.find(job_id), agent_id=agent.id, attempt=attempt)
+        if job.defined_attempt != attempt:
+            raise Conflict("This attempt of the job is not running.", code="stale_attempt") from None
     return definition
+
+
+def _move(job: Job, *, actor: Actor, labels: list[str]) -> None:
+    """Let the job wait for an agent that has these labels, unless it is to be cancelled: then that is its end."""
+    if job.cancel_requested:
+        _lose(job, Status.CANCELLED, reason="its pipeline asks for other labels", beat_at=None)
+    else:
+        _requeue(job, actor=actor, reason="its pipeline asks for other labels", labels=labels)
 
 
 def attempt_finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult) -> bool:
@@ -200,7 +219,10 @@ def _requeue(
     labels: list[str] | None = None,
     beat_at: str | None = None,
 ) -> bool:
-    """Put the job of a held attempt back into the queue. False when the attempt has changed meanwhile."""
+    """Put the job of a held attempt back into the queue. False when the attempt has changed meanwhile.
+
+    Also when it is to be cancelled since it was read: nothing that waits may be under a wish for its end.
+    """
     before, attempt = Status(job.status), int(job.attempt)
     transition_require(before, Status.QUEUED)
     agent_id = str(job.agent_id)
@@ -221,7 +243,7 @@ def _requeue(
             Job.lost_attempts.set(int(job.lost_attempts) if lost_attempts is None else lost_attempts),
             *([Job.steps.set(steps_of({"steps": job.steps}))] if job.steps else []),
         ],
-        condition=_is_attempt(agent_id, attempt) & (Job.status == before),
+        condition=_is_attempt(agent_id, attempt) & (Job.status == before) & Job.cancel_requested.does_not_exist(),
     )
     transaction.put("entry", entry_of(job, attempt=attempt + 1))
     _held_remove(transaction, job, agent_id, beat_at)
