@@ -7,7 +7,7 @@ from drf_spectacular.types import OpenApiTypes
 
 from apps.agents.authentication import SignedRequest
 from apps.jobs.agent_api.requests import agent_actor, agent_endpoint, decoded_body
-from apps.jobs.definitions import DEFINITION_PATH, MAX_BYTES
+from apps.jobs.definitions import DEFINITION_PATH
 from apps.jobs.selectors.queue import sets_for_labels
 from apps.jobs.serializers.agent_protocol import (
     AttemptSerializer,
@@ -69,8 +69,9 @@ def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str,
 def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
     """Have the repository's own pipeline file read; the answer is what to run."""
     body = json_body(request)
-    text = optional_text(body, "text", longest=MAX_BYTES)
-    if text is None:
+    # How long it may be is the definition's own rule, whose breach fails the job as any other mistake in it.
+    text = body.get("text")
+    if not isinstance(text, str):
         raise InvalidInput.field("text", "is the content of the pipeline file")
     parsed = attempt_define(
         agent=agent_actor(signed),
@@ -115,10 +116,11 @@ def finish(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str
     """The attempt has ended; the answer is the next one for the slot that it leaves, if work waits."""
     body = json_body(request)
     agent = agent_actor(signed)
-    first = attempt_finish(agent=agent, job_id=job_id, attempt=attempt_number(body), result=attempt_result(body))
+    # What is wrong with a request is told before it has had any effect.
     wants_next = body.get("wants_next", True)
     if not isinstance(wants_next, bool):
         raise InvalidInput.field("wants_next", "is true or false")
+    first = attempt_finish(agent=agent, job_id=job_id, attempt=attempt_number(body), result=attempt_result(body))
     claimed = []
     if first and wants_next:
         claimed = jobs_claim(agent=agent, set_ids=sets_for_labels(signed.agent.labels), limit=1)

@@ -71,11 +71,12 @@ def _time(value: Any, field: str) -> str | None:
         return None
     try:
         moment = clock.parse_timestamp(value)
-    except (TypeError, ValueError):
-        raise InvalidInput.field(field, "is a date and time as in RFC 3339, or null") from None
-    if moment.tzinfo is None:
-        raise InvalidInput.field(field, "names no time zone")
-    return clock.timestamp(moment)
+        if moment.tzinfo is not None:
+            return clock.timestamp(moment)
+    except (TypeError, ValueError, OverflowError):
+        # The first and the last day there are overflow in another time zone.
+        pass
+    raise InvalidInput.field(field, "is a date and time with its time zone as in RFC 3339, or null")
 
 
 def _integer(body: Mapping[str, Any], field: str, *, least: int, most: int) -> int:
