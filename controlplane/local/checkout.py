@@ -21,15 +21,20 @@ def checkout_find(folder: Path) -> Checkout:
     if shutil.which("git") is None:
         raise LocalError("There is no git on the PATH. Agents fetch what they run with git: please install it.")
     top = _git(folder, "rev-parse", "--show-toplevel")
-    commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD^{commit}") if top else None
-    if top is None or commit is None:
-        raise LocalError(
-            f"{folder} is no git checkout with a commit, so there is nothing to build. Please clone the repository."
-        )
-    branch = _git(folder, "symbolic-ref", "--quiet", "--short", "HEAD")
-    return Checkout(url=Path(top).as_uri(), ref=branch or commit)
+    commit = _git(folder, "rev-parse", "--verify", "HEAD^{commit}")
+    try:
+        ref = _git(folder, "symbolic-ref", "--quiet", "--short", "HEAD")
+    except LocalError:
+        # No branch is checked out, as in many a CI.
+        ref = commit
+    return Checkout(url=Path(top).as_uri(), ref=ref)
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def _git(folder: Path, *arguments: str) -> str:
     result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    return result.stdout.strip() if result.returncode == 0 else None
+    if result.returncode != 0:
+        raise LocalError(
+            f"{folder} must be a git checkout with a commit, for that is what the first pipeline builds. "
+            f"git says: {result.stderr.strip()}"
+        )
+    return result.stdout.strip()
