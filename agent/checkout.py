@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 PROTOCOLS = ("file", "git", "http", "https", "ssh")
 # What git's environment holds beyond what every command's does.
@@ -29,6 +29,7 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _SHORT_OBJECT_ID = re.compile(r"[0-9a-f]{7,63}")
 _REF_CHARACTERS = re.compile(r"[^\x00-\x20\x7f~^:?*\[\\]{1,250}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_USERINFO = re.compile(r"(?P<scheme>[A-Za-z0-9+.-]+://)(?P<userinfo>[^/?#]*)@")
 _HELPER = re.compile(r"[A-Za-z0-9+.-]+::")
 _SCP_LIKE = re.compile(r"(?!-)([^@/:\s]+@(?!-))?[^@/:\s]+:(?!:)\S+")
 _ADVERTISED = re.compile(r"^([0-9a-f]{40,64})\t(\S+)$", re.MULTILINE)
@@ -81,13 +82,11 @@ def checkout(*, url: str, ref: str, workspace: Path, git: Git) -> Checkout:
 
 def url_without_credentials(url: str) -> str:
     """The URL as it may be shown. A user name stays only where it alone is no secret, in ssh."""
-    parts = urlsplit(url) if "://" in url else None
-    if parts is None or "@" not in parts.netloc:
+    found = _USERINFO.match(url)
+    if found is None:
         return url
-    userinfo, _, host = parts.netloc.rpartition("@")
-    user = userinfo.partition(":")[0]
-    netloc = f"{user}@{host}" if parts.scheme == "ssh" else host
-    return urlunsplit(parts._replace(netloc=netloc))
+    user = found["userinfo"].partition(":")[0]
+    return found["scheme"] + (f"{user}@" if found["scheme"] == "ssh://" else "") + url[found.end() :]
 
 
 class _Session:
@@ -157,16 +156,15 @@ class _Session:
 
 def _without_credentials(text: str, url: str) -> str:
     """What git printed, without the credentials that stand in the URL."""
-    userinfo = urlsplit(url).netloc.rpartition("@")[0] if "://" in url else ""
-    if not userinfo:
+    found = _USERINFO.match(url)
+    if found is None:
         return text
-    text = text.replace(url, url_without_credentials(url)).replace(f"{userinfo}@", "")
-    user, _, password = userinfo.partition(":")
-    secrets = {password, unquote(password)} if password else {user, unquote(user)}
-    if url.startswith("ssh:") and not password:
-        secrets = set()
-    for secret in secrets:
-        text = text.replace(secret, "***")
+    text = text.replace(url, url_without_credentials(url))
+    user, _, password = found["userinfo"].partition(":")
+    if password or found["scheme"] != "ssh://":
+        secret = password or user
+        for form in filter(None, (secret, unquote(secret))):
+            text = text.replace(form, "***")
     return text
 
 

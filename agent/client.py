@@ -159,8 +159,8 @@ class Client:
             connection.request(method, target, body=body, headers=headers)
             response = connection.getresponse()
             content = response.read(_ANSWER_LIMIT_BYTES)
-            if response.read(1):
-                raise http.client.HTTPException("the answer is too long")
+            if response.length or response.read(1):
+                raise http.client.HTTPException("the answer is cut off or too long")
         except BaseException:
             connection.close()
             raise

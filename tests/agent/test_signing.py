@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 from http_message_signatures import HTTPMessageVerifier, HTTPSignatureKeyResolver, InvalidSignature, algorithms
 
+from agent import clock
 from agent.signing import signature_headers
 
 KEY = bytes(range(32))
@@ -37,7 +37,7 @@ def signed(body: bytes = b'{"a": 1}') -> Request:
         body=body,
         key_id="agent1.1",
         key=KEY,
-        created=int(time.time()),
+        created=clock.epoch(),
         nonce="0123456789abcdef",
     )
     return request

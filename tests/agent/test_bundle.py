@@ -1,0 +1,76 @@
+"""The agent as a file, and the Pythons that it must run on."""
+
+from __future__ import annotations
+
+import ast
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from agent.bundle import agent_bundle
+from tests.agent.conftest import ROOT
+
+SOURCES = sorted((ROOT / "agent").glob("*.py"))
+
+
+def test_the_bundle_holds_the_sources_and_nothing_else() -> None:
+    with zipfile.ZipFile(io.BytesIO(agent_bundle())) as archive:
+        names = archive.namelist()
+        assert names == ["__main__.py", *(f"agent/{path.name}" for path in SOURCES)]
+        assert all(archive.read(f"agent/{path.name}") == path.read_bytes() for path in SOURCES)
+
+
+def test_the_bundle_is_the_same_wherever_it_is_made(tmp_path: Path) -> None:
+    bundle = tmp_path / "agent.pyz"
+    bundle.write_bytes(agent_bundle())
+    for path in SOURCES:
+        os.utime(path)
+    assert agent_bundle() == bundle.read_bytes()
+    # An agent that runs from the bundle makes the same one for its guards.
+    code = "import sys; from agent.bundle import agent_bundle; sys.stdout.buffer.write(agent_bundle())"
+    made = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        env={"PYTHONPATH": str(bundle)},
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
+    )
+    assert made.stdout == bundle.read_bytes()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_every_source_is_python_3_9(path: Path) -> None:
+    ast.parse(path.read_text(), feature_version=(3, 9))
+    assert "from __future__ import annotations" in path.read_text() or path.name == "__init__.py"
+
+
+def test_only_the_standard_library_is_imported() -> None:
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [node.module or ""]
+            else:
+                continue
+            for module in modules:
+                root = module.partition(".")[0]
+                assert root == "agent" or root in sys.stdlib_module_names, f"{path.name} imports {module}"
+
+
+def test_help_names_the_environment_variable_of_every_option_and_the_exit_codes(tmp_path: Path) -> None:
+    bundle = tmp_path / "agent.pyz"
+    bundle.write_bytes(agent_bundle())
+    text = subprocess.run(
+        [sys.executable, "-I", str(bundle), "--help"], capture_output=True, check=True, text=True
+    ).stdout
+    for option in ("url", "token", "token-file", "name", "region", "labels", "slots", "state-dir", "work-dir"):
+        assert f"--{option}" in text
+        assert f"[HYBRID_CI_{option.upper().replace('-', '_')}]" in text.replace("\n" + " " * 23, " ")
+    assert "exit codes:" in text
+    assert "Windows is out of scope" in text

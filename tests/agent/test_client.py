@@ -1,0 +1,166 @@
+"""Requests: what is retried, what is not, and over how many connections."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+import pytest
+
+from agent import clock
+from agent.client import Backoff, Client, GivenUp, Refused, Unreachable
+from agent.identity import plain_id
+
+
+class Peer(BaseHTTPRequestHandler):
+    """Answers as the script says; the last answer is repeated."""
+
+    protocol_version = "HTTP/1.1"
+    script: ClassVar[list[tuple[int, dict[str, str], bytes]]] = []
+    seen: ClassVar[list[tuple[str, int]]] = []
+    close_quietly: ClassVar[bool] = False
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        type(self).seen.append((self.path, self.client_address[1]))
+        status, headers, body = self.script.pop(0) if len(self.script) > 1 else self.script[0]
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = self.close_quietly
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def peer() -> Iterator[type[Peer]]:
+    handler = type("Handler", (Peer,), {"script": [(200, {}, b'{"ok": true}')], "seen": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    handler.url = f"http://127.0.0.1:{server.server_address[1]}"  # type: ignore[attr-defined]
+    yield handler
+    server.shutdown()
+    server.server_close()
+
+
+def send(peer: Any, client: Client | None = None) -> Any:
+    return (client or Client(peer.url)).send("POST", "/x", understand=lambda answer: answer["ok"])
+
+
+def test_one_connection_serves_many_requests(peer: Any) -> None:
+    client = Client(peer.url)
+    assert [send(peer, client) for _ in range(5)] == [True] * 5
+    assert len({port for _, port in peer.seen}) == 1
+
+
+def test_a_connection_that_the_server_closed_is_replaced_without_a_failure(peer: Any) -> None:
+    peer.close_quietly = True
+    client = Client(peer.url)
+    for _ in range(3):
+        assert send(peer, client)
+        time.sleep(0.05)
+    assert len({port for _, port in peer.seen}) == 3
+
+
+def test_the_address_s_path_stands_before_every_path(peer: Any) -> None:
+    assert send(peer, Client(f"{peer.url}/staging/"))
+    assert peer.seen[0][0] == "/staging/x"
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 599])
+def test_busy_and_broken_servers_may_be_asked_again(status: int, peer: Any) -> None:
+    peer.script[:] = [(status, {"Retry-After": "7"}, b"")]
+    with pytest.raises(Unreachable) as caught:
+        send(peer)
+    assert caught.value.retry_after == 7
+
+
+def test_a_retry_after_may_be_a_date(peer: Any) -> None:
+    moment = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(clock.epoch() + 20))
+    peer.script[:] = [(503, {"Retry-After": moment}, b"")]
+    with pytest.raises(Unreachable) as caught:
+        send(peer)
+    assert caught.value.retry_after == pytest.approx(20, abs=2)
+
+
+@pytest.mark.parametrize("text", ["soon", "-5", "", "1e9"])
+def test_a_retry_after_that_is_no_time_is_passed_over(text: str, peer: Any) -> None:
+    peer.script[:] = [(503, {"Retry-After": text}, b"")]
+    with pytest.raises(Unreachable) as caught:
+        send(peer)
+    assert caught.value.retry_after in (None, 0)
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 409, 413, 422])
+def test_other_refusals_are_final_and_say_why(status: int, peer: Any) -> None:
+    problem = {"code": "some_code", "detail": "Some detail.", "errors": [{"field": "a"}]}
+    peer.script[:] = [(status, {"Location": "/elsewhere"}, json.dumps(problem).encode())]
+    with pytest.raises(Refused, match=rf"{status} some_code: Some detail\.") as caught:
+        send(peer)
+    assert (caught.value.status, caught.value.code, caught.value.errors) == (status, "some_code", [{"field": "a"}])
+    assert len(peer.seen) == 1
+
+
+@pytest.mark.parametrize("body", [b"<html>Sign in to the hotel's network</html>", b"[]", b"{}", b"\xff", b""])
+def test_an_answer_that_is_not_the_control_plane_s_is_no_answer(body: bytes, peer: Any) -> None:
+    peer.script[:] = [(200, {}, body)]
+    with pytest.raises(Unreachable, match="cannot be understood"):
+        send(peer)
+
+
+def test_an_answer_that_is_cut_off_is_no_answer(peer: Any) -> None:
+    peer.script[:] = [(200, {"Content-Length": "100"}, b'{"ok": true}')]
+    peer.close_quietly = True
+    with pytest.raises(Unreachable):
+        send(peer)
+
+
+def test_a_server_that_is_not_there_may_be_asked_again() -> None:
+    with pytest.raises(Unreachable, match="refused"):
+        send(None, Client("http://127.0.0.1:1"))
+
+
+def test_insisting_goes_on_until_an_answer_comes(peer: Any) -> None:
+    peer.script[:] = [(500, {}, b""), (429, {}, b""), (200, {}, b'{"ok": 3}')]
+    answer = Client(peer.url).insist("POST", "/x", understand=lambda answer: answer["ok"], stop=threading.Event())
+    assert (answer, len(peer.seen)) == (3, 3)
+
+
+def test_insisting_ends_when_it_is_told_to(peer: Any) -> None:
+    peer.script[:] = [(500, {"Retry-After": "60"}, b"")]
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(GivenUp):
+        Client(peer.url).insist("POST", "/x", understand=lambda answer: answer, stop=stop)
+    assert time.monotonic() - began < 2
+
+
+def test_pauses_grow_to_a_limit_differ_and_respect_the_server() -> None:
+    backoff = Backoff(limit=8)
+    pauses = [backoff.pause(None) for _ in range(10)]
+    assert all(0.25 * 2**index <= pause <= 0.5 * 2**index for index, pause in enumerate(pauses[:5]))
+    assert all(4 <= pause <= 8 for pause in pauses[5:])
+    assert len(set(pauses)) == 10
+    assert backoff.pause(30) >= 30
+    backoff.reset()
+    assert backoff.pause(None) <= 0.5
+
+
+@pytest.mark.parametrize("url", ["", "example.org", "ftp://example.org", "https://", "https://a/?x=1", "https://a/#x"])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="is not an address"):
+        Client(url)
+
+
+@pytest.mark.parametrize("text", ["", "../x", "a/b", "-x", ".", "a b", "ä", "a\n", None, 3, "x" * 129])
+def test_an_id_that_could_mean_something_else_in_a_path_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="an id"):
+        plain_id(text)

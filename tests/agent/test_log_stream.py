@@ -1,0 +1,96 @@
+"""Output on its way through the spool."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.log_stream import CHUNK_BYTES, LogStream
+from agent.protocol import Assignment
+from agent.spool import Spool
+
+JOB = Assignment("job1", 1)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool", limit=1_000_000)
+
+
+def test_chunks_put_together_are_what_was_written(spool: Spool) -> None:
+    spooled = spool.open(JOB)
+    stream = LogStream(spooled)
+    written = b"".join(bytes([number % 256]) * (number * 37) for number in range(120))
+    for start in range(0, len(written), 7001):
+        stream.write(written[start : start + 7001])
+    stream.finish({"exit_code": 0})
+    chunks = [spooled.read_chunk(sequence) for sequence in stream.sequences()]
+    assert b"".join(chunks) == written
+    assert [len(chunk) for chunk in chunks[:-1]] == [CHUNK_BYTES] * (len(chunks) - 1)
+    assert spooled.read_report() == {"exit_code": 0, "log_chunks": len(chunks)}
+
+
+def test_a_little_output_does_not_wait_for_more(spool: Spool) -> None:
+    stream = LogStream(spool.open(JOB))
+    sequences = stream.sequences()
+    stream.write(b"a")
+    began = time.monotonic()
+    assert next(sequences) == 0
+    assert time.monotonic() - began < 0.6
+
+
+def test_the_agent_s_own_lines_begin_on_a_new_line(spool: Spool) -> None:
+    spooled = spool.open(JOB)
+    stream = LogStream(spooled)
+    stream.say("one")
+    stream.write(b"no newline")
+    stream.say("two")
+    stream.write(b"newline\n")
+    stream.say("three")
+    stream.finish({})
+    assert spooled.read_chunk(0) == b"one\nno newline\ntwo\nnewline\nthree\n"
+
+
+def test_writers_wait_for_room_until_chunks_are_delivered(tmp_path: Path) -> None:
+    spooled = Spool(tmp_path / "spool", limit=2 * CHUNK_BYTES).open(JOB)
+    stream = LogStream(spooled)
+    for _ in range(2):
+        stream.write(b"x" * CHUNK_BYTES)
+    written = threading.Event()
+
+    def write() -> None:
+        stream.write(b"y")
+        written.set()
+
+    threading.Thread(target=write, daemon=True).start()
+    assert not written.wait(0.3)
+    spooled.delete_chunk(0)
+    assert written.wait(2)
+
+
+def test_writers_do_not_wait_when_their_command_is_stopped(tmp_path: Path) -> None:
+    stream = LogStream(Spool(tmp_path / "spool", limit=1).open(JOB))
+    stream.write(b"x" * CHUNK_BYTES)
+    threading.Timer(0.1, stream.bound_lifted.set).start()
+    began = time.monotonic()
+    stream.write(b"last words")
+    assert time.monotonic() - began < 2
+
+
+def test_only_attempts_with_a_known_end_are_recovered(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", limit=1000)
+    ended = LogStream(spool.open(JOB))
+    ended.write(b"log")
+    ended.finish({"exit_code": 1})
+    LogStream(spool.open(Assignment("job2", 1))).write(b"x" * CHUNK_BYTES)
+    (tmp_path / "spool" / "stray").mkdir()
+    (spooled,) = Spool(tmp_path / "spool", limit=1000).recover()
+    assert spooled.job == JOB
+    assert list(spooled.sequences()) == [0]
+    assert spooled.read_report() == {"exit_code": 1, "log_chunks": 1}
+    assert [path.name for path in (tmp_path / "spool").iterdir()] == ["job1.1"]
+    spooled.remove()
+    assert list((tmp_path / "spool").iterdir()) == []
