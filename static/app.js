@@ -14,6 +14,12 @@
     if (!document.hidden) document.body.dispatchEvent(new Event("wake"));
   });
 
+  // Say when what the page shows may be old, and when it is not any more.
+  const stale = (is) => () => (document.getElementById("stale").hidden = !is);
+  document.addEventListener("htmx:sendError", stale(true));
+  document.addEventListener("htmx:responseError", stale(true));
+  document.addEventListener("htmx:beforeSwap", (event) => stale(event.detail.isError)());
+
   // An answer that says the same as the one before is not put into the page: nothing flickers, no selection is lost.
   const answers = new Map();
   document.addEventListener("htmx:beforeSwap", (event) => {

@@ -1,5 +1,6 @@
 """What people send from pages."""
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -29,7 +30,7 @@ class JobForm(forms.Form):
         help_text="One a line, as NAME=value. Everyone who may see the job can read them: no secrets here.",
         widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
     )
-    key = forms.CharField(max_length=64, widget=forms.HiddenInput)
+    key = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, pipelines: Iterable[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -46,6 +47,12 @@ class JobForm(forms.Form):
                 raise forms.ValidationError(f"Line {number} is not of the form NAME=value.")
             variables[name.strip()] = value
         return variables
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The same for the same form with the same content: who goes back and changes something wants another job."""
+        key = self.cleaned_data["key"]
+        return json.dumps([key, *(self.cleaned_data[name] for name in ("pipeline", "git_ref", "env"))]) if key else None
 
     def refuse(self, error: ApplicationError) -> None:
         """Show a service's refusal next to the field that it names. Raises it again if it is none of this form's."""

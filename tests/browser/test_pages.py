@@ -122,6 +122,19 @@ def test_a_tab_that_nobody_looks_at_asks_for_nothing(reader: Reader, running_job
     reader.wait(lambda: reader.script("return window.asked"), 1)
 
 
+def test_a_page_says_when_it_may_be_out_of_date(reader: Reader, running_job: str) -> None:
+    reader.open(f"/dashboard/jobs/{running_job}")
+    shown = "return document.getElementById('stale').getClientRects().length > 0"
+    assert not reader.script(shown)
+    offline = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    reader.command("Network.enable", {})
+    reader.command("Network.emulateNetworkConditions", {"offline": True, **offline})
+    reader.wait(lambda: reader.script(shown))
+    reader.command("Network.emulateNetworkConditions", {"offline": False, **offline})
+    reader.wait(lambda: not reader.script(shown))
+    assert all("ERR_INTERNET_DISCONNECTED" in complaint or "htmx" in complaint for complaint in reader.complaints())
+
+
 def test_the_pages_work_without_scripts(reader: Reader, scene: Scene, agent: Actor, running_job: str) -> None:
     scene.log(agent, running_job, b"a line\n")
     reader.command("Emulation.setScriptExecutionDisabled", {"value": True})
@@ -131,7 +144,7 @@ def test_the_pages_work_without_scripts(reader: Reader, scene: Scene, agent: Act
         reader.open(f"/dashboard/jobs/{running_job}")
         assert "a line" in reader.driver.page_source
         reader.click("#cancel")
-        assert "cancelling" in reader.driver.page_source
+        reader.wait(lambda: "cancelling" in reader.driver.page_source)
     finally:
         reader.command("Emulation.setScriptExecutionDisabled", {"value": False})
 
@@ -180,6 +193,12 @@ def test_every_text_stands_out_from_its_ground_by_day_and_by_night(reader: Reade
     token = "return getComputedStyle(document.documentElement).getPropertyValue('--' + arguments[0])"
     ratios = {pair: contrast(*(str(reader.script(token, name)) for name in pair)) for pair in PAIRS}
     assert {pair: ratio for pair, ratio in ratios.items() if ratio < 4.5} == {}
+
+
+def test_the_shapes_of_the_states_are_drawn(reader: Reader, running_job: str) -> None:
+    reader.open(f"/dashboard/jobs/{running_job}")
+    drawn = "return [...document.querySelectorAll('.state use')].map(shape => shape.getBBox().width)"
+    reader.wait(lambda: all(width > 5 for width in reader.script(drawn)))  # type: ignore[attr-defined]
 
 
 def test_the_night_has_colours_of_its_own(reader: Reader) -> None:

@@ -251,6 +251,15 @@ def test_the_form_queues_one_job_however_often_it_is_sent(operator: Client, scen
     assert job.requested_by == "Operator"
 
 
+def test_the_form_sent_again_with_another_ref_queues_another_job(operator: Client, scene: Scene) -> None:
+    scene.pipeline()
+    form = queue_form(operator, git_ref="v1.0")
+    first = operator.post("/dashboard/jobs/new", data=form).headers["Location"]
+    second = operator.post("/dashboard/jobs/new", data={**form, "git_ref": "v2.0"}).headers["Location"]
+    assert first != second
+    assert {job.git_ref for job in job_list().jobs} == {"v1.0", "v2.0"}
+
+
 def test_the_form_takes_the_pipelines_own_ref_when_none_is_given(operator: Client, scene: Scene) -> None:
     scene.pipeline()
     operator.post("/dashboard/jobs/new", data=queue_form(operator))

@@ -85,7 +85,7 @@ def job_new(request: HttpRequest) -> HttpResponse:
                     pipeline=form.cleaned_data["pipeline"],
                     git_ref=form.cleaned_data["git_ref"] or None,
                     env=form.cleaned_data["env"],
-                    idempotency_key=form.cleaned_data["key"],
+                    idempotency_key=form.idempotency_key,
                 )
             except ApplicationError as error:
                 form.refuse(error)
