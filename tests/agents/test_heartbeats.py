@@ -178,8 +178,7 @@ def test_a_silent_agent_that_beats_over_eight_threads_comes_back_once(agent_id: 
     assert counters_are_right()
 
 
-def test_eight_thousand_replays_over_http_have_one_effect(machine: Machine) -> None:
-    """1,000 replays in each of 8 threads of one signed request."""
+def test_a_thousand_replays_over_eight_threads_have_one_effect(machine: Machine) -> None:
     body = machine.beat_body()
     headers = machine.signed("POST", machine.beat_path, body)
     assert machine.request("POST", machine.beat_path, data=body, headers=headers).status_code == 200
@@ -187,7 +186,7 @@ def test_eight_thousand_replays_over_http_have_one_effect(machine: Machine) -> N
 
     def replay(_: int) -> set[int]:
         client = Machine(machine.server, machine.agent_id, machine.key_id, machine.key)
-        return {client.request("POST", machine.beat_path, data=body, headers=headers).status_code for _ in range(1000)}
+        return {client.request("POST", machine.beat_path, data=body, headers=headers).status_code for _ in range(125)}
 
     with ThreadPoolExecutor(8) as threads:
         assert set.union(*threads.map(replay, range(8))) == {200}
