@@ -42,9 +42,13 @@ def decoded_body(request: HttpRequest, *, limit: int) -> bytes:
         return request.body
     if encoding != "gzip":
         raise InvalidInput.field("Content-Encoding", "is gzip or identity")
+    packed = request.body
+    if not packed:
+        # Python takes nothing at all for an empty file.
+        raise InvalidInput.field("body", "is not what gzip makes")
     try:
         # One byte more than is allowed tells a body that is too large without unpacking all of it.
-        data = gzip.GzipFile(fileobj=io.BytesIO(request.body)).read(limit + 1)
+        data = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(limit + 1)
     except (OSError, EOFError, zlib.error):
         raise InvalidInput.field("body", "is not what gzip makes") from None
     if len(data) > limit:

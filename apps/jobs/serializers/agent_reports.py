@@ -17,7 +17,7 @@ _MAX_LOG_CHUNKS = 10_000_000
 
 def attempt_number(body: Mapping[str, Any]) -> int:
     """The number of the attempt that the request is about. Raises InvalidInput."""
-    return _integer(body, "attempt", least=1, most=1_000_000)
+    return _integer(body.get("attempt"), "attempt", least=1, most=1_000_000)
 
 
 def optional_text(body: Mapping[str, Any], field: str, *, longest: int) -> str | None:
@@ -32,15 +32,14 @@ def optional_text(body: Mapping[str, Any], field: str, *, longest: int) -> str |
 
 def attempt_result(body: Mapping[str, Any]) -> AttemptResult:
     """How an attempt ended. Raises InvalidInput naming the field."""
-    exit_code = None if body.get("exit_code") is None else _integer(body, "exit_code", least=-255, most=2**32)
     error_message = body.get("error_message")
     if error_message is not None and not isinstance(error_message, str):
         raise InvalidInput.field("error_message", "is a text or null")
     return AttemptResult(
-        exit_code=exit_code,
+        exit_code=_exit_code(body.get("exit_code"), "exit_code"),
         error_message=error_message[:MAX_ERROR_MESSAGE] if error_message else None,
         steps=_steps(body.get("steps")),
-        log_chunks=_integer(body, "log_chunks", least=0, most=_MAX_LOG_CHUNKS),
+        log_chunks=_integer(body.get("log_chunks"), "log_chunks", least=0, most=_MAX_LOG_CHUNKS),
         commit=optional_text(body, "commit", longest=64),
     )
 
@@ -61,7 +60,7 @@ def _step(step: Any, field: str) -> dict[str, Any]:
         raise InvalidInput.field(f"{field}.name", f"is a text of 1 to {MAX_STEP_NAME} characters")
     if not isinstance(state, str) or state not in set(StepState):
         raise InvalidInput.field(f"{field}.state", f"is one of {', '.join(StepState)}")
-    exit_code = None if step.get("exit_code") is None else _integer(step, "exit_code", least=-255, most=2**32)
+    exit_code = _exit_code(step.get("exit_code"), f"{field}.exit_code")
     times = {name: _time(step.get(name), f"{field}.{name}") for name in ("started_at", "completed_at")}
     return {"name": name, "state": state, "exit_code": exit_code, **times}
 
@@ -79,8 +78,12 @@ def _time(value: Any, field: str) -> str | None:
     raise InvalidInput.field(field, "is a date and time with its time zone as in RFC 3339, or null")
 
 
-def _integer(body: Mapping[str, Any], field: str, *, least: int, most: int) -> int:
-    value = body.get(field)
+def _exit_code(value: Any, field: str) -> int | None:
+    # Negative for a signal; Windows knows codes of 32 bits.
+    return None if value is None else _integer(value, field, least=-(2**31), most=2**32)
+
+
+def _integer(value: Any, field: str, *, least: int, most: int) -> int:
     # A bool is an int in Python, but not in JSON.
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise InvalidInput.field(field, f"is a whole number from {least} to {most}")
