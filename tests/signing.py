@@ -93,7 +93,7 @@ class AgentClient:
         headers = {"Content-Type": "application/json"}
         return self.signed(f"/agents/{self.agent_id}{path}", data, created=created, headers=headers)
 
-    def beat_request(self, *, running: Sequence[Any] = (), free_slots: int = 1, **members: Any) -> Signed:
+    def beat_request(self, *, running: Any = (), free_slots: int = 1, **members: Any) -> Signed:
         """A heartbeat, not yet sent."""
         self._last_beat = max(clock.epoch(), self._last_beat + 1)
         report = {
@@ -105,7 +105,7 @@ class AgentClient:
             "jobs_completed": 0,
             "uptime_seconds": 60,
             "free_slots": free_slots,
-            "running": list(running),
+            "running": running,
             "config_version": 1,
             **members,
         }

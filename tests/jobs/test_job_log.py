@@ -222,4 +222,5 @@ def test_storing_is_for_jobs_that_have_ended_and_is_done_once(viewer: Client, jo
     assert (logs_store(), logs_store()) == (1, 0)
     stored = Job.find(job_id)
     assert stored is not None
-    assert (stored.log_stored, stored.open) == (True, None)
+    assert stored.log_stored
+    assert stored.open is None
