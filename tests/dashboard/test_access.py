@@ -2,21 +2,23 @@
 
 import pytest
 
-from controlplane.lib.ids import new_id
 from tests.clients import Client
 from tests.dashboard.conftest import csrf_token
 from tests.dashboard.scene import Scene
 from tests.metering import dynamodb_calls
+
+# An identifier that nothing has.
+NOBODY = "01kb0000000000000000000000"
 
 PAGES = [
     "/dashboard/",
     "/dashboard/recent",
     "/dashboard/jobs",
     "/dashboard/jobs/new",
-    f"/dashboard/jobs/{new_id()}",
-    f"/dashboard/jobs/{new_id()}/live",
+    f"/dashboard/jobs/{NOBODY}",
+    f"/dashboard/jobs/{NOBODY}/live",
     "/dashboard/agents",
-    f"/dashboard/agents/{new_id()}",
+    f"/dashboard/agents/{NOBODY}",
     "/dashboard/pipelines",
 ]
 
@@ -73,7 +75,7 @@ def test_no_link_can_press_a_button(operator: Client, scene: Scene, action: str)
 
 @pytest.mark.parametrize(
     "path",
-    [f"jobs/{new_id()}", f"jobs/{new_id()}/live", f"agents/{new_id()}", "jobs/no-such-thing", "agents/%00", "nothing"],
+    [f"jobs/{NOBODY}", f"jobs/{NOBODY}/live", f"agents/{NOBODY}", "jobs/no-such-thing", "agents/%00", "nothing"],
 )
 def test_what_is_not_there_is_a_page_that_says_so(operator: Client, path: str) -> None:
     answer = operator.get(f"/dashboard/{path}")
@@ -95,8 +97,8 @@ def test_what_is_not_there_is_a_page_that_says_so(operator: Client, path: str) -
         "agents?status=asleep",
         "agents?cursor=forged",
         "pipelines?cursor=forged",
-        f"jobs/{new_id()}/live?offset=-1",
-        f"jobs/{new_id()}?offset=ten",
+        f"jobs/{NOBODY}/live?offset=-1",
+        f"jobs/{NOBODY}?offset=ten",
     ],
 )
 def test_no_address_however_odd_is_an_error_of_ours(operator: Client, query: str) -> None:
