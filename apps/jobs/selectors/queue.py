@@ -35,8 +35,8 @@ def queue_head(set_id: str, *, limit: int = HEAD) -> list[QueueEntry]:
     return entries
 
 
-def queue_fronts(set_ids: Sequence[str], *, limit: int = HEAD) -> list[list[QueueEntry]]:
-    """The heads of these sets, the most urgent set first; sets without work are left out. One call a set, at most four.
+def queue_front(set_ids: Sequence[str], *, limit: int = HEAD) -> list[QueueEntry]:
+    """The heads of these sets as one list, the most urgent entry first. One call a set, at most four.
 
     Of more sets those are looked into that are unknown or were the most urgent a moment ago.
     """
@@ -44,8 +44,8 @@ def queue_fronts(set_ids: Sequence[str], *, limit: int = HEAD) -> list[list[Queu
     if len(set_ids) > 1:
         known = {set_id: head for set_id, head in known.items() if head != _EMPTY}
     chosen = sorted(known, key=known.__getitem__)[:FRONTS]
-    fronts = [front for front in (queue_head(set_id, limit=limit) for set_id in chosen) if front]
-    return sorted(fronts, key=lambda front: front[0].position)
+    entries = (entry for set_id in chosen for entry in queue_head(set_id, limit=limit))
+    return sorted(entries, key=lambda entry: entry.position)
 
 
 def _known(set_id: str) -> str:

@@ -261,12 +261,14 @@ def _lose(job: Job, after: Status, *, reason: str, beat_at: str | None) -> bool:
     """End the job of an attempt that was lost for the last time, or that was to be cancelled anyway."""
     transition_require(Status(job.status), after)
     attempt, agent_id = int(job.attempt), str(job.agent_id)
+    # A wish to cancel that comes in between decides how the job ends, so it is looked at again.
+    asked = Job.cancel_requested == True if job.cancel_requested else Job.cancel_requested.does_not_exist()  # noqa: E712
     transaction = Transaction()
     transaction.update(
         "job",
         job,
         actions=[*ending_actions(job.job_id, after), Job.error_message.set(f"Attempt {attempt} was lost: {reason}.")],
-        condition=_is_attempt(agent_id, attempt) & (Job.status == job.status),
+        condition=_is_attempt(agent_id, attempt) & (Job.status == job.status) & asked,
     )
     _held_remove(transaction, job, agent_id, beat_at)
     counter_add(transaction, status=after)

@@ -12,7 +12,7 @@ from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from apps.jobs.models import SETS, Job, QueueEntry, QueueSet
 from apps.jobs.requirements import position_job_id, position_priority, queue_position, set_id
-from apps.jobs.selectors.queue import HEAD, queue_fronts
+from apps.jobs.selectors.queue import HEAD, queue_front
 from apps.jobs.states import Status
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
@@ -21,7 +21,7 @@ from controlplane.nosql.transaction import Transaction, TransactionConflicted, T
 # How long a process believes that a set is in the registry. The sweep waits longer than this before it prunes one.
 _SET_KNOWN_SECONDS = 20
 
-# How often a poll may lose the race for a job of one set before it leaves the set to others.
+# How often a poll may lose the race for a job before it leaves the work to others.
 _TRIES = 4
 
 # Without contention the head of the queue is taken, so that jobs run in their order. Each lost race widens the range
@@ -76,12 +76,12 @@ def jobs_claim(*, agent: Actor, set_ids: Sequence[str], limit: int) -> list[Assi
     of one set if nobody is in the way.
     """
     claimed: list[Assignment] = []
-    for front in queue_fronts(set_ids, limit=max(HEAD, round(_spread))):
-        for entry in islice(filter(_entry_reserve, _in_order_of_trial(front)), _TRIES + limit):
-            if _entry_claim(entry, agent=agent):
-                claimed.append(Assignment(job_id=position_job_id(entry.position), attempt=int(entry.attempt)))
-            if len(claimed) == limit:
-                return claimed
+    front = queue_front(set_ids, limit=max(HEAD, round(_spread)))
+    for entry in islice(filter(_entry_reserve, _in_order_of_trial(front)), _TRIES + limit):
+        if _entry_claim(entry, agent=agent):
+            claimed.append(Assignment(job_id=position_job_id(entry.position), attempt=int(entry.attempt)))
+        if len(claimed) == limit:
+            break
     return claimed
 
 
