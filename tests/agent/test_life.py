@@ -318,12 +318,18 @@ def test_a_step_that_kills_its_guard_fails_and_leaves_nothing(
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_an_agent_that_is_not_wanted_any_more_says_so_and_leaves(
-    status: int, agent: AgentProcess, plane: FakeControlPlane, history: History
+    status: int, agent: AgentProcess, plane: FakeControlPlane, history: History, tmp_path: Path
 ) -> None:
-    job = plane.add_job(history.url, run="echo begun; sleep 300")
+    # A new step makes the agent beat at once.
+    steps = [
+        {"name": "a", "run": f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done"},
+        {"name": "b", "run": "sleep 300"},
+    ]
+    job = plane.add_job(history.url, steps=steps)
     agent.start()
-    plane.prints(job, "begun")
+    plane.prints(job, "step 1/2")
     plane.fail("/heartbeat", status)
+    (tmp_path / "go").touch()
     assert agent.exit_code() == 3
     assert f"does not want this agent any more: {status} fault: a fault on demand" in agent.output
     eventually(lambda: not agent.leftovers())
