@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import shutil
 import socket
 import sys
@@ -45,7 +46,8 @@ Every option can be given by the environment variable in brackets; an option goe
 file: what stands on a command line can be read by every user of the machine.
 
 Signals: the first SIGTERM or SIGINT lets running jobs finish, then the agent leaves; the second stops them, reports
-that and leaves; the third leaves at once. Processes of jobs never outlive the agent, kill -9 included.
+that and leaves; the third leaves at once. Processes of jobs never outlive the agent, kill -9 included. A systemd unit
+needs KillMode=mixed, or else systemd itself ends the jobs' processes with the first signal.
 
 While the control plane is away, logs and results are kept on disk and delivered when it is back, also by a later
 start. When the spool is full, steps wait to print until it is back.
@@ -164,11 +166,11 @@ def _parser() -> argparse.ArgumentParser:
     _add(enrolment, "url", "address of the control plane, such as https://ci.example.org")
     _add(enrolment, "token", "enrolment token, for the first start only")
     _add(enrolment, "token-file", "file that holds the enrolment token")
-    _add(enrolment, "name", "name of the agent (default: the host's name)", default=socket.gethostname())
+    _add(enrolment, "name", "name of the agent (default: the host's name)", default=_default_name())
     _add(enrolment, "region", "region that the agent counts to (default: %(default)s)", default="default")
     _add(enrolment, "labels", "what this machine offers, such as linux,arm64,gpu", default="", convert=_words)
     work = parser.add_argument_group("how it works")
-    _add(work, "slots", "jobs at once (default: what the control plane says, 1 at first)", convert=_at_least_one)
+    _add(work, "slots", "jobs at once, up to 64 (default: what the control plane says, 1 at first)", convert=_slots)
     _add(
         work,
         "state-dir",
@@ -211,6 +213,18 @@ def _add(
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _default_name() -> str:
+    """The host's name, without the characters that a name must not have."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:63] or "agent"
+
+
+def _slots(text: str) -> int:
+    number = _at_least_one(text)
+    if number > 64:
+        raise argparse.ArgumentTypeError("must be at most 64")
+    return number
 
 
 def _at_least_one(text: str) -> int:

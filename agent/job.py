@@ -158,7 +158,7 @@ class _Run:
         self._workspace.mkdir(parents=True, mode=0o700)
         fetched = self._fetch()
         self._commit = fetched.commit
-        self._stream.say(f"── {fetched.what} at commit {fetched.commit} · fetched in {self._seconds(self._began)}")
+        self._stream.say(f"── commit {fetched.commit} · {fetched.what} fetched in {self._seconds(self._began)}")
         definition = details.definition
         if definition is None:
             definition = self._definition(fetched.commit)
@@ -244,10 +244,10 @@ class _Run:
         self._set(record, state="running", started_at=clock.timestamp())
         began = time.monotonic()
         script = self._folder / f"step-{index + 1}.sh"
-        script.write_text(step.run, encoding="utf-8", errors="surrogateescape")
         limit = None if step.timeout is None else began + step.timeout
         env = {**self._around.step_env, **definition.env, **self._details.env, **step.env, **self._own_env(step)}
         try:
+            script.write_text(step.run, encoding="utf-8")
             code = self._command(["/bin/sh", "-e", str(script)], env=env, output=self._stream.write, limit=limit)
         except Interrupted as interruption:
             state = TIMED_OUT if interruption.reason == TIMED_OUT else "cancelled"

@@ -66,6 +66,7 @@ class Command:
         self._over = threading.Event()
         self._marker = f"{launcher.marker}.{secrets.token_hex(4)}"
         own = {processes.MARKER_VARIABLE: self._marker}
+        request = guard_request(command=command, cwd=str(cwd), env={**env, **own}, grace=launcher.grace)
         # The guard's ends of the two pipes are closed here; that of its input ends when this process does.
         heard, self._control = os.pipe()
         self._printed, printing = os.pipe()
@@ -86,7 +87,6 @@ class Command:
         finally:
             os.close(heard)
             os.close(printing)
-        request = guard_request(command=command, cwd=str(cwd), env={**env, **own}, grace=launcher.grace)
         self._tell(request)
         threading.Thread(target=self._pump, name=f"output of {self._guard.pid}", daemon=True).start()
 

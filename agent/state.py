@@ -32,6 +32,9 @@ class StateDirectory:
         except OSError as error:
             os.close(self._lock)
             raise StateDirectoryInUse(f"Another agent uses the state directory {self.path}.") from error
+        # What a kill -9 in the middle of a write has left.
+        for unfinished in self.path.glob(".*.json.*"):
+            unfinished.unlink()
         self.marker = self._read_marker()
 
     def close(self) -> None:

@@ -128,7 +128,10 @@ class Agent:
         try:
             self._heartbeat.run()
         except Refused as error:
-            self._failure = RefusedByControlPlane(f"The control plane does not want this agent any more: {error}")
+            self._failure = RefusedByControlPlane(
+                f"The control plane does not want this agent any more: {error} "
+                f"(to enrol the machine anew, remove {self._state.identity} and give a new token)"
+            )
         except Exception as error:
             logger.exception("the heartbeat failed")
             self._failure = AgentError(f"The heartbeat failed: {error}")

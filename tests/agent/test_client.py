@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from agent import clock
 from agent.client import Backoff, Client, GivenUp, Refused, Unreachable
@@ -40,10 +48,39 @@ class Peer(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A certificate for 127.0.0.1, with its key, that this process trusts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.fromtimestamp(clock.epoch(), UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = tmp_path / "certificate.pem"
+    path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    return path
+
+
+@pytest.fixture
 def peer() -> Iterator[type[Peer]]:
     handler = type("Handler", (Peer,), {"script": [(200, {}, b'{"ok": true}')], "seen": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]
+    handler.server = server  # type: ignore[attr-defined]
     handler.url = f"http://127.0.0.1:{server.server_address[1]}"  # type: ignore[attr-defined]
     yield handler
     server.shutdown()
@@ -67,6 +104,29 @@ def test_a_connection_that_the_server_closed_is_replaced_without_a_failure(peer:
         assert send(peer, client)
         time.sleep(0.05)
     assert len({port for _, port in peer.seen}) == 3
+
+
+def test_over_tls_a_connection_serves_many_requests_too(peer: Any, certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    peer.server.socket = context.wrap_socket(peer.server.socket, server_side=True)
+    client = Client(peer.url.replace("http:", "https:"))
+    for _ in range(3):
+        assert send(peer, client)
+        time.sleep(0.05)
+    assert len({port for _, port in peer.seen}) == 1
+
+
+def test_a_certificate_that_nobody_vouches_for_is_not_accepted(
+    peer: Any, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    peer.server.socket = context.wrap_socket(peer.server.socket, server_side=True)
+    with pytest.raises(Unreachable, match="certificate verify failed"):
+        send(peer, Client(peer.url.replace("http:", "https:")))
+    assert peer.seen == []
 
 
 def test_the_address_s_path_stands_before_every_path(peer: Any) -> None:

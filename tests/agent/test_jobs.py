@@ -63,7 +63,7 @@ def test_the_log_begins_with_a_header_and_tells_each_step(run: Any, history: His
     job = run(steps=[{"name": "lint", "run": "echo linted"}, {"name": "test", "run": "printf 'no newline'"}])
     lines = job.text.splitlines()
     assert lines[0] == "── attempt 1 · agent tester · pipeline example · ref main"
-    assert lines[2].startswith(f"── branch at commit {history.commits[2]} · fetched in ")
+    assert lines[2].startswith(f"── commit {history.commits[2]} · branch fetched in ")
     assert lines[3:5] == ["── step 1/2: lint", "linted"]
     assert lines[5].startswith("── step 1/2: lint · exit code 0 after ")
     assert lines[7] == "no newline"
@@ -112,6 +112,15 @@ def test_a_step_sees_its_environment_and_not_the_machine_s(run: Any, shared_agen
         assert line in lines
     assert "HYBRID_CI_TOKEN" not in job.text
     assert "SECRET_OF_THE_MACHINE" not in job.text
+
+
+def test_a_step_that_no_machine_can_run_fails_the_job(run: Any) -> None:
+    job = run(steps=[{"name": "odd", "run": "true", "env": {"A": "null\0byte"}}, {"name": "never", "run": "true"}])
+    assert job.finish["exit_code"] == 126
+    assert "cannot start /bin/sh" in job.text
+    job = run(steps=[{"name": "odd", "run": "true", "env": {"A": "half of a pair: \ud800"}}])
+    assert [step["state"] for step in job.finish["steps"]] == ["failed"]
+    assert "could not run the job" in job.finish["error_message"]
 
 
 def test_twenty_megabytes_arrive_whole_and_in_bounded_memory(
