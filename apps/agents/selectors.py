@@ -37,11 +37,12 @@ def agent_get(agent_id: str) -> Agent:
 
 @dataclass(frozen=True)
 class AgentPage:
-    """A page of a list, by region and then by age. `total` counts all that match."""
+    """A page of a list, by region and then by age. `total` counts all that match; `fleet` is as of `fleet_counts`."""
 
     agents: list[Agent]
     total: int
     next_cursor: str | None
+    fleet: dict[str, dict[str, int]]
 
 
 def agent_list(
@@ -58,9 +59,10 @@ def agent_list(
         raise InvalidInput.field("status", f"is one of {', '.join(AgentStatus)}")
     scope = json.dumps(["agents", region, status])
     after = cursor_decode(scope, cursor) if cursor else None
+    fleet = fleet_counts()
     matching = {
         name: sum(count for counted, count in counts.items() if status in (None, counted))
-        for name, counts in sorted(fleet_counts().items())
+        for name, counts in sorted(fleet.items())
         if region in (None, name)
     }
     agents, last = _page([name for name, count in matching.items() if count], status, limit, after)
@@ -68,6 +70,7 @@ def agent_list(
         agents=agents,
         total=sum(matching.values()),
         next_cursor=cursor_encode(scope, last) if last else None,
+        fleet=fleet,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from apps.accounts.policies import ROLES
 from apps.agents.services import agent_enrol, enrolment_token_create, heartbeat_record
 from apps.jobs.selectors import job_get
-from apps.jobs.selectors.queue import sets_for_labels
+from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.services import (
     AttemptResult,
     attempt_finish,
@@ -67,7 +67,7 @@ class Scene:
 
     def start(self, agent: Actor) -> str:
         """Let the agent take and start the next job that waits."""
-        (assignment,) = jobs_claim(agent=agent, set_ids=sets_for_labels(()), limit=1)
+        (assignment,) = jobs_claim(agent=agent, set_ids=queue_registry().sets_for(()), limit=1)
         attempt_start(agent=agent, job_id=assignment.job_id, attempt=assignment.attempt)
         return assignment.job_id
 

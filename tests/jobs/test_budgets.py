@@ -5,7 +5,7 @@ from collections.abc import Callable
 from django.core.cache import cache
 
 from apps.jobs.selectors import job_overview
-from apps.jobs.selectors.queue import sets_for_labels
+from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.services import AttemptResult, attempt_finish, attempt_start, job_create, jobs_claim, log_append
 from controlplane.lib.actor import Actor
 from tests.jobs.conftest import MakeAgent
@@ -31,7 +31,7 @@ DONE = AttemptResult(
 
 def started(make_job: Callable[..., str], agent: Actor) -> str:
     job_id = make_job()
-    (assignment,) = jobs_claim(agent=agent, set_ids=sets_for_labels(()), limit=1)
+    (assignment,) = jobs_claim(agent=agent, set_ids=queue_registry().sets_for(()), limit=1)
     attempt_start(agent=agent, job_id=job_id, attempt=assignment.attempt)
     return job_id
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from apps.jobs.models import Job
-from apps.jobs.selectors.queue import queue_head, queue_sets, sets_for_labels
+from apps.jobs.selectors.queue import queue_head, queue_registry
 from apps.jobs.services import jobs_claim
 from apps.jobs.services.jobs import job_create
 from controlplane.lib.actor import Actor
@@ -17,7 +17,10 @@ from tests.metering import dynamodb_calls
 
 
 def claim(agent: Actor, *, labels: tuple[str, ...] = (), limit: int = 1) -> list[str]:
-    return [assignment.job_id for assignment in jobs_claim(agent=agent, set_ids=sets_for_labels(labels), limit=limit)]
+    return [
+        assignment.job_id
+        for assignment in jobs_claim(agent=agent, set_ids=queue_registry().sets_for(labels), limit=limit)
+    ]
 
 
 def test_jobs_are_handed_out_oldest_first(make_job: Callable[..., str], make_agent: MakeAgent) -> None:
@@ -51,7 +54,7 @@ def test_a_claimed_job_is_assigned_and_out_of_the_queue(make_job: Callable[..., 
     job = Job.find(job_id)
     assert job is not None
     assert (job.status, job.attempt, job.agent_id) == ("assigned", 1, agent.id)
-    assert [queue_head(queue_set.position) for queue_set in queue_sets()] == [[]]
+    assert [queue_head(queue_set.position) for queue_set in queue_registry().sets] == [[]]
 
 
 def test_several_slots_are_filled_at_once(make_job: Callable[..., str], make_agent: MakeAgent) -> None:
@@ -64,7 +67,7 @@ def test_a_calm_claim_costs_two_calls_and_at_most_eight_write_units(
 ) -> None:
     make_job()
     agent = make_agent()
-    set_ids = sets_for_labels(())
+    set_ids = queue_registry().sets_for(())
     with dynamodb_calls() as metering:
         assert len(jobs_claim(agent=agent, set_ids=set_ids, limit=1)) == 1
     assert metering.operations == ["Query", "TransactWriteItems"]
@@ -78,7 +81,7 @@ def test_fifty_agents_storming_a_thousand_jobs_find_one_winner_each_for_few_call
     with ThreadPoolExecutor(16) as pool:
         jobs = set(pool.map(lambda _: job_create(actor=operator_actor).job_id, range(1000)))
     agents = [make_agent() for _ in range(50)]
-    set_ids = sets_for_labels(())
+    set_ids = queue_registry().sets_for(())
     claimed: list[str] = []
     lock = threading.Lock()
 

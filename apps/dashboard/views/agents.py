@@ -8,10 +8,10 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 
 from apps.accounts.policies import Permission
-from apps.agents.selectors import agent_get, agent_list, beats_get, fleet_counts
+from apps.agents.selectors import agent_get, agent_list, beats_get
 from apps.agents.states import AgentStatus
 from apps.dashboard.pages import page, refresh_seconds, show
-from apps.jobs.selectors import job_list
+from apps.jobs.selectors import jobs_recent
 
 PAGE_SIZE = 50
 JOBS_OF_AGENT = 10
@@ -50,7 +50,7 @@ def agent_list_page(request: HttpRequest) -> HttpResponse:
             "regions": [(region, list(group)) for region, group in groupby(rows, key=lambda row: row.agent.region)],
             "fleet": [
                 (region, {status.value: counts[status] for status in AgentStatus if counts.get(status)})
-                for region, counts in sorted(fleet_counts().items())
+                for region, counts in sorted(found.fleet.items())
             ],
             "chosen": chosen,
             "filtered": any(chosen.values()),
@@ -74,7 +74,7 @@ def agent_page(request: HttpRequest, agent_id: str) -> HttpResponse:
             "row": row,
             "agent": row.agent,
             "beat": row.beat,
-            "jobs": job_list(agent_id=agent_id, limit=JOBS_OF_AGENT).jobs,
+            "jobs": jobs_recent(agent_id=agent_id, limit=JOBS_OF_AGENT),
             "seconds": refresh_seconds(busy=bool(row.running)),
         },
     )

@@ -8,7 +8,7 @@ from apps.accounts.policies import Permission
 from apps.agents.selectors import fleet_counts
 from apps.dashboard.chart import outcome_chart
 from apps.dashboard.pages import page, refresh_seconds, show
-from apps.jobs.selectors import job_list, job_overview
+from apps.jobs.selectors import job_overview, jobs_recent
 
 CHART_DAYS = 14
 RECENT_JOBS = 8
@@ -46,4 +46,4 @@ def overview(request: HttpRequest) -> HttpResponse:
 @page(Permission.JOBS_READ)
 def recent(request: HttpRequest) -> HttpResponse:
     """The newest jobs: a part of the overview that comes after it, so that the rest need not wait for it."""
-    return show(request, "recent", {"section": "overview", "recent": job_list(limit=RECENT_JOBS).jobs})
+    return show(request, "recent", {"section": "overview", "recent": jobs_recent(limit=RECENT_JOBS)})

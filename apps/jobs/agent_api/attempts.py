@@ -8,7 +8,7 @@ from drf_spectacular.types import OpenApiTypes
 from apps.agents.authentication import SignedRequest
 from apps.jobs.agent_api.requests import agent_actor, agent_endpoint, decoded_body
 from apps.jobs.definitions import DEFINITION_PATH
-from apps.jobs.selectors.queue import sets_for_labels
+from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.serializers.agent_protocol import (
     AttemptSerializer,
     DefinitionReportSerializer,
@@ -123,5 +123,5 @@ def finish(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str
     first = attempt_finish(agent=agent, job_id=job_id, attempt=attempt_number(body), result=attempt_result(body))
     claimed = []
     if first and wants_next:
-        claimed = jobs_claim(agent=agent, set_ids=sets_for_labels(signed.agent.labels), limit=1)
+        claimed = jobs_claim(agent=agent, set_ids=queue_registry().sets_for(signed.agent.labels), limit=1)
     return {"next": claimed[0].as_dict() if claimed else None}

@@ -9,7 +9,7 @@ from apps.agents.serializers import heartbeat_report
 from apps.agents.services import heartbeat_record
 from apps.jobs.agent_api.requests import agent_actor, agent_endpoint
 from apps.jobs.serializers.agent_protocol import HeartbeatAnswerSerializer, HeartbeatSerializer
-from apps.jobs.services import leases_expire_sometimes, work_hand_out
+from apps.jobs.services import work_hand_out
 from controlplane.openapi import AGENT, documented, problems
 from controlplane.requests import json_body
 
@@ -26,7 +26,6 @@ def heartbeat(request: HttpRequest, signed: SignedRequest) -> dict[str, Any]:
     """The agent tells how it is and what it runs; the answer says what it gets and what it is to stop."""
     report = heartbeat_report(json_body(request), agent_id=signed.agent_id)
     result = heartbeat_record(agent_id=signed.agent_id, report=report, created=signed.created, nonce=signed.nonce)
-    leases_expire_sometimes()
     handout = work_hand_out(
         agent=agent_actor(signed),
         labels=signed.agent.labels,

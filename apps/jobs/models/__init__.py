@@ -5,9 +5,10 @@ from apps.jobs.models.idempotency import IdempotencyKey
 from apps.jobs.models.job import OPEN, Job
 from apps.jobs.models.log import LogChunk
 from apps.jobs.models.pipeline import Pipeline
-from apps.jobs.models.queue import SETS, QueueEntry, QueueSet
+from apps.jobs.models.queue import LEASES, SETS, QueueEntry, QueueSet
 
 __all__ = [
+    "LEASES",
     "OPEN",
     "SETS",
     "DayCounter",

@@ -91,6 +91,8 @@ class Job(Record):
     # How many attempts were lost with their agent; these count against `retries`.
     lost_attempts = NumberAttribute(default=0)
     agent_id = UnicodeAttribute(null=True)
+    # As it was called when it started the job.
+    agent_name = UnicodeAttribute(null=True)
     cancel_requested = BooleanAttribute(null=True)
 
     created_at = UnicodeAttribute()

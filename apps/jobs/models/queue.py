@@ -8,6 +8,8 @@ from controlplane.nosql.record import Record, table_name
 
 # The partition in which the requirement sets themselves stand.
 SETS = "sets"
+# Among them, the row that says when expired leases were last looked for: every poll reads it with the registry.
+LEASES = "!leases"
 
 
 class QueueEntry(Record):
@@ -35,3 +37,5 @@ class QueueSet(Record):
     labels: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
     # When the sweep found the set empty; it is pruned a while later unless somebody has used it again by then.
     retiring_at = UnicodeAttribute(null=True)
+    # Only in the row `LEASES`.
+    looked_at = UnicodeAttribute(null=True)

@@ -20,6 +20,12 @@ TOTAL_LIMIT = 10_000
 
 # How many index entries one page may look at when a filter matches few of them; the cursor then goes on from there.
 _LOOK_AT_MOST = 2_000
+# How many counting may look at; it then has a lower bound too.
+_COUNT_AT_MOST = 50_000
+# So many entries a call looks at when it filters, or counts; and as so many a call counts at least, since a day with
+# few jobs costs one as well.
+_LOOK_SIZE, _LOOK_LEAST = 500, 20
+_COUNT_SIZE, _COUNT_LEAST = 5_000, 500
 
 # No job is older than the product.
 _FIRST_YEAR = 2026
@@ -98,22 +104,27 @@ def job_list(
     )
 
 
+def jobs_recent(*, agent_id: str | None = None, limit: int = 10) -> list[Job]:
+    """The newest jobs, of an agent or of all, where nobody asks how many there are."""
+    return _page(JobFilter(agent_id=agent_id), limit, None)[0]
+
+
 def _page(narrowed: JobFilter, limit: int, after: Mapping[str, Any] | None) -> tuple[list[Job], dict[str, str] | None]:
     """Up to `limit` jobs after the place `after`, and the place to go on from if there may be more."""
     found: list[Job] = []
     looked_at = 0
-    for keys in _keys(narrowed, after, page_size=max(limit + 1, 25)):
-        jobs = {job.job_id: job for job in Job.find_many([key["job_id"] for key in keys])}
-        for key in keys:
-            looked_at += 1
+    for look in _looks(narrowed, after, size=min(max(limit + 1, 25), 100)):
+        jobs = {job.job_id: job for job in Job.find_many([key["job_id"] for key in look.keys])}
+        for key in look.keys:
             job = jobs.get(key["job_id"])
             if job is None or not narrowed.matches(job):
                 continue
             if len(found) == limit:
                 return found, _place(found[-1])
             found.append(job)
-        if looked_at >= _LOOK_AT_MOST:
-            return found, keys[-1]
+        looked_at += look.cost
+        if looked_at >= _LOOK_AT_MOST and look.place:
+            return found, look.place
     return found, None
 
 
@@ -121,26 +132,66 @@ def _place(job: Job) -> dict[str, str]:
     return {"job_id": job.job_id, "created_at": job.created_at}
 
 
-def _keys(narrowed: JobFilter, after: Mapping[str, Any] | None, page_size: int) -> Iterator[list[dict[str, str]]]:
-    """The places of jobs that may match, newest first, in pages of at most 100 for one BatchGet each."""
-    condition = _index_condition(narrowed)
+@dataclass(frozen=True)
+class _Look:
+    """Places of jobs that may match, newest first; what it cost to find them, in index entries; where to go on from."""
+
+    keys: list[dict[str, str]]
+    cost: int
+    place: dict[str, str] | None
+
+
+def _looks(narrowed: JobFilter, after: Mapping[str, Any] | None, *, size: int) -> Iterator[_Look]:
+    """The places of all jobs that may match, newest first, up to `size` at a time."""
+    entries = size if _index_condition(narrowed) is None else max(size, _LOOK_SIZE)
     for index, hash_key in _partitions(narrowed, after):
         start = _start_key(index, hash_key, after)
         while True:
-            results = index.query(
-                hash_key,
-                filter_condition=condition,
-                scan_index_forward=False,
-                page_size=min(page_size, 100),
-                limit=min(page_size, 100),
-                last_evaluated_key=start,
-            )
-            keys = [_place(job) for job in results]
-            start = results.last_evaluated_key
-            if keys:
-                yield keys
+            page = _index_page(narrowed, index, hash_key, start, limit=entries)
+            start = page.get("LastEvaluatedKey")
+            keys = [_key_place(item) for item in page["Items"]]
+            for first in range(0, len(keys) - size, size):
+                some = keys[first : first + size]
+                yield _Look(some, 0, some[-1])
+            rest = keys[(len(keys) - 1) // size * size :] if keys else []
+            end = _key_place(start) if start else _partition_end(index, hash_key)
+            yield _Look(rest, max(page["ScannedCount"], _LOOK_LEAST), end)
             if start is None:
                 break
+
+
+def _index_page(
+    narrowed: JobFilter,
+    index: GlobalSecondaryIndex[Job],
+    hash_key: str,
+    start: dict[str, dict[str, str]] | None,
+    *,
+    limit: int,
+    select: str | None = None,
+) -> dict[str, Any]:
+    """DynamoDB's own answer for `limit` entries, since PynamoDB does not tell how many it has looked at."""
+    page: dict[str, Any] = Job._get_connection().query(
+        hash_key,
+        index_name=index.Meta.index_name,
+        filter_condition=_index_condition(narrowed),
+        exclusive_start_key=start,
+        limit=limit,
+        scan_index_forward=False,
+        select=select,
+    )
+    return page
+
+
+def _key_place(item: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The place that an index entry, or a key of the index, stands for."""
+    return {name: item[name]["S"] for name in ("job_id", "created_at")}
+
+
+def _partition_end(index: GlobalSecondaryIndex[Job], hash_key: str) -> dict[str, str] | None:
+    """A place behind all of a day, or None where the partition is the only one."""
+    if index in (Job.by_open, Job.by_agent):
+        return None
+    return {"job_id": "0" * 26, "created_at": f"{hash_key[-10:]}T00:00:00.000000Z"}
 
 
 def _partitions(
@@ -202,13 +253,22 @@ def _total(narrowed: JobFilter) -> tuple[int, bool]:
     if not others and (narrowed.status is None or narrowed.status in FINAL):
         name = narrowed.status or "created"
         return sum(outcome_total(year=year, status=name) for year in _years()), False
-    total = 0
     if (narrowed.status is not None) and (narrowed.status not in FINAL or narrowed.agent_id):
         return _total_by_looking(narrowed)
+    total = looked_at = 0
     for index, hash_key in _partitions(narrowed, None):
-        total += index.count(hash_key, filter_condition=_index_condition(narrowed), limit=TOTAL_LIMIT + 1 - total)
-        if total > TOTAL_LIMIT:
-            return TOTAL_LIMIT, True
+        start = None
+        while True:
+            page = _index_page(narrowed, index, hash_key, start, limit=_COUNT_SIZE, select="COUNT")
+            start = page.get("LastEvaluatedKey")
+            total += page["Count"]
+            looked_at += max(page["ScannedCount"], _COUNT_LEAST)
+            if total > TOTAL_LIMIT:
+                return TOTAL_LIMIT, True
+            if looked_at >= _COUNT_AT_MOST:
+                return total, True
+            if start is None:
+                break
     return total, False
 
 
@@ -219,9 +279,9 @@ def _years() -> range:
 def _total_by_looking(narrowed: JobFilter) -> tuple[int, bool]:
     """The same by looking at the jobs, for filters on what changes; stops after `_LOOK_AT_MOST` of them."""
     total = looked_at = 0
-    for keys in _keys(narrowed, None, page_size=100):
-        total += sum(narrowed.matches(job) for job in Job.find_many([key["job_id"] for key in keys]))
-        looked_at += len(keys)
-        if looked_at >= _LOOK_AT_MOST:
+    for look in _looks(narrowed, None, size=100):
+        total += sum(narrowed.matches(job) for job in Job.find_many([key["job_id"] for key in look.keys]))
+        looked_at += look.cost
+        if looked_at >= _LOOK_AT_MOST and look.place:
             return total, True
     return total, False

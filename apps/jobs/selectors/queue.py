@@ -1,10 +1,11 @@
 """Reads of the queue. All are consistent, since a claim acts on them at once."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from django.core.cache import cache
 
-from apps.jobs.models import SETS, QueueEntry, QueueSet
+from apps.jobs.models import LEASES, SETS, QueueEntry, QueueSet
 from apps.jobs.requirements import agent_may_take
 
 # How many entries a poll reads when nobody is in the way: they fit into one read unit.
@@ -18,14 +19,25 @@ _HEAD_KNOWN_SECONDS = 2
 _EMPTY = "~"
 
 
-def queue_sets() -> list[QueueSet]:
+@dataclass(frozen=True)
+class Registry:
+    """The sets in which work may wait, and when expired leases were last looked for (None: never)."""
+
+    sets: list[QueueSet]
+    looked_at: str | None
+
+    def sets_for(self, labels: Collection[str]) -> list[str]:
+        """The ids of the sets whose jobs an agent with these labels may take."""
+        return [queue_set.position for queue_set in self.sets if agent_may_take(queue_set.labels, labels)]
+
+
+def queue_registry() -> Registry:
     """The whole registry. One call."""
-    return list(QueueSet.query(SETS, consistent_read=True))
-
-
-def sets_for_labels(labels: Collection[str]) -> list[str]:
-    """The ids of the sets whose jobs an agent with these labels may take. One call."""
-    return [queue_set.position for queue_set in queue_sets() if agent_may_take(queue_set.labels, labels)]
+    rows = list(QueueSet.query(SETS, consistent_read=True))
+    return Registry(
+        sets=[row for row in rows if row.position != LEASES],
+        looked_at=next((row.looked_at for row in rows if row.position == LEASES), None),
+    )
 
 
 def queue_head(set_id: str, *, limit: int = HEAD) -> list[QueueEntry]:

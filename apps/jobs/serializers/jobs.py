@@ -76,7 +76,11 @@ class JobListQuerySerializer(serializers.Serializer[Any]):
     pipeline = TextField(required=False, max_length=63)
     git_ref = TextField(required=False, max_length=255)
     agent = serializers.RegexField(
-        rf"^{ID_PATTERN}$", max_length=26, required=False, source="agent_id", help_text="The agent's id."
+        rf"^{ID_PATTERN}$",
+        max_length=26,
+        required=False,
+        source="agent_id",
+        help_text="Id of the agent that started the job last.",
     )
     limit = WholeNumberField(required=False, min_value=1, max_value=100, default=20)
     cursor = TextField(required=False, max_length=CURSOR_MAX_LENGTH)
@@ -106,6 +110,7 @@ class JobSerializer(serializers.Serializer[Any]):
     git_ref = serializers.CharField()
     commit = serializers.CharField(allow_null=True)
     agent_id = serializers.CharField(allow_null=True)
+    agent_name = serializers.CharField(allow_null=True)
     attempt = serializers.IntegerField()
     priority = serializers.IntegerField()
     labels = serializers.ListField(child=serializers.CharField())

@@ -10,10 +10,11 @@ from apps.jobs.services.attempts import (
 )
 from apps.jobs.services.handout import Handout, work_hand_out
 from apps.jobs.services.jobs import job_cancel, job_create, job_retry
+from apps.jobs.services.leases import leases_expire
 from apps.jobs.services.logs import CHUNK_LIMIT, log_append, log_store
 from apps.jobs.services.pipelines import pipeline_delete, pipeline_learn, pipeline_save
 from apps.jobs.services.queue import Assignment, jobs_claim
-from apps.jobs.services.sweep import leases_expire, leases_expire_sometimes, logs_store, sets_prune
+from apps.jobs.services.sweep import logs_store, sets_prune
 
 __all__ = [
     "CHUNK_LIMIT",
@@ -30,7 +31,6 @@ __all__ = [
     "job_retry",
     "jobs_claim",
     "leases_expire",
-    "leases_expire_sometimes",
     "log_append",
     "log_store",
     "logs_store",

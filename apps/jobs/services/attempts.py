@@ -50,6 +50,7 @@ def attempt_start(*, agent: Actor, job_id: str, attempt: int) -> Job:
             Job.status.set(Status.RUNNING),
             Job.started_at.set(clock.timestamp(clock.now())),
             Job.started_by.set(agent.id),
+            Job.agent_name.set(agent.name),
         ],
         condition=_is_attempt(agent.id, attempt) & (Job.status == Status.ASSIGNED),
     )
@@ -239,6 +240,7 @@ def _requeue(
             Job.assigned_at.remove(),
             Job.started_at.remove(),
             Job.started_by.remove(),
+            Job.agent_name.remove(),
             Job.labels.set(job.labels),
             Job.lost_attempts.set(int(job.lost_attempts) if lost_attempts is None else lost_attempts),
             *([Job.steps.set(steps_of({"steps": job.steps}))] if job.steps else []),

@@ -9,14 +9,13 @@ from typing import Any
 from django.conf import settings
 
 from apps.agents.services import Holding
-from apps.jobs.selectors.queue import sets_for_labels
+from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.services.attempts import attempt_expire, attempt_release
+from apps.jobs.services.leases import LEASE, leases_look
 from apps.jobs.services.queue import Assignment, jobs_claim
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 
-# A lease lasts this long after the last heartbeat that names the job.
-LEASE = timedelta(seconds=45)
 # An assignment that is not acknowledged is released after this time.
 ACKNOWLEDGE_WITHIN = timedelta(seconds=60)
 
@@ -92,7 +91,9 @@ def work_hand_out(
 
 
 def _claim_for(handout: Handout, agent: Actor, labels: Collection[str], slots: int) -> None:
-    set_ids = sets_for_labels(labels)
+    registry = queue_registry()
+    leases_look(looked_at=registry.looked_at)
+    set_ids = registry.sets_for(labels)
     if not set_ids:
         return
     handout.next_check_interval = _interval(min(_BUSY_INTERVAL, settings.AGENT_CHECK_SECONDS))

@@ -1,24 +1,14 @@
 """What is to be done whether or not anybody asks: each part looks for work left behind and may be run at any time."""
 
-import threading
-import time
 from collections.abc import Iterable
 from datetime import timedelta
 
-from apps.agents.selectors import silent_beats
 from apps.jobs.models import OPEN, Job, QueueSet
-from apps.jobs.selectors.queue import queue_head, queue_sets
-from apps.jobs.services.attempts import attempt_expire
-from apps.jobs.services.handout import LEASE
+from apps.jobs.selectors.queue import queue_head, queue_registry
 from apps.jobs.services.logs import log_store
 from apps.jobs.states import FINAL
 from controlplane.lib import clock
 from controlplane.nosql.connection import ConditionFailed
-
-# Between two sweeps each process looks for expired leases this often, when it is polled.
-_LOOK_EVERY_SECONDS = 10
-_last_look = 0.0
-_looking = threading.Lock()
 
 # Longer than any process believes that a set is registered (`services.queue._SET_KNOWN_SECONDS`).
 _PRUNE_AFTER = timedelta(seconds=60)
@@ -27,38 +17,13 @@ _PRUNE_AFTER = timedelta(seconds=60)
 _LOGS_AT_ONCE = 100
 
 
-def leases_expire() -> int:
-    """Take every job away from agents that have been silent for longer than a lease. Returns how many."""
-    expired = 0
-    for beat in silent_beats(silent_for=LEASE):
-        for job_id, holding in beat.holdings.items():
-            expired += attempt_expire(
-                agent_id=beat.agent_id,
-                job_id=job_id,
-                attempt=holding.attempt,
-                beat_at=beat.at,
-                reason="the agent was not heard of any more",
-            )
-    return expired
-
-
-def leases_expire_sometimes() -> int:
-    """The same, at most every ten seconds a process: polls call it, so that a lost job need not wait for the sweep."""
-    global _last_look
-    with _looking:
-        if time.monotonic() - _last_look < _LOOK_EVERY_SECONDS:
-            return 0
-        _last_look = time.monotonic()
-    return leases_expire()
-
-
 def sets_prune() -> int:
     """Take requirement sets out of the registry in which nothing has waited for a while. Returns how many.
 
     In two steps, since a job may be on its way into the set: mark it, and a minute later delete it if it is still
     marked and still empty. Whoever enqueues takes the mark away first.
     """
-    return sum(_set_prune(queue_set) for queue_set in queue_sets())
+    return sum(_set_prune(queue_set) for queue_set in queue_registry().sets)
 
 
 def _set_prune(queue_set: QueueSet) -> bool:

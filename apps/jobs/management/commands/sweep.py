@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from apps.agents.services import agents_mark_silent
-from apps.jobs.services.sweep import leases_expire, logs_store, sets_prune
+from apps.jobs.services import leases_expire, logs_store, sets_prune
 from controlplane.lib.errors import Unavailable
 
 

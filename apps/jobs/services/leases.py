@@ -1,0 +1,47 @@
+"""Taking jobs away from agents that are silent."""
+
+from datetime import timedelta
+
+from apps.agents.selectors import silent_beats
+from apps.jobs.models import LEASES, SETS, QueueSet
+from apps.jobs.services.attempts import attempt_expire
+from controlplane.lib import clock
+from controlplane.nosql.connection import ConditionFailed
+
+# A lease lasts this long after the last heartbeat that names the job.
+LEASE = timedelta(seconds=45)
+
+# So often the agents' polls look for expired leases, all processes together. With the lease and a poll this stays below
+# the 90 seconds within which the job of a killed agent waits again.
+_LOOK_EVERY = timedelta(seconds=20)
+
+
+def leases_expire() -> int:
+    """Take every job away from agents that have been silent for longer than a lease. Returns how many."""
+    expired = 0
+    for beat in silent_beats(silent_for=LEASE):
+        for job_id, holding in beat.holdings.items():
+            expired += attempt_expire(
+                agent_id=beat.agent_id,
+                job_id=job_id,
+                attempt=holding.attempt,
+                beat_at=beat.at,
+                reason="the agent was not heard of any more",
+            )
+    return expired
+
+
+def leases_look(*, looked_at: str | None) -> int:
+    """The same between two sweeps, on behalf of a poll that has read in the registry when it was last done.
+
+    Does nothing unless that is long enough ago, and nobody else is faster.
+    """
+    now = clock.now()
+    if looked_at is not None and now - clock.parse_timestamp(looked_at) < _LOOK_EVERY:
+        return 0
+    as_seen = QueueSet.looked_at == looked_at if looked_at else QueueSet.looked_at.does_not_exist()
+    try:
+        QueueSet(SETS, LEASES).update(actions=[QueueSet.looked_at.set(clock.timestamp(now))], condition=as_seen)
+    except ConditionFailed:
+        return 0
+    return leases_expire()
