@@ -347,6 +347,7 @@ def test_a_new_job_is_shown_with_every_promised_member(operator: Client) -> None
         "status": "queued",
         "git_ref": "v1.0",
         "agent_id": None,
+        "agent_name": None,
         "started_at": None,
         "completed_at": None,
         "exit_code": None,
