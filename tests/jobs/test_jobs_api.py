@@ -393,6 +393,7 @@ def test_steps_follow_the_agents_heartbeats_while_the_job_runs(operator: Client,
     agent.beat(free_slots=0, running=[{**assignment, "steps": steps}])
     job = shown(operator, job_id)
     assert (job["status"], job["agent_id"], job["attempt"]) == ("running", agent.agent_id, 1)
+    assert job["agent_name"] == "build-1"
     assert job["steps"] == steps
     assert job["started_at"] >= job["created_at"]
 
