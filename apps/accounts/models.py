@@ -14,7 +14,7 @@ from pynamodb.attributes import (
     TTLAttribute,
     UnicodeAttribute,
 )
-from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
+from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
 
 from controlplane.nosql.facade import Facade
 from controlplane.nosql.record import Record, table_name
@@ -49,6 +49,33 @@ def email_normalise(email: str) -> str:
     return email.strip().lower()
 
 
+# The one partition of the indexes that list people, and of the one that lists tokens: docs/decisions/0010-admin.md
+USERS = "users"
+API_TOKENS = "api-tokens"
+
+
+class UsersByEmail(GlobalSecondaryIndex["User"]):
+    """Everybody, by e-mail address. Rewritten only when somebody is made."""
+
+    class Meta:
+        index_name = "by_email"
+        projection = KeysOnlyProjection()
+
+    registry = UnicodeAttribute(hash_key=True)
+    email = UnicodeAttribute(range_key=True)
+
+
+class UsersByName(GlobalSecondaryIndex["User"]):
+    """Everybody, by name without regard to case."""
+
+    class Meta:
+        index_name = "by_name"
+        projection = KeysOnlyProjection()
+
+    registry = UnicodeAttribute(hash_key=True)
+    name_key = UnicodeAttribute(range_key=True)
+
+
 class User(Record):
     """A person.
 
@@ -68,6 +95,14 @@ class User(Record):
     session_epoch = NumberAttribute(default=0)
     created_at = UnicodeAttribute()
     last_login_at = UnicodeAttribute(null=True)
+    # Counts what people have changed in the account.
+    revision = NumberAttribute(default=0)
+    registry = UnicodeAttribute(default=USERS)
+    # `controlplane.nosql.listing.search_key` of the name.
+    name_key = UnicodeAttribute()
+
+    by_email = UsersByEmail()
+    by_name = UsersByName()
 
     @classmethod
     def find_by_email(cls, email: str) -> Self | None:
@@ -85,6 +120,27 @@ class _TokensOfUser(GlobalSecondaryIndex["ApiToken"]):
     created_at = UnicodeAttribute(range_key=True)
 
 
+class _TokenById(GlobalSecondaryIndex["ApiToken"]):
+    """A token by the id that may be told. Never rewritten."""
+
+    class Meta:
+        index_name = "by_id"
+        projection = KeysOnlyProjection()
+
+    token_id = UnicodeAttribute(hash_key=True)
+
+
+class TokensByName(GlobalSecondaryIndex["ApiToken"]):
+    """All tokens, by name without regard to case."""
+
+    class Meta:
+        index_name = "by_name"
+        projection = KeysOnlyProjection()
+
+    registry = UnicodeAttribute(hash_key=True)
+    name_key = UnicodeAttribute(range_key=True)
+
+
 class ApiToken(Record):
     """What a person's program shows in their place. `permissions` None means all that the owner's role allows."""
 
@@ -100,7 +156,12 @@ class ApiToken(Record):
     expires_at = TTLAttribute(null=True)
     last_used_at = UnicodeAttribute(null=True)
 
+    registry = UnicodeAttribute(default=API_TOKENS)
+    name_key = UnicodeAttribute()
+
     by_user = _TokensOfUser()
+    by_id = _TokenById()
+    by_name = TokensByName()
 
     def expired(self, now: datetime) -> bool:
         """Whether its time is over; DynamoDB deletes expired items late."""
@@ -119,9 +180,11 @@ class _SessionsOfUser(GlobalSecondaryIndex["Session"]):
 
 
 class Session(Record):
-    """A browser's session. Its key is the hash of the cookie's token: who reads the table can't take a session over.
+    """A session. Its key is the hash of the token: who reads the table can't take a session over.
 
-    `revision` is another random text after each write, `user_id` is absent until someone signs in.
+    `revision` is another random text after each write, `user_id` is absent until someone signs in. `device_id` names the
+    session to its person and opens nothing. `subject` is the id that the provider knows the person by, where the
+    session was made for the frontend. `expires_at` moves with `last_seen_at`, up to the absolute limit.
     """
 
     class Meta(Record.Meta):
@@ -130,7 +193,13 @@ class Session(Record):
     session_id = UnicodeAttribute(hash_key=True)
     user_id = UnicodeAttribute(null=True)
     provider = UnicodeAttribute(null=True)
+    subject = UnicodeAttribute(null=True)
+    device_id = UnicodeAttribute(null=True)
+    device = UnicodeAttribute(null=True)
+    address = UnicodeAttribute(null=True)
+    region = UnicodeAttribute(null=True)
     created_at = UnicodeAttribute()
+    last_seen_at = UnicodeAttribute(null=True)
     expires_at = TTLAttribute()
     revision = UnicodeAttribute()
     data = UnicodeAttribute()

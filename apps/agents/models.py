@@ -15,7 +15,7 @@ from pynamodb.attributes import (
     UnicodeAttribute,
 )
 from pynamodb.constants import STRING
-from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
+from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
 
 from apps.agents.states import STEP_STATES
 from controlplane.lib import clock
@@ -65,6 +65,18 @@ class AgentsByRegion(GlobalSecondaryIndex["Agent"]):
     agent_id = UnicodeAttribute(range_key=True)
 
 
+class AgentsByName(GlobalSecondaryIndex["Agent"]):
+    """The agents of a region by name without regard to case. Rewritten by nothing: neither ever changes."""
+
+    class Meta:
+        index_name = "by_name"
+        billing_mode = "PAY_PER_REQUEST"
+        projection = KeysOnlyProjection()
+
+    region = UnicodeAttribute(hash_key=True)
+    name_key = UnicodeAttribute(range_key=True)
+
+
 class Agent(Record):
     """Who an agent is and how it is configured. Changes rarely; what changes with each heartbeat is in `Beat`."""
 
@@ -87,8 +99,11 @@ class Agent(Record):
     # Goes up with every change that the agent should fetch its configuration for.
     config_version = NumberAttribute(default=1)
     created_at = UnicodeAttribute()
+    # `controlplane.nosql.listing.search_key` of the name.
+    name_key = UnicodeAttribute()
 
     by_region = AgentsByRegion()
+    by_name = AgentsByName()
 
 
 class RunningAttribute(Attribute[list[dict[str, Any]]]):
@@ -202,6 +217,22 @@ class Beat(Record):
         return {job_id: Holding(**held) for job_id, held in self.held.as_dict().items()}
 
 
+# The one partition of the index that lists enrolment tokens, which all expire: docs/decisions/0010-admin.md
+ENROLMENT_TOKENS = "enrolment-tokens"
+
+
+class TokensByAge(GlobalSecondaryIndex["EnrolmentToken"]):
+    """All tokens, by the time of their making. Receipts, which stand in the same table, are not in it."""
+
+    class Meta:
+        index_name = "by_age"
+        billing_mode = "PAY_PER_REQUEST"
+        projection = KeysOnlyProjection()
+
+    registry = UnicodeAttribute(hash_key=True)
+    created_at = UnicodeAttribute(range_key=True)
+
+
 class EnrolmentToken(Record):
     """A secret that lets a number of new agents in until it expires; known here by its SHA-256 only."""
 
@@ -215,6 +246,9 @@ class EnrolmentToken(Record):
     created_at = UnicodeAttribute()
     # DynamoDB deletes late, so this is checked too.
     expires_at = TTLAttribute()
+    registry = UnicodeAttribute(default=ENROLMENT_TOKENS)
+
+    by_age = TokensByAge()
 
 
 class EnrolmentReceipt(Record):

@@ -1,5 +1,6 @@
 """What an agent can be, and what may become of it."""
 
+import re
 from datetime import timedelta
 from enum import StrEnum
 
@@ -38,6 +39,11 @@ DEAD_AFTER_SECONDS = 300
 
 # How long the key before the newest is still accepted.
 KEY_OVERLAP = timedelta(hours=24)
+
+# What jobs may ask an agent for, and how much an agent may offer.
+LABEL = re.compile(r"[A-Za-z0-9._:/=-]{1,63}")
+MAX_LABELS = 20
+MAX_SLOTS = 64
 
 # What a step of a running job can be, each with the letter under which a heartbeat's record keeps it.
 STEP_STATES = {

@@ -1,8 +1,20 @@
 """What the trail is made of."""
 
 from pynamodb.attributes import JSONAttribute, UnicodeAttribute
+from pynamodb.indexes import GlobalSecondaryIndex, KeysOnlyProjection
 
 from controlplane.nosql.record import Record, table_name
+
+
+class ByTarget(GlobalSecondaryIndex["AuditRecord"]):
+    """What was done to one thing. Only acts that have `about` are in it."""
+
+    class Meta:
+        index_name = "by_target"
+        projection = KeysOnlyProjection()
+
+    about = UnicodeAttribute(hash_key=True)
+    entry = UnicodeAttribute(range_key=True)
 
 
 class AuditRecord(Record):
@@ -23,6 +35,10 @@ class AuditRecord(Record):
     target = UnicodeAttribute()
     result = UnicodeAttribute()
     detail = JSONAttribute(null=True)
+    # The target again, when its history is read from the index: see `apps.audit.services`.
+    about = UnicodeAttribute(null=True)
+
+    by_target = ByTarget()
 
     @property
     def at(self) -> str:

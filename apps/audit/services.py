@@ -13,6 +13,9 @@ from controlplane.nosql.transaction import Transaction
 MAX_TEXT = 200
 MAX_DETAILS = 12
 
+# Jobs are acted on by the thousand, and each knows the hours of its own life: `audit_between` finds its acts in those.
+_UNINDEXED = ("job:", "email:")
+
 
 def audit_add(
     tx: Transaction,
@@ -45,6 +48,9 @@ def audit_add(
         if detail
         else None,
     )
+    # What was refused has changed nothing, and anyone can be refused any number of times.
+    if result == "ok" and not record.target.startswith(_UNINDEXED):
+        record.about = record.target
     tx.put(label, record)
 
 

@@ -1,4 +1,7 @@
-"""People: making and disabling them."""
+"""People: making, changing and disabling them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
@@ -13,6 +16,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, InvalidInput, NotFound
 from controlplane.lib.ids import new_id
+from controlplane.nosql.listing import search_key
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 MAX_NAME = 100
@@ -26,10 +30,12 @@ def user_create(*, email: str, password: str, name: str, role: str, actor: Actor
 
     Raises InvalidInput (field "email", "password", "name" or "role"), Conflict ``email_taken``.
     """
+    name = _name_checked(name)
     user = User(
         user_id=new_id(),
         email=_email_checked(email),
-        name=_name_checked(name),
+        name=name,
+        name_key=search_key(name),
         role=_role_checked(role),
         password=_password_hashed(password),
         created_at=clock.timestamp(clock.now()),
@@ -64,7 +70,7 @@ def user_disable(*, user_id: str, actor: Actor) -> None:
     tx.update(
         "user",
         User(user_id),
-        actions=[User.is_active.set(False), User.session_epoch.add(1)],
+        actions=[User.is_active.set(False), User.session_epoch.add(1), User.revision.add(1)],
         condition=User.user_id.exists() & (User.is_active == True),  # noqa: E712 — an expression, not a comparison
     )
     audit_add(tx, actor=actor, action=Action.USER_DISABLED, target=f"user:{user_id}")
@@ -73,6 +79,88 @@ def user_disable(*, user_id: str, actor: Actor) -> None:
     except TransactionFailed as error:
         if error.failed.get("user") is None:
             raise NotFound("There is no such user.") from error
+
+
+def user_update(*, user_id: str, name: str, role: str, is_active: bool, revision: int, actor: Actor) -> User:
+    """Change a person whom `actor` has read at `revision`. Whoever is disabled is out at once, as by `user_disable`.
+
+    Raises InvalidInput (field "name" or "role"), NotFound, Conflict ``changed_meanwhile`` when somebody else was
+    faster, Conflict ``own_account`` for who would shut themselves out.
+    """
+    name = _name_checked(name)
+    role = _role_checked(role)
+    standing = User.find(user_id)
+    if standing is None:
+        raise NotFound("There is no such user.")
+    if int(standing.revision) != revision:
+        raise _changed_meanwhile()
+    if actor.id == user_id and (not is_active or role != standing.role):
+        raise Conflict("Nobody can disable themselves or change their own role.", code="own_account")
+    wanted = {"name": name, "role": role, "is_active": is_active}
+    changes = {member: value for member, value in wanted.items() if getattr(standing, member) != value}
+    if not changes:
+        return standing
+    actions = [getattr(User, member).set(value) for member, value in changes.items()]
+    actions += [User.name_key.set(search_key(name)), User.revision.set(revision + 1)]
+    if standing.is_active and not is_active:
+        actions.append(User.session_epoch.add(1))
+    _user_write(
+        user_id,
+        actions,
+        revision=revision,
+        actor=actor,
+        action=Action.USER_CHANGED,
+        detail={member: str(value) for member, value in changes.items()},
+    )
+    return _standing(user_id)
+
+
+def user_password_set(*, user_id: str, password: str, revision: int, actor: Actor) -> User:
+    """Give a person whom `actor` has read at `revision` a new password; all their sessions end at once.
+
+    Raises InvalidInput (field "password"), NotFound, Conflict ``changed_meanwhile``.
+    """
+    actions = [
+        User.password.set(_password_hashed(password)),
+        User.session_epoch.add(1),
+        User.revision.set(revision + 1),
+    ]
+    _user_write(user_id, actions, revision=revision, actor=actor, action=Action.USER_PASSWORD_SET)
+    return _standing(user_id)
+
+
+def _user_write(
+    user_id: str,
+    actions: Sequence[Any],
+    *,
+    revision: int,
+    actor: Actor,
+    action: Action,
+    detail: Mapping[str, str] | None = None,
+) -> None:
+    tx = Transaction()
+    tx.update("user", User(user_id), actions=actions, condition=User.revision == revision)
+    audit_add(tx, actor=actor, action=action, target=f"user:{user_id}", detail=detail)
+    try:
+        tx.commit()
+    except TransactionFailed as error:
+        # Our own record of the act stands there when the answer to the first attempt was lost.
+        if error.failed.get("audit") is not None:
+            return
+        if error.failed.get("user") is None:
+            raise NotFound("There is no such user.") from error
+        raise _changed_meanwhile() from error
+
+
+def _standing(user_id: str) -> User:
+    user = User.find(user_id)
+    if user is None:
+        raise NotFound("There is no such user.")
+    return user
+
+
+def _changed_meanwhile() -> Conflict:
+    return Conflict("Somebody else has changed this user in the meantime.", code="changed_meanwhile")
 
 
 def _email_checked(email: str) -> str:

@@ -6,13 +6,10 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.agents.selectors import REGION
-from apps.agents.states import AgentStatus, status_after_silence
+from apps.agents.states import LABEL, MAX_LABELS, MAX_SLOTS, AgentStatus, status_after_silence
 from controlplane.lib import clock
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
-_LABEL = re.compile(r"[A-Za-z0-9._:/=-]{1,63}")
-MAX_LABELS = 20
-MAX_SLOTS = 64
 MAX_TEXT = 255
 
 _STATUSES = [status.value for status in AgentStatus]
@@ -54,7 +51,7 @@ class EnrolmentSerializer(serializers.Serializer[Any]):
     name = TextField(form=_NAME, help_text="For people; need not be unique.")
     region = TextField(form=REGION)
     labels = serializers.ListField(
-        child=TextField(form=_LABEL), max_length=MAX_LABELS, default=list, help_text="What jobs may ask for."
+        child=TextField(form=LABEL), max_length=MAXLABELS, default=list, help_text="What jobs may ask for."
     )
     slots = WholeNumberField(
         min_value=1, max_value=MAX_SLOTS, default=1, help_text="How many jobs the agent runs at a time."

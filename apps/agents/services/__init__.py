@@ -1,7 +1,8 @@
 """Everything that changes agents. Each service is one conditional write or one transaction."""
 
 from apps.agents.models import Holding
-from apps.agents.services.enrolment import agent_enrol, enrolment_token_create
+from apps.agents.services.configuration import agent_configure
+from apps.agents.services.enrolment import agent_enrol, enrolment_token_create, enrolment_token_revoke
 from apps.agents.services.heartbeats import HeartbeatResult, heartbeat_record
 from apps.agents.services.held import held_add, held_remove, held_remove_expired, held_start, held_wish_cancel
 from apps.agents.services.keys import AgentCredentials, agent_key_mark_used, agent_key_rotate
@@ -11,6 +12,7 @@ __all__ = [
     "AgentCredentials",
     "HeartbeatResult",
     "Holding",
+    "agent_configure",
     "agent_drain",
     "agent_enrol",
     "agent_key_mark_used",
@@ -19,6 +21,7 @@ __all__ = [
     "agent_retire",
     "agents_mark_silent",
     "enrolment_token_create",
+    "enrolment_token_revoke",
     "heartbeat_record",
     "held_add",
     "held_remove",

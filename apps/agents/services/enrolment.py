@@ -18,6 +18,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, InvalidInput, NotAuthenticated
 from controlplane.lib.ids import new_id
+from controlplane.nosql.listing import search_key
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 PREFIX = "hce_"
@@ -67,6 +68,28 @@ def enrolment_token_create(*, uses: int, expires_at: datetime, actor: Actor) -> 
     return token, secret
 
 
+def enrolment_token_revoke(*, token: EnrolmentToken, actor: Actor) -> None:
+    """Let nobody in with this token any more; who came in stays. One that is gone already stays so.
+
+    Raises Forbidden without the permission ``agents.enrol``.
+    """
+    permission_require(actor, Permission.AGENTS_ENROL)
+    tx = Transaction()
+    tx.delete("token", EnrolmentToken(token.hash))
+    audit_add(
+        tx,
+        actor=actor,
+        action=Action.ENROLMENT_TOKEN_REVOKED,
+        target=f"enrolment_token:{token.token_id}",
+        detail={"uses_left": int(token.uses_left)},
+    )
+    try:
+        tx.commit()
+    except TransactionFailed as error:
+        if error.failed.get("token") is not None:
+            raise
+
+
 def agent_enrol(
     *,
     token: str,
@@ -97,6 +120,7 @@ def agent_enrol(
     agent = Agent(
         agent_id,
         name=name,
+        name_key=search_key(name),
         region=region,
         labels=list(dict.fromkeys(labels)),
         slots=slots,

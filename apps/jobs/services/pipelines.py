@@ -28,9 +28,18 @@ class PipelineSaved(NamedTuple):
 
 
 def pipeline_save(
-    *, actor: Actor, name: str, repository: str, default_ref: str, definition: str | None
+    *,
+    actor: Actor,
+    name: str,
+    repository: str,
+    default_ref: str,
+    definition: str | None,
+    revision: int | None = None,
 ) -> PipelineSaved:
     """Make the pipeline `name` be so, whether there was one or not; the last one to save wins.
+
+    With `revision`, only if that is what stands there (0: no pipeline of this name); else raises Conflict with the code
+    ``changed_meanwhile`` or ``name_taken``.
 
     `definition` is YAML, or None for the file ``.hybrid-ci.yml`` of the repository. Saving what stands there already
     changes nothing and is not recorded. Raises Forbidden, InvalidInput (with the lines at fault, for a definition), and
@@ -45,6 +54,7 @@ def pipeline_save(
     wanted = {"repository": repository, "default_ref": default_ref, "definition": definition}
     for _ in range(_TRIES):
         standing = Pipeline.find(SCOPE, name)
+        _revision_require(standing, revision)
         if standing is not None and all(getattr(standing, member) == value for member, value in wanted.items()):
             return PipelineSaved(standing, created=False)
         pipeline, transaction = _pipeline_write(name, standing, {**wanted, **learnt})
@@ -97,6 +107,14 @@ def pipeline_learn(*, name: str, git_ref: str, labels: Sequence[str], retries: i
         return
     with suppress(ConditionFailed):
         standing.update(actions=_actions(learnt), condition=Pipeline.revision == standing.revision)
+
+
+def _revision_require(standing: Pipeline | None, revision: int | None) -> None:
+    if revision is None or revision == (int(standing.revision) if standing else 0):
+        return
+    if revision == 0:
+        raise Conflict("There is a pipeline of this name already.", code="name_taken")
+    raise Conflict("Somebody else has changed this pipeline in the meantime.", code="changed_meanwhile")
 
 
 def _pipeline_write(name: str, standing: Pipeline | None, members: dict[str, Any]) -> tuple[Pipeline, Transaction]:

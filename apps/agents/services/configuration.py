@@ -1,0 +1,91 @@
+"""What people tell an agent to be."""
+
+from collections.abc import Sequence
+
+from apps.accounts.policies import Permission, permission_require
+from apps.agents.models import Agent
+from apps.agents.selectors import agent_get, identity_forget
+from apps.agents.states import LABEL, MAX_LABELS, MAX_SLOTS
+from apps.audit.actions import Action
+from apps.audit.services import audit_add
+from controlplane.lib.actor import Actor
+from controlplane.lib.errors import Conflict, InvalidInput, NotFound
+from controlplane.nosql.transaction import Transaction, TransactionFailed
+
+
+def agent_configure(
+    *,
+    agent_id: str,
+    labels: Sequence[str],
+    slots: int,
+    deployment_targets: Sequence[str],
+    config_version: int,
+    actor: Actor,
+) -> Agent:
+    """Change an agent that `actor` has read at `config_version`; it fetches its configuration at its next heartbeat.
+
+    Raises Forbidden, InvalidInput (field "labels", "slots" or "deployment_targets"), NotFound, and Conflict
+    ``changed_meanwhile`` when somebody else was faster.
+    """
+    permission_require(actor, Permission.AGENTS_MANAGE)
+    wanted = {
+        "labels": _names_checked("labels", labels),
+        "slots": _slots_checked(slots),
+        "deployment_targets": _names_checked("deployment_targets", deployment_targets),
+    }
+    standing = agent_get(agent_id)
+    if int(standing.config_version) != config_version:
+        raise _changed_meanwhile()
+    changes = {member: value for member, value in wanted.items() if getattr(standing, member) != value}
+    if not changes:
+        return standing
+    tx = Transaction()
+    tx.update(
+        "agent",
+        Agent(agent_id),
+        actions=[
+            *(getattr(Agent, member).set(value) for member, value in changes.items()),
+            Agent.config_version.set(config_version + 1),
+        ],
+        condition=Agent.config_version == config_version,
+    )
+    audit_add(
+        tx,
+        actor=actor,
+        action=Action.AGENT_CONFIGURED,
+        target=f"agent:{agent_id}",
+        detail={
+            member: value if isinstance(value, int) else (", ".join(value) or None) for member, value in changes.items()
+        },
+    )
+    try:
+        tx.commit()
+    except TransactionFailed as error:
+        # Our own record of the act stands there when the answer to the first attempt was lost.
+        if error.failed.get("audit") is None:
+            if error.failed.get("agent") is None:
+                raise NotFound("There is no such agent.", code="agent_not_found") from error
+            raise _changed_meanwhile() from error
+    finally:
+        identity_forget(agent_id)
+    return agent_get(agent_id)
+
+
+def _names_checked(field: str, names: Sequence[str]) -> list[str]:
+    kept = list(dict.fromkeys(names))
+    if len(kept) > MAX_LABELS:
+        raise InvalidInput.field(field, f"has at most {MAX_LABELS}")
+    for name in kept:
+        if not LABEL.fullmatch(name):
+            raise InvalidInput.field(field, f"“{name[:63]}”: 1 to 63 letters, digits and . _ : / = - only")
+    return kept
+
+
+def _slots_checked(slots: int) -> int:
+    if not 1 <= slots <= MAX_SLOTS:
+        raise InvalidInput.field("slots", f"is 1 to {MAX_SLOTS}")
+    return slots
+
+
+def _changed_meanwhile() -> Conflict:
+    return Conflict("Somebody else has changed this agent in the meantime.", code="changed_meanwhile")
