@@ -1,0 +1,191 @@
+"""A small world to do things in, and a way to tell whether two of them are alike."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import cache
+
+from apps.accounts.policies import ROLES
+from apps.agents.services import AgentCredentials, agent_enrol, enrolment_token_create, heartbeat_record
+from apps.jobs.models import DayCounter
+from apps.jobs.services import (
+    AttemptResult,
+    Handout,
+    attempt_finish,
+    attempt_start,
+    job_create,
+    log_append,
+    pipeline_save,
+    work_hand_out,
+)
+from controlplane.lib import clock
+from controlplane.lib.actor import Actor
+from controlplane.nosql.tables import record_tables
+from tests.properties.consistency import COUNTERS, raw_items, tables_empty
+
+ADMIN = Actor("user", "01kaadmin00000000000000000", "admin", frozenset(ROLES["admin"]))
+REPOSITORY = "https://git.example.com/app.git"
+DEFINITION = "retries: 1\nsteps:\n  - name: test\n    run: make test\n"
+SUCCESS = AttemptResult(exit_code=0, error_message=None, steps=[], log_chunks=1, commit="c0ffee")
+
+
+class World:
+    """An agent with the label ``linux``, a pipeline on the server (`self`) and one in its repository (`repo`)."""
+
+    def __init__(self) -> None:
+        tables_empty()
+        logs_empty()
+        cache.clear()
+        self.stack = ExitStack()
+        for name, definition in {"self": DEFINITION, "repo": None}.items():
+            pipeline_save(actor=ADMIN, name=name, repository=REPOSITORY, default_ref="main", definition=definition)
+        expires_at = clock.now() + timedelta(days=1)
+        _, self.token = enrolment_token_create(uses=5, expires_at=expires_at, actor=ADMIN)
+        self.credentials: AgentCredentials = agent_enrol(
+            token=self.token, name="build", region="eu", labels=["linux"], slots=2
+        )
+        self.agent = Actor("agent", self.credentials.agent_id, "build")
+        self.beats = 0
+
+    def wait(self, seconds: int) -> None:
+        """Let time pass, until `close`."""
+        self.stack.enter_context(clock.shifted(timedelta(seconds=seconds)))
+        cache.clear()
+
+    def close(self) -> None:
+        self.stack.close()
+
+    def job(self, **members: Any) -> str:
+        """A queued job."""
+        members = {"pipeline": "self", **members}
+        return str(job_create(actor=ADMIN, **members).job_id)
+
+    def beat(self, *, running: dict[str, int] | None = None, free: int = 1) -> Handout:
+        """A heartbeat of the agent, as the endpoint takes one."""
+        self.beats += 1
+        named = [{"job_id": job_id, "attempt": attempt} for job_id, attempt in (running or {}).items()]
+        result = heartbeat_record(
+            agent_id=self.agent.id,
+            report=_report(free, named),
+            created=self.beats,
+            nonce=f"nonce-of-beat-{self.beats}",
+        )
+        return work_hand_out(
+            agent=self.agent,
+            labels=["linux"],
+            held=result.beat.holdings,
+            running=named,
+            free_slots=free,
+            fresh=result.fresh,
+            takes_work=result.fresh and result.beat.status == "healthy",
+        )
+
+    def assigned(self, **members: Any) -> str:
+        """A job that the agent has been given."""
+        job_id = self.job(**members)
+        assert [assignment.job_id for assignment in self.beat().assignments] == [job_id]
+        return job_id
+
+    def running(self, **members: Any) -> str:
+        """A job that the agent runs, and that has printed something."""
+        job_id = self.assigned(**members)
+        attempt_start(agent=self.agent, job_id=job_id, attempt=1)
+        log_append(agent_id=self.agent.id, job_id=job_id, attempt=1, sequence=0, data=b"hello\n")
+        return job_id
+
+    def ended(self, **members: Any) -> str:
+        """A job that the agent has completed."""
+        job_id = self.running(**members)
+        attempt_finish(agent=self.agent, job_id=job_id, attempt=1, result=SUCCESS)
+        return job_id
+
+
+def _report(free: int, running: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "cpu_percent": 1,
+        "memory_percent": 1,
+        "disk_percent": 1,
+        "jobs_queued": 0,
+        "jobs_completed": 0,
+        "uptime_seconds": 1,
+        "free_slots": free,
+        "running": running,
+    }
+
+
+# --- telling worlds apart -----------------------------------------------------------------------------------------
+
+# What differs between two runs of the same acts: identifiers, moments, hashes of random secrets.
+_VARYING: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"\b[0-9a-f]{64}\b"), "<hash>"),
+    (re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}"), "<id>"),
+    (re.compile(r"<id>\.[0-9a-f]{8}"), "<key id>"),
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "<moment>"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d\b"), "<day>"),
+    (re.compile(r"#\d{13}#"), "#<moment>#"),
+)
+_LEFT_OUT = frozenset({"created", "nonces", "expires_at", "sealed", "password", "data", "revision"})
+
+
+def snapshot() -> Counter[str]:
+    """Every item of every table and every stored log, with what varies between two runs put out of sight.
+
+    Two counters are equal when the same things have happened, each exactly as often.
+    """
+    found: Counter[str] = Counter()
+    for name, kinds in record_tables().items():
+        if kinds[0] is DayCounter:
+            continue
+        for item in raw_items(kinds[0]):
+            found[f"{name} {_normalised(item)}"] += 1
+    # The counters' shares are drawn by lot; what counts is their sum.
+    for share in map(DayCounter.from_raw_data, raw_items(DayCounter)):
+        for counter in COUNTERS:
+            found[f"counted {counter}"] += int(getattr(share, counter))
+    for file in _stored_logs():
+        found[f"log {_without_varying(file.name)}: {file.read_bytes()!r}"] += 1
+    return +found
+
+
+def _normalised(item: dict[str, Any]) -> str:
+    def prune(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: prune(inner) for name, inner in value.items() if name not in _LEFT_OUT}
+        return [prune(inner) for inner in value] if isinstance(value, list) else value
+
+    # The key of an object of DynamoDB's JSON may be a job's id, so the whole text is looked at.
+    return _without_varying(json.dumps(prune(item), sort_keys=True, default=repr))
+
+
+def _without_varying(text: str) -> str:
+    for pattern, name in _VARYING:
+        text = pattern.sub(name, text)
+    return text
+
+
+def difference(expected: Counter[str], found: Counter[str]) -> str:
+    """What is missing and what is too much, in words; "" when the two are alike."""
+    lines = [f"missing ({count}): {line}" for line, count in (expected - found).items()]
+    lines += [f"too much ({count}): {line}" for line, count in (found - expected).items()]
+    return "\n".join(lines)
+
+
+def _stored_logs() -> list[Path]:
+    directory = Path(settings.LOG_DIR)
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def logs_empty() -> None:
+    """Delete all stored logs."""
+    for file in _stored_logs():
+        file.unlink()
+
+
+Act = Callable[[], object]

@@ -1,0 +1,143 @@
+"""What must be true of all records together, whatever has happened; and reading all of them at once.
+
+A test reads every table as it stands, past the product's own selectors, so that a fault in those hides nothing.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from apps.agents.models import Beat
+from apps.audit.models import AuditRecord
+from apps.jobs.models import SETS, DayCounter, Job, QueueEntry, QueueSet
+from apps.jobs.requirements import position_job_id, position_priority, set_id
+from apps.jobs.states import FINAL, HELD, Status
+from controlplane.nosql.record import Record
+from controlplane.nosql.tables import record_tables
+
+COUNTERS = ("created", "completed", "failed", "cancelled", "timed_out")
+
+
+def raw_items(kind: type[Record]) -> Iterator[dict[str, Any]]:
+    """Every item of the kind's table as DynamoDB has it, read consistently."""
+    start: dict[str, Any] = {}
+    while True:
+        page = kind._get_connection().connection.client.scan(
+            TableName=kind.Meta.table_name, ConsistentRead=True, **start
+        )
+        yield from page["Items"]
+        if "LastEvaluatedKey" not in page:
+            return
+        start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+
+def tables_empty() -> None:
+    """Delete every item of every table, 25 a call."""
+    for name, kinds in record_tables().items():
+        connection = kinds[0]._get_connection()
+        keys = connection.get_meta_table().get_key_names()
+        requests = [{"DeleteRequest": {"Key": {key: item[key] for key in keys}}} for item in raw_items(kinds[0])]
+        for start in range(0, len(requests), 25):
+            connection.connection.client.batch_write_item(RequestItems={name: requests[start : start + 25]})
+
+
+@dataclass
+class Everything:
+    """The records of the apps jobs, agents and audit, as they stand."""
+
+    jobs: dict[str, Job] = field(default_factory=dict)
+    entries: list[QueueEntry] = field(default_factory=list)
+    sets: dict[str, QueueSet] = field(default_factory=dict)
+    beats: dict[str, Beat] = field(default_factory=dict)
+    counted: Counter[str] = field(default_factory=Counter)
+    acts: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    @classmethod
+    def read(cls) -> "Everything":
+        """Five scans. Nothing may write meanwhile."""
+        found = cls()
+        found.jobs = {job.job_id: job for job in map(Job.from_raw_data, raw_items(Job))}
+        found.beats = {beat.agent_id: beat for beat in map(Beat.from_raw_data, raw_items(Beat))}
+        for item in raw_items(QueueEntry):
+            if item["set_id"]["S"] == SETS:
+                found.sets[item["position"]["S"]] = QueueSet.from_raw_data(item)
+            else:
+                found.entries.append(QueueEntry.from_raw_data(item))
+        for share in map(DayCounter.from_raw_data, raw_items(DayCounter)):
+            found.counted.update({name: int(getattr(share, name)) for name in COUNTERS})
+        found.acts = Counter((item["action"]["S"], item["target"]["S"]) for item in raw_items(AuditRecord))
+        return found
+
+    def inconsistencies(self) -> list[str]:
+        """Each way in which the records contradict each other, in words; empty when all is well."""
+        return [*self._of_the_queue(), *self._of_leases(), *self._of_counters(), *self._of_the_trail()]
+
+    def _of_the_queue(self) -> Iterator[str]:
+        standing = Counter(position_job_id(entry.position) for entry in self.entries)
+        for job_id, count in standing.items():
+            if job_id not in self.jobs or self.jobs[job_id].status != Status.QUEUED:
+                yield f"an entry for {job_id}, which is not queued"
+            if count > 1:
+                yield f"{count} entries for {job_id}"
+        for job in self.jobs.values():
+            if job.status == Status.QUEUED and not standing[job.job_id]:
+                yield f"no entry for the queued job {job.job_id}"
+        for entry in self.entries:
+            found = self.jobs.get(position_job_id(entry.position))
+            if found is None:
+                continue
+            if entry.set_id != set_id(found.labels):
+                yield f"{found.job_id} waits in a set of other labels"
+            if entry.set_id not in self.sets:
+                yield f"{found.job_id} waits in a set that nobody looks into"
+            elif sorted(self.sets[entry.set_id].labels) != sorted(found.labels):
+                yield f"the registry names other labels for the set of {found.job_id}"
+            if entry.attempt != found.attempt + 1:
+                yield f"the entry of {found.job_id} is for attempt {entry.attempt} after {found.attempt}"
+            if int(position_priority(entry.position)) != 100 - found.priority:
+                yield f"{found.job_id} waits under another priority"
+
+    def _of_leases(self) -> Iterator[str]:
+        held = Counter(
+            (agent_id, job_id, holding.attempt, holding.started, holding.wish)
+            for agent_id, beat in self.beats.items()
+            for job_id, holding in beat.holdings.items()
+        )
+        assigned = Counter(
+            (
+                job.agent_id,
+                job.job_id,
+                int(job.attempt),
+                job.status == Status.RUNNING,
+                "cancel" if job.cancel_requested else None,
+            )
+            for job in self.jobs.values()
+            if job.status in HELD
+        )
+        for lease in (held - assigned).keys():
+            yield f"an agent holds what is not its own: {lease}"
+        for lease in (assigned - held).keys():
+            yield f"a job is nobody's although its record says so: {lease}"
+
+    def _of_counters(self) -> Iterator[str]:
+        expected = Counter(str(job.status) for job in self.jobs.values() if job.status in FINAL)
+        expected["created"] = len(self.jobs)
+        for name in COUNTERS:
+            if self.counted[name] != expected[name]:
+                yield f"{self.counted[name]} jobs are counted as {name}, and there are {expected[name]}"
+
+    def _of_the_trail(self) -> Iterator[str]:
+        """The number of acts that each job's own record tells of."""
+        for job in self.jobs.values():
+            target = f"job:{job.job_id}"
+            ended = self.acts["job.finished", target] + self.acts["job.cancelled", target]
+            facts = {
+                "creations": (self.acts["job.created", target] + self.acts["job.retried", target], 1),
+                "claims": (self.acts["job.claimed", target], int(job.attempt)),
+                "ends": (ended, int(job.status in FINAL)),
+                "requests to cancel": (self.acts["job.cancel_requested", target], int(bool(job.cancel_requested))),
+            }
+            for what, (recorded, happened) in facts.items():
+                if recorded != happened:
+                    yield f"{recorded} {what} of {job.job_id} ({job.status}) are recorded instead of {happened}"

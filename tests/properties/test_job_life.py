@@ -1,0 +1,570 @@
+"""Whatever people, agents and the sweep do to jobs, in whatever order: it goes as a small model says it goes.
+
+A state machine acts on the real services and the emulator. `_Model` says in plain Python what ought to happen; after
+every step all records are read and compared with it, and with each other.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from hypothesis import HealthCheck, Phase, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from apps.accounts.policies import ROLES
+from apps.agents.services import agent_enrol, agents_mark_silent, enrolment_token_create, heartbeat_record
+from apps.jobs.models import Job
+from apps.jobs.selectors import job_log_read
+from apps.jobs.services import (
+    AttemptResult,
+    attempt_define,
+    attempt_finish,
+    attempt_start,
+    job_cancel,
+    job_create,
+    job_retry,
+    leases_expire,
+    log_append,
+    logs_store,
+    pipeline_save,
+    sets_prune,
+    work_hand_out,
+)
+from apps.jobs.states import FINAL, HELD, Status
+from controlplane.lib import clock
+from controlplane.lib.actor import Actor
+from controlplane.lib.errors import ApplicationError
+from tests.properties.consistency import Everything, tables_empty
+
+ADMIN = Actor("user", "01kaadmin00000000000000000", "admin", frozenset(ROLES["admin"]))
+
+LABELS = ("gpu", "linux")
+AGENTS: tuple[tuple[str, ...], ...] = ((), ("linux",), ("gpu", "linux"))
+RETRIES = 1
+ON_THE_SERVER = f"retries: {RETRIES}\nsteps:\n  - name: test\n    run: make test\n"
+LEASE, ACKNOWLEDGE, REMEMBERED = 45, 60, 24 * 60 * 60
+
+# How far apart in seconds two steps are at least: longer than one takes, so that the real clock may run meanwhile.
+TICK = 0.5
+
+label_sets = st.sets(st.sampled_from(LABELS)).map(lambda labels: tuple(sorted(labels)))
+picks = st.integers(0, 1_000)
+
+
+@dataclass
+class _Job:
+    """What the model knows of a job. Times are seconds since the example began."""
+
+    job_id: str
+    number: int
+    pipeline: str
+    labels: tuple[str, ...]
+    priority: int
+    status: str = "queued"
+    attempt: int = 0
+    lost: int = 0
+    agent: int | None = None
+    assigned_at: float = 0
+    cancel: bool = False
+    retries: int = RETRIES
+    # The attempt that last told the definition.
+    defined: int = 0
+    printed: dict[int, list[bytes]] = field(default_factory=dict)
+    # The record as it stood when the job ended.
+    ended_as: dict[str, Any] | None = None
+
+    @property
+    def is_held(self) -> bool:
+        return self.status in HELD
+
+    @property
+    def log(self) -> bytes:
+        return b"".join(b"".join(self.printed[attempt]) for attempt in sorted(self.printed))
+
+    def queue(self) -> None:
+        self.status, self.agent = "queued", None
+
+    def lose(self) -> None:
+        self.lost += 1
+        if self.cancel:
+            self.status = "cancelled"
+        elif self.lost > self.retries:
+            self.status = "failed"
+        else:
+            self.queue()
+
+
+@dataclass
+class _Agent:
+    """What the model knows of an agent."""
+
+    actor: Actor
+    labels: tuple[str, ...]
+    beat_at: float
+    created: int = 0
+    nonce: str = ""
+
+
+def _refusal(act: Any, **arguments: Any) -> str:
+    """The code of the error that the act raises, or "" when it does not."""
+    try:
+        act(**arguments)
+    except ApplicationError as error:
+        return error.code
+    return ""
+
+
+class JobLife(RuleBasedStateMachine):
+    """Three agents with different labels, two pipelines, and everything that may happen to jobs."""
+
+    @initialize()
+    def begin(self) -> None:
+        tables_empty()
+        cache.clear()
+        self.stack = ExitStack()
+        self.start: datetime = clock.now()
+        self.now = 0.0
+        self.jobs: list[_Job] = []
+        self.acts: Counter[tuple[str, str]] = Counter()
+        self.keys: dict[str, tuple[object, _Job, float]] = {}
+        definitions = {"self": ON_THE_SERVER, "repo": None}
+        for name, definition in definitions.items():
+            pipeline_save(
+                actor=ADMIN,
+                name=name,
+                repository="https://git.example.com/app.git",
+                default_ref="main",
+                definition=definition,
+            )
+        token, secret = enrolment_token_create(uses=len(AGENTS), expires_at=self.start + timedelta(days=1), actor=ADMIN)
+        self.agents = []
+        for labels in AGENTS:
+            enrolled = agent_enrol(token=secret, name="build", region="eu", labels=labels, slots=2)
+            self.agents.append(_Agent(Actor("agent", enrolled.agent_id, "build"), labels, self.now))
+
+    def teardown(self) -> None:
+        if hasattr(self, "stack"):
+            self.stack.close()
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    def _tick(self, seconds: float = TICK) -> None:
+        """Set the clock to the example's own time, which does not depend on how fast this machine is."""
+        self.now += seconds
+        self.stack.close()
+        self.stack.enter_context(clock.shifted(self.start + timedelta(seconds=self.now) - clock.now()))
+
+    def _tick_past(self, moments: Iterator[float]) -> None:
+        """Let some more time pass if one of these moments is so near that real time would decide."""
+        for moment in sorted(moments):
+            if -1 <= self.now - moment <= 0.2:
+                self._tick(moment - self.now + 0.5)
+
+    @rule(seconds=st.sampled_from([7, 50, 65, 130]))
+    def time_passes(self, seconds: int) -> None:
+        self._tick(seconds)
+        # What a process remembers, it remembers for less than that.
+        cache.clear()
+
+    @precondition(lambda self: self.keys)
+    @rule()
+    def a_day_passes(self) -> None:
+        self._tick(REMEMBERED + 60)
+        cache.clear()
+
+    @rule()
+    def another_process_takes_over(self) -> None:
+        cache.clear()
+
+    # --- people -------------------------------------------------------------------------------------------------
+
+    @rule(
+        pipeline=st.sampled_from(["self", "self", "repo"]),
+        labels=label_sets,
+        priority=st.sampled_from([50, 50, 50, 10, 90]),
+        key=st.sampled_from([None, None, "a", "b"]),
+    )
+    def create(self, pipeline: str, labels: tuple[str, ...], priority: int, key: str | None) -> None:
+        self._tick()
+        request = {"pipeline": pipeline, "git_ref": "topic", "labels": list(labels), "priority": priority}
+        made = self.keys.get(key or "")
+        if made and self.now - made[2] < REMEMBERED:
+            if made[0] == request:
+                assert job_create(actor=ADMIN, idempotency_key=key, **request).job_id == made[1].job_id
+            else:
+                code = _refusal(job_create, actor=ADMIN, idempotency_key=key, **request)
+                assert code == "idempotency_key_reused"
+            return
+        job = job_create(actor=ADMIN, idempotency_key=key, **request)
+        self._created(job.job_id, pipeline, labels, priority)
+        self.acts["job.created", job.job_id] += 1
+        if key:
+            self.keys[key] = (request, self.jobs[-1], self.now)
+
+    def _created(self, job_id: str, pipeline: str, labels: tuple[str, ...], priority: int) -> None:
+        assert job_id not in {job.job_id for job in self.jobs}
+        retries = RETRIES if pipeline == "self" else 2
+        self.jobs.append(_Job(job_id, len(self.jobs), pipeline, labels, priority, retries=retries))
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=picks)
+    def cancel(self, pick: int) -> None:
+        self._tick()
+        job = self.jobs[pick % len(self.jobs)]
+        code = _refusal(job_cancel, actor=ADMIN, job_id=job.job_id)
+        if job.cancel or job.status == "cancelled":
+            assert code == ""
+        elif job.status in FINAL:
+            assert code == "job_finished"
+        else:
+            assert code == ""
+            if job.status == "running":
+                job.cancel = True
+                self.acts["job.cancel_requested", job.job_id] += 1
+            else:
+                job.status = "cancelled"
+                self.acts["job.cancelled", job.job_id] += 1
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=picks)
+    def retry(self, pick: int) -> None:
+        self._tick()
+        job = self.jobs[pick % len(self.jobs)]
+        if job.status not in FINAL:
+            assert _refusal(job_retry, actor=ADMIN, job_id=job.job_id) == "job_not_finished"
+            return
+        again = job_retry(actor=ADMIN, job_id=job.job_id)
+        assert again.retry_of == job.job_id
+        self._created(again.job_id, job.pipeline, job.labels, job.priority)
+        self.acts["job.retried", again.job_id] += 1
+
+    # --- agents -------------------------------------------------------------------------------------------------
+
+    @rule(pick=picks, free=st.integers(0, 3), forgets=st.booleans(), replay=st.booleans())
+    def heartbeat(self, pick: int, free: int, forgets: bool, replay: bool) -> None:
+        """The agent names what it runs, unless it `forgets`: then it has been restarted. A `replay` is an old one."""
+        number = pick % len(self.agents)
+        agent = self.agents[number]
+        held = [job for job in self.jobs if job.is_held and job.agent == number]
+        self._tick()
+        self._tick_past(job.assigned_at + limit for job in held for limit in (LEASE, ACKNOWLEDGE))
+        named = [] if forgets else [job for job in held if job.status == "running"]
+        running = [{"job_id": job.job_id, "attempt": job.attempt} for job in named]
+        replay = replay and bool(agent.nonce)
+        if not replay:
+            agent.created, agent.nonce = agent.created + 1, f"nonce-{number}-{self.now}"
+            agent.beat_at = self.now
+        result = heartbeat_record(
+            agent_id=agent.actor.id,
+            report=_report(free, running),
+            created=agent.created,
+            nonce=agent.nonce,
+        )
+        assert result.fresh is not replay
+        before = {job.job_id: job.attempt for job in self.jobs}
+        handout = work_hand_out(
+            agent=agent.actor,
+            labels=agent.labels,
+            held=result.beat.holdings,
+            running=running,
+            free_slots=free,
+            fresh=result.fresh,
+            takes_work=result.fresh and result.beat.status == "healthy",
+        )
+        assert sorted((wish.job_id, wish.attempt, wish.wish) for wish in handout.wishes) == sorted(
+            (job.job_id, job.attempt, "cancel") for job in named if job.cancel
+        )
+        offered = self._after_heartbeat([job for job in held if job not in named], fresh=not replay)
+        assignments = {assignment.job_id: assignment.attempt for assignment in handout.assignments}
+        assert len(assignments) == len(handout.assignments)
+        for job in offered:
+            assert assignments.pop(job.job_id) == job.attempt
+        self._claimed(number, assignments, before, room=0 if replay else free - len(offered))
+
+    def _after_heartbeat(self, unnamed: list[_Job], *, fresh: bool) -> list[_Job]:
+        """What becomes of the jobs that the agent holds and does not name. Returns those it is offered again."""
+        offered = []
+        for job in unnamed:
+            age = self.now - job.assigned_at
+            if job.status == "assigned" and age > ACKNOWLEDGE:
+                job.queue()
+                self.acts["job.requeued", job.job_id] += 1
+            elif job.status == "assigned":
+                offered.append(job)
+            elif fresh and age > LEASE:
+                self._lost(job)
+        return offered
+
+    def _lost(self, job: _Job) -> None:
+        job.lose()
+        self.acts["job.requeued" if job.status == "queued" else "job.finished", job.job_id] += 1
+
+    def _claimed(self, number: int, claimed: dict[str, int], before: dict[str, int], room: int) -> None:
+        agent = self.agents[number]
+        fitting = [job for job in self.jobs if job.status == "queued" and set(job.labels) <= set(agent.labels)]
+        taken = [job for job in fitting if job.job_id in claimed]
+        assert len(taken) == len(claimed), "it got a job that does not wait, or one that it may not take"
+        assert len(taken) <= max(0, room)
+        left = [job for job in fitting if job not in taken]
+        if taken and left:
+            # The model knows the order only between priorities: jobs of one may be shuffled after a lost race.
+            assert min(job.priority for job in taken) >= max(job.priority for job in left)
+        self.behind = bool(left) and len(taken) < min(room, 4)
+        for job in taken:
+            assert claimed[job.job_id] == before[job.job_id] + 1
+            job.status, job.attempt, job.agent, job.assigned_at = "assigned", job.attempt + 1, number, self.now
+            self.acts["job.claimed", job.job_id] += 1
+
+    @rule(pick=picks)
+    def a_fresh_process_hands_out_all_it_can(self, pick: int) -> None:
+        """What no process remembers must not keep work from an agent that may take it."""
+        cache.clear()
+        self.heartbeat(pick, free=3, forgets=False, replay=False)
+        assert not self.behind, "work waits that the agent could have taken"
+
+    def _attempt(self, pick: int, stale: int) -> tuple[_Job, _Agent, int, bool]:
+        """Some attempt of some job by some agent; `stale` is 0 for most, to take the true one."""
+        held = [job for job in self.jobs if job.is_held]
+        job = held[pick % len(held)] if held and stale < 3 else self.jobs[pick % len(self.jobs)]
+        number = job.agent if job.agent is not None and stale != 1 else pick % len(self.agents)
+        attempt = job.attempt if stale != 2 else max(1, job.attempt - 1)
+        return job, self.agents[number], attempt, (number, attempt) == (job.agent, job.attempt)
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=picks, stale=st.sampled_from([0, 0, 0, 0, 1, 2, 3]))
+    def start_(self, pick: int, stale: int) -> None:
+        self._tick()
+        job, agent, attempt, own = self._attempt(pick, stale)
+        code = _refusal(attempt_start, agent=agent.actor, job_id=job.job_id, attempt=attempt)
+        if not (own and job.is_held):
+            assert code == "stale_attempt"
+            return
+        assert code == ""
+        if job.status == "assigned":
+            job.status = "running"
+            self.acts["job.started", job.job_id] += 1
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=picks, stale=st.sampled_from([0, 0, 0, 1, 2]), labels=label_sets, retries=st.integers(0, 2))
+    def define(self, pick: int, stale: int, labels: tuple[str, ...], retries: int) -> None:
+        self._tick()
+        job, agent, attempt, own = self._attempt(pick, stale)
+        if job.pipeline == "self":
+            return
+        text = f"labels: [{', '.join(labels)}]\nretries: {retries}\nsteps:\n  - run: make\n"
+        code = _refusal(
+            attempt_define,
+            agent=agent.actor,
+            agent_labels=agent.labels,
+            job_id=job.job_id,
+            attempt=attempt,
+            commit="c0ffee",
+            text=text,
+        )
+        wanted = tuple(sorted({*job.labels, *labels}))
+        if not (own and job.status == "running"):
+            assert code == "stale_attempt"
+        elif not set(wanted) <= set(agent.labels):
+            assert code == "job_moved"
+            if job.cancel:
+                job.status = "cancelled"
+                self.acts["job.finished", job.job_id] += 1
+            else:
+                job.labels = wanted
+                job.queue()
+                self.acts["job.requeued", job.job_id] += 1
+        else:
+            assert code == ""
+            if job.defined != attempt:
+                job.labels, job.retries, job.defined = wanted, retries, attempt
+                self.acts["job.defined", job.job_id] += 1
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=picks, stale=st.sampled_from([0, 0, 0, 0, 1, 2, 3]), data=st.binary(max_size=5), again=st.booleans())
+    def log(self, pick: int, stale: int, data: bytes, again: bool) -> None:
+        self._tick()
+        cache.clear()
+        job, agent, attempt, own = self._attempt(pick, stale)
+        chunks = job.printed.get(attempt, [])
+        sequence = len(chunks)
+        if again and chunks:
+            sequence, data = len(chunks) - 1, chunks[-1]
+        try:
+            wish = log_append(agent_id=agent.actor.id, job_id=job.job_id, attempt=attempt, sequence=sequence, data=data)
+        except ApplicationError as error:
+            assert error.code == "stale_attempt"
+            assert not (own and job.is_held)
+            return
+        assert own
+        assert job.is_held
+        assert wish == ("cancel" if job.cancel else None)
+        if sequence == len(chunks):
+            job.printed.setdefault(attempt, []).append(data)
+
+    @precondition(lambda self: self.jobs)
+    @rule(
+        pick=picks,
+        stale=st.sampled_from([0, 0, 0, 1, 2, 3]),
+        exit_code=st.sampled_from([0, 0, 1, None]),
+        timed_out=st.booleans(),
+    )
+    def finish(self, pick: int, stale: int, exit_code: int | None, timed_out: bool) -> None:
+        self._tick()
+        job, agent, attempt, own = self._attempt(pick, stale)
+        state = "timed_out" if timed_out and exit_code != 0 else "completed"
+        result = AttemptResult(
+            exit_code=exit_code,
+            error_message=None if exit_code is not None else "no process",
+            steps=[{"name": "test", "state": state}],
+            log_chunks=len(job.printed.get(attempt, [])),
+            commit=None,
+        )
+        try:
+            first = attempt_finish(agent=agent.actor, job_id=job.job_id, attempt=attempt, result=result)
+        except ApplicationError as error:
+            assert error.code == "stale_attempt"
+            assert not own or job.status in {"assigned", "queued"}
+            return
+        assert own
+        assert first is (job.status == "running")
+        if first:
+            if exit_code == 0:
+                job.status = "completed"
+            elif job.cancel:
+                job.status = "cancelled"
+            else:
+                job.status = "timed_out" if timed_out else "failed"
+            self.acts["job.finished", job.job_id] += 1
+
+    # --- the sweep ----------------------------------------------------------------------------------------------
+
+    @rule()
+    def leases_end(self) -> None:
+        self._tick()
+        self._tick_past(agent.beat_at + LEASE for agent in self.agents)
+        lost = [
+            job
+            for job in self.jobs
+            if job.is_held and job.agent is not None and self.now - self.agents[job.agent].beat_at > LEASE
+        ]
+        assert leases_expire() == len(lost)
+        for job in lost:
+            self._lost(job)
+
+    @rule()
+    def sets_are_pruned(self) -> None:
+        self._tick()
+        sets_prune()
+
+    @rule()
+    def agents_are_marked(self) -> None:
+        self._tick()
+        agents_mark_silent()
+
+    @rule()
+    def logs_are_stored(self) -> None:
+        self._tick()
+        logs_store()
+        for job in self.jobs:
+            if job.status in FINAL:
+                self._log_is_right(job)
+
+    # --- what is always true --------------------------------------------------------------------------------------
+
+    @invariant()
+    def records_are_consistent_and_as_the_model_says(self) -> None:
+        if not hasattr(self, "jobs"):
+            return
+        everything = Everything.read()
+        assert everything.inconsistencies() == []
+        assert set(everything.jobs) == {job.job_id for job in self.jobs}
+        for job in self.jobs:
+            record = everything.jobs[job.job_id]
+            note(f"{job.number}: {record.status} attempt {int(record.attempt)}")
+            assert record.status == job.status
+            assert record.attempt == job.attempt
+            assert record.lost_attempts == job.lost
+            assert tuple(record.labels) == job.labels
+            assert bool(record.cancel_requested) == job.cancel
+            if job.is_held:
+                assert job.agent is not None
+                assert record.agent_id == self.agents[job.agent].actor.id
+            self._stays_ended(job, record)
+        told = Counter({act: count for act, count in everything.acts.items() if act[1].startswith("job:")})
+        assert told == Counter({(action, f"job:{job_id}"): count for (action, job_id), count in self.acts.items()})
+
+    def _stays_ended(self, job: _Job, record: Job) -> None:
+        if job.status not in FINAL:
+            return
+        now = {name: value for name, value in record.serialize().items() if name not in {"open", "log_stored"}}
+        if job.ended_as is None:
+            job.ended_as = now
+        assert now == job.ended_as
+
+    @invariant()
+    def every_log_reads_as_it_was_printed(self) -> None:
+        for job in getattr(self, "jobs", []):
+            if job.printed:
+                self._log_is_right(job)
+
+    def _log_is_right(self, job: _Job) -> None:
+        record = Job.find(job.job_id)
+        assert record is not None
+        data, offset = b"", 0
+        while True:
+            piece = job_log_read(job=record, offset=offset, limit=7)
+            assert len(piece.data) <= 7
+            assert piece.next_offset == offset + len(piece.data)
+            data, offset = data + piece.data, piece.next_offset
+            if not piece.data:
+                break
+        assert data == job.log
+        assert piece.complete is (job.status in FINAL)
+
+
+def _report(free: int, running: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "cpu_percent": 1,
+        "memory_percent": 1,
+        "disk_percent": 1,
+        "jobs_queued": 0,
+        "jobs_completed": 0,
+        "uptime_seconds": 1,
+        "free_slots": free,
+        "running": running,
+    }
+
+
+def _machine_settings(**members: Any) -> settings:
+    return settings(
+        deadline=None,
+        print_blob=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        **members,
+    )
+
+
+def test_jobs_live_as_the_model_says(tables: None) -> None:
+    run_state_machine_as_test(JobLife, settings=_machine_settings(max_examples=15, stateful_step_count=40))
+
+
+@pytest.mark.slow
+def test_jobs_live_as_the_model_says_for_a_long_time(tables: None) -> None:
+    phases = [Phase.generate, Phase.shrink]
+    run_state_machine_as_test(
+        JobLife, settings=_machine_settings(max_examples=150, stateful_step_count=60, phases=phases)
+    )
