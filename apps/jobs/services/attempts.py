@@ -124,7 +124,7 @@ def attempt_define(
 def _move(job: Job, *, actor: Actor, labels: list[str]) -> None:
     """Let the job wait for an agent that has these labels, unless it is to be cancelled: then that is its end."""
     if job.cancel_requested:
-        _lose(job, Status.CANCELLED, reason="its pipeline asks for other labels", beat_at=None)
+        _lose(job, Status.CANCELLED, reason="its pipeline asks for other labels")
     else:
         _requeue(job, actor=actor, reason="its pipeline asks for other labels", labels=labels)
 
@@ -208,7 +208,7 @@ def attempt_expire(*, agent_id: str, job_id: str, attempt: int, beat_at: str | N
     after = status_after_loss(lost_attempts=lost, retries=int(job.retries), cancel_requested=bool(job.cancel_requested))
     if after == Status.QUEUED:
         return _requeue(job, actor=SYSTEM, reason=reason, lost_attempts=lost, beat_at=beat_at)
-    return _lose(job, after, reason=reason, beat_at=beat_at)
+    return _lose(job, after, reason=reason, lost_attempts=lost, beat_at=beat_at)
 
 
 def _requeue(
@@ -259,7 +259,9 @@ def _requeue(
     return _committed(transaction)
 
 
-def _lose(job: Job, after: Status, *, reason: str, beat_at: str | None) -> bool:
+def _lose(
+    job: Job, after: Status, *, reason: str, lost_attempts: int | None = None, beat_at: str | None = None
+) -> bool:
     """End the job of an attempt that was lost for the last time, or that was to be cancelled anyway."""
     transition_require(Status(job.status), after)
     attempt, agent_id = int(job.attempt), str(job.agent_id)
@@ -269,7 +271,11 @@ def _lose(job: Job, after: Status, *, reason: str, beat_at: str | None) -> bool:
     transaction.update(
         "job",
         job,
-        actions=[*ending_actions(job.job_id, after), Job.error_message.set(f"Attempt {attempt} was lost: {reason}.")],
+        actions=[
+            *ending_actions(job.job_id, after),
+            Job.error_message.set(f"Attempt {attempt} was lost: {reason}."),
+            Job.lost_attempts.set(int(job.lost_attempts) if lost_attempts is None else lost_attempts),
+        ],
         condition=_is_attempt(agent_id, attempt) & (Job.status == job.status) & asked,
     )
     _held_remove(transaction, job, agent_id, beat_at)
