@@ -18,11 +18,14 @@ class Permission(StrEnum):
     PIPELINES_DELETE = "pipelines.delete"
     AGENTS_READ = "agents.read"
     AGENTS_ENROL = "agents.enrol"
+    AGENTS_MANAGE = "agents.manage"
     AUDIT_READ = "audit.read"
+    TOKENS_MANAGE = "tokens.manage"
     ACCOUNTS_MANAGE = "accounts.manage"
 
 
-_LOOK = frozenset({Permission.JOBS_READ, Permission.PIPELINES_READ, Permission.AGENTS_READ})
+# Everyone looks, and keeps tokens of their own; a token does so only if it was given this permission.
+_LOOK = frozenset({Permission.JOBS_READ, Permission.PIPELINES_READ, Permission.AGENTS_READ, Permission.TOKENS_MANAGE})
 
 # An operator runs the work; who lets machines and people in is an admin, since both are trusted with what jobs hold.
 ROLES: dict[str, frozenset[Permission]] = {
@@ -49,3 +52,14 @@ def permission_require(actor: Actor, permission: Permission) -> None:
     """Raises Forbidden unless the actor has the permission."""
     if permission not in actor.permissions:
         raise Forbidden(f"This needs the permission {permission.value}.")
+
+
+def tokens_manage_require(actor: Actor, owner_id: str) -> None:
+    """Raises Forbidden unless the actor may look at, make and revoke the API tokens of this person.
+
+    People do so for themselves, those who manage accounts for everybody, and the system for whoever runs its commands.
+    """
+    if actor.kind == "system":
+        return
+    own = actor.person_id == owner_id
+    permission_require(actor, Permission.TOKENS_MANAGE if own else Permission.ACCOUNTS_MANAGE)

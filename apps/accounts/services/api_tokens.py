@@ -10,20 +10,24 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from apps.accounts.models import ApiToken, User, secret_hash
-from apps.accounts.policies import Permission, role_permissions
+from apps.accounts.policies import Permission, role_permissions, tokens_manage_require
+from apps.accounts.selectors import api_token_get
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
-from controlplane.lib.errors import InvalidInput, NotAuthenticated, Unavailable
+from controlplane.lib.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, Unavailable
 from controlplane.lib.ids import new_id
 from controlplane.nosql.connection import ConditionFailed
+from controlplane.nosql.listing import search_key
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 # Secret scanners find our tokens by this.
 PREFIX = "hcp_"
 _FORM = re.compile(r"hcp_[A-Za-z0-9_-]{43}")
 MAX_NAME = 100
+# Of one person. A list of them is read as a whole.
+MAX_TOKENS = 100
 
 # How long a process trusts what it read: the time after which a revoked token and a disabled owner are out everywhere.
 CACHE_SECONDS = 30
@@ -80,21 +84,33 @@ def api_token_create(
     """Make a token of `user`; returns it with its secret text, which is kept nowhere and can't be shown again.
 
     Without `permissions` it may do whatever its owner's role allows at the time of use, with them only these (as far as
-    the role still allows them then). Raises InvalidInput (field "name", "permissions" or "expires_at").
+    the role still allows them then). A token that makes a token gives on no more than it has itself: not what it may
+    not do, and not a day longer.
+
+    Raises Forbidden unless the actor is the owner or manages accounts, InvalidInput (field "name", "permissions" or
+    "expires_at"), Conflict ``account_disabled`` or ``too_many_tokens``.
     """
+    tokens_manage_require(actor, user.user_id)
     if not 1 <= len(name.strip()) <= MAX_NAME or not name.isprintable():
         raise InvalidInput.field("name", f"1 to {MAX_NAME} printable characters.")
-    if permissions is not None and not set(permissions) <= role_permissions(user.role):
-        raise InvalidInput.field("permissions", "a token may do no more than its owner.")
+    if actor.kind == "token":
+        permissions = actor.permissions & role_permissions(user.role) if permissions is None else permissions
+        expires_at = _expiry_within(_maker(actor), expires_at)
+    _permissions_require(user, permissions, actor=actor)
     if expires_at is not None and expires_at <= clock.now():
         raise InvalidInput.field("expires_at", "this is in the past.")
+    if not user.is_active:
+        raise Conflict("This account is disabled.", code="account_disabled")
+    if ApiToken.by_user.count(user.user_id, limit=MAX_TOKENS) >= MAX_TOKENS:
+        raise Conflict(f"Nobody has more than {MAX_TOKENS} tokens. Revoke some first.", code="too_many_tokens")
     secret = PREFIX + secrets.token_urlsafe(32)
     token = ApiToken(
         secret_hash(secret),
         token_id=new_id(),
         user_id=user.user_id,
         name=name.strip(),
-        permissions=sorted(permissions) if permissions is not None else None,
+        name_key=search_key(name),
+        permissions=sorted(set(permissions)) if permissions is not None else None,
         created_at=clock.timestamp(clock.now()),
         # DynamoDB's TTL knows whole seconds.
         expires_at=expires_at.replace(microsecond=0) if expires_at else None,
@@ -106,7 +122,12 @@ def api_token_create(
         actor=actor,
         action=Action.API_TOKEN_CREATED,
         target=f"api_token:{token.token_id}",
-        detail={"name": token.name, "owner": user.user_id},
+        detail={
+            "name": token.name,
+            "owner": user.user_id,
+            "permissions": "all of the role" if token.permissions is None else " ".join(token.permissions),
+            "expires_at": clock.timestamp(token.expires_at) if token.expires_at else None,
+        },
     )
     try:
         tx.commit()
@@ -119,7 +140,11 @@ def api_token_create(
 
 
 def api_token_revoke(*, token: ApiToken, actor: Actor) -> None:
-    """Delete a token: out at once in this process, within 30 seconds in others. One that is gone already stays so."""
+    """Delete a token: out at once in this process, within 30 seconds in others. One that is gone already stays so.
+
+    Raises Forbidden unless the actor is the owner or manages accounts.
+    """
+    tokens_manage_require(actor, token.user_id)
     tx = Transaction()
     tx.delete("token", ApiToken(token.token_hash))
     audit_add(
@@ -136,6 +161,32 @@ def api_token_revoke(*, token: ApiToken, actor: Actor) -> None:
             raise
     finally:
         _verified.drop(token.token_hash)
+
+
+def _permissions_require(user: User, permissions: Collection[str] | None, *, actor: Actor) -> None:
+    """Raises InvalidInput if a token with these permissions could do more than its owner or its maker."""
+    allowed = role_permissions(user.role)
+    wanted = allowed if permissions is None else set(permissions)
+    if not wanted <= allowed:
+        raise InvalidInput.field("permissions", "a token may do no more than its owner.")
+    if actor.kind != "system" and not wanted <= actor.permissions:
+        raise InvalidInput.field("permissions", "a token may do no more than who makes it.")
+
+
+def _maker(actor: Actor) -> ApiToken:
+    """The token that makes another one. Raises NotAuthenticated if it has been revoked in the meantime."""
+    try:
+        return api_token_get(actor.id)
+    except NotFound:
+        raise _invalid() from None
+
+
+def _expiry_within(maker: ApiToken, expires_at: datetime | None) -> datetime | None:
+    """When a token that `maker` makes expires: no later than `maker` does."""
+    latest: datetime | None = maker.expires_at
+    if latest and expires_at and expires_at > latest:
+        raise InvalidInput.field("expires_at", "a token that a token makes expires no later than its maker.")
+    return expires_at or latest
 
 
 def api_token_verify(secret: str) -> Actor:
@@ -185,7 +236,7 @@ def _actor(token: ApiToken, owner: User) -> Actor:
     allowed = role_permissions(owner.role)
     if token.permissions is not None:
         allowed = allowed & {Permission(text) for text in token.permissions if text in allowed}
-    return Actor("token", token.token_id, f"{token.name} ({owner.email})", frozenset(allowed))
+    return Actor("token", token.token_id, f"{token.name} ({owner.email})", frozenset(allowed), owner.user_id)
 
 
 def _invalid() -> NotAuthenticated:
