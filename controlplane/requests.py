@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, QueryDict
 from rest_framework import serializers
 from rest_framework.parsers import BaseParser
@@ -51,6 +52,27 @@ class JsonParser(BaseParser):
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:  # noqa: ARG002
         """The body's value. Raises InvalidInput with code ``malformed_json``; Django's RequestDataTooBig."""
         return _json_parse(parser_context["request"].body)
+
+
+def client_address(request: HttpRequest) -> str:
+    """The IP address that the request came from, as the gateway saw it; without a gateway, as the server did.
+
+    On Lambda it stands in the gateway's event, which the adapters put into the WSGI environment. Headers such as
+    X-Forwarded-For are never looked at: a client can write them, and no header can write the event.
+    """
+    event = request.META.get("apig_wsgi.full_event") or request.META.get("lambda.event")
+    if event is None:
+        return str(request.META.get("REMOTE_ADDR", ""))
+    context = event.get("requestContext") or {}
+    # HTTP APIs, and then REST APIs.
+    seen = (context.get("http") or {}).get("sourceIp") or (context.get("identity") or {}).get("sourceIp")
+    return str(seen or "")
+
+
+def client_region(request: HttpRequest) -> str | None:
+    """Where the address is, as far as the network in front of us tells by the header CLIENT_REGION_HEADER, or None."""
+    told = request.headers.get(settings.CLIENT_REGION_HEADER, "") if settings.CLIENT_REGION_HEADER else ""
+    return told[:40] if told.isprintable() and told else None
 
 
 def json_body(request: HttpRequest) -> dict[str, Any]:

@@ -106,9 +106,16 @@ CACHES = {
 }
 
 SESSION_ENGINE = "apps.accounts.session_store"
+# dynamodb, or memory for development: then they end with the process, and no other process knows them.
+SESSION_STORE = env.str("SESSION_STORE", default="dynamodb")
 # In seconds, from sign-in: no session lives longer, however busy it is.
 SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE", default=12 * 60 * 60)
+# In seconds, from the last request: a session that nobody uses ends sooner.
+SESSION_IDLE_SECONDS = env.int("SESSION_IDLE_SECONDS", default=60 * 60)
 SESSION_COOKIE_HTTPONLY = True
+# Shown among one's devices. The name of a header in which whatever stands in front tells the client's country or
+# region, such as CloudFront-Viewer-Country. Empty unless it is certain that it replaces what a client writes there.
+CLIENT_REGION_HEADER = env.str("CLIENT_REGION_HEADER", default="")
 SESSION_COOKIE_SAMESITE = "Lax"
 # Only a server on this machine may be reached without TLS.
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = STAGE not in ("local", "test")

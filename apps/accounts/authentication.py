@@ -8,15 +8,18 @@ from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import rotate_token
 from django.shortcuts import render
 from django_htmx.http import HttpResponseClientRedirect
 from rest_framework import authentication
 from rest_framework.request import Request
 
+from apps.accounts.devices import device_name
 from apps.accounts.policies import Permission, permission_require, role_permissions
-from apps.accounts.services import api_token_verify
+from apps.accounts.services import api_token_verify, session_start
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Forbidden, NotAuthenticated
+from controlplane.requests import client_address, client_region
 
 
 class ApiTokenAuthentication(authentication.BaseAuthentication):
@@ -53,6 +56,26 @@ class PasswordBackend(ModelBackend):
 
     def has_perm(self, user_obj: Any, perm: str, obj: Any = None) -> bool:
         return perm in self.get_all_permissions(user_obj, obj)
+
+
+def sign_in(request: HttpRequest, user: Any, *, provider: str) -> None:
+    """Give the browser a new session of `user` (a `UserFacade`). Raises NotAuthenticated for a disabled one.
+
+    What the old session held is nobody's, and its key may be known to others: it goes.
+    """
+    # Django may just have renewed the hash of the password, which is part of the session's own.
+    user.record.password = user.password
+    session = session_start(
+        user=user.record,
+        provider=provider,
+        device=device_name(request.headers.get("User-Agent", "")),
+        address=client_address(request),
+        region=client_region(request),
+    )
+    request.session.flush()
+    request.session = session
+    request.user = user
+    rotate_token(request)
 
 
 def request_actor(request: HttpRequest | Request) -> Actor:

@@ -182,8 +182,8 @@ class _SessionsOfUser(GlobalSecondaryIndex["Session"]):
 class Session(Record):
     """A session. Its key is the hash of the token: who reads the table can't take a session over.
 
-    `revision` is another random text after each write, `user_id` is absent until someone signs in. `device_id` names the
-    session to its person and opens nothing. `subject` is the id that the provider knows the person by, where the
+    `revision` is another random text after each write, `user_id` is absent until someone signs in. `device_id` names
+    the session to its person and opens nothing. `subject` is the id that the provider knows the person by, where the
     session was made for the frontend. `expires_at` moves with `last_seen_at`, up to the absolute limit.
     """
 

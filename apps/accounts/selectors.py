@@ -1,6 +1,11 @@
 """Reading accounts. Other apps ask here and never import the models."""
 
-from apps.accounts.models import ApiToken, User
+from dataclasses import dataclass
+from datetime import datetime
+
+from apps.accounts.models import ApiToken, Session, User
+from apps.accounts.session_rows import session_rows
+from controlplane.lib import clock
 from controlplane.lib.errors import NotFound
 
 

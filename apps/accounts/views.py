@@ -1,7 +1,7 @@
 """Pages to come in and to leave."""
 
 from django.conf import settings
-from django.contrib.auth import authenticate, login, logout
+from django.contrib.auth import authenticate, logout
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -9,10 +9,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from apps.accounts.authentication import request_actor, user_actor
+from apps.accounts.authentication import request_actor, sign_in
 from apps.accounts.forms import SignInForm
-from apps.accounts.services import sign_in_failed_record, sign_in_record, sign_out
-from apps.accounts.session_store import PROVIDER_KEY
+from apps.accounts.services import sign_in_failed_record, sign_out
 
 _PROVIDER = "password"
 
@@ -33,11 +32,7 @@ def signin(request: HttpRequest) -> HttpResponse:
         address = request.META.get("REMOTE_ADDR", "")
         user = authenticate(request, username=email, password=form.cleaned_data["password"])
         if user is not None:
-            sign_in_record(actor=user_actor(user), provider=_PROVIDER, address=address)
-            # What an anonymous session held is nobody's, and its key may be known to others.
-            request.session.flush()
-            login(request, user)
-            request.session[PROVIDER_KEY] = _PROVIDER
+            sign_in(request, user, provider=_PROVIDER)
             return redirect(next_page)
         sign_in_failed_record(email=email, provider=_PROVIDER, address=address)
         form.add_error(None, "The e-mail address or the password is not right.")

@@ -67,6 +67,27 @@ class Record(Model):
         return list(cls.batch_get(wanted, consistent_read=consistent)) if wanted else []
 
 
+def find_together(*wanted: tuple[type[Record], str]) -> list[Record | None]:
+    """Records of different tables by their hash keys, read consistently in one call; None for one that is not there."""
+    keys: dict[str, Any] = {}
+    for kind, key in wanted:
+        entry = keys.setdefault(kind.Meta.table_name, {"Keys": [], "ConsistentRead": True})
+        entry["Keys"].append({kind._hash_key_attribute().attr_name: {"S": key}})  # type: ignore[no-untyped-call]
+    found: dict[str, list[dict[str, Any]]] = {}
+    while keys:
+        # DynamoDB leaves some out when it is throttled.
+        answer = shared_connection()._make_api_call("BatchGetItem", {"RequestItems": keys})
+        for table, items in answer["Responses"].items():
+            found.setdefault(table, []).extend(items)
+        keys = answer.get("UnprocessedKeys") or {}
+    return [_with_key(kind, key, found.get(kind.Meta.table_name, [])) for kind, key in wanted]
+
+
+def _with_key(kind: type[Record], key: str, items: Iterable[dict[str, Any]]) -> Record | None:
+    name = kind._hash_key_attribute().attr_name  # type: ignore[no-untyped-call]
+    return next((kind.from_raw_data(item) for item in items if item[name] == {"S": key}), None)
+
+
 def _merge_meta(shared: MetaTable, own: MetaTable) -> None:
     """Two records on one table have the same keys; each may declare indexes that the other does not know."""
     for part in ("GlobalSecondaryIndexes", "LocalSecondaryIndexes", "AttributeDefinitions"):

@@ -14,8 +14,8 @@ from apps.accounts.services import (
     api_token_create,
     api_token_revoke,
     api_token_verify,
+    session_start,
     sign_in_failed_record,
-    sign_in_record,
     sign_out,
     user_create,
     user_disable,
@@ -116,7 +116,7 @@ def test_a_tokens_use_is_noted_without_an_error(ada: User) -> None:
 @pytest.mark.parametrize(
     ("act", "action"),
     [
-        (lambda ada: sign_in_record(actor=actor(ada), provider="password", address=""), "user.signed_in"),
+        (lambda ada: session_start(user=ada, provider="password", device=None, address=""), "user.signed_in"),
         (
             lambda ada: sign_in_failed_record(email=ada.email, provider="password", address=""),
             "user.sign_in_failed",

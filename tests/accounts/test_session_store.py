@@ -10,7 +10,7 @@ from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 
 from apps.accounts.models import Session, secret_hash
-from apps.accounts.session_store import PROVIDER_KEY, SessionStore
+from apps.accounts.session_store import SIGN_IN_KEY, SessionStore
 from controlplane.lib import clock
 from tests.metering import dynamodb_calls
 
@@ -66,7 +66,7 @@ def test_saving_what_was_loaded_costs_one_more() -> None:
 
 
 def test_the_index_of_a_persons_sessions_holds_no_data() -> None:
-    stored(**{SESSION_KEY: "ada", PROVIDER_KEY: "password", "secret": "x"})
+    stored(**{SESSION_KEY: "ada", SIGN_IN_KEY: {"provider": "password"}, "secret": "x"})
     stored(theme="nobody's")
     (found,) = Session.by_user.query("ada")
     assert found.provider == "password"

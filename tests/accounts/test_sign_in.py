@@ -58,10 +58,11 @@ def test_who_signs_in_comes_to_the_dashboard_and_is_recorded(ada: User, outsider
 
 
 def test_the_record_of_a_sign_in_tells_how_and_from_where(ada: User, outsider: Client) -> None:
+    outsider.session.headers["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
     sign_in(outsider)
     (record,) = AuditRecord.scan(AuditRecord.action == "user.signed_in")
     assert (record.actor_kind, record.actor_id, record.actor_name) == ("user", ada.user_id, "Ada")
-    assert record.detail == {"provider": "password", "address": "127.0.0.1"}
+    assert record.detail == {"provider": "password", "address": "127.0.0.1", "device": "Firefox on Linux"}
 
 
 def test_the_session_is_known_as_the_persons(ada: User, outsider: Client) -> None:
@@ -268,9 +269,19 @@ def test_a_session_ends_at_once_when_its_person_changes(
 
 
 def test_a_session_ends_after_twelve_hours_however_busy(signed_in: Client) -> None:
-    with clock.shifted(timedelta(hours=11, minutes=59)):
-        assert signed_in.get(PAGE).status_code == 200
+    for minutes in range(50, 12 * 60, 50):
+        with clock.shifted(timedelta(minutes=minutes)):
+            assert signed_in.get(PAGE).status_code == 200
     with clock.shifted(timedelta(hours=12, seconds=1)):
+        assert signed_in.get(PAGE).status_code == 302
+
+
+def test_a_session_that_nobody_uses_for_an_hour_ends(signed_in: Client) -> None:
+    with clock.shifted(timedelta(minutes=59)):
+        assert signed_in.get(PAGE).status_code == 200
+    with clock.shifted(timedelta(minutes=118)):
+        assert signed_in.get(PAGE).status_code == 200
+    with clock.shifted(timedelta(minutes=179)):
         assert signed_in.get(PAGE).status_code == 302
 
 

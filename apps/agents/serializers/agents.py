@@ -51,7 +51,7 @@ class EnrolmentSerializer(serializers.Serializer[Any]):
     name = TextField(form=_NAME, help_text="For people; need not be unique.")
     region = TextField(form=REGION)
     labels = serializers.ListField(
-        child=TextField(form=LABEL), max_length=MAXLABELS, default=list, help_text="What jobs may ask for."
+        child=TextField(form=LABEL), max_length=MAX_LABELS, default=list, help_text="What jobs may ask for."
     )
     slots = WholeNumberField(
         min_value=1, max_value=MAX_SLOTS, default=1, help_text="How many jobs the agent runs at a time."
