@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -15,11 +16,16 @@ from tests.agent.conftest import eventually
 
 
 @pytest.fixture
-def family() -> Iterator[subprocess.Popen[bytes]]:
-    """A shell with a marker and a child without."""
+def marker() -> str:
+    return secrets.token_hex(8)
+
+
+@pytest.fixture
+def family(marker: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A shell with a marker, and two children of which one is without."""
     shell = subprocess.Popen(
         ["/bin/sh", "-c", "env -i sleep 300 & sleep 300"],
-        env={processes.MARKER_VARIABLE: f"test-{os.getpid()}.1"},
+        env={processes.MARKER_VARIABLE: f"{marker}.1"},
         start_new_session=True,
     )
     yield shell
@@ -39,10 +45,10 @@ def test_children_of_children_are_found(
     assert os.getpid() not in [process.pid for process in below]
 
 
-def test_the_marked_are_killed_with_all_that_they_have_started(family: subprocess.Popen[bytes]) -> None:
+def test_the_marked_are_killed_with_all_that_they_have_started(family: subprocess.Popen[bytes], marker: str) -> None:
     eventually(lambda: len(processes.descendants([family.pid], processes.process_table())) == 2)
     everyone = {family.pid, *(one.pid for one in processes.descendants([family.pid], processes.process_table()))}
-    assert set(processes.kill_marked(f"test-{os.getpid()}")) == everyone
+    assert set(processes.kill_marked(marker)) == everyone
     assert not everyone.intersection(processes.process_table())
 
 
