@@ -84,19 +84,21 @@ class Everything:
             if job.status == Status.QUEUED and not standing[job.job_id]:
                 yield f"no entry for the queued job {job.job_id}"
         for entry in self.entries:
-            found = self.jobs.get(position_job_id(entry.position))
-            if found is None:
-                continue
-            if entry.set_id != set_id(found.labels):
-                yield f"{found.job_id} waits in a set of other labels"
-            if entry.set_id not in self.sets:
-                yield f"{found.job_id} waits in a set that nobody looks into"
-            elif sorted(self.sets[entry.set_id].labels) != sorted(found.labels):
-                yield f"the registry names other labels for the set of {found.job_id}"
-            if entry.attempt != found.attempt + 1:
-                yield f"the entry of {found.job_id} is for attempt {entry.attempt} after {found.attempt}"
-            if int(position_priority(entry.position)) != 100 - found.priority:
-                yield f"{found.job_id} waits under another priority"
+            job = self.jobs.get(position_job_id(entry.position))
+            if job is not None:
+                yield from self._of_an_entry(entry, job)
+
+    def _of_an_entry(self, entry: QueueEntry, job: Job) -> Iterator[str]:
+        if entry.set_id != set_id(job.labels):
+            yield f"{job.job_id} waits in a set of other labels"
+        if entry.set_id not in self.sets:
+            yield f"{job.job_id} waits in a set that nobody looks into"
+        elif sorted(self.sets[entry.set_id].labels) != sorted(job.labels):
+            yield f"the registry names other labels for the set of {job.job_id}"
+        if entry.attempt != job.attempt + 1:
+            yield f"the entry of {job.job_id} is for attempt {entry.attempt} after {job.attempt}"
+        if int(position_priority(entry.position)) != 100 - job.priority:
+            yield f"{job.job_id} waits under another priority"
 
     def _of_leases(self) -> Iterator[str]:
         held = Counter(
@@ -115,9 +117,9 @@ class Everything:
             for job in self.jobs.values()
             if job.status in HELD
         )
-        for lease in (held - assigned).keys():
+        for lease in held - assigned:
             yield f"an agent holds what is not its own: {lease}"
-        for lease in (assigned - held).keys():
+        for lease in assigned - held:
             yield f"a job is nobody's although its record says so: {lease}"
 
     def _of_counters(self) -> Iterator[str]:

@@ -1,0 +1,139 @@
+"""Trying an act while DynamoDB fails in every way at every call: nothing is lost, nothing is done twice.
+
+A scenario makes a world and gives the act to try in it. Each act meets each fault at each of its calls. It must succeed
+or say that it is unavailable; then it is tried again, as a client would, by another process. In the end every record
+must be as after one undisturbed run.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache as remembered
+
+import pytest
+from django.core.cache import cache
+
+from controlplane.lib.errors import ApplicationError
+from tests.faults.injection import Fault, fault
+from tests.faults.world import Act, World, difference, snapshot
+from tests.properties.consistency import Everything
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """`refusals` are the codes with which a repetition may say that it was done before.
+
+    An act that is not `repeatable` (it makes another token, say) is tried once: it has happened whole or not at all.
+    """
+
+    prepare: Callable[[World], Act]
+    refusals: frozenset[str]
+    repeatable: bool
+
+    def __str__(self) -> str:
+        return self.prepare.__name__
+
+
+class Scenarios:
+    """The scenarios of one file; use as a decorator, then iterate for a test's parameters."""
+
+    def __init__(self) -> None:
+        self._found: list[Scenario] = []
+
+    def __call__(self, *refusals: str, repeatable: bool = True) -> Callable[[Callable[[World], Act]], None]:
+        def register(prepare: Callable[[World], Act]) -> None:
+            self._found.append(Scenario(prepare, frozenset(refusals), repeatable))
+
+        return register
+
+    def __iter__(self) -> Iterator[Scenario]:
+        return iter(self._found)
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """How the world is before the act and after one run of it, and how many calls it takes."""
+
+    before: Counter[str]
+    after: Counter[str]
+    calls: list[str]
+
+
+@remembered
+def _undisturbed(scenario: Scenario) -> Undisturbed:
+    world = World()
+    try:
+        act = scenario.prepare(world)
+        before = snapshot()
+        cache.clear()
+        with fault(None) as counted, suppress(*(ApplicationError for _ in scenario.refusals)):
+            act()
+        return Undisturbed(before, snapshot(), counted.operations)
+    finally:
+        world.close()
+
+
+def _try(scenario: Scenario, act: Act) -> bool:
+    """True when the act is done, or was done before; False when it has to be tried again."""
+    refusal: ApplicationError | None = None
+    try:
+        act()
+    except ApplicationError as error:
+        refusal = error
+    if refusal is None:
+        return True
+    if refusal.status == 503:
+        assert refusal.retry_after
+        return False
+    if refusal.code == "idempotency_key_in_use":
+        return False
+    assert refusal.code in scenario.refusals, refusal.code
+    return True
+
+
+# The answers that most easily lead astray run always, the others with the slow tests.
+_ALWAYS = {(Fault.LOST, True), (Fault.CONFLICT, True), (Fault.THROTTLE, False)}
+FAULTS = [
+    pytest.param(
+        kind,
+        lasting,
+        id=f"{kind}-{'lasting' if lasting else 'once'}",
+        marks=() if (kind, lasting) in _ALWAYS else pytest.mark.slow,
+    )
+    for kind in Fault
+    for lasting in (False, True)
+]
+
+
+def faults_survived(scenario: Scenario, kind: Fault, *, lasting: bool) -> None:
+    """Let the act meet the fault at each of its calls in turn, and compare. The fixture `tables` is needed."""
+    for call, operation in enumerate(_undisturbed(scenario).calls):
+        world = World()
+        try:
+            _fail_once_and_compare(world, scenario, kind, lasting, call, where=f"{kind} at call {call} ({operation})")
+        finally:
+            world.close()
+
+
+def _fail_once_and_compare(
+    world: World, scenario: Scenario, kind: Fault, lasting: bool, call: int, *, where: str
+) -> None:
+    undisturbed = _undisturbed(scenario)
+    act = scenario.prepare(world)
+    cache.clear()
+    with fault(kind, call=call, lasting=lasting) as injected:
+        done = _try(scenario, act)
+    # Reads meet no conflict.
+    assert injected.hit or kind == Fault.CONFLICT
+    if scenario.repeatable:
+        # Also when it is done: to ask again must change nothing.
+        cache.clear()
+        done = _try(scenario, act)
+        assert done, "it is still refused when all is well again"
+    found = snapshot()
+    if done:
+        assert difference(undisturbed.after, found) == "", where
+    else:
+        assert found in (undisturbed.before, undisturbed.after), (where, difference(undisturbed.after, found))
+    assert Everything.read().inconsistencies() == [], where

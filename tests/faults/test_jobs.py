@@ -1,0 +1,218 @@
+"""DynamoDB fails while something happens to jobs."""
+
+import pytest
+
+from apps.jobs.services import (
+    AttemptResult,
+    attempt_define,
+    attempt_finish,
+    attempt_start,
+    job_cancel,
+    job_create,
+    job_retry,
+    leases_expire,
+    log_append,
+    logs_store,
+    pipeline_delete,
+    pipeline_save,
+    sets_prune,
+)
+from tests.faults.injection import Fault
+from tests.faults.scenarios import FAULTS, Scenario, Scenarios, faults_survived
+from tests.faults.world import ADMIN, DEFINITION, REPOSITORY, SUCCESS, Act, World
+
+FAILURE = AttemptResult(exit_code=1, error_message=None, steps=[], log_chunks=1, commit=None)
+IN_REPOSITORY = "retries: 1\nsteps:\n  - name: test\n    run: make test\n"
+FOR_ANOTHER_MACHINE = f"labels: [gpu]\n{IN_REPOSITORY}"
+PASSWORD = "a long enough password"
+
+
+scenario = Scenarios()
+
+
+# --- people and jobs ------------------------------------------------------------------------------------------------
+
+
+@scenario()
+def create_with_a_key(world: World) -> Act:
+    return lambda: job_create(actor=ADMIN, pipeline="self", labels=["linux"], idempotency_key="once")
+
+
+@scenario(repeatable=False)
+def create_without_a_key(world: World) -> Act:
+    # So that the set is in the registry; that one may be there without need is no harm.
+    world.job()
+    return lambda: job_create(actor=ADMIN, pipeline="self")
+
+
+@scenario()
+def retry_with_a_key(world: World) -> Act:
+    job_id = world.ended()
+    return lambda: job_retry(actor=ADMIN, job_id=job_id, idempotency_key="once")
+
+
+@scenario()
+def cancel_a_queued_job(world: World) -> Act:
+    job_id = world.job()
+    return lambda: job_cancel(actor=ADMIN, job_id=job_id)
+
+
+@scenario()
+def cancel_an_assigned_job(world: World) -> Act:
+    job_id = world.assigned()
+    return lambda: job_cancel(actor=ADMIN, job_id=job_id)
+
+
+@scenario()
+def cancel_a_running_job(world: World) -> Act:
+    job_id = world.running()
+    return lambda: job_cancel(actor=ADMIN, job_id=job_id)
+
+
+@scenario()
+def save_a_new_pipeline(world: World) -> Act:
+    return lambda: pipeline_save(
+        actor=ADMIN, name="new", repository=REPOSITORY, default_ref="main", definition=DEFINITION
+    )
+
+
+@scenario()
+def save_a_pipeline_again(world: World) -> Act:
+    return lambda: pipeline_save(
+        actor=ADMIN, name="self", repository=REPOSITORY, default_ref="next", definition=DEFINITION
+    )
+
+
+@scenario("pipeline_not_found")
+def delete_a_pipeline(world: World) -> Act:
+    return lambda: pipeline_delete(actor=ADMIN, name="self")
+
+
+# --- agents and jobs ------------------------------------------------------------------------------------------------
+
+
+@scenario()
+def beat_and_claim(world: World) -> Act:
+    world.job(labels=["linux"])
+    return lambda: world.beat()
+
+
+@scenario()
+def beat_and_claim_two(world: World) -> Act:
+    world.job()
+    world.job(labels=["linux"])
+    return lambda: world.beat(free=2)
+
+
+@scenario()
+def beat_after_an_assignment_was_not_acknowledged(world: World) -> Act:
+    world.assigned()
+    world.wait(65)
+    return lambda: world.beat(free=0)
+
+
+@scenario()
+def beat_after_a_restart_that_lost_a_job(world: World) -> Act:
+    world.running()
+    world.wait(50)
+    return lambda: world.beat(free=0)
+
+
+@scenario()
+def start(world: World) -> Act:
+    job_id = world.assigned()
+    return lambda: attempt_start(agent=world.agent, job_id=job_id, attempt=1)
+
+
+def _define(world: World, job_id: str, text: str) -> Act:
+    return lambda: attempt_define(
+        agent=world.agent, agent_labels=["linux"], job_id=job_id, attempt=1, commit="c0ffee", text=text
+    )
+
+
+@scenario()
+def define(world: World) -> Act:
+    return _define(world, world.running(pipeline="repo"), IN_REPOSITORY)
+
+
+@scenario("job_moved", "stale_attempt")
+def define_for_another_machine(world: World) -> Act:
+    return _define(world, world.running(pipeline="repo"), FOR_ANOTHER_MACHINE)
+
+
+@scenario("job_moved", "stale_attempt")
+def define_a_cancelled_job_for_another_machine(world: World) -> Act:
+    job_id = world.running(pipeline="repo")
+    job_cancel(actor=ADMIN, job_id=job_id)
+    return _define(world, job_id, FOR_ANOTHER_MACHINE)
+
+
+@scenario()
+def print_(world: World) -> Act:
+    job_id = world.running()
+    return lambda: log_append(agent_id=world.agent.id, job_id=job_id, attempt=1, sequence=1, data=b"more\n")
+
+
+@scenario()
+def finish(world: World) -> Act:
+    job_id = world.running()
+    return lambda: attempt_finish(agent=world.agent, job_id=job_id, attempt=1, result=SUCCESS)
+
+
+@scenario()
+def finish_after_a_wish_to_cancel(world: World) -> Act:
+    job_id = world.running()
+    job_cancel(actor=ADMIN, job_id=job_id)
+    return lambda: attempt_finish(agent=world.agent, job_id=job_id, attempt=1, result=FAILURE)
+
+
+# --- the sweep ------------------------------------------------------------------------------------------------------
+
+
+@scenario()
+def expire_leases(world: World) -> Act:
+    world.running()
+    world.job()
+    world.beat()
+    world.wait(50)
+    return leases_expire
+
+
+@scenario()
+def expire_a_lease_for_the_last_time(world: World) -> Act:
+    job_id = world.running()
+    world.wait(50)
+    leases_expire()
+    world.beat()
+    attempt_start(agent=world.agent, job_id=job_id, attempt=2)
+    world.wait(50)
+    return leases_expire
+
+
+@scenario()
+def store_logs(world: World) -> Act:
+    world.ended()
+    world.ended()
+    return logs_store
+
+
+@scenario()
+def mark_an_empty_set(world: World) -> Act:
+    world.assigned()
+    return sets_prune
+
+
+@scenario()
+def prune_an_empty_set(world: World) -> Act:
+    world.assigned()
+    sets_prune()
+    world.wait(65)
+    return sets_prune
+
+
+@pytest.mark.parametrize(("kind", "lasting"), FAULTS)
+@pytest.mark.parametrize("act", scenario, ids=str)
+def test_a_fault_at_any_call_neither_loses_nor_doubles_anything(
+    tables: None, act: Scenario, kind: Fault, lasting: bool
+) -> None:
+    faults_survived(act, kind, lasting=lasting)
