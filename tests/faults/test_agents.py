@@ -82,7 +82,7 @@ def retire(world: World) -> Act:
 
 
 @pytest.mark.parametrize(("kind", "lasting"), FAULTS)
-@pytest.mark.parametrize("act", scenario, ids=str)
+@pytest.mark.parametrize("act", list(scenario), ids=str)
 def test_a_fault_at_any_call_neither_loses_nor_doubles_anything(
     tables: None, act: Scenario, kind: Fault, lasting: bool
 ) -> None:
