@@ -147,11 +147,11 @@ def _problem_response(status: HTTPStatus | None) -> Json:
 class ApiTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """How a program signs in."""
 
-    target_class = "apps.accounts.authentication.ApiTokenAuthentication"
+    target_class = "apps.accounts.authentication.BearerAuthentication"
     name = "apiToken"
 
     def get_security_definition(self, auto_schema: AutoSchema) -> Json:  # noqa: ARG002
-        return {"type": "http", "scheme": "bearer", "description": "An API token, hcp_…"}
+        return {"type": "http", "scheme": "bearer", "description": "An API token (hcp_…) or a session_id."}
 
 
 class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

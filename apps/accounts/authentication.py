@@ -16,20 +16,27 @@ from rest_framework.request import Request
 
 from apps.accounts.devices import device_name
 from apps.accounts.policies import Permission, permission_require, role_permissions
-from apps.accounts.services import api_token_verify, session_start
+from apps.accounts.services import api_token_verify, session_start, session_token_shaped, session_verify
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Forbidden, NotAuthenticated
 from controlplane.requests import client_address, client_region
 
 
-class ApiTokenAuthentication(authentication.BaseAuthentication):
-    """``Authorization: Bearer hcp_…``. A token that is wrong is refused, not passed on to other ways."""
+class BearerAuthentication(authentication.BaseAuthentication):
+    """``Authorization: Bearer …`` with an API token or a session_id. A wrong one is refused, not passed on.
 
-    def authenticate(self, request: Request) -> tuple[Actor, None] | None:
+    DRF's ``request.auth`` is the `session_id` by which services know the session; None for an API token.
+    """
+
+    def authenticate(self, request: Request) -> tuple[Actor, str | None] | None:
         scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        return api_token_verify(credentials.strip()), None
+        token = credentials.strip()
+        if session_token_shaped(token):
+            session = session_verify(token, use=True)
+            return session.actor, session.session_id
+        return api_token_verify(token), None
 
     def authenticate_header(self, _request: Request) -> str:
         return "Bearer"
@@ -38,9 +45,9 @@ class ApiTokenAuthentication(authentication.BaseAuthentication):
 class SessionAuthentication(authentication.SessionAuthentication):
     """The session of a browser. As the browser sends its cookie unasked, what changes something needs a CSRF token."""
 
-    def authenticate(self, request: Request) -> tuple[Actor, None] | None:
+    def authenticate(self, request: Request) -> tuple[Actor, str | None] | None:
         found = super().authenticate(request)
-        return (user_actor(found[0]), None) if found else None
+        return (user_actor(found[0]), request.session.session_id) if found else None  # type: ignore[attr-defined]
 
 
 class PasswordBackend(ModelBackend):
@@ -91,9 +98,27 @@ def request_actor(request: HttpRequest | Request) -> Actor:
     return user_actor(user)
 
 
+def session_actor(request: Request) -> tuple[Actor, str]:
+    """The person whose session the request came by, and the session's id. Raises Forbidden for an API token's."""
+    actor = request_actor(request)
+    if not isinstance(request.auth, str):
+        raise Forbidden("This needs a session: an API token does not sign people out.", code="session_needed")
+    return actor, request.auth
+
+
 def user_actor(user: Any) -> Actor:
     """The actor that one of Django's users (`UserFacade`) is, with what their role allows now."""
     return Actor("user", user.user_id, user.name, frozenset(role_permissions(user.role)))
+
+
+def page_signed_in(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """For pages that everybody has who is signed in; who is not goes to the sign-in page and back."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        return view(request, *args, **kwargs) if request.user.is_authenticated else _to_sign_in(request)
+
+    return guarded
 
 
 def page_permission(permission: Permission) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:

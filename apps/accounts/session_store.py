@@ -48,6 +48,11 @@ class SessionStore(SessionBase):
         # What stands in the table as far as this request knows.
         self._row: Session | None = None
 
+    @property
+    def session_id(self) -> str | None:
+        """By what services know the session; it opens nothing."""
+        return secret_hash(self.session_key) if self.session_key else None
+
     def load(self) -> dict[str, Any]:
         """What the session holds; empty, and without a key from then on, if there is none or it has expired."""
         row = self._find(self.session_key)

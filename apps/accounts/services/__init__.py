@@ -1,16 +1,31 @@
 """The only writers of accounts."""
 
 from apps.accounts.services.api_tokens import api_token_create, api_token_revoke, api_token_verify
-from apps.accounts.services.sessions import session_revoke, session_start, sessions_end, sign_out
+from apps.accounts.services.sessions import (
+    VerifiedSession,
+    device_remove,
+    session_logout,
+    session_revoke,
+    session_start,
+    session_token_shaped,
+    session_verify,
+    sessions_end,
+    sign_out,
+)
 from apps.accounts.services.sign_ins import sign_in_failed_record
 from apps.accounts.services.users import user_create, user_disable, user_password_set, user_update
 
 __all__ = [
+    "VerifiedSession",
     "api_token_create",
     "api_token_revoke",
     "api_token_verify",
+    "device_remove",
+    "session_logout",
     "session_revoke",
     "session_start",
+    "session_token_shaped",
+    "session_verify",
     "sessions_end",
     "sign_in_failed_record",
     "sign_out",

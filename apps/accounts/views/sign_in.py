@@ -1,4 +1,4 @@
-"""Pages to come in and to leave."""
+"""Coming in with a password, and leaving."""
 
 from django.conf import settings
 from django.contrib.auth import authenticate, logout

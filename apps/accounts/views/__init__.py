@@ -1,0 +1,1 @@
+"""Pages to come in, to leave, and to see where one is signed in."""

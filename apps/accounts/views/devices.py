@@ -1,0 +1,47 @@
+"""Where one is signed in, and signing out there."""
+
+from django.contrib import messages
+from django.contrib.auth import logout
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
+
+from apps.accounts.authentication import page_signed_in, request_actor
+from apps.accounts.selectors import session_list
+from apps.accounts.services import device_remove, sessions_end
+from controlplane.lib.errors import NotFound
+
+
+@never_cache
+@require_safe
+@page_signed_in
+def devices(request: HttpRequest) -> HttpResponse:
+    """My devices, this one first."""
+    current = request.session.session_id  # type: ignore[attr-defined]
+    sessions = session_list(request_actor(request).id)
+    sessions.sort(key=lambda session: session.session_id != current)
+    return render(request, "accounts/devices.html", {"sessions": sessions, "current": current, "section": "devices"})
+
+
+@require_POST
+@page_signed_in
+def device_end(request: HttpRequest, device_id: str) -> HttpResponse:
+    """Sign out on one device."""
+    try:
+        device_remove(actor=request_actor(request), device_id=device_id)
+    except NotFound:
+        messages.info(request, "You were signed out there already.")
+    else:
+        messages.success(request, "You are signed out there.")
+    return redirect("devices")
+
+
+@require_POST
+@page_signed_in
+def devices_end(request: HttpRequest) -> HttpResponse:
+    """Sign out on every device, this one too."""
+    actor = request_actor(request)
+    sessions_end(actor=actor, user_id=actor.id)
+    logout(request)
+    return redirect("signin")
