@@ -16,13 +16,14 @@ HTTP request of that call meets the fault, and botocore's own retry gets through
 | LOST      | yes                          | nothing; later requests of the call meet TIMEOUT |
 | CONFLICT  | no                           | another transaction holds the item (writes only) |
 
-A black hole for a whole server is `black_hole()`. Handlers are taken off again when a block ends.
+`outage` is the same for a whole server, for as long as it lasts. Handlers are taken off again when a block ends.
 """
 
 import json
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import SimpleNamespace
@@ -32,7 +33,7 @@ from unittest.mock import patch
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
-from controlplane.nosql.connection import shared_connection
+from controlplane.nosql.connection import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS, shared_connection
 
 _WRITES = frozenset({"DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem"})
 
@@ -99,18 +100,21 @@ def fault(kind: Fault | None, *, call: int = 0, lasting: bool = False) -> Iterat
 
 
 @contextmanager
-def black_hole(kind: Fault = Fault.TIMEOUT) -> Iterator[None]:
-    """Let every request of every thread meet the fault, at botocore's real pace but for the time-outs themselves."""
+def outage(kind: Fault, *, waiting: bool = False) -> Iterator[None]:
+    """Let every request of every thread meet the fault. With `waiting`, time-outs and pauses take as long as really."""
     events = shared_connection().client.meta.events
     name = "before-send.dynamodb.*"
 
     def before_send(request: AWSPreparedRequest, event_name: str, **_: Any) -> AWSResponse | None:
+        if waiting and kind in (Fault.TIMEOUT, Fault.REFUSED):
+            time.sleep(READ_TIMEOUT_SECONDS if kind == Fault.TIMEOUT else CONNECT_TIMEOUT_SECONDS)
         return _answer(kind, event_name.rsplit(".", 1)[1], request)
 
-    marker = f"black-hole-{threading.get_ident()}"
+    marker = f"outage-{threading.get_ident()}"
     events.register_first(name, before_send, unique_id=marker)
     try:
-        yield
+        with nullcontext() if waiting else quick_retries():
+            yield
     finally:
         events.unregister(name, unique_id=marker)
 

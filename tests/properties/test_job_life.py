@@ -573,7 +573,7 @@ def _machine_settings(**members: Any) -> settings:
 
 
 def test_jobs_live_as_the_model_says(tables: None) -> None:
-    run_state_machine_as_test(JobLife, settings=_machine_settings(max_examples=15, stateful_step_count=40))
+    run_state_machine_as_test(JobLife, settings=_machine_settings(max_examples=50, stateful_step_count=40))
 
 
 @pytest.mark.slow

@@ -1,0 +1,135 @@
+"""What clients are told while DynamoDB does not answer: 503, when to come back, and soon enough."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+import requests
+
+from controlplane.problems import CONTENT_TYPE
+from tests.faults.conftest import Ask, Askers
+from tests.faults.injection import Fault, outage
+
+# API Gateway waits 29 seconds.
+SOON = 15
+
+PIPELINE = {"repository": "https://git.example.com/app.git", "default_ref": "main", "definition": None}
+
+PROGRAM: tuple[tuple[str, str, object], ...] = (
+    ("GET", "/jobs", None),
+    ("GET", "/jobs/{job}", None),
+    ("GET", "/jobs/{job}/log", None),
+    ("POST", "/jobs", {"git_ref": "main", "pipeline": "self"}),
+    ("POST", "/jobs/{job}/cancel", {}),
+    ("POST", "/jobs/{job}/retry", {}),
+    ("GET", "/agents", None),
+    ("GET", "/pipelines", None),
+    ("GET", "/pipelines/self", None),
+    (
+        "PUT",
+        "/pipelines/new",
+        {"repository": "https://git.example.com/a.git", "default_ref": "main", "definition": None},
+    ),
+    ("DELETE", "/pipelines/self", None),
+)
+
+PAGES = ("/dashboard/", "/dashboard/jobs", "/dashboard/jobs/{job}", "/dashboard/agents", "/dashboard/pipelines")
+
+MACHINE: tuple[tuple[str, str, bytes], ...] = (
+    ("POST", "jobs/{job}/start", b'{"attempt": 1}'),
+    ("POST", "jobs/{job}/definition", b'{"attempt": 1, "text": "steps: [{run: make}]"}'),
+    ("POST", "jobs/{job}/log/1/1", b"hello"),
+    ("POST", "jobs/{job}/finish", b'{"attempt": 1, "exit_code": 0, "log_chunks": 1}'),
+)
+
+lasting_outages = pytest.mark.parametrize("kind", [Fault.THROTTLE, Fault.ERROR, Fault.TIMEOUT, Fault.REFUSED])
+
+
+def told_to_come_back(answer: requests.Response) -> None:
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def told_as_a_problem(answer: requests.Response) -> None:
+    told_to_come_back(answer)
+    assert answer.headers["Content-Type"] == CONTENT_TYPE
+    assert answer.json()["status"] == 503
+    assert answer.json()["code"] == "unavailable"
+
+
+@lasting_outages
+def test_a_program_gets_a_problem(askers: Askers, kind: Fault) -> None:
+    with outage(kind):
+        for method, path, body in PROGRAM:
+            told_as_a_problem(askers.of_the_program(method, path, json=body)())
+
+
+@lasting_outages
+def test_a_program_whose_token_has_to_be_looked_up_gets_a_problem(askers: Askers, kind: Fault) -> None:
+    askers.program.session.headers["Authorization"] = f"Bearer hcp_{'x' * 43}"
+    with outage(kind):
+        told_as_a_problem(askers.program.get("/jobs"))
+
+
+@lasting_outages
+def test_an_agent_gets_a_problem(askers: Askers, kind: Fault) -> None:
+    with outage(kind):
+        told_as_a_problem(askers.machine.beat())
+        for method, path, body in MACHINE:
+            told_as_a_problem(askers.of_the_machine(method, path, body)())
+
+
+@lasting_outages
+def test_a_machine_that_enrols_gets_a_problem(askers: Askers, kind: Fault) -> None:
+    body = {"token": f"hce_{'x' * 43}", "name": "new", "region": "eu", "labels": [], "slots": 1}
+    with outage(kind):
+        told_as_a_problem(askers.machine.post("/agents/enrol", json=body))
+
+
+@lasting_outages
+def test_a_browser_gets_a_page(askers: Askers, kind: Fault) -> None:
+    with outage(kind):
+        for path in PAGES:
+            answer = askers.of_the_browser(path)()
+            told_to_come_back(answer)
+            assert answer.headers["Content-Type"].startswith("text/html")
+
+
+@lasting_outages
+def test_somebody_who_signs_in_gets_a_page(askers: Askers, kind: Fault) -> None:
+    del askers.browser.session.cookies["sessionid"]
+    form = askers.sign_in_form()
+    with outage(kind):
+        told_to_come_back(askers.browser.post("/signin", data=form))
+
+
+@lasting_outages
+def test_health_does_not_depend_on_the_database(askers: Askers, kind: Fault) -> None:
+    with outage(kind):
+        assert askers.program.get("/health").status_code == 200
+
+
+def test_all_is_well_again_when_the_outage_ends(askers: Askers) -> None:
+    with outage(Fault.THROTTLE):
+        told_as_a_problem(askers.program.get("/jobs"))
+    assert askers.program.get("/jobs").status_code == 200
+    assert askers.browser.get("/dashboard/").status_code == 200
+    assert askers.machine.beat(running=[{"job_id": askers.job_id, "attempt": 1}]).status_code == 200
+
+
+ASKED: dict[str, Callable[[Askers], Ask]] = {
+    "a program": lambda askers: askers.of_the_program("GET", "/jobs"),
+    "a browser": lambda askers: askers.of_the_browser("/dashboard/"),
+    "an agent": lambda askers: askers.machine.beat,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Fault.TIMEOUT, Fault.THROTTLE])
+@pytest.mark.parametrize("who", ASKED)
+def test_everybody_is_told_soon_while_requests_fall_into_a_black_hole(askers: Askers, who: str, kind: Fault) -> None:
+    ask = ASKED[who](askers)
+    with outage(kind, waiting=True):
+        began = time.monotonic()
+        told_to_come_back(ask())
+        assert time.monotonic() - began < SOON
