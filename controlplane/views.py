@@ -4,7 +4,7 @@ import sys
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import redirect
+from django.shortcuts import redirect, render
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 from drf_spectacular.utils import extend_schema
@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from controlplane.documentation import documentation
 from controlplane.lib.errors import ApplicationError, Forbidden
 from controlplane.openapi import documented
 from controlplane.problems import application_error, error_response
@@ -39,6 +40,14 @@ class InfoSerializer(serializers.Serializer[None]):
 def root(_: HttpRequest) -> HttpResponse:
     """To the pages."""
     return redirect("dashboard:overview")
+
+
+@require_safe
+def docs(request: HttpRequest) -> HttpResponse:
+    """The API for people to read; open to everyone, as the document at /schema is."""
+    base_url = request.build_absolute_uri(request.META.get("SCRIPT_NAME", "") or "/").rstrip("/")
+    context = {"api": documentation(), "version": settings.VERSION, "base_url": base_url, "section": "docs"}
+    return render(request, "docs.html", context)
 
 
 @documented("get", responses=HealthSerializer, operation_id="health", tags=["control plane"])

@@ -1,8 +1,16 @@
 """What a page asks a person for."""
 
+from collections.abc import Collection
+from datetime import datetime, timedelta
+from typing import Any
+
 from django import forms
 
+from apps.accounts.policies import Permission
+from apps.accounts.services.api_tokens import MAX_NAME
 from apps.accounts.services.users import MAX_EMAIL, MAX_PASSWORD
+from controlplane.lib import clock
+from controlplane.lib.errors import ApplicationError
 
 
 class SignInForm(forms.Form):
@@ -16,3 +24,59 @@ class SignInForm(forms.Form):
     password = forms.CharField(
         max_length=MAX_PASSWORD, strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "current-password"})
     )
+
+
+class TokenForm(forms.Form):
+    """An API token to make, with what its maker may give it."""
+
+    ALL, CHOSEN = "all", "chosen"
+
+    name = forms.CharField(
+        max_length=MAX_NAME,
+        help_text="What it is for, so that you know it again.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    days = forms.ChoiceField(
+        label="Valid for",
+        choices=[("7", "7 days"), ("30", "30 days"), ("90", "90 days"), ("365", "a year"), ("", "ever")],
+        initial="90",
+        required=False,
+    )
+    scope = forms.ChoiceField(
+        label="May do",
+        choices=[(CHOSEN, "Only what is chosen here"), (ALL, "Whatever my role allows, now and later")],
+        initial=CHOSEN,
+        widget=forms.RadioSelect,
+    )
+    chosen = forms.MultipleChoiceField(label="Permissions", required=False, widget=forms.CheckboxSelectMultiple)
+
+    def __init__(self, *args: Any, permissions: Collection[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        offered = [permission.value for permission in Permission if permission in permissions]
+        self.fields["chosen"].choices = [(value, value) for value in offered]  # type: ignore[attr-defined]
+
+    @property
+    def permissions(self) -> list[str] | None:
+        """What the token may do; None for all that the role allows."""
+        return None if self.cleaned_data["scope"] == self.ALL else self.cleaned_data["chosen"]
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it expires, if it does."""
+        days = self.cleaned_data["days"]
+        return clock.now() + timedelta(days=int(days)) if days else None
+
+    def clean(self) -> None:
+        """A token that may do nothing is made by mistake."""
+        if self.cleaned_data.get("scope") == self.CHOSEN and not self.cleaned_data.get("chosen"):
+            self.add_error("chosen", "Choose at least one.")
+
+    def refuse(self, error: ApplicationError) -> None:
+        """Show a service's refusal next to the field that it names. Raises it again if no person could mend it."""
+        if not 400 <= error.status < 500 or error.status == 403:
+            raise error
+        for entry in error.errors:
+            field = {"permissions": "chosen", "expires_at": "days"}.get(str(entry["field"]), str(entry["field"]))
+            self.add_error(field if field in self.fields else None, str(entry["message"]))
+        if not error.errors:
+            self.add_error(None, error.message)

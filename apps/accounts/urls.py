@@ -1,9 +1,12 @@
-"""Coming in and leaving, for people and for the frontend."""
+"""Coming in and leaving, for people and for the frontend, and the API tokens of their programs."""
 
-from django.urls import path
+from django.urls import path, re_path
 
 from apps.accounts.api import sessions
+from apps.accounts.api import tokens as api_tokens
 from apps.accounts.views import devices, sign_in
+from apps.accounts.views import tokens as token_views
+from controlplane.lib.ids import ID_PATTERN
 
 urlpatterns = [
     path("signin", sign_in.signin, name="signin"),
@@ -16,4 +19,10 @@ urlpatterns = [
     path("auth/logout-everywhere", sessions.LogoutEverywhereView.as_view(), name="logout-everywhere"),
     path("auth/devices", sessions.DevicesView.as_view(), name="auth-devices"),
     path("auth/devices/<str:device_id>", sessions.DeviceView.as_view(), name="auth-device"),
+    path("tokens", api_tokens.TokensView.as_view(), name="tokens"),
+    re_path(rf"^tokens/(?P<token_id>{ID_PATTERN})$", api_tokens.TokenView.as_view(), name="token"),
+    path("account/tokens", token_views.tokens, name="account-tokens"),
+    re_path(
+        rf"^account/tokens/(?P<token_id>{ID_PATTERN})/revoke$", token_views.token_revoke, name="account-token-revoke"
+    ),
 ]

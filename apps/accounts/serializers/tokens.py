@@ -1,0 +1,74 @@
+"""API tokens as JSON."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.accounts.policies import Permission
+from apps.accounts.services.api_tokens import MAX_NAME
+from controlplane.lib.ids import ID_PATTERN
+from controlplane.requests import TextField
+
+
+class TokenListQuerySerializer(serializers.Serializer[Any]):
+    """Whose tokens ``GET /tokens`` lists."""
+
+    user_id = serializers.RegexField(
+        rf"\A{ID_PATTERN}\Z",
+        required=False,
+        help_text="Another person's, for those who manage accounts; without it one's own.",
+    )
+
+
+class TokenCreateSerializer(serializers.Serializer[Any]):
+    """What ``POST /tokens`` takes."""
+
+    name = TextField(max_length=MAX_NAME, help_text="What it is for, for people to read.")
+    permissions = serializers.ListField(
+        child=serializers.ChoiceField([permission.value for permission in Permission]),
+        required=False,
+        allow_null=True,
+        max_length=len(Permission),
+        help_text="A part of what its owner may do. Null, or left out: whatever the owner's role allows at the time.",
+    )
+    expires_at = serializers.DateTimeField(
+        required=False, allow_null=True, help_text="From then on it is refused. Null, or left out: never."
+    )
+    user_id = serializers.RegexField(
+        rf"\A{ID_PATTERN}\Z",
+        required=False,
+        help_text="Whose token it is, for those who manage accounts; without it one's own.",
+    )
+
+
+class TokenSerializer(serializers.Serializer[Any]):
+    """A token, without what opens anything."""
+
+    token_id = serializers.CharField()
+    user_id = serializers.CharField(help_text="Its owner.")
+    name = serializers.CharField()
+    permissions = serializers.ListField(
+        child=serializers.CharField(), allow_null=True, help_text="Null: whatever the owner's role allows."
+    )
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField(allow_null=True)
+    last_used_at = serializers.DateTimeField(allow_null=True, help_text="To the hour.")
+
+
+class TokenCreatedSerializer(TokenSerializer):
+    """A new token, with its text, which is told this once."""
+
+    token = serializers.CharField(help_text="Begins with hcp_. Keep it now: it can't be shown again.")
+
+
+class TokenPageSerializer(serializers.Serializer[Any]):
+    """A person's tokens, newest first. There are at most 100, so one answer holds them all."""
+
+    tokens = TokenSerializer(many=True)
+    total = serializers.IntegerField()
+    next_cursor = serializers.CharField(allow_null=True, help_text="Always null.")
+
+
+def token_json(token: Any) -> dict[str, Any]:
+    """The members of `TokenSerializer`."""
+    return dict(TokenSerializer(token).data)
