@@ -188,6 +188,14 @@ def test_a_heartbeat_in_the_moment_of_expiry_keeps_the_lease_or_comes_too_late(a
             attempt_finish(agent=agent, job_id=job_id, attempt=1, result=FAILURE)
 
 
+def test_a_heartbeat_just_before_expiry_keeps_the_lease(agent: Actor) -> None:
+    job_id = running(agent)
+    seen = beats_get([agent.id])[agent.id].at
+    heartbeat_record(agent_id=agent.id, report=_report(), created=1, nonce="nonce-of-this-beat")
+    assert not attempt_expire(agent_id=agent.id, job_id=job_id, attempt=1, beat_at=seen, reason="a test")
+    assert status_of(job_id) == ("running", 1)
+
+
 def test_an_assignment_that_is_acknowledged_while_it_is_released_does_one_of_the_two(agent: Actor) -> None:
     for _ in range(TIMES):
         job_id = assigned(agent)
