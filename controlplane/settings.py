@@ -46,6 +46,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "controlplane.content_policy.ContentPolicyMiddleware",
     "controlplane.problems.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -167,6 +168,8 @@ SPECTACULAR_SETTINGS = {
     "SERVE_AUTHENTICATION": [],
     # From 3.1 on, schemas are JSON Schema, so that answers can be checked against them.
     "OAS_VERSION": "3.1.0",
+    # The values say it themselves.
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "POSTPROCESSING_HOOKS": ["controlplane.openapi.common_parts_add"],
 }
 

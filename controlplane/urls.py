@@ -9,6 +9,7 @@ urlpatterns = [
     path("", views.root),
     path("health", views.health, name="health"),
     path("info", views.InfoView.as_view(), name="info"),
+    path("docs", views.docs, name="docs"),
     path("schema", SpectacularAPIView.as_view(), name="schema"),
     path("", include("apps.accounts.urls")),
     path("", include("apps.agents.urls")),
