@@ -23,7 +23,7 @@ from tests.clients import Client
 KEEPER = Actor("user", "01kakeeper0000000000000000", "Ada", frozenset(Permission))
 
 # What people see in a browser, and the document itself. Everything else is the API.
-PAGES = re.compile(r"/(|signin|signout|oauth/.*|account/.*|schema|dashboard/.*)")
+PAGES = re.compile(r"/(|signin|signout|oauth/.*|account/.*|admin.*|docs|schema|dashboard/.*)")
 
 
 @pytest.fixture(scope="module")

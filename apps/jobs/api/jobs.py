@@ -58,6 +58,7 @@ class JobsView(APIView):
     )
     def post(self, request: Request) -> Response:
         """Queue a job; its members come in the query or in a JSON body."""
+        permission_require(request_actor(request), Permission.JOBS_CREATE)
         members = _create_members(request)
         job = job_create(actor=request_actor(request), idempotency_key=_idempotency_key(request), **members)
         return _created(request, job.job_id)
@@ -117,6 +118,7 @@ class JobRetryView(APIView):
     )
     def post(self, request: Request, job_id: str) -> Response:
         """Queue a new job like this one, which has ended."""
+        permission_require(request_actor(request), Permission.JOBS_RETRY)
         job = job_retry(actor=request_actor(request), job_id=job_id, idempotency_key=_idempotency_key(request))
         return _created(request, job.job_id)
 

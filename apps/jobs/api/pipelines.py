@@ -48,6 +48,7 @@ class PipelineView(APIView):
     )
     def put(self, request: Request, name: str) -> Response:
         """Make the pipeline be so, whether there was one or not. A definition's faults are told with their lines."""
+        permission_require(request_actor(request), Permission.PIPELINES_SAVE)
         members = body_validated(request.data, PipelineSaveSerializer)
         pipeline, created = pipeline_save(actor=request_actor(request), name=name, **members)
         return Response(PipelineSerializer(pipeline).data, status=201 if created else 200)
