@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "controlplane",
+    "controlplane.nosql.admin",
     "apps.audit",
     "apps.accounts",
     "apps.agents",

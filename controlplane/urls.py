@@ -1,6 +1,7 @@
 """Which app answers which path. JSON stands at the root, as the contract has it; pages under /dashboard."""
 
 from django.urls import include, path
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView
 
 from controlplane import views
@@ -15,6 +16,9 @@ urlpatterns = [
     path("", include("apps.agents.urls")),
     path("", include("apps.jobs.urls")),
     path("dashboard/", include("apps.dashboard.urls")),
+    # The name of a module, which is imported when somebody asks for one of its pages.
+    path("admin/", ("controlplane.admin_urls", "admin", "admin")),
+    path("admin", RedirectView.as_view(pattern_name="admin:index")),
 ]
 
 handler400 = "controlplane.views.bad_request"

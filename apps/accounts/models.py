@@ -17,6 +17,7 @@ from pynamodb.attributes import (
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
 
 from controlplane.nosql.facade import Facade
+from controlplane.nosql.listing import Listing
 from controlplane.nosql.record import Record, table_name
 
 
@@ -216,6 +217,10 @@ class UserFacade(Facade, AbstractBaseUser, record=User):
 
     USERNAME_FIELD = "email"
     unique_lookups = {"email": User.find_by_email}  # noqa: RUF012 — declared as ClassVar in the base
+    listings = (
+        Listing(User, User.by_email, lambda _asked: [USERS], filters={"role", "is_active"}),
+        Listing(User, User.by_name, lambda _asked: [USERS], filters={"role", "is_active"}),
+    )
 
     class Meta(Facade.Meta):
         verbose_name = "user"

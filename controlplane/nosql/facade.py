@@ -1,7 +1,8 @@
 """What Django sees of a record: an unmanaged model with the record's name and attributes, and a manager without SQL."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from django.db import models
@@ -16,7 +17,9 @@ from pynamodb.attributes import (
 )
 from pynamodb.expressions.update import Action
 
+from controlplane.lib.cursors import cursor_decode, cursor_encode
 from controlplane.nosql.connection import ConditionFailed
+from controlplane.nosql.listing import Listing, Place
 from controlplane.nosql.query import Lookup, RecordQuery
 from controlplane.nosql.record import Record
 
@@ -29,6 +32,15 @@ _FIELDS: dict[type[Attribute[Any]], "type[models.Field[Any, Any]]"] = {
     UTCDateTimeAttribute: models.DateTimeField,
     UnicodeAttribute: models.CharField,
 }
+
+
+@dataclass(frozen=True)
+class FacadePage(Generic[F]):
+    """A page of a list, with the signed cursors of the pages around it, if there are any."""
+
+    objects: list[F]
+    next_cursor: str | None = None
+    previous_cursor: str | None = None
 
 
 class RecordQuerySet(Generic[F]):
@@ -71,9 +83,39 @@ class RecordQuerySet(Generic[F]):
     def __iter__(self) -> Iterator[F]:
         return self._run()
 
+    def page(self, *, limit: int, cursor: str | None = None) -> FacadePage[F]:
+        """A page of the model's list, as far as this queryset narrows it; without a cursor the first one.
+
+        Raises InvalidInput (``invalid_cursor``) for a cursor that is not of this list, Unserved if there is no list.
+        """
+        start, backward = self._place(cursor) if cursor else (None, False)
+        page = self._query().page(limit=limit, start=start, backward=backward)
+        return FacadePage(
+            [self.model.from_record(record) for record in page.records],
+            next_cursor=cursor_encode(self._scope, {"after": page.next}) if page.next else None,
+            previous_cursor=cursor_encode(self._scope, {"before": page.previous}) if page.previous else None,
+        )
+
+    @property
+    def _scope(self) -> str:
+        asked = sorted((lookup.field, lookup.comparison, repr(lookup.value)) for lookup in self._lookups)
+        return f"facade {self.model._meta.label} {asked}"
+
+    def _place(self, cursor: str) -> tuple[Place, bool]:
+        key = cursor_decode(self._scope, cursor)
+        return (key["before"], True) if "before" in key else (key["after"], False)
+
+    def _query(self) -> RecordQuery[Any]:
+        return RecordQuery(
+            self.model.record_kind,
+            self._lookups,
+            self.model.unique_lookups,
+            partition=self.model.partition,
+            listings=self.model.listings,
+        )
+
     def _run(self, limit: int | None = None) -> Iterator[F]:
-        query = RecordQuery(self.model.record_kind, self._lookups, self.model.unique_lookups)
-        return (self.model.from_record(record) for record in query.run(limit))
+        return (self.model.from_record(record) for record in self._query().run(limit))
 
 
 class RecordManager(models.Manager["Facade"]):
@@ -97,24 +139,38 @@ class FacadeBase(ModelBase):
         bases: tuple[type, ...],
         attrs: dict[str, Any],
         record: type[Record] | None = None,
+        hidden: Collection[str] = (),
         **kwargs: Any,
     ) -> type:
         if record is None:
             return super().__new__(mcs, name, bases, attrs, **kwargs)
-        if record._range_keyname:
-            raise TypeError(f"{record.__name__} has a range key, and Django's models have one primary key")
-        fields = {field: _field(attribute) for field, attribute in record.get_attributes().items()}
+        if record._range_keyname and "partition" not in attrs:
+            raise TypeError(
+                f"{record.__name__} has a range key, and Django's models have one primary key; "
+                "where the range key alone is unique, declare the `partition` in which it stands"
+            )
+        key = record._range_keyname or record._hash_keyname
+        fields = {
+            field: _field(attribute, is_key=field == key)
+            for field, attribute in record.get_attributes().items()
+            if field not in hidden
+        }
         return super().__new__(mcs, record.__name__, bases, {**fields, **attrs, "record_kind": record}, **kwargs)
 
 
 class Facade(models.Model, metaclass=FacadeBase):
     """The base of facades: ``class UserFacade(Facade, record=User)`` is what Django knows as the model ``User``.
 
-    A field that Django must see otherwise (an e-mail address, choices) is declared in the class as usual. Facades read;
-    what changes a record is a service, which knows the rules and writes the audit trail.
+    A field that Django must see otherwise (an e-mail address, choices) is declared in the class as usual, and what it
+    must not see at all is named: ``record=Session, hidden=("data",)``. Facades read; what changes a record is a service,
+    which knows the rules and writes the audit trail.
     """
 
     record_kind: ClassVar[type[Record]]
+    # For a record whose range key alone is unique, which then is the primary key: in which partition one stands.
+    partition: ClassVar[Callable[[str], str] | None] = None
+    # The orders in which the records can be listed; a list is read from the first that serves its conditions.
+    listings: ClassVar[Sequence[Listing[Any]]] = ()
     # Fields whose value is unique, with the way to their record.
     unique_lookups: ClassVar[dict[str, Callable[[Any], Record | None]]] = {}
 
@@ -133,7 +189,7 @@ class Facade(models.Model, metaclass=FacadeBase):
         If one of them has changed since it was read, what stands there is newer and stays. Raises TypeError without
         `update_fields`: a whole record is written by its service.
         """
-        if update_fields is None or self.record is None:
+        if update_fields is None or self.record is None or self.partition is not None:
             raise TypeError(f"a {self._meta.verbose_name} is written by the services of its app")
         attributes = self.record_kind.get_attributes()
         condition = attributes[self._meta.pk.name].exists()
@@ -155,10 +211,10 @@ class Facade(models.Model, metaclass=FacadeBase):
         return made
 
 
-def _field(attribute: Attribute[Any]) -> "models.Field[Any, Any]":
+def _field(attribute: Attribute[Any], *, is_key: bool) -> "models.Field[Any, Any]":
     """Django's field for an attribute; what it has no field for is shown as JSON."""
     kind = next((field for base, field in _FIELDS.items() if isinstance(attribute, base)), models.JSONField)
-    options: dict[str, Any] = {"primary_key": True} if attribute.is_hash_key else {}
+    options: dict[str, Any] = {"primary_key": True} if is_key else {}
     if kind is not models.BooleanField:
         options |= {"null": attribute.null, "blank": attribute.null}
     if attribute.default is not None:

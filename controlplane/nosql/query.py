@@ -1,7 +1,7 @@
 """The plan that answers what Django asks of a facade with as few DynamoDB calls as there can be."""
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, TypeVar
@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from pynamodb.attributes import Attribute
 from pynamodb.indexes import Index
 
+from controlplane.nosql.listing import Listing, ListingPage, Place
 from controlplane.nosql.record import Record
 
 R = TypeVar("R", bound=Record)
@@ -63,34 +64,80 @@ class RecordQuery(Generic[R]):
     The plan, in this order: the whole key is known → one consistent read; several keys are → batches of consistent
     reads; a unique value is (`unique` tells how to find its record) → that; the hash key of the table or of an index →
     a query, whose answer may lag behind for an index. What else was asked is looked at in what the first three found;
-    a query could find any number, so it serves a condition on its range key and refuses all others.
+    a query could find any number, so it serves a condition on its range key and refuses all others. A page of a list
+    (`page`) is read from the first of `listings` that serves all that was asked.
+
+    `partition` says in which partition of the table a range key stands, for kinds whose range key alone is unique.
     """
 
     def __init__(
-        self, kind: type[R], lookups: Iterable[Lookup], unique: Mapping[str, Callable[[Any], R | None]]
+        self,
+        kind: type[R],
+        lookups: Iterable[Lookup],
+        unique: Mapping[str, Callable[[Any], R | None]],
+        *,
+        partition: Callable[[str], str] | None = None,
+        listings: Sequence[Listing[R]] = (),
     ) -> None:
         self._kind = kind
         self._lookups = list(lookups)
         self._unique = unique
+        self._listings = listings
         self._hash = kind._hash_keyname or ""
         self._range = kind._range_keyname
+        self._partition = partition if self._range else None
 
     def run(self, limit: int | None = None) -> Iterator[R]:
         """The records, at most `limit`. Raises Unserved, before anything is read, if no plan serves the query."""
         plan = self._one() or self._batch() or self._unique_value() or self._query(limit)
         if plan is None:
-            asked = ", ".join(f"{lookup.field}__{lookup.comparison}" for lookup in self._lookups) or "everything"
-            raise Unserved(f"no key or index of {self._kind.__name__} serves a query for {asked}")
+            raise self._unserved()
         return islice(plan(), limit)
+
+    def page(self, *, limit: int, start: Place | None = None, backward: bool = False) -> ListingPage[R]:
+        """A page of the first listing that serves the query. Raises Unserved, before anything is read, if none does.
+
+        A query that names keys or a unique value gives one page of what they lead to.
+        """
+        plan = self._one() or self._batch() or self._unique_value()
+        if plan is not None:
+            return ListingPage(list(plan()), next=None, previous=None)
+        exact = {item.field: item.value for item in self._lookups if item.comparison == "exact"}
+        for listing in self._listings:
+            hash_name, range_name = listing.key_names()
+            prefixes = [item for item in self._lookups if (item.field, item.comparison) == (range_name, "startswith")]
+            others = [item for item in self._lookups if item not in prefixes and item.field != hash_name]
+            if len(prefixes) > 1 or any(item.field not in listing.filters for item in others):
+                continue
+            partitions = listing.partitions(exact)
+            if partitions is None:
+                continue
+            if not all(_possible(item.value, _MAX_RANGE_KEY) for item in self._lookups):
+                return ListingPage([], next=None, previous=None)
+            return listing.page(
+                partitions,
+                limit=limit,
+                keep=lambda record: all(item.fulfilled_by(record) for item in self._lookups),
+                prefix=prefixes[0].value if prefixes else None,
+                start=start,
+                backward=backward,
+            )
+        raise self._unserved()
+
+    def _unserved(self) -> Unserved:
+        asked = ", ".join(f"{lookup.field}__{lookup.comparison}" for lookup in self._lookups) or "everything"
+        return Unserved(f"no key or index of {self._kind.__name__} serves a query for {asked}")
 
     def _equal(self, field: str | None) -> Lookup | None:
         return next((item for item in self._lookups if item.field == field and item.comparison == "exact"), None)
 
     def _one(self) -> Callable[[], Iterator[R]] | None:
         served = [lookup for lookup in (self._equal(self._hash), self._equal(self._range)) if lookup]
-        if len(served) < (2 if self._range else 1):
-            return None
         keys = [lookup.value for lookup in served]
+        if self._partition and served and served[-1].field == self._range and len(served) == 1:
+            keys = [self._partition(str(keys[0])), *keys]
+        if len(keys) < (2 if self._range else 1):
+            return None
 
         def find() -> Iterator[R]:
             if _possible(keys[0], _MAX_HASH_KEY) and all(_possible(key, _MAX_RANGE_KEY) for key in keys[1:]):
@@ -99,13 +146,14 @@ class RecordQuery(Generic[R]):
         return find
 
     def _batch(self) -> Callable[[], Iterator[R]] | None:
-        if self._range:
+        if self._range and not self._partition:
             return None
-        served = [lookup for lookup in self._lookups if lookup.field == self._hash and lookup.comparison == "in"]
+        name = self._range if self._partition else self._hash
+        served = [lookup for lookup in self._lookups if lookup.field == name and lookup.comparison == "in"]
         if not served:
             return None
-        keys = dict.fromkeys(key for key in served[0].value if _possible(key, _MAX_HASH_KEY))
-        return lambda: self._remaining(self._found(list(keys)), served[:1])
+        keys = list(dict.fromkeys(key for key in served[0].value if _possible(key, _MAX_RANGE_KEY)))
+        return lambda: self._remaining(self._found(keys, str(name)), served[:1])
 
     def _unique_value(self) -> Callable[[], Iterator[R]] | None:
         for field, find in self._unique.items():
@@ -157,10 +205,11 @@ class RecordQuery(Generic[R]):
         """An index holds only a part of each record: read the rest, 100 at a time, in the index's order."""
         found = iter(found)
         while keys := [getattr(record, self._hash) for record in islice(found, 100)]:
-            yield from self._found(keys)
+            yield from self._found(keys, self._hash)
 
-    def _found(self, keys: list[Any]) -> Iterator[R]:
-        records = {getattr(record, self._hash): record for record in self._kind.find_many(keys)}
+    def _found(self, keys: list[Any], name: str) -> Iterator[R]:
+        whole = [(self._partition(key), key) for key in keys] if self._partition else keys
+        records = {getattr(record, name): record for record in self._kind.find_many(whole)}
         return (records[key] for key in keys if key in records)
 
     def _remaining(self, records: Iterable[R | None], served: list[Lookup]) -> Iterator[R]:

@@ -16,7 +16,14 @@ pytestmark = pytest.mark.usefixtures("tables")
 
 
 def token(name: str, user_id: str = "ada") -> ApiToken:
-    made = ApiToken(f"hash-{user_id}-{name}", token_id=name, user_id=user_id, name=name, created_at=f"2026-01-0{name}")
+    made = ApiToken(
+        f"hash-{user_id}-{name}",
+        token_id=name,
+        user_id=user_id,
+        name=name,
+        name_key=name,
+        created_at=f"2026-01-0{name}",
+    )
     made.save()
     return made
 

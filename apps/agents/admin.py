@@ -1,0 +1,185 @@
+"""Agents and the tokens that let them in, in the admin."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.contrib.admin import display
+from django.http import HttpRequest
+
+from apps.accounts.policies import Permission
+from apps.accounts.selectors import user_get
+from apps.agents.models import ENROLMENT_TOKENS, Agent, EnrolmentToken
+from apps.agents.selectors import REGION, fleet_counts
+from apps.agents.services import (
+    agent_configure,
+    agent_drain,
+    agent_key_rotate,
+    agent_resume,
+    agent_retire,
+    enrolment_token_create,
+    enrolment_token_revoke,
+)
+from apps.agents.states import MAX_SLOTS, AgentStatus
+from controlplane.lib import clock
+from controlplane.lib.actor import Actor
+from controlplane.nosql.admin.filters import FieldFilter
+from controlplane.nosql.admin.forms import NamesField, RecordForm, revision
+from controlplane.nosql.admin.options import NosqlModelAdmin, act
+from controlplane.nosql.admin.site import site
+from controlplane.nosql.facade import Facade
+from controlplane.nosql.listing import Listing, search_key
+
+
+def _regions(asked: Mapping[str, Any]) -> list[str]:
+    return [asked["region"]] if "region" in asked else sorted(fleet_counts())
+
+
+class AgentFacade(Facade, record=Agent, hidden=("keys", "name_key")):
+    """An agent as the admin sees it: without its keys."""
+
+    listings = (Listing(Agent, Agent.by_name, _regions, filters={"status"}),)
+
+    class Meta(Facade.Meta):
+        verbose_name = "agent"
+
+    def __str__(self) -> str:
+        return f"{self.record.name} ({self.record.region})"
+
+
+class RegionFilter(FieldFilter):
+    """The regions in which there are agents now."""
+
+    title = "region"
+    parameter_name = "region"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # noqa: ARG002 — Django's own
+        return [(region, region) for region in sorted(fleet_counts()) if REGION.fullmatch(region)]
+
+
+class AgentForm(RecordForm):
+    """What an agent is told to be."""
+
+    revision_field = "config_version"
+
+    slots = forms.IntegerField(min_value=1, max_value=MAX_SLOTS, help_text="How many jobs it runs at a time.")
+    labels = NamesField(help_text="What jobs may ask for.")
+    deployment_targets = NamesField(help_text="Where it may deploy to.")
+    config_version = revision()
+
+    def write(self, actor: Actor) -> Agent:
+        return agent_configure(agent_id=self.instance.pk, **self.cleaned_data, actor=actor)
+
+
+class AgentAdmin(NosqlModelAdmin):
+    permissions = {"view": Permission.AGENTS_READ, "change": Permission.AGENTS_MANAGE}  # noqa: RUF012
+    history_kind = "agent"
+    list_display = ("name", "region", "status", "slots", "label_list", "version", "created_at")
+    list_filter = (
+        RegionFilter,
+        FieldFilter.make("status", "status", [(status.value, status.value) for status in AgentStatus]),
+    )
+    search_fields = ("name",)
+    search_help_text = "The beginning of a name, or a whole id."
+    form = AgentForm
+    details = ("agent_id", "name", "region", "status", "hostname", "os", "arch", "version", "created_at")
+
+    def search(self, queryset: Any, term: str) -> Any:
+        found = queryset.filter(pk=term.lower())
+        return found if len(term) == 26 and found.exists() else queryset.filter(name_key__startswith=search_key(term))
+
+    @display(description="labels", empty_value="")
+    def label_list(self, obj: Any) -> str:
+        return ", ".join(obj.labels)
+
+    @act("Drain", permission=Permission.AGENTS_MANAGE, done="Gets no new work")
+    def drain(self, actor: Actor, obj: Any) -> None:
+        agent_drain(agent_id=obj.pk, actor=actor)
+
+    @act("Resume", permission=Permission.AGENTS_MANAGE, done="Takes work again")
+    def resume(self, actor: Actor, obj: Any) -> None:
+        agent_resume(agent_id=obj.pk, actor=actor)
+
+    @act(
+        "Retire",
+        permission=Permission.AGENTS_MANAGE,
+        confirm="They are let in no more, for good: the jobs they hold are taken from them, and the machines must enrol "
+        "again to come back.",
+        done="Retired",
+    )
+    def retire(self, actor: Actor, obj: Any) -> None:
+        agent_retire(agent_id=obj.pk, actor=actor)
+
+    @act(
+        "Rotate key",
+        permission=Permission.AGENTS_MANAGE,
+        confirm="Each gets a new key with its next configuration. The one it uses stays valid for 24 hours.",
+        done="New key waits to be fetched",
+    )
+    def rotate_key(self, actor: Actor, obj: Any) -> None:
+        agent_key_rotate(agent_id=obj.pk, actor=actor)
+
+
+class EnrolmentTokenFacade(Facade, record=EnrolmentToken):
+    """An enrolment token as the admin sees it."""
+
+    listings = (Listing(EnrolmentToken, EnrolmentToken.by_age, lambda _asked: [ENROLMENT_TOKENS], descending=True),)
+
+    class Meta(Facade.Meta):
+        verbose_name = "enrolment token"
+
+    def __str__(self) -> str:
+        return f"token of {self.record.created_at[:16].replace('T', ' ')}"
+
+
+class EnrolmentTokenAddForm(RecordForm):
+    """A new token."""
+
+    uses = forms.IntegerField(min_value=1, max_value=100_000, initial=1, help_text="How many machines it lets in.")
+    hours = forms.IntegerField(label="Valid for (hours)", min_value=1, max_value=24 * 365, initial=24)
+
+    def write(self, actor: Actor) -> EnrolmentToken:
+        token, self.secret = enrolment_token_create(
+            uses=self.cleaned_data["uses"],
+            expires_at=clock.now() + timedelta(hours=self.cleaned_data["hours"]),
+            actor=actor,
+        )
+        return token
+
+
+class EnrolmentTokenAdmin(NosqlModelAdmin):
+    permissions = dict.fromkeys(("view", "add", "delete"), Permission.AGENTS_ENROL)  # noqa: RUF012
+    list_display = ("__str__", "uses_left", "expires_at", "maker")
+    search_fields = ("created_at",)
+    search_help_text = "When it was made, or the beginning of that: 2026-11-21."
+    add_form = EnrolmentTokenAddForm
+    details = ("token_id", "uses_left", "created_at", "expires_at", "maker")
+    delete_note = "It lets no more machines in. Those that came in by it stay."
+
+    def search(self, queryset: Any, term: str) -> Any:
+        return queryset.filter(created_at__startswith=term.replace(" ", "T"))
+
+    @display(description="made by")
+    def maker(self, obj: Any) -> str:
+        maker = user_get(obj.created_by)
+        return maker.email if maker else obj.created_by
+
+    @act(
+        "Revoke",
+        permission=Permission.AGENTS_ENROL,
+        confirm="They let no more machines in. Those that came in by them stay.",
+        done="Revoked",
+    )
+    def revoke(self, actor: Actor, obj: Any) -> None:
+        enrolment_token_revoke(token=obj.record, actor=actor)
+
+    def record_delete(self, actor: Actor, obj: Any) -> None:
+        enrolment_token_revoke(token=obj.record, actor=actor)
+
+    def history_target(self, obj: Any) -> str:
+        return f"enrolment_token:{obj.record.token_id}"
+
+
+site.register(AgentFacade, AgentAdmin)
+site.register(EnrolmentTokenFacade, EnrolmentTokenAdmin)

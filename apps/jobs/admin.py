@@ -1,0 +1,230 @@
+"""Pipelines and jobs in the admin."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.admin import display
+from django.urls import reverse
+from django.utils.html import format_html
+
+from apps.accounts.policies import Permission
+from apps.audit.admin import act_of
+from apps.audit.selectors import audit_between
+from apps.jobs.models import OPEN, Job, Pipeline
+from apps.jobs.models.pipeline import SCOPE
+from apps.jobs.selectors.overview import days_with_jobs
+from apps.jobs.services import job_cancel, job_retry, pipeline_delete, pipeline_save
+from apps.jobs.states import FINAL, Status
+from controlplane.lib import clock
+from controlplane.lib.actor import Actor
+from controlplane.lib.errors import Conflict, InvalidInput
+from controlplane.nosql.admin.filters import FieldFilter
+from controlplane.nosql.admin.forms import RecordForm, long_text, revision, text
+from controlplane.nosql.admin.options import NosqlModelAdmin, act
+from controlplane.nosql.admin.site import History, site
+from controlplane.nosql.facade import Facade
+from controlplane.nosql.listing import Listing
+
+# No job is older than the product.
+_FIRST_YEAR = 2026
+# An act is recorded a moment after the time that the job itself bears.
+_AFTERWARDS = timedelta(minutes=1)
+
+
+class PipelineFacade(Facade, record=Pipeline):
+    """A pipeline as the admin sees it."""
+
+    listings = (Listing(Pipeline, None, lambda _asked: [SCOPE]),)
+
+    @staticmethod
+    def partition(_name: str) -> str:
+        return SCOPE
+
+    class Meta(Facade.Meta):
+        verbose_name = "pipeline"
+
+    def __str__(self) -> str:
+        return str(self.record.name)
+
+
+class PipelineForm(RecordForm):
+    """What can be changed in a pipeline."""
+
+    revision_field = "revision"
+    # Faults in a definition name a step of it.
+    error_field = "definition"
+
+    repository = text(help_text="An https, http, ssh, git or file URL, user@host:path, or an absolute path.")
+    default_ref = text(label="Default ref", max_length=255, initial="main")
+    definition = long_text(
+        required=False, max_length=200_000, help_text="YAML. Empty: the file .hybrid-ci.yml of the repository."
+    )
+    revision = revision()
+
+    def write(self, actor: Actor) -> Pipeline:
+        return self.saved(actor, name=self.instance.pk, revision=self.cleaned_data["revision"])
+
+    def saved(self, actor: Actor, *, name: str, revision: int) -> Pipeline:
+        """The pipeline as the service leaves it. A definition's line ends are those of a file."""
+        definition = self.cleaned_data["definition"].replace("\r\n", "\n")
+        return pipeline_save(
+            actor=actor,
+            name=name,
+            repository=self.cleaned_data["repository"],
+            default_ref=self.cleaned_data["default_ref"],
+            definition=definition if definition.strip() else None,
+            revision=revision,
+        ).pipeline
+
+
+class PipelineAddForm(PipelineForm):
+    """A new pipeline."""
+
+    name = text(max_length=63, help_text="Lower-case letters, digits, - and _. It cannot be changed later.")
+    revision = None  # type: ignore[assignment]
+
+    field_order = ("name", "repository", "default_ref", "definition")
+
+    def write(self, actor: Actor) -> Pipeline:
+        try:
+            return self.saved(actor, name=self.cleaned_data["name"], revision=0)
+        except Conflict as error:
+            raise InvalidInput.field("name", error.message) from error
+
+
+class PipelineAdmin(NosqlModelAdmin):
+    permissions = {  # noqa: RUF012
+        "view": Permission.PIPELINES_READ,
+        "add": Permission.PIPELINES_SAVE,
+        "change": Permission.PIPELINES_SAVE,
+        "delete": Permission.PIPELINES_DELETE,
+    }
+    history_kind = "pipeline"
+    list_display = ("name", "repository", "default_ref", "where", "updated_at")
+    search_fields = ("name",)
+    search_help_text = "The beginning of a name."
+    form = PipelineForm
+    add_form = PipelineAddForm
+    details = ("label_list", "created_at", "updated_at")
+    delete_note = "Its jobs stay, and those that wait will still run."
+
+    def search(self, queryset: Any, term: str) -> Any:
+        return queryset.filter(name__startswith=term.lower())
+
+    def record_delete(self, actor: Actor, obj: Any) -> None:
+        pipeline_delete(actor=actor, name=obj.pk)
+
+    @display(description="definition")
+    def where(self, obj: Any) -> str:
+        return "here" if obj.definition else "in the repository"
+
+    @display(description="labels", empty_value="none")
+    def label_list(self, obj: Any) -> str:
+        return ", ".join(obj.labels)
+
+
+def _open(asked: Mapping[str, Any]) -> list[str] | None:
+    return [OPEN] if "status" in asked and asked["status"] not in FINAL else None
+
+
+def _ended(asked: Mapping[str, Any]) -> list[str] | None:
+    return [f"{asked['status']}#{day}" for day in _days(asked)] if asked.get("status") in FINAL else None
+
+
+def _days(_asked: Mapping[str, Any]) -> list[str]:
+    """The days on which jobs were created, newest first."""
+    years: Sequence[int] = range(clock.now().year, _FIRST_YEAR - 1, -1)
+    return [day.isoformat() for year in years for day in sorted(days_with_jobs(year=year), reverse=True)]
+
+
+_HIDDEN = ("env", "definition", "open", "outcome", "started_by", "created_day")
+
+
+class JobFacade(Facade, record=Job, hidden=_HIDDEN):
+    """A job as the admin sees it. `env` is nobody's business but the job's own."""
+
+    listings = (
+        Listing(Job, Job.by_open, _open, filters={"status"}, descending=True),
+        Listing(Job, Job.by_outcome, _ended, filters={"status"}, descending=True),
+        Listing(Job, Job.by_day, _days, descending=True),
+    )
+
+    class Meta(Facade.Meta):
+        verbose_name = "job"
+
+    def __str__(self) -> str:
+        return f"{self.record.pipeline} {self.record.git_ref} ({self.record.job_id})"
+
+
+class JobAdmin(NosqlModelAdmin):
+    """To be read only: what people do to jobs is cancel them and run them again."""
+
+    permissions = {"view": Permission.JOBS_READ}  # noqa: RUF012
+    list_display = ("job_id", "pipeline", "git_ref", "status", "requested_by", "created_at", "completed_at")
+    list_filter = (FieldFilter.make("status", "status", [(status.value, status.value) for status in Status]),)
+    search_fields = ("job_id",)
+    search_help_text = "A whole id."
+    details = (
+        "job_id",
+        "pipeline",
+        "git_ref",
+        "commit",
+        "status",
+        "exit_code",
+        "error_message",
+        "label_list",
+        "priority",
+        "attempt",
+        "lost_attempts",
+        "agent",
+        "requested_by",
+        "created_at",
+        "assigned_at",
+        "started_at",
+        "completed_at",
+        "page",
+    )
+
+    def search(self, queryset: Any, term: str) -> Any:
+        return queryset.filter(pk=term.lower())
+
+    @display(description="labels", empty_value="none")
+    def label_list(self, obj: Any) -> str:
+        return ", ".join(obj.labels)
+
+    @display(description="agent", empty_value="-")
+    def agent(self, obj: Any) -> str:
+        if not obj.agent_id:
+            return ""
+        return format_html(
+            '<a href="{}">{}</a>', reverse("admin:agents_agent_change", args=[obj.agent_id]), obj.agent_id
+        )
+
+    @display(description="steps and log")
+    def page(self, obj: Any) -> str:
+        return format_html('<a href="{}">On the dashboard</a>', reverse("dashboard:job", args=[obj.pk]))
+
+    def history(self, obj: Any, cursor: str | None) -> History:  # noqa: ARG002 — a job's life fits on one page
+        """From the hours of the job's life, since acts on jobs are in no index."""
+        last = obj.record.completed_at or clock.timestamp(clock.now())
+        end = clock.timestamp(clock.parse_timestamp(last) + _AFTERWARDS)
+        found = audit_between(target=f"job:{obj.pk}", first=obj.record.created_at, last=end)
+        return History([act_of(record) for record in reversed(found)])
+
+    @act(
+        "Cancel",
+        permission=Permission.JOBS_CANCEL,
+        confirm="What waits will not run; what runs is stopped.",
+        done="Cancelled",
+    )
+    def cancel(self, actor: Actor, obj: Any) -> None:
+        job_cancel(actor=actor, job_id=obj.pk)
+
+    @act("Run again", permission=Permission.JOBS_RETRY, done="Queued once more")
+    def retry(self, actor: Actor, obj: Any) -> None:
+        job_retry(actor=actor, job_id=obj.pk)
+
+
+site.register(PipelineFacade, PipelineAdmin)
+site.register(JobFacade, JobAdmin)

@@ -1,0 +1,14 @@
+"""The pages under ``/admin/``: imported by the first request for one, so that no other pays for Django's admin."""
+
+from importlib import import_module
+
+from apps.accounts.authentication import request_actor
+from apps.audit.admin import history_of, recent_acts
+from controlplane.nosql.admin.site import site
+
+site.connect(actor_of=request_actor, history_of=history_of, recent=recent_acts)
+# Importing them registers their pages, in this order.
+for app in ("accounts", "agents", "jobs", "audit"):
+    import_module(f"apps.{app}.admin")
+
+urlpatterns = site.get_urls()

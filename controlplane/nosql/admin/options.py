@@ -1,0 +1,314 @@
+"""The base of all admin pages of records: what Django would ask SQL for, and what nobody may do past a service."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+from django.contrib import messages
+from django.contrib.admin import ModelAdmin, ShowFacets
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import unquote
+from django.contrib.admin.views.main import PAGE_VAR
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+
+from controlplane.lib.actor import Actor
+from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput
+from controlplane.nosql.admin.changelist import CursorChangeList
+from controlplane.nosql.admin.checks import NosqlModelAdminChecks
+from controlplane.nosql.admin.forms import RecordForm, form_bound
+from controlplane.nosql.admin.site import History, RecordSite
+from controlplane.nosql.facade import Facade
+
+# The part of a page's POST that says that a question was answered with yes.
+CONFIRMED = "confirmed"
+
+
+@dataclass(frozen=True)
+class RecordAct:
+    """Something that can be done to records from their list or page, one service call for each.
+
+    `confirm` is the question that is asked first, if any; `done` begins the message after it.
+    """
+
+    description: str
+    permission: str
+    call: Callable[[Any, Actor, Any], object]
+    confirm: str | None
+    done: str
+
+
+def act(
+    description: str, *, permission: str, done: str, confirm: str | None = None
+) -> Callable[[Callable[[Any, Actor, Any], object]], RecordAct]:
+    """For methods ``(self, actor, facade)`` of an admin page: what they do is offered to whoever has the permission."""
+
+    def decorate(method: Callable[[Any, Actor, Any], object]) -> RecordAct:
+        return RecordAct(description, permission, method, confirm, done)
+
+    return decorate
+
+
+class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
+    """The admin page of a facade.
+
+    `permissions` says what looking, adding, changing and deleting need (nobody may do what it does not name); `form` and
+    `add_form` are `RecordForm`s; `details` are shown and not changed; acts are methods under `act`. Deleting calls
+    `record_delete`, searching `search`. `history_kind` is how the audit trail names what this page is about.
+    """
+
+    checks_class = NosqlModelAdminChecks
+    actions: Sequence[Any] = ()
+    sortable_by = ()
+    show_facets = ShowFacets.NEVER
+    show_full_result_count = False
+    list_per_page = 50
+    view_on_site = False
+    delete_confirmation_template = "admin/record_delete.html"
+
+    form = RecordForm
+    permissions: ClassVar[Mapping[str, str]] = {}
+    details: ClassVar[Sequence[str]] = ()
+    add_form: ClassVar[type[RecordForm] | None] = None
+    history_kind: ClassVar[str] = ""
+    # Above the list, in a sentence: what is not obvious about it.
+    list_note: ClassVar[str] = ""
+    # What deleting one does, for the page that asks.
+    delete_note: ClassVar[str] = ""
+
+    admin_site: RecordSite
+
+    # For the pages of one kind to fill.
+
+    def search(self, queryset: Any, term: str) -> Any:
+        """The records that people mean by `term`, which is not empty."""
+        raise NotImplementedError
+
+    def record_delete(self, actor: Actor, obj: Any) -> None:
+        """Delete one through its service."""
+        raise NotImplementedError
+
+    def history(self, obj: Any, cursor: str | None) -> History:
+        """What was done to the record."""
+        return self.admin_site.history_of(self.history_target(obj), cursor)
+
+    def history_target(self, obj: Any) -> str:
+        """The record as the audit trail names it."""
+        return f"{self.history_kind}:{obj.pk}"
+
+    # Permissions: the actor's, asked of the same policies as everywhere.
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 — Django's own
+        return self.admin_site.allows(request, self.permissions.get("view"))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self.admin_site.allows(request, self.permissions.get("add"))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 — Django's own
+        return self.admin_site.allows(request, self.permissions.get("change"))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 — Django's own
+        return self.admin_site.allows(request, self.permissions.get("delete"))
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    # Lists.
+
+    def get_changelist(self, request: HttpRequest, **_: Any) -> type[CursorChangeList]:  # noqa: ARG002 — Django's own
+        return CursorChangeList
+
+    def get_queryset(self, request: HttpRequest) -> Any:  # noqa: ARG002 — Django's own
+        return self.model._default_manager.get_queryset()
+
+    def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:  # noqa: ARG002 — Django's own
+        """Only by the declared filters. Django would let every field of the model through."""
+        return lookup in {entry.parameter_name for entry in cast("Iterable[Any]", self.list_filter)}
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:  # noqa: ARG002
+        term = search_term.strip()
+        return (self.search(queryset, term) if term and self.search_fields else queryset), False
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """A cursor that is not of this list leads to the list's beginning, with a word about it."""
+        try:
+            return super().changelist_view(request, {"list_note": self.list_note, **(extra_context or {})})
+        except InvalidInput as error:
+            if error.code != "invalid_cursor" or request.method != "GET":
+                raise
+            self.message_user(
+                request, "That page is not of this list any more; this is its beginning.", messages.WARNING
+            )
+            query = request.GET.copy()
+            del query[PAGE_VAR]
+            return HttpResponseRedirect(f"{request.path}?{query.urlencode()}")
+
+    # Forms.
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **_: Any) -> type[RecordForm]:  # noqa: ARG002
+        form = (self.form if change else self.add_form) or RecordForm
+        return form_bound(form, cast("type[Facade]", self.model), self.admin_site.actor_of(request))
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        if obj is None:
+            form = self.add_form or RecordForm
+            return list(form.field_order or form.base_fields)
+        editable = list(self.form.base_fields)
+        if not self.has_change_permission(request, obj):
+            # Shown, these are the record's own; what a form has beside them is for changing it.
+            known = {field.name for field in self.opts.get_fields()}
+            editable = [name for name in editable if name in known and name != self.form.revision_field]
+        return [*editable, *self.details]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:  # noqa: ARG002 — Django's own
+        return self.details if obj is not None else ()
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, str]:  # noqa: ARG002 — Django's own
+        """No link fills a form in."""
+        return {}
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        if context.get("original") is not None:
+            context["record_acts"] = [(name, found.description) for name, found in self.acts(request).items()]
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def save_model(self, request: Any, obj: Any, form: Any, change: Any) -> None:
+        """The form has written it."""
+
+    def save_related(self, request: Any, form: Any, formsets: Any, change: Any) -> None:
+        """A record has no related ones."""
+
+    def construct_change_message(self, request: Any, form: Any, formsets: Any, add: bool = False) -> list[Any]:  # noqa: ARG002
+        """The service has recorded the act."""
+        return []
+
+    def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> Any:
+        """Back to the list; or a page that shows the new record's secret, which nothing shows again."""
+        if not getattr(obj, "secret", ""):
+            return super().response_add(request, obj, post_url_continue)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"The new {self.opts.verbose_name}",
+            "opts": self.opts,
+            "object": obj,
+            "secret": obj.secret,
+            "list_url": self._list_url(),
+        }
+        return TemplateResponse(request, "admin/record_secret.html", context, headers={"Cache-Control": "no-store"})
+
+    def log_addition(self, request: Any, obj: Any, message: Any) -> None:
+        """The service has recorded the act, in the transaction that did it."""
+
+    log_change = log_addition
+
+    def log_deletions(self, request: Any, queryset: Any) -> None:
+        """The service records it."""
+
+    # Deleting.
+
+    def get_deleted_objects(self, objs: Any, request: Any) -> tuple[list[str], dict[str, int], set[str], list[str]]:  # noqa: ARG002
+        """Nothing hangs on a record that would go with it."""
+        return [str(obj) for obj in objs], {str(self.opts.verbose_name): len(objs)}, set(), []
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        self.record_delete(self.admin_site.actor_of(request), obj)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
+        """What the service has against it is said above the list."""
+        try:
+            return super().delete_view(request, object_id, {"delete_note": self.delete_note, **(extra_context or {})})
+        except ApplicationError as error:
+            if isinstance(error, Forbidden):
+                raise
+            self.message_user(request, error.message, messages.ERROR)
+            return HttpResponseRedirect(self._list_url())
+
+    def _list_url(self) -> str:
+        return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
+
+    # Acts.
+
+    def acts(self, request: HttpRequest) -> dict[str, RecordAct]:
+        """The acts that who sends the request may do, by their names."""
+        return {
+            name: entry
+            for name, entry in vars(type(self)).items()
+            if isinstance(entry, RecordAct) and self.admin_site.allows(request, entry.permission)
+        }
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """The same as Django's actions. Deleting several at once is none of them."""
+        return {name: (_action(name, entry), name, entry.description) for name, entry in self.acts(request).items()}
+
+    def _do(self, request: HttpRequest, name: str, entry: RecordAct, queryset: Any) -> HttpResponse | None:
+        """Ask, if the act wants that; then do it to each, and say what became of it."""
+        objects = list(queryset)
+        if not objects:
+            self.message_user(request, "What you selected is not there any more.", messages.WARNING)
+            return None
+        if entry.confirm and CONFIRMED not in request.POST:
+            return self._ask(request, name, entry, objects)
+        actor = self.admin_site.actor_of(request)
+        done = []
+        for obj in objects:
+            try:
+                entry.call(self, actor, obj)
+            except Forbidden:
+                raise
+            except ApplicationError as error:
+                self.message_user(request, f"{obj}: {error.message}", messages.ERROR)
+            else:
+                done.append(str(obj))
+        if done:
+            self.message_user(request, f"{entry.done}: {', '.join(done)}.", messages.SUCCESS)
+        return None
+
+    def _ask(self, request: HttpRequest, name: str, entry: RecordAct, objects: Sequence[Any]) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{entry.description}?",
+            "opts": self.opts,
+            "objects": objects,
+            "question": entry.confirm,
+            "description": entry.description,
+            "action_name": name,
+            "checkbox_name": ACTION_CHECKBOX_NAME,
+            "confirmed_name": CONFIRMED,
+            "list_url": self._list_url(),
+        }
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        return TemplateResponse(request, "admin/record_act.html", context)
+
+    # History.
+
+    def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:  # noqa: ARG002
+        """What the audit trail has about the record, newest first."""
+        obj = self.get_object(request, unquote(object_id))
+        if not self.has_view_permission(request, obj):
+            raise PermissionDenied
+        if obj is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        try:
+            found = self.history(obj, request.GET.get(PAGE_VAR))
+        except InvalidInput as error:
+            self.message_user(request, error.message, messages.WARNING)
+            return HttpResponseRedirect(request.path)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"History: {obj}",
+            "opts": self.opts,
+            "object": obj,
+            "history": found,
+            "page_var": PAGE_VAR,
+        }
+        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
+        return TemplateResponse(request, "admin/object_history.html", context)
+
+
+def _action(name: str, entry: RecordAct) -> Callable[[NosqlModelAdmin, HttpRequest, Any], HttpResponse | None]:
+    def action(page: NosqlModelAdmin, request: HttpRequest, queryset: Any) -> HttpResponse | None:
+        return page._do(request, name, entry, queryset)
+
+    return action

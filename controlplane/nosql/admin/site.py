@@ -1,0 +1,117 @@
+"""The one admin site. Who acts, and where history is read, is told it by the project: nothing here knows an app."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.contrib.admin import AdminSite
+from django.contrib.auth.views import redirect_to_login
+from django.db import models
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import Resolver404, URLPattern, URLResolver, resolve, reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+
+from controlplane.lib.actor import Actor
+from controlplane.lib.errors import Forbidden
+from controlplane.nosql.admin.content_types import content_types_seed
+
+# Of Django's own pages these need tables that there are not, or are the product's own.
+_DROPPED = frozenset({"autocomplete", "logout", "password_change", "password_change_done", "view_on_site"})
+
+
+@dataclass(frozen=True)
+class Act:
+    """One line of a history: when, who, what and on what, in words for people."""
+
+    at: datetime
+    who: str
+    what: str
+    target: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class History:
+    """A page of what was done, newest first; `next_cursor` goes on with it."""
+
+    acts: Sequence[Act]
+    next_cursor: str | None = None
+
+
+class RecordSite(AdminSite):
+    """An admin site over records: permissions are the actor's, signing in and out are the product's own pages."""
+
+    site_title = "Hybrid CI"
+    site_header = "Hybrid CI administration"
+    index_title = "Administration"
+    site_url = settings.LOGIN_REDIRECT_URL
+
+    # The seams. `history_of` takes a target as the audit trail writes it (``user:01ka…``) and a cursor; `recent` gives
+    # what the actor may see of the last acts of all.
+    actor_of: Callable[[HttpRequest], Actor]
+    history_of: Callable[[str, str | None], History]
+    recent: Callable[[Actor], Sequence[Act]]
+
+    def connect(
+        self,
+        *,
+        actor_of: Callable[[HttpRequest], Actor],
+        history_of: Callable[[str, str | None], History],
+        recent: Callable[[Actor], Sequence[Act]],
+    ) -> None:
+        """Tell the site who acts and where history is; once, before its first page."""
+        self.actor_of, self.history_of, self.recent = actor_of, history_of, recent
+
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        """As Django's; the model's content type is made known as well."""
+        super().register(model_or_iterable, admin_class, **options)
+        content_types_seed()
+
+    def allows(self, request: HttpRequest, permission: str | None) -> bool:
+        """Whether who sends the request has the permission now; nobody has None."""
+        return permission is not None and permission in self.actor_of(request).permissions
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        """Whether there is any page here for who sends the request."""
+        user = request.user
+        return bool(user.is_active and user.is_authenticated) and any(
+            page.has_module_permission(request) for page in self._registry.values()
+        )
+
+    def login(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # noqa: ARG002 — Django's own
+        """To the product's page for it, and back. Raises Forbidden for who has signed in already."""
+        page = request.GET.get("next", "")
+        if not url_has_allowed_host_and_scheme(page, None):
+            page = reverse("admin:index")
+        if not request.user.is_authenticated:
+            return redirect_to_login(page)
+        if not self.has_permission(request):
+            raise Forbidden("Your role has nothing to do here.")
+        return HttpResponseRedirect(page)
+
+    def get_urls(self) -> list[Any]:
+        urls: list[URLPattern | URLResolver] = super().get_urls()
+        return [entry for entry in urls if getattr(entry, "name", None) not in _DROPPED]
+
+    def catch_all_view(self, request: HttpRequest, url: str) -> HttpResponse:
+        """The admin's pages end in a slash, whatever the rest of the product does. Raises Http404."""
+        if not url.endswith("/"):
+            try:
+                found = resolve(f"{request.path_info}/")
+            except Resolver404:
+                raise Http404 from None
+            if found.url_name:
+                return HttpResponseRedirect(request.get_full_path(force_append_slash=True))
+        raise Http404
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        return super().index(request, {"recent_acts": self.recent(self.actor_of(request)), **(extra_context or {})})
+
+    def get_log_entries(self, request: HttpRequest) -> Any:  # noqa: ARG002 — Django's own
+        """Django's log is not used; `recent` and `history_of` are."""
+        return ()
+
+
+site = RecordSite(name="admin")

@@ -1,0 +1,1 @@
+"""The admin's template tags under their usual names."""
