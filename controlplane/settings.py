@@ -99,6 +99,36 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "/signin"
 LOGIN_REDIRECT_URL = "/dashboard/"
 
+# Who may come in with Google or GitHub, and as what. All empty: nobody.
+# Whoever has this address, by the provider's own word: ada@example.com=admin
+ALLOWED_ADDRESSES = {name.lower(): role for name, role in env.dict("ALLOWED_ADDRESSES", default={}).items()}
+# Members of these organisations at GitHub, named by login or number: acme=operator
+ALLOWED_GITHUB_ORGS = {name.lower(): role for name, role in env.dict("ALLOWED_GITHUB_ORGS", default={}).items()}
+# Whoever has an address in this very domain: example.com=viewer
+ALLOWED_DOMAINS = {name.lower(): role for name, role in env.dict("ALLOWED_DOMAINS", default={}).items()}
+GOOGLE_CLIENT_ID = env.str("GOOGLE_CLIENT_ID", default="")
+GOOGLE_CLIENT_SECRET = env.str("GOOGLE_CLIENT_SECRET", default="")
+GITHUB_CLIENT_ID = env.str("GITHUB_CLIENT_ID", default="")
+GITHUB_CLIENT_SECRET = env.str("GITHUB_CLIENT_SECRET", default="")
+# Where the providers are. GitHub's own two are others with GitHub Enterprise.
+GOOGLE_ACCOUNTS_URL = env.str("GOOGLE_ACCOUNTS_URL", default="https://accounts.google.com")
+GOOGLE_TOKEN_URL = env.str("GOOGLE_TOKEN_URL", default="https://oauth2.googleapis.com")
+GOOGLE_USERINFO_URL = env.str("GOOGLE_USERINFO_URL", default="https://openidconnect.googleapis.com")
+GITHUB_URL = env.str("GITHUB_URL", default="https://github.com")
+GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com")
+# Signing in with e-mail address and password. Without a provider there is no other way.
+PASSWORD_SIGN_IN = env.bool(
+    "PASSWORD_SIGN_IN",
+    default=not (GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET or GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET),
+)
+
+# In SIGN_IN_WINDOW_SECONDS, so many attempts to sign in may come from one address and be made on one account.
+SIGN_IN_WINDOW_SECONDS = env.int("SIGN_IN_WINDOW_SECONDS", default=15 * 60)
+SIGN_IN_ATTEMPTS_PER_ADDRESS = env.int("SIGN_IN_ATTEMPTS_PER_ADDRESS", default=50)
+SIGN_IN_ATTEMPTS_PER_ACCOUNT = env.int("SIGN_IN_ATTEMPTS_PER_ACCOUNT", default=10)
+# By one API token, or by one session as a bearer.
+API_CALLS_PER_MINUTE = env.int("API_CALLS_PER_MINUTE", default=3000)
+
 # What one process remembers for seconds. Nothing is shared between processes, and nothing may depend on it.
 CACHES = {
     "default": {

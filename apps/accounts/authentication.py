@@ -10,13 +10,21 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import rotate_token
 from django.shortcuts import render
+from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.http import HttpResponseClientRedirect
 from rest_framework import authentication
 from rest_framework.request import Request
 
 from apps.accounts.devices import device_name
 from apps.accounts.policies import Permission, permission_require, role_permissions
-from apps.accounts.services import api_token_verify, session_start, session_token_shaped, session_verify
+from apps.accounts.services import (
+    api_call_brake,
+    api_token_verify,
+    session_start,
+    session_token_shaped,
+    session_verify,
+    sign_in_brake,
+)
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Forbidden, NotAuthenticated
 from controlplane.requests import client_address, client_region
@@ -35,8 +43,11 @@ class BearerAuthentication(authentication.BaseAuthentication):
         token = credentials.strip()
         if session_token_shaped(token):
             session = session_verify(token, use=True)
+            api_call_brake(caller=session.session_id)
             return session.actor, session.session_id
-        return api_token_verify(token), None
+        actor = api_token_verify(token)
+        api_call_brake(caller=actor.id)
+        return actor, None
 
     def authenticate_header(self, _request: Request) -> str:
         return "Bearer"
@@ -54,7 +65,17 @@ class PasswordBackend(ModelBackend):
     """Django's sign-in by e-mail address and password (setting AUTHENTICATION_BACKENDS), with roles for permissions.
 
     As Django's, it hashes a password for an unknown address too, so that the time does not tell who has an account.
+    Whichever page asks for a password, the brakes and the setting PASSWORD_SIGN_IN hold here.
     """
+
+    def authenticate(
+        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **_: Any
+    ) -> Any:
+        """The person, or None. Raises TooManyRequests."""
+        if not settings.PASSWORD_SIGN_IN or username is None or password is None:
+            return None
+        sign_in_brake(address=client_address(request) if request else "", account=username)
+        return super().authenticate(request, username=username, password=password)
 
     def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
         if not user_obj.is_active or user_obj.is_anonymous or obj is not None:
@@ -83,6 +104,13 @@ def sign_in(request: HttpRequest, user: Any, *, provider: str) -> None:
     request.session = session
     request.user = user
     rotate_token(request)
+
+
+def next_page(request: HttpRequest, wanted: str | None = None) -> str:
+    """The page to go on to after signing in: `wanted`, or what the request names `next`, if it is a page of ours."""
+    wanted = wanted or request.POST.get("next") or request.GET.get("next") or ""
+    ours = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
+    return wanted if ours else settings.LOGIN_REDIRECT_URL
 
 
 def request_actor(request: HttpRequest | Request) -> Actor:

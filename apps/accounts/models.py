@@ -208,6 +208,39 @@ class Session(Record):
     by_user = _SessionsOfUser()
 
 
+class Identity(Record):
+    """Whose account an identity at a provider opens: the key is ``provider#id``, with the provider's own id."""
+
+    class Meta(Record.Meta):
+        table_name = table_name("identities")
+
+    identity = UnicodeAttribute(hash_key=True)
+    user_id = UnicodeAttribute()
+    created_at = UnicodeAttribute()
+
+
+class OAuthState(Record):
+    """A state that a browser took to a provider and has not brought back, by its hash."""
+
+    class Meta(Record.Meta):
+        table_name = table_name("oauth-states")
+
+    state_hash = UnicodeAttribute(hash_key=True)
+    made_at = NumberAttribute()
+    expires_at = TTLAttribute()
+
+
+class Brake(Record):
+    """How often something was tried in a window of time. The key names what, who and when."""
+
+    class Meta(Record.Meta):
+        table_name = table_name("brakes")
+
+    brake = UnicodeAttribute(hash_key=True)
+    tries = NumberAttribute(default=0)
+    expires_at = TTLAttribute()
+
+
 class UserFacade(Facade, AbstractBaseUser, record=User):
     """A person as ``django.contrib.auth`` sees one: AUTH_USER_MODEL ``accounts.User``."""
 

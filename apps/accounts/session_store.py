@@ -49,6 +49,13 @@ class SessionStore(SessionBase):
         self._row: Session | None = None
 
     @property
+    def row(self) -> Session:
+        """What was last read or written. Raises LookupError if nothing was."""
+        if self._row is None:
+            raise LookupError("the session was neither read nor written")
+        return self._row
+
+    @property
     def session_id(self) -> str | None:
         """By what services know the session; it opens nothing."""
         return secret_hash(self.session_key) if self.session_key else None

@@ -4,16 +4,19 @@ from django.urls import path, re_path
 
 from apps.accounts.api import sessions
 from apps.accounts.api import tokens as api_tokens
-from apps.accounts.views import devices, sign_in
+from apps.accounts.views import devices, oauth, sign_in
 from apps.accounts.views import tokens as token_views
 from controlplane.lib.ids import ID_PATTERN
 
 urlpatterns = [
     path("signin", sign_in.signin, name="signin"),
     path("signout", sign_in.signout, name="signout"),
+    path("oauth/<str:provider>/start", oauth.oauth_start, name="oauth-start"),
+    path("oauth/<str:provider>/complete", oauth.oauth_complete, name="oauth-complete"),
     path("account/devices", devices.devices, name="devices"),
     path("account/devices/everywhere", devices.devices_end, name="devices-end"),
     path("account/devices/<str:device_id>/end", devices.device_end, name="device-end"),
+    path("auth/session", sessions.SessionView.as_view(), name="auth-session"),
     path("auth/validate", sessions.SessionValidateView.as_view(), name="session-validate"),
     path("auth/logout", sessions.SessionLogoutView.as_view(), name="session-logout"),
     path("auth/logout-everywhere", sessions.LogoutEverywhereView.as_view(), name="logout-everywhere"),

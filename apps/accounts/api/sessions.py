@@ -1,5 +1,6 @@
 """Sessions of the frontend, and the devices on which one is signed in."""
 
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -9,18 +10,34 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.authentication import session_actor
+from apps.accounts.devices import device_name
+from apps.accounts.identities import providers_configured
 from apps.accounts.selectors import session_list
 from apps.accounts.serializers.sessions import (
     DeviceListSerializer,
     LoggedOutSerializer,
+    SessionCreateSerializer,
     SessionLogoutQuerySerializer,
+    SessionSerializer,
     SessionValidateSerializer,
     SessionValiditySerializer,
 )
-from apps.accounts.services import device_remove, session_logout, session_verify, sessions_end
-from controlplane.lib.errors import NotAuthenticated
-from controlplane.openapi import PUBLIC
-from controlplane.requests import body_validated, query_validated
+from apps.accounts.services import (
+    device_remove,
+    identity_sign_in,
+    session_logout,
+    session_start,
+    session_verify,
+    sessions_end,
+    sign_in_brake,
+    sign_in_failed_record,
+)
+from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput, NotAuthenticated
+from controlplane.openapi import PUBLIC, problems
+from controlplane.requests import body_validated, client_address, client_region, query_validated
+
+# What fits into a header and is no line of its own there.
+_PROVIDER_TOKEN = re.compile(r"[!-~]{1,4096}")
 
 
 class PublicView(APIView):
@@ -29,6 +46,51 @@ class PublicView(APIView):
     authentication_classes = ()
     permission_classes = ()
     security = PUBLIC
+
+
+class SessionView(PublicView):
+    @extend_schema(
+        request=SessionCreateSerializer,
+        responses={200: SessionSerializer, **problems(401, 403, 409, 429, 502, 503)},
+        operation_id="sessions_create",
+    )
+    def post(self, request: Request) -> Response:
+        """Make a session of who signed in at a provider. The provider is asked whose the access token is, and that it
+        was given to this application; who may come in, and what is told when not, is as on the sign-in page."""
+        from apps.accounts.oauth.flow import token_identity
+
+        members = body_validated(request.data, SessionCreateSerializer)
+        provider, subject = members["provider"], members["user_id"]
+        access_token = members["oauth_tokens"].get("access_token")
+        if provider not in providers_configured():
+            raise InvalidInput.field("provider", "nobody signs in by it here.", code="provider_unknown")
+        if not isinstance(access_token, str) or not _PROVIDER_TOKEN.fullmatch(access_token):
+            raise InvalidInput.field("oauth_tokens.access_token", "this is no access token.")
+        address = client_address(request)
+        sign_in_brake(address=address, account=f"{provider}#{subject}")
+        identity = token_identity(request._request, provider, access_token)
+        try:
+            if identity.subject != subject:
+                raise Forbidden("The provider says that this is somebody else.", code="user_mismatch")
+            session = session_start(
+                user=identity_sign_in(identity),
+                provider=provider,
+                device=device_name(request.headers.get("User-Agent", "")),
+                address=address,
+                region=client_region(request),
+                subject=subject,
+            )
+        except ApplicationError as error:
+            sign_in_failed_record(email=identity.email or "", provider=provider, address=address, reason=error.code)
+            raise
+        answer = {
+            "session_id": session.session_key,
+            "user_id": subject,
+            "provider": provider,
+            "created_at": session.row.created_at,
+            "expires_at": session.row.expires_at,
+        }
+        return Response(SessionSerializer(answer).data)
 
 
 class SessionValidateView(PublicView):

@@ -4,11 +4,10 @@ from typing import Any
 
 from rest_framework import serializers
 
+from apps.accounts.identities import PROVIDERS
 from controlplane.requests import TextField
 
 MAX_TOKEN = 200
-MAX_PROVIDER_TOKEN = 4096
-PROVIDERS = ("google", "github")
 
 
 class SessionCreateSerializer(serializers.Serializer[Any]):
@@ -17,7 +16,7 @@ class SessionCreateSerializer(serializers.Serializer[Any]):
     user_id = TextField(
         max_length=100, help_text="By what id the provider knows the person: Google's sub, GitHub's id."
     )
-    provider = serializers.ChoiceField(choices=PROVIDERS)
+    provider = serializers.ChoiceField(choices=tuple(PROVIDERS))
     oauth_tokens = serializers.DictField(
         child=serializers.JSONField(allow_null=True),
         help_text="The provider's answer to the code; `access_token` is shown to the provider and then dropped.",

@@ -1,6 +1,9 @@
 """The only writers of accounts."""
 
 from apps.accounts.services.api_tokens import api_token_create, api_token_revoke, api_token_verify
+from apps.accounts.services.brakes import api_call_brake, sign_in_brake
+from apps.accounts.services.identities import identity_sign_in
+from apps.accounts.services.oauth_states import oauth_state_add, oauth_state_consume
 from apps.accounts.services.sessions import (
     VerifiedSession,
     device_remove,
@@ -17,16 +20,21 @@ from apps.accounts.services.users import user_create, user_disable, user_passwor
 
 __all__ = [
     "VerifiedSession",
+    "api_call_brake",
     "api_token_create",
     "api_token_revoke",
     "api_token_verify",
     "device_remove",
+    "identity_sign_in",
+    "oauth_state_add",
+    "oauth_state_consume",
     "session_logout",
     "session_revoke",
     "session_start",
     "session_token_shaped",
     "session_verify",
     "sessions_end",
+    "sign_in_brake",
     "sign_in_failed_record",
     "sign_out",
     "user_create",

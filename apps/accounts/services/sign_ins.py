@@ -9,8 +9,8 @@ from controlplane.lib.actor import Actor
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 
-def sign_in_failed_record(*, email: str, provider: str, address: str) -> None:
-    """Record that someone tried to come in as `email` and could not."""
+def sign_in_failed_record(*, email: str, provider: str, address: str, reason: str | None = None) -> None:
+    """Record that someone tried to come in as `email` and could not, for a `reason` that is an error's code."""
     tx = Transaction()
     audit_add(
         tx,
@@ -19,7 +19,7 @@ def sign_in_failed_record(*, email: str, provider: str, address: str) -> None:
         # People type passwords into the wrong field: only what looks like an address is kept.
         target=f"email:{email}" if "@" in email and len(email) <= MAX_EMAIL else "email:unknown",
         result="refused",
-        detail={"provider": provider, "address": address},
+        detail={"provider": provider, "address": address} | ({"reason": reason} if reason else {}),
     )
     # It fails only when the record stands there already: the answer to the first attempt was lost.
     with suppress(TransactionFailed):

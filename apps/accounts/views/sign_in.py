@@ -3,15 +3,18 @@
 from django.conf import settings
 from django.contrib.auth import authenticate, logout
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
-from django.utils.http import url_has_allowed_host_and_scheme
+from django.shortcuts import redirect
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from apps.accounts.authentication import request_actor, sign_in
+from apps.accounts.authentication import next_page, request_actor, sign_in
 from apps.accounts.forms import SignInForm
+from apps.accounts.identities import providers_configured
 from apps.accounts.services import sign_in_failed_record, sign_out
+from apps.accounts.views.sign_in_page import sign_in_page
+from controlplane.lib.errors import ApplicationError, Forbidden, TooManyRequests
+from controlplane.requests import client_address
 
 _PROVIDER = "password"
 
@@ -20,23 +23,40 @@ _PROVIDER = "password"
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def signin(request: HttpRequest) -> HttpResponse:
-    """Sign in with e-mail address and password; goes on to `next` if that is a page of ours."""
-    next_page = _next_page(request)
+    """Sign in with a provider or a password; goes on to `next` if that is a page of ours."""
+    going_to = next_page(request)
     if request.method != "POST":
         if request.user.is_authenticated:
-            return redirect(next_page)
-        return render(request, "accounts/signin.html", {"form": SignInForm(), "next": next_page})
+            return redirect(going_to)
+        return _page(request, SignInForm())
+    if not settings.PASSWORD_SIGN_IN:
+        raise Forbidden("Here one signs in with a provider, not with a password.", code="password_sign_in_off")
     form = SignInForm(request.POST)
     if form.is_valid():
         email = form.cleaned_data["email"]
-        address = request.META.get("REMOTE_ADDR", "")
-        user = authenticate(request, username=email, password=form.cleaned_data["password"])
+        try:
+            user = authenticate(request, username=email, password=form.cleaned_data["password"])
+        except TooManyRequests as error:
+            form.add_error(None, error.message)
+            return _page(request, form, error=error)
         if user is not None:
             sign_in(request, user, provider=_PROVIDER)
-            return redirect(next_page)
-        sign_in_failed_record(email=email, provider=_PROVIDER, address=address)
+            return redirect(going_to)
+        sign_in_failed_record(email=email, provider=_PROVIDER, address=client_address(request))
         form.add_error(None, "The e-mail address or the password is not right.")
-    return render(request, "accounts/signin.html", {"form": form, "next": next_page}, status=401)
+    return _page(request, form, status=401)
+
+
+def _page(
+    request: HttpRequest, form: SignInForm, *, status: int = 200, error: ApplicationError | None = None
+) -> HttpResponse:
+    context = {
+        "form": form,
+        "next": next_page(request),
+        "providers": providers_configured(),
+        "with_password": settings.PASSWORD_SIGN_IN,
+    }
+    return sign_in_page(request, "accounts/signin.html", context, status=status, error=error)
 
 
 @require_POST
@@ -46,9 +66,3 @@ def signout(request: HttpRequest) -> HttpResponse:
         sign_out(actor=request_actor(request), session_key=request.session.session_key)
     logout(request)
     return redirect(settings.LOGIN_URL)
-
-
-def _next_page(request: HttpRequest) -> str:
-    wanted = request.POST.get("next") or request.GET.get("next") or ""
-    ours = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
-    return wanted if ours else settings.LOGIN_REDIRECT_URL

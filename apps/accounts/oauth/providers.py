@@ -1,0 +1,160 @@
+"""Google and GitHub: where they are asked, and what their answers mean.
+
+Each is asked at addresses from the settings, for GitHub Enterprise and for tests. Both flows prove themselves by PKCE.
+The access token serves to ask who it is and is kept nowhere.
+"""
+
+from typing import Any, Literal
+from urllib.parse import quote
+
+from django.conf import settings
+from django.http import HttpResponse
+from social_core.backends.github import GithubOAuth2
+from social_core.backends.google import GoogleOAuth2
+from social_core.backends.oauth import BaseOAuth2PKCE
+from social_core.exceptions import AuthCredentialError, AuthProviderError, AuthResponseError
+
+from apps.accounts.identities import ProviderIdentity
+from apps.accounts.models import email_normalise
+
+# The provider's words for “this token is nothing”.
+_REFUSED = frozenset({400, 401, 403, 404, 422})
+
+
+class Provider(BaseOAuth2PKCE[HttpResponse]):
+    """What both have in common."""
+
+    # Not so long that the gateway (29 s) gives up before we do.
+    TIMEOUT_SECONDS = 5
+
+    def get_key_and_secret(self) -> tuple[str, str]:
+        prefix = self.name.upper()
+        return getattr(settings, f"{prefix}_CLIENT_ID"), getattr(settings, f"{prefix}_CLIENT_SECRET")
+
+    def identity(self, answer: dict[str, Any]) -> ProviderIdentity:
+        """Who it is, from what `user_data` gave."""
+        raise NotImplementedError
+
+    def token_check(self, access_token: str) -> None:
+        """Raises AuthCredentialError unless the provider gave this token to us: one given to another application must
+        not open ours."""
+        raise NotImplementedError
+
+    def ask(self, url: str, access_token: str, **params: str) -> Any:
+        """What the provider answers to who has the token."""
+        headers = {"Authorization": f"Bearer {access_token}", "Accept": "application/json"}
+        return self.get_json(url, headers=headers, params=params or None, timeout=self.TIMEOUT_SECONDS)
+
+    def token_info(self, url: str, **request: Any) -> dict[str, Any]:
+        """What the provider says of a token. Raises AuthCredentialError if it does not know it."""
+        try:
+            found = self.get_json(url, timeout=self.TIMEOUT_SECONDS, stage="token_validation", **request)
+        except AuthProviderError as error:
+            if error.status_code in _REFUSED:
+                raise AuthCredentialError(self, stage="token_validation") from error
+            raise
+        return _object(self, found)
+
+    def subject(self, answer: dict[str, Any]) -> str:
+        """The provider's own id for the person. Raises AuthResponseError if there is none."""
+        subject = answer.get(self.ID_KEY)
+        if isinstance(subject, bool) or not isinstance(subject, str | int) or not str(subject):
+            raise AuthResponseError(self, code="missing_claim", claim=self.ID_KEY, stage="user_info")
+        return str(subject)
+
+
+class Google(Provider, GoogleOAuth2[HttpResponse]):
+    """OpenID Connect's userinfo over plain OAuth 2."""
+
+    name = "google"
+
+    def authorization_url(self) -> str:
+        return f"{settings.GOOGLE_ACCOUNTS_URL}/o/oauth2/v2/auth"
+
+    def access_token_url(self) -> str:
+        return f"{settings.GOOGLE_TOKEN_URL}/token"
+
+    def user_data(self, access_token: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
+        return _object(self, self.ask(f"{settings.GOOGLE_USERINFO_URL}/v1/userinfo", access_token))
+
+    def identity(self, answer: dict[str, Any]) -> ProviderIdentity:
+        verified = answer.get("email_verified") is True
+        return ProviderIdentity(
+            provider=self.name,
+            subject=self.subject(answer),
+            email=_address(answer.get("email")) if verified else None,
+            name=str(answer.get("name") or ""),
+        )
+
+    def token_check(self, access_token: str) -> None:
+        info = self.token_info(f"{settings.GOOGLE_TOKEN_URL}/tokeninfo", params={"access_token": access_token})
+        if info.get("aud") != settings.GOOGLE_CLIENT_ID:
+            raise AuthCredentialError(self, stage="token_validation")
+
+
+class GitHub(Provider, GithubOAuth2[HttpResponse]):
+    """GitHub's own API. Organisations are asked for only where the settings name some."""
+
+    name = "github"
+
+    def get_scope(self) -> list[str]:
+        return ["user:email", "read:org"] if settings.ALLOWED_GITHUB_ORGS else ["user:email"]
+
+    def authorization_url(self) -> str:
+        return f"{settings.GITHUB_URL}/login/oauth/authorize"
+
+    def access_token_url(self) -> str:
+        return f"{settings.GITHUB_URL}/login/oauth/access_token"
+
+    def user_data(self, access_token: str, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
+        api = settings.GITHUB_API_URL
+        answer = _object(self, self.ask(f"{api}/user", access_token))
+        answer["emails"] = self.ask(f"{api}/user/emails", access_token, per_page="100")
+        if settings.ALLOWED_GITHUB_ORGS:
+            answer["organisations"] = self.ask(f"{api}/user/orgs", access_token, per_page="100")
+        return answer
+
+    def identity(self, answer: dict[str, Any]) -> ProviderIdentity:
+        addresses = [
+            entry.get("email")
+            for entry in _objects(self, answer.get("emails"))
+            if entry.get("primary") is True and entry.get("verified") is True
+        ]
+        organisations = _objects(self, answer.get("organisations"))
+        return ProviderIdentity(
+            provider=self.name,
+            subject=self.subject(answer),
+            email=_address(addresses[0]) if addresses else None,
+            name=str(answer.get("name") or answer.get("login") or ""),
+            organisations=frozenset(
+                str(entry[member]).lower() for entry in organisations for member in ("login", "id") if member in entry
+            ),
+        )
+
+    def token_check(self, access_token: str) -> None:
+        client_id, client_secret = self.get_key_and_secret()
+        method: Literal["POST"] = "POST"
+        info = self.token_info(
+            f"{settings.GITHUB_API_URL}/applications/{quote(client_id, safe='')}/token",
+            method=method,
+            auth=(client_id, client_secret),
+            json={"access_token": access_token},
+        )
+        if _object(self, info.get("app")).get("client_id") != client_id:
+            raise AuthCredentialError(self, stage="token_validation")
+
+
+def _object(provider: Provider, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise AuthResponseError(provider, code="malformed_response", stage="user_info")
+    return value
+
+
+def _objects(provider: Provider, value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list | None):
+        raise AuthResponseError(provider, code="malformed_response", stage="user_info")
+    return [_object(provider, entry) for entry in value or ()]
+
+
+def _address(value: Any) -> str | None:
+    return email_normalise(value) if isinstance(value, str) and "@" in value else None
