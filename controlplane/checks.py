@@ -7,10 +7,14 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.exceptions import ImproperlyConfigured
 
+from apps.accounts.identities import providers_configured
+from apps.accounts.policies import ROLES
+
 # Stages that others than their developer can reach.
 _EXPOSED_STAGES = frozenset({"staging", "production"})
 # As many characters as Django's own key generator makes.
 _MIN_SECRET_KEY = 50
+_MIN_DIFFERENT = 5
 
 
 @register(Tags.security)
@@ -36,14 +40,52 @@ def _unsafe() -> Iterator[Error]:
         return
     if settings.DEBUG:
         yield Error("DEBUG shows the inside of the control plane to everyone.", id="controlplane.E001")
-    if len(_secret_key()) < _MIN_SECRET_KEY:
-        yield Error(
-            f"SECRET_KEY has fewer than {_MIN_SECRET_KEY} characters.",
-            hint="python -c 'import secrets; print(secrets.token_urlsafe(50))' makes one.",
-            id="controlplane.E002",
-        )
+    yield from _unsafe_secret_key()
     if not settings.ALLOWED_HOSTS or "*" in settings.ALLOWED_HOSTS:
         yield Error("ALLOWED_HOSTS must name the hosts that are served.", id="controlplane.E003")
+    yield from _unsafe_sign_in()
+    yield from _unsafe_origins()
+
+
+def _unsafe_secret_key() -> Iterator[Error]:
+    key = _secret_key()
+    if len(key) < _MIN_SECRET_KEY:
+        told = f"SECRET_KEY has fewer than {_MIN_SECRET_KEY} characters."
+    elif key.startswith("django-insecure-") or len(set(key)) < _MIN_DIFFERENT:
+        told = "SECRET_KEY is one that others can guess."
+    else:
+        return
+    hint = "python -c 'import secrets; print(secrets.token_urlsafe(50))' makes one."
+    yield Error(told, hint=hint, id="controlplane.E002")
+
+
+def _unsafe_sign_in() -> Iterator[Error]:
+    if not providers_configured():
+        yield Error(
+            "GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET, or GITHUB's, must be set: people sign in with a provider.",
+            id="controlplane.E004",
+        )
+    for name in ("GOOGLE_ACCOUNTS_URL", "GOOGLE_TOKEN_URL", "GOOGLE_USERINFO_URL", "GITHUB_URL", "GITHUB_API_URL"):
+        if not getattr(settings, name).startswith("https://"):
+            yield Error(f"{name} must be reached by https.", id="controlplane.E006")
+    for name in ("ALLOWED_ADDRESSES", "ALLOWED_GITHUB_ORGS", "ALLOWED_DOMAINS"):
+        unknown = sorted(set(getattr(settings, name).values()) - ROLES.keys())
+        if unknown:
+            yield Error(f"{name} gives roles that there are not: {', '.join(unknown)}.", id="controlplane.E007")
+    if settings.SESSION_STORE != "dynamodb":
+        yield Error(
+            "SESSION_STORE must be dynamodb: each process would have sessions of its own.", id="controlplane.E008"
+        )
+
+
+def _unsafe_origins() -> Iterator[Error]:
+    if getattr(settings, "CORS_ALLOW_ALL_ORIGINS", False) or getattr(settings, "CORS_ALLOWED_ORIGIN_REGEXES", ()):
+        yield Error("CORS_ALLOWED_ORIGINS must name each origin.", id="controlplane.E005")
+    for origin in settings.CORS_ALLOWED_ORIGINS:
+        if not origin.startswith("https://") or "*" in origin:
+            yield Error(
+                f"CORS_ALLOWED_ORIGINS has {origin}, which is no single origin with https.", id="controlplane.E005"
+            )
 
 
 def _secret_key() -> str:

@@ -34,6 +34,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "corsheaders",
     "django_htmx",
     "rest_framework",
     "drf_spectacular",
@@ -47,6 +48,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    # Outermost, so that the frontend can also read what goes wrong.
+    "corsheaders.middleware.CorsMiddleware",
     "controlplane.content_policy.ContentPolicyMiddleware",
     "controlplane.problems.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -62,6 +65,13 @@ MIDDLEWARE = [
 
 ROOT_URLCONF = "controlplane.urls"
 WSGI_APPLICATION = "controlplane.wsgi.application"
+# Origins (scheme and host) whose pages may call the API from a browser, with cookies. Our own pages are not for them.
+CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
+CORS_ALLOW_CREDENTIALS = True
+CORS_URLS_REGEX = r"^/(?!account/|admin/|dashboard/|oauth/|signin|signout)"
+CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key", "x-csrftoken"]
+CORS_EXPOSE_HEADERS = ["Retry-After"]
+
 # API paths have no trailing slash.
 APPEND_SLASH = False
 
@@ -119,7 +129,7 @@ GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com")
 # Signing in with e-mail address and password. Without a provider there is no other way.
 PASSWORD_SIGN_IN = env.bool(
     "PASSWORD_SIGN_IN",
-    default=not (GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET or GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET),
+    default=not ((GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET) or (GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET)),
 )
 
 # In SIGN_IN_WINDOW_SECONDS, so many attempts to sign in may come from one address and be made on one account.
@@ -150,7 +160,18 @@ SESSION_COOKIE_HTTPONLY = True
 CLIENT_REGION_HEADER = env.str("CLIENT_REGION_HEADER", default="")
 SESSION_COOKIE_SAMESITE = "Lax"
 # Only a server on this machine may be reached without TLS.
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = STAGE not in ("local", "test")
+_TLS = STAGE not in ("local", "test")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _TLS
+SECURE_SSL_REDIRECT = _TLS
+# Load balancers ask without TLS whether we live.
+SECURE_REDIRECT_EXEMPT = [r"^health$"]
+# API Gateway ends TLS and tells so by this header, whatever a client wrote there. A client that reaches us past it can
+# claim TLS by it, and deceives only itself: it is not redirected, and its own cookies go where it sent them.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _TLS else None
+SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if _TLS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = _TLS
+# To preload is a promise for a whole domain, of which we are one host: not ours to give.
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
 CSRF_FAILURE_VIEW = "controlplane.views.csrf_failure"
 
 LANGUAGE_CODE = "en-gb"

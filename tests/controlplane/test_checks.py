@@ -1,10 +1,22 @@
 """Settings under which nothing starts."""
 
-import pytest
+from typing import Any
 
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from controlplane.checks import settings_check, settings_require_safe
 from tests.commands import manage
 
-SAFE = {"SECRET_KEY": "x" * 50, "DEBUG": "false", "ALLOWED_HOSTS": "ci.example.com"}
+SAFE = {
+    "SECRET_KEY": "0123456789" * 5,
+    "DEBUG": "false",
+    "ALLOWED_HOSTS": "ci.example.com",
+    "GOOGLE_CLIENT_ID": "id",
+    "GOOGLE_CLIENT_SECRET": "secret",
+    "ALLOWED_DOMAINS": "example.com=viewer",
+    "CORS_ALLOWED_ORIGINS": "https://app.example.com",
+}
 SERVE = ("-c", "import controlplane.wsgi")
 
 
@@ -14,25 +26,66 @@ def test_safe_settings_start(stage: str) -> None:
     assert manage(*SERVE, **SAFE, STAGE=stage).returncode == 0
 
 
+def test_djangos_own_checks_find_nothing_either_before_a_deployment() -> None:
+    checked = manage("check", "--deploy", "--fail-level", "WARNING", **SAFE, STAGE="production")
+    assert checked.returncode == 0, checked.stderr
+    assert "no issues" in checked.stdout
+
+
+def test_serving_loads_nothing_of_social_login() -> None:
+    code = "import sys, controlplane.wsgi; print([name for name in sys.modules if name.startswith('social_')])"
+    served = manage("-c", code, **SAFE, STAGE="production")
+    assert served.stdout.strip() == "[]", served.stderr
+
+
 @pytest.mark.parametrize("stage", ["staging", "production"])
+def test_an_unsafe_setting_stops_commands_and_servers_of_an_exposed_stage(stage: str) -> None:
+    unsafe = {**SAFE, "DEBUG": "true", "STAGE": stage}
+    checked, served = manage("check", **unsafe), manage(*SERVE, **unsafe)
+    assert checked.returncode == served.returncode == 1
+    assert "DEBUG" in checked.stderr
+    assert "ImproperlyConfigured: DEBUG" in served.stderr
+
+
+@pytest.fixture
+def production(settings: Any) -> Any:
+    """The settings of this process, made those of production."""
+    settings.STAGE = "production"
+    settings.SECRET_KEY = SAFE["SECRET_KEY"]
+    settings.ALLOWED_HOSTS = ["ci.example.com"]
+    settings.GOOGLE_CLIENT_ID = settings.GOOGLE_CLIENT_SECRET = "something"
+    settings.CORS_ALLOWED_ORIGINS = ["https://app.example.com"]
+    assert settings_check() == []
+    settings_require_safe()
+    return settings
+
+
 @pytest.mark.parametrize(
-    ("unsafe", "told"),
+    ("name", "value"),
     [
-        ({"DEBUG": "true"}, "DEBUG"),
-        ({"SECRET_KEY": ""}, "SECRET_KEY"),
-        ({"SECRET_KEY": "x" * 49}, "SECRET_KEY"),
-        ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS"),
-        ({"ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS"),
+        ("DEBUG", True),
+        ("SECRET_KEY", ""),
+        ("SECRET_KEY", "0123456789" * 4),
+        ("SECRET_KEY", "x" * 50),
+        ("SECRET_KEY", "django-insecure-" + "0123456789" * 5),
+        ("ALLOWED_HOSTS", ["*"]),
+        ("ALLOWED_HOSTS", []),
+        ("GOOGLE_CLIENT_ID", ""),
+        ("GITHUB_URL", "http://github.example.com"),
+        ("ALLOWED_DOMAINS", {"example.com": "emperor"}),
+        ("CORS_ALLOWED_ORIGINS", ["http://app.example.com"]),
+        ("CORS_ALLOWED_ORIGINS", ["https://*.example.com"]),
+        ("CORS_ALLOW_ALL_ORIGINS", True),
+        ("SESSION_STORE", "memory"),
     ],
 )
-def test_an_unsafe_setting_stops_commands_and_servers_of_an_exposed_stage(
-    stage: str, unsafe: dict[str, str], told: str
-) -> None:
-    settings = {**SAFE, **unsafe, "STAGE": stage}
-    checked, served = manage("check", **settings), manage(*SERVE, **settings)
-    assert checked.returncode == served.returncode == 1
-    assert told in checked.stderr
-    assert f"ImproperlyConfigured: {told}" in served.stderr
+def test_production_does_not_start_with(production: Any, name: str, value: Any) -> None:
+    setattr(production, name, value)
+    told = name.replace("ALLOW_ALL", "ALLOWED")
+    (found,) = settings_check()
+    assert str(found.msg).startswith(told)
+    with pytest.raises(ImproperlyConfigured, match=told):
+        settings_require_safe()
 
 
 def test_without_a_secret_key_commands_run_locally_but_nothing_is_served() -> None:
