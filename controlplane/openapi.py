@@ -88,6 +88,8 @@ def documented(
             "security": security,
             "authentication_classes": (),
             "permission_classes": (),
+            # An agent may be newer than the control plane, and say more.
+            "ignores_unknown_members": security == AGENT,
         }
         view.cls = type(view.__name__, (APIView,), members)  # type: ignore[attr-defined]
         view.initkwargs = {}  # type: ignore[attr-defined]
@@ -107,7 +109,17 @@ def problems(*statuses: int) -> dict[tuple[int, str], OpenApiResponse]:
 
 
 class Schema(AutoSchema):
-    """Describes an operation as drf-spectacular does, with its problems."""
+    """Describes an operation as drf-spectacular does, with its problems.
+
+    Bodies have no members but those described (`controlplane.requests.body_validated` sees to that), unless the view
+    has the attribute ``ignores_unknown_members``.
+    """
+
+    def _map_basic_serializer(self, serializer: Any, direction: str) -> Any:
+        schema = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
+        if direction == "request" and schema and not getattr(self.view, "ignores_unknown_members", False):
+            schema["additionalProperties"] = False
+        return schema
 
     def get_auth(self) -> list[Any]:
         security = getattr(self.view, "security", None)

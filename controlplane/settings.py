@@ -220,6 +220,8 @@ SPECTACULAR_SETTINGS = {
     "SERVE_AUTHENTICATION": [],
     # From 3.1 on, schemas are JSON Schema, so that answers can be checked against them.
     "OAS_VERSION": "3.1.0",
+    # What is sent has rules that what is answered has not, such as that a text is not empty.
+    "COMPONENT_SPLIT_REQUEST": True,
     # The values say it themselves.
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "POSTPROCESSING_HOOKS": ["controlplane.openapi.common_parts_add"],

@@ -3,7 +3,6 @@
 import base64
 import re
 
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -33,6 +32,8 @@ _IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._:-]{16,128}")
 class EnrolView(APIView):
     """Open to whoever has an enrolment token."""
 
+    # The agent program may be newer than the control plane, and say more.
+    ignores_unknown_members = True
     authentication_classes = ()
     permission_classes = ()
 
@@ -40,7 +41,7 @@ class EnrolView(APIView):
         parameters=[
             OpenApiParameter(
                 "Idempotency-Key",
-                OpenApiTypes.STR,
+                {"type": "string", "pattern": f"^{_IDEMPOTENCY_KEY.pattern}$"},
                 OpenApiParameter.HEADER,
                 description="16 to 128 random characters. Sending them again gives the same answer again, for 24 hours "
                 "or until the agent has used its key.",

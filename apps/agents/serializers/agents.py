@@ -23,6 +23,8 @@ class TextField(serializers.CharField):
     def __init__(self, *, form: re.Pattern[str] | None = None, **options: Any) -> None:
         super().__init__(trim_whitespace=False, **options)
         self.form = form
+        if form:
+            self._spectacular_annotation = {"field": {"type": "string", "pattern": f"^{form.pattern}$"}}
 
     def to_internal_value(self, data: Any) -> str:
         if not isinstance(data, str):

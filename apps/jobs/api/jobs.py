@@ -35,7 +35,8 @@ _idempotency_header = OpenApiParameter(
     "Idempotency-Key",
     OpenApiTypes.STR,
     OpenApiParameter.HEADER,
-    description="Sending the same request with the same key again within 24 hours gives the job of the first time.",
+    description="1 to 255 visible ASCII characters. Sending the same request with the same key again within 24 hours "
+    "gives the job of the first time.",
 )
 
 

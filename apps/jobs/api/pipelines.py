@@ -1,12 +1,13 @@
 """``/pipelines`` for people's programs."""
 
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission, permission_require
+from apps.jobs.definitions import PIPELINE_NAME
 from apps.jobs.selectors import pipeline_get, pipeline_list
 from apps.jobs.serializers.pipelines import (
     PipelineListQuerySerializer,
@@ -17,6 +18,10 @@ from apps.jobs.serializers.pipelines import (
 from apps.jobs.services import pipeline_delete, pipeline_save
 from controlplane.openapi import problems
 from controlplane.requests import body_validated, query_validated
+
+_name_parameter = OpenApiParameter(
+    "name", {"type": "string", "pattern": f"^{PIPELINE_NAME.pattern}$"}, OpenApiParameter.PATH
+)
 
 
 class PipelinesView(APIView):
@@ -31,13 +36,14 @@ class PipelinesView(APIView):
 
 
 class PipelineView(APIView):
-    @extend_schema(responses=PipelineSerializer, operation_id="pipelines_get")
+    @extend_schema(parameters=[_name_parameter], responses=PipelineSerializer, operation_id="pipelines_get")
     def get(self, request: Request, name: str) -> Response:
         """One pipeline."""
         permission_require(request_actor(request), Permission.PIPELINES_READ)
         return Response(PipelineSerializer(pipeline_get(name)).data)
 
     @extend_schema(
+        parameters=[_name_parameter],
         request=PipelineSaveSerializer,
         responses={
             200: PipelineSerializer,
@@ -53,7 +59,7 @@ class PipelineView(APIView):
         pipeline, created = pipeline_save(actor=request_actor(request), name=name, **members)
         return Response(PipelineSerializer(pipeline).data, status=201 if created else 200)
 
-    @extend_schema(responses={204: None}, operation_id="pipelines_delete")
+    @extend_schema(parameters=[_name_parameter], responses={204: None}, operation_id="pipelines_delete")
     def delete(self, request: Request, name: str) -> Response:
         """Delete the pipeline. Its jobs stay."""
         pipeline_delete(actor=request_actor(request), name=name)

@@ -6,12 +6,15 @@ from rest_framework import serializers
 
 from apps.jobs.states import StepState
 
+MAX_ATTEMPT = 1_000_000
+_MOST = 2**53
+
 
 class AssignmentSerializer(serializers.Serializer[Any]):
     """An attempt that is offered until the agent starts it."""
 
     job_id = serializers.CharField()
-    attempt = serializers.IntegerField(min_value=1)
+    attempt = serializers.IntegerField(min_value=1, max_value=MAX_ATTEMPT)
 
 
 class StepReportSerializer(serializers.Serializer[Any]):
@@ -19,7 +22,7 @@ class StepReportSerializer(serializers.Serializer[Any]):
 
     name = serializers.CharField(max_length=100)
     state = serializers.ChoiceField(choices=[state.value for state in StepState])
-    exit_code = serializers.IntegerField(allow_null=True, required=False)
+    exit_code = serializers.IntegerField(allow_null=True, required=False, min_value=-(2**31), max_value=2**32)
     started_at = serializers.DateTimeField(allow_null=True, required=False)
     completed_at = serializers.DateTimeField(allow_null=True, required=False)
 
@@ -27,7 +30,7 @@ class StepReportSerializer(serializers.Serializer[Any]):
 class RunningSerializer(AssignmentSerializer):
     """An attempt that the agent has not finished yet."""
 
-    steps = StepReportSerializer(many=True, required=False)
+    steps = StepReportSerializer(many=True, required=False, max_length=100)
 
 
 class HeartbeatSerializer(serializers.Serializer[Any]):
@@ -37,12 +40,12 @@ class HeartbeatSerializer(serializers.Serializer[Any]):
     cpu_percent = serializers.FloatField(min_value=0, max_value=100)
     memory_percent = serializers.FloatField(min_value=0, max_value=100)
     disk_percent = serializers.FloatField(min_value=0, max_value=100)
-    jobs_queued = serializers.IntegerField(min_value=0)
-    jobs_completed = serializers.IntegerField(min_value=0)
-    uptime_seconds = serializers.IntegerField(min_value=0)
-    free_slots = serializers.IntegerField(min_value=0, required=False)
-    running = RunningSerializer(many=True, required=False)
-    config_version = serializers.IntegerField(allow_null=True, required=False)
+    jobs_queued = serializers.IntegerField(min_value=0, max_value=_MOST)
+    jobs_completed = serializers.IntegerField(min_value=0, max_value=_MOST)
+    uptime_seconds = serializers.IntegerField(min_value=0, max_value=_MOST)
+    free_slots = serializers.IntegerField(min_value=0, max_value=64, required=False)
+    running = RunningSerializer(many=True, required=False, max_length=64)
+    config_version = serializers.IntegerField(allow_null=True, required=False, min_value=0, max_value=_MOST)
 
 
 class WishSerializer(AssignmentSerializer):
@@ -64,7 +67,7 @@ class HeartbeatAnswerSerializer(serializers.Serializer[Any]):
 class AttemptSerializer(serializers.Serializer[Any]):
     """Which attempt is meant."""
 
-    attempt = serializers.IntegerField(min_value=1)
+    attempt = serializers.IntegerField(min_value=1, max_value=MAX_ATTEMPT)
 
 
 class StepDefinitionSerializer(serializers.Serializer[Any]):
@@ -113,10 +116,10 @@ class LogAnswerSerializer(serializers.Serializer[Any]):
 class FinishSerializer(AttemptSerializer):
     """How the attempt ended."""
 
-    exit_code = serializers.IntegerField(allow_null=True, required=False)
+    exit_code = serializers.IntegerField(allow_null=True, required=False, min_value=-(2**31), max_value=2**32)
     error_message = serializers.CharField(allow_null=True, required=False)
-    steps = StepReportSerializer(many=True, required=False)
-    log_chunks = serializers.IntegerField(min_value=0)
+    steps = StepReportSerializer(many=True, required=False, max_length=100)
+    log_chunks = serializers.IntegerField(min_value=0, max_value=10_000_000)
     commit = serializers.CharField(allow_null=True, required=False, max_length=64)
     wants_next = serializers.BooleanField(required=False, default=True)
 

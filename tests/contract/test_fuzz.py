@@ -1,0 +1,159 @@
+"""schemathesis asks the control plane whatever its document allows, and whatever it does not, with all its checks.
+
+`FUZZ_EXAMPLES=500 pytest tests/contract/test_fuzz.py` looks longer than CI does.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode
+
+import hypothesis
+import pytest
+import requests
+import schemathesis
+from drf_spectacular.generators import SchemaGenerator
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode
+from schemathesis.config import SchemathesisConfig
+from schemathesis.schemas import APIOperation
+
+from tests.clients import Client
+from tests.conftest import person
+from tests.dashboard.scene import Scene
+from tests.signing import AgentClient, enrolled
+
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))
+
+# What may be answered to a request that the document allows, besides success: there is no such thing, it is not in the
+# state for that, or this person may not.
+_TO_GOOD = ["2xx", "401", "403", "404", "409"]
+# These have rules that no JSON Schema can tell: what git takes for a ref or an address, a moment that is still to come,
+# a cursor that we have signed, an agent's own id, a text without the null character,
+# a header of visible characters.
+_BEYOND_SCHEMA = [
+    "agent_heartbeat",
+    "agents_enrol",
+    "agents_list",
+    "attempt_definition",
+    "jobs_create",
+    "jobs_list",
+    "jobs_retry",
+    "pipelines_list",
+    "pipelines_save",
+    "sessions_create",
+    "sessions_logout",
+    "sessions_validate",
+    "tokens_create",
+]
+_TO_BAD = ["400", "401", "403", "404", "405", "409", "413", "415", "422"]
+
+
+def _config() -> SchemathesisConfig:
+    return SchemathesisConfig.from_dict(
+        {
+            # Who asks is who the test says.
+            "generation": {"with-security-parameters": False},
+            "checks": {
+                "positive_data_acceptance": {"expected-statuses": _TO_GOOD},
+                "negative_data_rejection": {"expected-statuses": _TO_BAD},
+            },
+            "operations": [
+                {
+                    "include-operation-id": _BEYOND_SCHEMA,
+                    "checks": {"positive_data_acceptance": {"expected-statuses": [*_TO_GOOD, "400", "422", "429"]}},
+                }
+            ],
+        }
+    )
+
+
+def _operations() -> Iterator[APIOperation[Any, Any, Any, Any]]:
+    document = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
+    for found in schemathesis.openapi.from_dict(document, config=_config()).get_all_operations():
+        yield found.ok()
+
+
+OPERATIONS = {operation.label: operation for operation in _operations()}
+SIGNED = {
+    label
+    for label, operation in OPERATIONS.items()
+    if {"agentSignature": []} in operation.definition.raw.get("security", [])
+}
+
+
+class Signature(requests.auth.AuthBase):
+    """Signs what schemathesis sends as the agent does."""
+
+    def __init__(self, agent: AgentClient) -> None:
+        self.agent = agent
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        body = request.body or b""
+        signed = self.agent.signed(
+            request.path_url.partition("?")[0],
+            body if isinstance(body, bytes) else body.encode(),
+            method=str(request.method),
+        )
+        request.headers.update(signed.headers)
+        return request
+
+
+def fuzz(operation: APIOperation[Any, Any, Any, Any], server: str, known: dict[str, str], **sending: Any) -> None:
+    """Ask the operation with right and wrong data, of what there is (`known` path parameters) and of what is not."""
+    names = {parameter.name for parameter in operation.path_parameters}
+    real = {name: value for name, value in known.items() if name in names}
+    for mode in GenerationMode:
+        anything = operation.as_strategy(mode)
+        cases = st.one_of(anything, operation.as_strategy(mode, path_parameters=real)) if real else anything
+
+        @hypothesis.settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
+            phases=[hypothesis.Phase.generate],
+            derandomize=True,
+        )
+        @hypothesis.given(case=cases)
+        def ask(case: Case) -> None:
+            # The web server itself takes no longer address.
+            hypothesis.assume(len(urlencode(case.query or {})) < 50_000)
+            case.body = _whole_numbers(case.body)
+            case.call_and_validate(base_url=server, timeout=30, **sending)
+
+        try:
+            ask()
+        except hypothesis.errors.Unsatisfiable:
+            # An operation without parameters and body cannot be asked wrongly.
+            assert mode is GenerationMode.NEGATIVE
+
+
+def _whole_numbers(value: Any) -> Any:
+    """JSON Schema takes 1.0 for an integer; the control plane does not."""
+    if isinstance(value, dict):
+        return {name: _whole_numbers(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@pytest.fixture
+def known(server: str) -> dict[str, str]:
+    scene = Scene()
+    scene.pipeline()
+    agent = scene.agent()
+    return {"name": "self", "job_id": scene.job(), "agent_id": agent.id}
+
+
+@pytest.mark.parametrize("who", ["admin", "viewer", "nobody"])
+@pytest.mark.parametrize("label", sorted(OPERATIONS.keys() - SIGNED))
+def test_people_are_answered_as_the_document_says(server: str, known: dict[str, str], label: str, who: str) -> None:
+    client = Client(server) if who == "nobody" else person(server, who)
+    fuzz(OPERATIONS[label], server, known, headers=dict(client.session.headers))
+
+
+@pytest.mark.parametrize("label", sorted(SIGNED))
+def test_agents_are_answered_as_the_document_says(server: str, known: dict[str, str], label: str) -> None:
+    agent = enrolled(server)
+    fuzz(OPERATIONS[label], server, known | {"agent_id": agent.agent_id}, auth=Signature(agent))
