@@ -31,21 +31,18 @@ def tables(emulator: str) -> Iterator[None]:
         kind = kinds[0]
         connection = kind._get_connection()
         keys = connection.get_meta_table().get_key_names()
-        for page in iter(lambda: connection.scan(), None):
-            items = page["Items"]
+        while items := connection.scan()["Items"]:
             for item in items:
                 connection.connection.client.delete_item(
                     TableName=kind.Meta.table_name, Key={name: item[name] for name in keys}
                 )
-            if "LastEvaluatedKey" not in page:
-                break
 
 
 class _QuietHandler(WSGIRequestHandler):
     # Head and body go out in two pieces; with Nagle's algorithm the second one waits 40 ms for the client's word.
     disable_nagle_algorithm = True
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         """Requests are not worth a line in the tests' output."""
 
 

@@ -37,8 +37,8 @@ class PipelineFacade(Facade, record=Pipeline):
 
     listings = (Listing(Pipeline, None, lambda _asked: [SCOPE]),)
 
-    @staticmethod
-    def partition(_name: str) -> str:
+    @classmethod
+    def partition(cls, key: str) -> str:  # noqa: ARG003 — one partition holds them all
         return SCOPE
 
     class Meta(Facade.Meta):

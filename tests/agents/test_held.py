@@ -1,6 +1,7 @@
 """Which jobs an agent holds."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -46,8 +47,11 @@ def refused(operation: Callable[..., None], **arguments: object) -> Beat | None:
 def test_an_agent_takes_a_job_starts_it_and_gives_it_back(agent_id: str) -> None:
     commit(held_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT)
     assert held(agent_id) == {JOB: Holding(attempt=1, at=AT, started=False)}
-    commit(held_start, agent_id=agent_id, job_id=JOB, attempt=1)
-    assert held(agent_id) == {JOB: Holding(attempt=1, at=AT, started=True)}
+    with clock.shifted(timedelta(seconds=7)):
+        commit(held_start, agent_id=agent_id, job_id=JOB, attempt=1)
+    running = held(agent_id)[JOB]
+    assert (running.attempt, running.started) == (1, True)
+    assert running.at > AT, "it is held anew from its start on"
     commit(held_remove, agent_id=agent_id, job_id=JOB, attempt=1)
     assert held(agent_id) == {}
 

@@ -127,3 +127,11 @@ def test_a_retry_is_made_once(operator: Client, make_job: Callable[..., str], ag
     retries = [operator.post(f"/jobs/{job_id}/retry", headers={"Idempotency-Key": "k1"}) for _ in range(3)]
     assert len({job_of(answer) for answer in retries}) == 1
     problem(create(operator, "k1"), 422, "idempotency_key_reused")
+
+
+def test_the_answer_stays_the_same_when_the_pipeline_is_gone(operator: Client, admin: Client) -> None:
+    first = create(operator, "k1")
+    assert admin.delete("/pipelines/self").status_code == 204
+    assert create(operator, "k1").json() == first.json()
+    problem(create(operator, "k1", git_ref="v1"), 422, "idempotency_key_reused")
+    problem(create(operator, "k2"), 404, "pipeline_not_found")

@@ -77,7 +77,8 @@ class _Job:
     attempt: int = 0
     lost: int = 0
     agent: int | None = None
-    assigned_at: float = 0
+    # Since when the agent holds it as it does: assigned, or running.
+    held_since: float = 0
     cancel: bool = False
     retries: int = RETRIES
     # The attempt that last told the definition.
@@ -268,7 +269,7 @@ class JobLife(RuleBasedStateMachine):
         agent = self.agents[number]
         held = [job for job in self.jobs if job.is_held and job.agent == number]
         self._tick()
-        limits = [job.assigned_at + limit for job in held for limit in (LEASE, ACKNOWLEDGE)]
+        limits = [job.held_since + limit for job in held for limit in (LEASE, ACKNOWLEDGE)]
         self._tick_past([*limits, self.looked_at + LOOK_EVERY, *self._ends_of_leases()])
         named = [] if forgets else [job for job in held if job.status == "running"]
         running = [{"job_id": job.job_id, "attempt": job.attempt} for job in named]
@@ -311,7 +312,7 @@ class JobLife(RuleBasedStateMachine):
         """What becomes of the jobs that the agent holds and does not name. Returns those it is offered again."""
         offered = []
         for job in unnamed:
-            age = self.now - job.assigned_at
+            age = self.now - job.held_since
             if job.status == "assigned" and age > ACKNOWLEDGE:
                 job.queue()
                 self.acts["job.requeued", job.job_id] += 1
@@ -348,7 +349,7 @@ class JobLife(RuleBasedStateMachine):
         self.behind = bool(left) and len(taken) < min(room, 4)
         for job in taken:
             assert claimed[job.job_id] == before[job.job_id] + 1
-            job.status, job.attempt, job.agent, job.assigned_at = "assigned", job.attempt + 1, number, self.now
+            job.status, job.attempt, job.agent, job.held_since = "assigned", job.attempt + 1, number, self.now
             self.acts["job.claimed", job.job_id] += 1
 
     @rule(pick=picks)
@@ -378,7 +379,7 @@ class JobLife(RuleBasedStateMachine):
             return
         assert code == ""
         if job.status == "assigned":
-            job.status = "running"
+            job.status, job.held_since = "running", self.now
             self.acts["job.started", job.job_id] += 1
 
     @precondition(lambda self: self.jobs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from apps.agents.models import Beat
 from apps.agents.states import LEAVING
+from controlplane.lib import clock
 from controlplane.nosql.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ def held_add(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, at: s
 
 
 def held_start(tx: Transaction, *, agent_id: str, job_id: str, attempt: int) -> None:
-    """The agent has acknowledged the assignment of the attempt, which it must hold."""
-    _update(tx, agent_id, Beat.held[job_id]["started"].set(True), _holds(job_id, attempt))
+    """The agent, which must hold the attempt, has acknowledged it and runs it from now on."""
+    started = {"attempt": attempt, "at": clock.timestamp(clock.now()), "started": True}
+    _update(tx, agent_id, Beat.held[job_id].set(started), _holds(job_id, attempt))
 
 
 def held_remove(tx: Transaction, *, agent_id: str, job_id: str, attempt: int) -> None:

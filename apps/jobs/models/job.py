@@ -104,8 +104,8 @@ class Job(Record):
     error_message = UnicodeAttribute(null=True)
     steps = JSONAttribute(null=True)
     log_chunks = NumberAttribute(null=True)
-    # Set once the log stands in object storage.
-    log_stored = BooleanAttribute(null=True)
+    # The name of the whole log in object storage, once it stands there.
+    log_stored = UnicodeAttribute(null=True)
 
     created_day = UnicodeAttribute()
     open = UnicodeAttribute(null=True)

@@ -27,11 +27,6 @@ def log_stream(job_id: str, attempt: int) -> str:
     return f"{job_id}#{attempt}"
 
 
-def log_name(job_id: str) -> str:
-    """The name of a job's whole log in object storage."""
-    return f"{job_id}.log"
-
-
 def job_log_read(*, job: Job, offset: int, limit: int) -> LogSlice:
     """Up to `limit` bytes of the job's log from `offset`: all attempts, one after the other. Consistent.
 
@@ -39,7 +34,7 @@ def job_log_read(*, job: Job, offset: int, limit: int) -> LogSlice:
     attempt that goes on; in one that has ended it stays, and is passed over.
     """
     if job.log_stored:
-        return _read_stored(job, offset, limit)
+        return _read_stored(job.log_stored, offset, limit)
     data = bytearray()
     start = 0
     for attempt in range(1, int(job.attempt) + 1):
@@ -58,8 +53,8 @@ def job_log_read(*, job: Job, offset: int, limit: int) -> LogSlice:
     return LogSlice(bytes(data), offset + len(data), complete=False)
 
 
-def _read_stored(job: Job, offset: int, limit: int) -> LogSlice:
-    storage, name = storages["logs"], log_name(job.job_id)
+def _read_stored(name: str, offset: int, limit: int) -> LogSlice:
+    storage = storages["logs"]
     size = storage.size(name)
     with storage.open(name) as log:
         log.seek(min(offset, size))

@@ -42,13 +42,14 @@ def attempt_start(*, agent: Actor, job_id: str, attempt: int) -> Job:
     if job.status == Status.RUNNING:
         return job
     transition_require(Status(job.status), Status.RUNNING)
+    now = clock.timestamp(clock.now())
     transaction = Transaction()
     transaction.update(
         "job",
         job,
         actions=[
             Job.status.set(Status.RUNNING),
-            Job.started_at.set(clock.timestamp(clock.now())),
+            Job.started_at.set(now),
             Job.started_by.set(agent.id),
             Job.agent_name.set(agent.name),
         ],

@@ -23,7 +23,7 @@ from apps.jobs.services.queue import entry_of, set_register
 from apps.jobs.states import FINAL, Status, StepState, transition_require
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
-from controlplane.lib.errors import Conflict, Unprocessable
+from controlplane.lib.errors import Conflict, NotFound, Unprocessable
 from controlplane.lib.ids import id_moment, new_id
 from controlplane.nosql.transaction import Transaction, TransactionConflicted, TransactionFailed
 
@@ -52,7 +52,16 @@ def job_create(
     policies.job_create_require(actor)
     if git_ref is not None:
         ref_validate(git_ref)
-    source = pipeline_get(pipeline or settings.DEFAULT_PIPELINE)
+    payload = {"pipeline": pipeline, "git_ref": git_ref, "env": env, "priority": priority, "labels": list(labels)}
+    idempotency = _idempotency(actor, idempotency_key, payload)
+    try:
+        source = pipeline_get(pipeline or settings.DEFAULT_PIPELINE)
+    except NotFound:
+        # What was answered once is answered again, also when the pipeline is gone since.
+        made = IdempotencyKey.find(idempotency.key) if idempotency else None
+        if idempotency is None or made is None or made.expires_at < clock.now():
+            raise
+        return _job_made_with(made, idempotency)
     job = _job_of(
         source,
         actor=actor,
@@ -61,10 +70,7 @@ def job_create(
         priority=priority,
         labels=sorted({*source.labels, *labels}),
     )
-    payload = {"pipeline": pipeline, "git_ref": git_ref, "env": env, "priority": priority, "labels": list(labels)}
-    return _job_enqueue(
-        job, actor=actor, action=Action.JOB_CREATED, idempotency=_idempotency(actor, idempotency_key, payload)
-    )
+    return _job_enqueue(job, actor=actor, action=Action.JOB_CREATED, idempotency=idempotency)
 
 
 def job_retry(*, actor: Actor, job_id: str, idempotency_key: str | None = None) -> Job:
@@ -220,15 +226,20 @@ def _job_enqueue(job: Job, *, actor: Actor, action: Action, idempotency: Idempot
 def _job_made_before(job: Job, idempotency: IdempotencyKey | None, failure: TransactionFailed) -> Job:
     standing = failure.failed.get("idempotency")
     if idempotency and isinstance(standing, IdempotencyKey):
-        if standing.fingerprint != idempotency.fingerprint:
-            raise Unprocessable(
-                "This Idempotency-Key was used for a request with another content.", code="idempotency_key_reused"
-            ) from failure
-        return job_get(standing.job_id)
+        return _job_made_with(standing, idempotency)
     if "job" in failure.failed:
         # Ids are unique, so this is our own write, whose response was lost.
         return job_get(job.job_id)
     raise failure
+
+
+def _job_made_with(standing: IdempotencyKey, idempotency: IdempotencyKey) -> Job:
+    """The job that the standing key has made. Raises Unprocessable when that was for another payload."""
+    if standing.fingerprint != idempotency.fingerprint:
+        raise Unprocessable(
+            "This Idempotency-Key was used for a request with another content.", code="idempotency_key_reused"
+        )
+    return job_get(standing.job_id)
 
 
 def _idempotency(actor: Actor, key: str | None, payload: Mapping[str, Any]) -> IdempotencyKey | None:

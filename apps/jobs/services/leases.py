@@ -6,6 +6,7 @@ from apps.agents.selectors import silent_beats
 from apps.jobs.models import LEASES, SETS, QueueSet
 from apps.jobs.services.attempts import attempt_expire
 from controlplane.lib import clock
+from controlplane.lib.errors import Unavailable
 from controlplane.nosql.connection import ConditionFailed
 
 # A lease lasts this long after the last heartbeat that names the job.
@@ -42,6 +43,8 @@ def leases_look(*, looked_at: str | None) -> int:
     as_seen = QueueSet.looked_at == looked_at if looked_at else QueueSet.looked_at.does_not_exist()
     try:
         QueueSet(SETS, LEASES).update(actions=[QueueSet.looked_at.set(clock.timestamp(now))], condition=as_seen)
-    except ConditionFailed:
+        return leases_expire()
+    except (ConditionFailed, Unavailable):
+        # Another poll is faster; or DynamoDB fails just now, which is no reason to fail the agent that asks: the sweep
+        # looks as well.
         return 0
-    return leases_expire()

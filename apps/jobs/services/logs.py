@@ -9,10 +9,11 @@ from django.core.files.storage import storages
 
 from apps.jobs.models import Job, LogChunk
 from apps.jobs.policies import attempt_require
-from apps.jobs.selectors.logs import log_name, log_stream, stream_chunks
+from apps.jobs.selectors.logs import log_stream, stream_chunks
 from apps.jobs.states import FINAL
 from controlplane.lib import clock
 from controlplane.lib.errors import InvalidInput, TooLarge
+from controlplane.lib.ids import new_id
 from controlplane.nosql.connection import ConditionFailed
 
 # The largest piece of a log, in bytes as printed. DynamoDB's own limit for an item is 400 KB.
@@ -58,22 +59,28 @@ def log_append(*, agent_id: str, job_id: str, attempt: int, sequence: int, data:
 def log_store(*, job: Job) -> None:
     """Copy the whole log of an ended job to object storage, after which nothing is left to do for it.
 
-    May be repeated: the same log is written under the same name.
+    May be repeated, also by two at once: each writes a file of its own, and the job names the one that counts.
     """
     if job.status not in FINAL:
         return
-    if int(job.attempt) > 0:
-        with tempfile.TemporaryFile() as whole:
-            for attempt in range(1, int(job.attempt) + 1):
-                for chunk in stream_chunks(log_stream(job.job_id, attempt)):
-                    whole.write(chunk.data)
-            whole.seek(0)
-            storages["logs"].save(log_name(job.job_id), File(whole))
+    name = _whole_log_save(job) if int(job.attempt) > 0 else None
     try:
         job.update(
-            actions=[Job.log_stored.set(int(job.attempt) > 0), Job.open.remove()],
+            actions=[*([Job.log_stored.set(name)] if name else []), Job.open.remove()],
             condition=Job.status.is_in(*FINAL) & Job.open.exists(),
         )
     except ConditionFailed:
-        # Another process has stored the same log a moment ago.
-        return
+        # Either our own write, whose response was lost, or another process has stored the log a moment ago.
+        standing = Job.find(job.job_id)
+        if name and (standing is None or standing.log_stored != name):
+            storages["logs"].delete(name)
+
+
+def _whole_log_save(job: Job) -> str:
+    """Write all attempts' chunks into a new file; returns its name."""
+    with tempfile.TemporaryFile() as whole:
+        for attempt in range(1, int(job.attempt) + 1):
+            for chunk in stream_chunks(log_stream(job.job_id, attempt)):
+                whole.write(chunk.data)
+        whole.seek(0)
+        return storages["logs"].save(f"{job.job_id}-{new_id()}.log", File(whole))

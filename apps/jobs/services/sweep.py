@@ -1,7 +1,8 @@
 """What is to be done whether or not anybody asks: each part looks for work left behind and may be run at any time."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from datetime import timedelta
+from itertools import islice
 
 from apps.jobs.models import OPEN, Job, QueueSet
 from apps.jobs.selectors.queue import queue_head, queue_registry
@@ -13,8 +14,12 @@ from controlplane.nosql.connection import ConditionFailed
 # Longer than any process believes that a set is registered (`services.queue._SET_KNOWN_SECONDS`).
 _PRUNE_AFTER = timedelta(seconds=60)
 
-# How many logs one sweep puts away; the next one goes on.
+# How many logs one sweep puts away, and how many open jobs it looks at for them; the next one goes on.
 _LOGS_AT_ONCE = 100
+_LOOK_AT_MOST = 5_000
+
+# A process may take a chunk of an attempt that was lost less than a second ago (`services.logs._GATE_SECONDS`).
+_SETTLED_AFTER = timedelta(seconds=5)
 
 
 def sets_prune() -> int:
@@ -47,14 +52,24 @@ def _set_prune(queue_set: QueueSet) -> bool:
 def logs_store() -> int:
     """Put away the logs of jobs that have ended. Returns how many."""
     stored = 0
-    for job in _ended_and_open():
+    for job in islice(_ended_and_open(), _LOGS_AT_ONCE):
         log_store(job=job)
         stored += 1
     return stored
 
 
-def _ended_and_open() -> Iterable[Job]:
-    """Jobs that have ended but whose log still stands in chunks, oldest first."""
-    keys = [job.job_id for job in Job.by_open.query(OPEN, limit=_LOGS_AT_ONCE * 10)]
-    for start in range(0, len(keys), 100):
-        yield from (job for job in Job.find_many(keys[start : start + 100]) if job.status in FINAL)
+def _ended_and_open() -> Iterator[Job]:
+    """Jobs that have ended but whose log still stands in chunks, newest first."""
+    newest = Job.by_open.query(OPEN, scan_index_forward=False, limit=_LOOK_AT_MOST)
+    while keys := [job.job_id for job in islice(newest, 100)]:
+        yield from filter(_is_settled, Job.find_many(keys))
+
+
+def _is_settled(job: Job) -> bool:
+    """Whether the job has ended and nothing can be added to its log any more."""
+    if job.status not in FINAL:
+        return False
+    # When its agent has told how it ended, every chunk had come.
+    if job.log_chunks is not None or job.completed_at is None:
+        return True
+    return clock.now() - clock.parse_timestamp(job.completed_at) > _SETTLED_AFTER
