@@ -1,0 +1,90 @@
+"""The Lambda entry point: what AWS calls with each event (``lambda_handler`` in zappa_settings.json).
+
+A request from the HTTP API (payload format 2.0) goes through a thin WSGI adapter. Everything else, which is schedules and
+``zappa manage``, goes to Zappa's own handler, which is imported only then: it costs more than the whole of ours.
+"""
+
+from collections.abc import Callable, Iterable
+from io import BytesIO
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from apig_wsgi import make_lambda_handler
+from django.conf import settings
+
+from controlplane.wsgi import application
+
+Event = dict[str, Any]
+Environ = dict[str, Any]
+
+# All else travels as base64: a job's log is text/plain too, in whatever encoding the job printed it.
+_TEXT_TYPES = ("application/json", "application/problem+json", "text/html", "text/css")
+
+
+def handler(event: Event, context: Any) -> Any:
+    """The answer to a request as the HTTP API wants it, or the result of whatever else the event asks for."""
+    http = (event.get("requestContext") or {}).get("http")
+    if event.get("version") == "2.0" and http:
+        return _request_handler(_without_ambiguous_headers(event), context)
+    return _other_handler()(event, context)
+
+
+def _without_ambiguous_headers(event: Event) -> Event:
+    """WSGI cannot tell ``X_Header`` from ``X-Header``, so that one could pose as the other: as web servers do, drop it."""
+    headers = {name: value for name, value in event["headers"].items() if "_" not in name}
+    return event if len(headers) == len(event["headers"]) else {**event, "headers": headers}
+
+
+def _serve(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Django's application behind what this gateway, and no client, knows of the request."""
+    event = environ["apig_wsgi.full_event"]
+    # The gateway has decoded the path, all but %25; WSGI wants its bytes, each as one character.
+    path = unquote_to_bytes(event["rawPath"]).decode("latin-1")
+    # It begins with the stage unless that is $default or a custom domain stands in front. Django puts the two parts
+    # together again, so links have the stage, and the path is the one that the agent signed.
+    prefix = f"/{event['requestContext'].get('stage', '')}"
+    if path == prefix or path.startswith(f"{prefix}/"):
+        environ["SCRIPT_NAME"], path = prefix, path[len(prefix) :] or "/"
+    environ["PATH_INFO"] = path
+    # HTTP APIs speak nothing else to clients, whatever the client writes.
+    environ["wsgi.url_scheme"] = "https"
+    environ.pop("HTTP_X_FORWARDED_PROTO", None)
+    answer: Iterable[bytes] = application(environ, start_response)
+    return answer
+
+
+def _other_handler() -> Callable[[Event, Any], Any]:
+    from zappa.handler import lambda_handler
+
+    return lambda_handler  # type: ignore[no-any-return]
+
+
+def _warm_up() -> None:
+    """Ask for /health once, so that what a first request loads is loaded before there is one.
+
+    Raises RuntimeError when it is not answered: a package that cannot do even that must not go live.
+    """
+    statuses: list[str] = []
+    host = next(iter(settings.ALLOWED_HOSTS), "localhost")
+    answer = application(
+        {
+            "REQUEST_METHOD": "GET",
+            "SCRIPT_NAME": "",
+            "PATH_INFO": "/health",
+            "QUERY_STRING": "",
+            "HTTP_HOST": f"any{host}" if host.startswith(".") else host,
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": "443",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "wsgi.url_scheme": "https",
+            "wsgi.input": BytesIO(),
+        },
+        lambda status, _headers, _error=None: statuses.append(status),
+    )
+    answer.close()
+    if not statuses[0].startswith("200"):
+        raise RuntimeError(f"/health answers {statuses[0]}")
+
+
+_request_handler = make_lambda_handler(_serve, non_binary_content_type_prefixes=_TEXT_TYPES)
+_warm_up()

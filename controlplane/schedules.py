@@ -1,0 +1,13 @@
+"""What happens without anybody asking: the functions that ``events`` in zappa_settings.json names, and when.
+
+Each runs one ``manage.py`` command, so that by hand and by schedule the same is done.
+"""
+
+from typing import Any
+
+from django.core.management import call_command
+
+
+def sweep(_event: dict[str, Any], _context: Any) -> None:
+    """Each minute: mark silent agents, take the jobs of lost ones back, put logs away."""
+    call_command("sweep")
