@@ -188,10 +188,9 @@ WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = not STATIC_ROOT.is_dir()
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    # A log that is stored again takes the place of what a broken attempt may have left.
     "logs": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": LOG_DIR, "allow_overwrite": True},
+        "OPTIONS": {"location": LOG_DIR},
     },
 }
 
