@@ -25,8 +25,8 @@ TABLE = Path(__file__).with_name("access.txt")
 TOKEN_PERMISSIONS = ("jobs.read", "jobs.cancel", "tokens.manage")
 # After these a session is over, so that its person signs in again.
 ENDING = re.compile(r"/signout|/auth/logout-everywhere|/account/devices/everywhere")
-# Django's admin: one line for each list; what it makes of its objects is guarded by the same permission.
-ADMIN_AREA = re.compile(r"/admin/\w+/\w+/")
+# Django's admin: one line for each list; tests/admin goes into what can be done there.
+ADMIN_AREA = re.compile(r"/admin/(\w+/\w+/)?")
 CSRF = "a" * 32
 
 
@@ -61,7 +61,9 @@ def session_of(server: str, user: User) -> Client:
 
 def outcome(answer: requests.Response) -> str:
     """In the table's words: yes, 401, 403, or in (sent to the sign-in page)."""
-    if answer.is_redirect and re.search(r"/signin\?next=", answer.headers["Location"]):
+    if answer.status_code >= 500:
+        return f"a failure of ours ({answer.status_code})"
+    if answer.is_redirect and re.search(r"/(signin|admin/login/)\?next=", answer.headers["Location"]):
         return "in"
     # The sign-in page itself shows 401 beside its form; a refusal challenges.
     if answer.status_code == 401 and "WWW-Authenticate" in answer.headers:
@@ -127,7 +129,7 @@ def _signed(agent: AgentClient, method: str, path: str) -> requests.Response:
 def served(admin: Client) -> Iterator[str]:
     """Every route and method that there is, as the URL configuration and the views themselves say."""
     for path in dict.fromkeys(routes()):
-        if path.startswith("/admin"):
+        if path.startswith("/admin/") or path == "/admin":
             if ADMIN_AREA.fullmatch(path):
                 yield f"GET {path}"
             continue
