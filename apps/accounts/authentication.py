@@ -16,6 +16,7 @@ from rest_framework import authentication
 from rest_framework.request import Request
 
 from apps.accounts.devices import device_name
+from apps.accounts.models import User, UserFacade
 from apps.accounts.policies import Permission, permission_require, role_permissions
 from apps.accounts.services import (
     api_call_brake,
@@ -75,7 +76,11 @@ class PasswordBackend(ModelBackend):
         if not settings.PASSWORD_SIGN_IN or username is None or password is None:
             return None
         sign_in_brake(address=client_address(request) if request else "", account=username)
-        return super().authenticate(request, username=username, password=password)
+        found: Any = super().authenticate(request, username=username, password=password)
+        if found is not None:
+            # Django may just have renewed the hash of the password, which is part of that of a session.
+            found.record.password = found.password
+        return found
 
     def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
         if not user_obj.is_active or user_obj.is_anonymous or obj is not None:
@@ -86,15 +91,13 @@ class PasswordBackend(ModelBackend):
         return perm in self.get_all_permissions(user_obj, obj)
 
 
-def sign_in(request: HttpRequest, user: Any, *, provider: str) -> None:
-    """Give the browser a new session of `user` (a `UserFacade`). Raises NotAuthenticated for a disabled one.
+def sign_in(request: HttpRequest, user: User, *, provider: str) -> None:
+    """Give the browser a new session of this person. Raises NotAuthenticated for a disabled one.
 
     What the old session held is nobody's, and its key may be known to others: it goes.
     """
-    # Django may just have renewed the hash of the password, which is part of the session's own.
-    user.record.password = user.password
     session = session_start(
-        user=user.record,
+        user=user,
         provider=provider,
         device=device_name(request.headers.get("User-Agent", "")),
         address=client_address(request),
@@ -102,7 +105,7 @@ def sign_in(request: HttpRequest, user: Any, *, provider: str) -> None:
     )
     request.session.flush()
     request.session = session
-    request.user = user
+    request.user = UserFacade.from_record(user)
     rotate_token(request)
 
 

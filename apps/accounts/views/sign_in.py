@@ -40,7 +40,7 @@ def signin(request: HttpRequest) -> HttpResponse:
             form.add_error(None, error.message)
             return _page(request, form, error=error)
         if user is not None:
-            sign_in(request, user, provider=_PROVIDER)
+            sign_in(request, user.record, provider=_PROVIDER)
             return redirect(going_to)
         sign_in_failed_record(email=email, provider=_PROVIDER, address=client_address(request))
         form.add_error(None, "The e-mail address or the password is not right.")

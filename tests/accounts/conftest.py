@@ -1,0 +1,61 @@
+"""People, their browsers, and a provider to sign in with."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from apps.accounts.models import User
+from apps.accounts.services import user_create
+from apps.accounts.services.brakes import counter
+from apps.accounts.session_rows import memory
+from controlplane.lib.actor import SYSTEM
+from tests.accounts.browser import Browser
+from tests.accounts.provider import CLIENT_ID, CLIENT_SECRET, Provider, running_provider
+from tests.conftest import PASSWORD
+
+
+@pytest.fixture
+def ada(tables: None) -> User:
+    return user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="operator", actor=SYSTEM)
+
+
+@pytest.fixture
+def browsers(server: str) -> Callable[[], Browser]:
+    """As many as a test wants."""
+    return lambda: Browser(server)
+
+
+@pytest.fixture
+def browser(server: str) -> Browser:
+    return Browser(server)
+
+
+@pytest.fixture(scope="session")
+def _provider() -> Iterator[Provider]:
+    with running_provider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def provider(_provider: Provider, settings: Any) -> Provider:
+    """A provider, under the settings with which people sign in by it as with Google and as with GitHub."""
+    url = _provider.url
+    _provider.__init__()  # type: ignore[misc]
+    _provider.url = url
+    settings.GOOGLE_CLIENT_ID = settings.GITHUB_CLIENT_ID = CLIENT_ID
+    settings.GOOGLE_CLIENT_SECRET = settings.GITHUB_CLIENT_SECRET = CLIENT_SECRET
+    for name in ("GOOGLE_ACCOUNTS_URL", "GOOGLE_TOKEN_URL", "GOOGLE_USERINFO_URL", "GITHUB_URL", "GITHUB_API_URL"):
+        setattr(settings, name, url)
+    settings.ALLOWED_DOMAINS = {"example.com": "viewer"}
+    settings.ALLOWED_GITHUB_ORGS = {}
+    settings.ALLOWED_ADDRESSES = {}
+    return _provider
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> Iterator[None]:
+    """What the process counts and keeps by itself is of one test."""
+    yield
+    counter.clear()
+    memory.clear()
