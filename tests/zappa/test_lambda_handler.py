@@ -1,0 +1,240 @@
+"""The Lambda entry point: what becomes of a gateway's event, and what is loaded for it."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from controlplane.lib import clock
+from controlplane.requests import client_address
+from tests.clients import Client
+from tests.conftest import PASSWORD, person
+from tests.zappa.events import SOURCE, answer_body, http_api_event
+
+# What neither /health nor an agent needs.
+LATER = [
+    "boto3",
+    "django.contrib.admin",
+    "django.test",
+    "drf_spectacular",
+    "jsonschema",
+    "social_core",
+    "social_django",
+    "werkzeug",
+    "zappa",
+]
+
+
+def pair(cookie: str) -> str:
+    """Name and value of a Set-Cookie, as the client sends them back."""
+    return cookie.split(";")[0].strip()
+
+
+def handle(event: dict[str, Any]) -> dict[str, Any]:
+    from controlplane.lambda_handler import handler
+
+    answer: dict[str, Any] = handler(event, None)
+    return answer
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """What Django's requests are made of, as the handler gives it; the application itself answers."""
+    from controlplane import lambda_handler
+
+    found: dict[str, Any] = {}
+    real = lambda_handler.application
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        found.update(environ)
+        return real(environ, start_response)
+
+    monkeypatch.setattr(lambda_handler, "application", application)
+    return found
+
+
+def test_a_request_is_answered_as_over_http(server: str) -> None:
+    over_http = Client(server).get("/health")
+    answer = handle(http_api_event("GET", "/health"))
+    assert (answer["statusCode"], answer_body(answer)) == (200, over_http.content)
+    assert answer["headers"]["cache-control"] == over_http.headers["Cache-Control"]
+
+
+def test_a_problem_is_told_as_over_http(server: str) -> None:
+    answer = handle(http_api_event("GET", "/jobs"))
+    assert (answer["statusCode"], answer["headers"]["content-type"]) == (401, "application/problem+json")
+    assert not answer["isBase64Encoded"]
+    assert json.loads(answer["body"])["code"] == "not_authenticated"
+
+
+def test_the_clients_address_is_the_gateways_word_and_not_the_clients(seen: dict[str, Any]) -> None:
+    headers = {"x-forwarded-for": "192.0.2.66", "forwarded": "for=192.0.2.66", "x-real-ip": "192.0.2.66"}
+    handle(http_api_event("GET", "/health", headers=headers))
+    assert seen["REMOTE_ADDR"] == SOURCE
+    request = type("Request", (), {"META": seen})()
+    assert client_address(request) == SOURCE
+
+
+@pytest.mark.parametrize("forged", ["x_forwarded_for", "content_digest", "signature_input", "authorization_"])
+def test_a_header_with_an_underscore_poses_as_no_other(seen: dict[str, Any], forged: str) -> None:
+    honest = forged.replace("_", "-")
+    handle(http_api_event("GET", "/health", headers={honest: "honest", forged: "forged"}))
+    assert seen["HTTP_" + honest.upper().replace("-", "_")] == "honest"
+    assert "forged" not in seen.values()
+
+
+def test_a_client_cannot_talk_the_request_out_of_tls(seen: dict[str, Any]) -> None:
+    handle(http_api_event("GET", "/health", headers={"x-forwarded-proto": "http"}))
+    assert seen["wsgi.url_scheme"] == "https"
+    assert "HTTP_X_FORWARDED_PROTO" not in seen
+
+
+def test_repeated_queries_and_headers_all_arrive(seen: dict[str, Any]) -> None:
+    # A gateway joins repeated headers with commas.
+    handle(http_api_event("GET", "/health", query="a=1&a=%2F&b=", headers={"accept": "text/html,text/plain"}))
+    assert seen["QUERY_STRING"] == "a=1&a=%2F&b="
+    assert seen["HTTP_ACCEPT"] == "text/html,text/plain"
+
+
+@pytest.mark.parametrize(
+    ("path", "bytes_of_path"),
+    [("/caf%C3%A9", b"/caf\xc3\xa9"), ("/%E2%82%AC", b"/\xe2\x82\xac"), ("/a%2541", b"/a%41"), ("/a%20b", b"/a b")],
+)
+def test_a_path_arrives_as_over_http(seen: dict[str, Any], server: str, path: str, bytes_of_path: bytes) -> None:
+    answer = handle(http_api_event("GET", path))
+    assert seen["PATH_INFO"].encode("latin-1") == bytes_of_path
+    assert answer["statusCode"] == Client(server).get(path).status_code == 404
+
+
+@pytest.mark.parametrize(("stage", "location"), [("$default", "/dashboard/"), ("staging", "/staging/dashboard/")])
+def test_links_lead_into_the_stage_that_was_asked_for(stage: str, location: str) -> None:
+    answer = handle(http_api_event("GET", "/", stage=stage))
+    assert (answer["statusCode"], answer["headers"]["location"]) == (302, location)
+
+
+def test_a_person_signs_in_and_is_known_by_their_cookies(server: str) -> None:
+    person(server, "viewer")
+    form = handle(http_api_event("GET", "/signin", headers={"accept": "text/html"}))
+    token = pair(form["cookies"][0])
+    assert token.startswith("csrftoken=")
+    page = answer_body(form).decode()
+    secret = page.split('name="csrfmiddlewaretoken" value="')[1].split('"')[0]
+    body = f"csrfmiddlewaretoken={secret}&email=viewer%40example.com&password={PASSWORD.replace(' ', '+')}".encode()
+    headers = {
+        "content-type": "application/x-www-form-urlencoded",
+        "origin": "https://testserver",
+        "accept": "text/html",
+    }
+    signed_in = handle(http_api_event("POST", "/signin", headers=headers, cookies=[token], body=body))
+    assert signed_in["statusCode"] == 302, answer_body(signed_in)
+    # Each cookie is a header of its own, since commas stand in their dates.
+    cookies = [pair(cookie) for cookie in signed_in["cookies"]]
+    assert {cookie.split("=")[0] for cookie in cookies} >= {"csrftoken", "sessionid"}
+    assert "set-cookie" not in signed_in["headers"]
+    page_answer = handle(http_api_event("GET", "/dashboard/", headers={"accept": "text/html"}, cookies=cookies))
+    assert page_answer["statusCode"] == 200
+
+
+def test_bytes_that_are_no_text_leave_as_they_are(server: str) -> None:
+    program = Client(server).get("/agent.pyz").content
+    answer = handle(http_api_event("GET", "/agent.pyz"))
+    assert answer["isBase64Encoded"]
+    assert answer_body(answer) == program
+
+
+@pytest.fixture
+def black_hole(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a database that takes requests and never answers."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        taken = []
+
+        def take() -> None:
+            while True:
+                try:
+                    taken.append(listener.accept()[0])
+                except OSError:
+                    return
+
+        threading.Thread(target=take, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        for connection in taken:
+            connection.close()
+
+
+PROBE = """
+import json, sys
+from controlplane.lambda_handler import handler
+answer = handler(json.loads(sys.argv[1]), None)
+print(json.dumps(answer))
+"""
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A new process, as Lambda starts one."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=settings.BASE_DIR,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "controlplane.settings", "STAGE": "local", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+
+def test_a_database_that_never_answers_gives_503_before_the_gateway_gives_up(black_hole: str) -> None:
+    event = http_api_event("GET", "/jobs", headers={"authorization": "Bearer hcp_" + "x" * 43, "host": "localhost"})
+    began = time.monotonic()
+    printed = python("-c", PROBE, json.dumps(event), AWS_ENDPOINT_URL=black_hole).stdout
+    answer = json.loads(printed)
+    assert answer["statusCode"] == 503, answer
+    assert json.loads(answer["body"])["code"] == "unavailable"
+    assert int(answer["headers"]["retry-after"]) > 0
+    # An HTTP API waits for 30 s at most, and zappa_settings.json gives the function 29.
+    assert time.monotonic() - began < 20
+
+
+def test_health_needs_no_database_even_at_the_cold_start(black_hole: str) -> None:
+    event = http_api_event("GET", "/health", headers={"host": "localhost"})
+    began = time.monotonic()
+    assert json.loads(python("-c", PROBE, json.dumps(event), AWS_ENDPOINT_URL=black_hole).stdout)["statusCode"] == 200
+    assert time.monotonic() - began < 10
+
+
+LOADED = f"""
+import sys
+import controlplane.lambda_handler
+print(*[name for name in {LATER!r} if name in sys.modules])
+"""
+
+
+def test_a_cold_start_loads_nothing_that_only_people_need() -> None:
+    assert python("-c", LOADED).stdout.split() == []
+
+
+def test_a_stage_that_cannot_answer_health_does_not_start() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        python("-c", "import controlplane.lambda_handler", ALLOWED_HOSTS="")
+    assert "RuntimeError" in failed.value.stderr
+
+
+def test_what_is_no_request_goes_to_zappa(tables: None) -> None:
+    from tests.zappa.gateways import zappa_handler
+
+    zappa_handler()
+    event = {
+        "detail-type": "Scheduled Event",
+        "resources": ["arn:aws:events:eu-central-1:000000000000:rule/hybrid-ci-cd-test-controlplane.schedules.sweep"],
+        "time": clock.timestamp(clock.now()),
+    }
+    assert handle(event) is None
+    assert handle({"manage": "sweep"}) == {}
