@@ -5,6 +5,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView
 
 from controlplane import views
+from controlplane.nosql.admin.resolver import LazyResolver
 
 urlpatterns = [
     path("", views.root),
@@ -16,8 +17,7 @@ urlpatterns = [
     path("", include("apps.agents.urls")),
     path("", include("apps.jobs.urls")),
     path("dashboard/", include("apps.dashboard.urls")),
-    # The name of a module, which is imported when somebody asks for one of its pages.
-    path("admin/", ("controlplane.admin_urls", "admin", "admin")),
+    LazyResolver("admin/", "controlplane.admin_urls", namespace="admin"),
     path("admin", RedirectView.as_view(pattern_name="admin:index")),
 ]
 

@@ -27,6 +27,7 @@ from apps.accounts.services import (
     user_password_set,
     user_update,
 )
+from apps.accounts.services.users import MAX_EMAIL, MAX_NAME, MAX_PASSWORD
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, InvalidInput
@@ -37,12 +38,15 @@ from controlplane.nosql.admin.site import site
 from controlplane.nosql.facade import Facade, FacadePage, RecordManager, RecordQuerySet
 from controlplane.nosql.listing import Listing, search_key
 
+# No id is like this.
+_NOBODY = "-"
+
 _ROLE_CHOICES = [(role, role) for role in ROLES]
 
 
 def _password(label: str) -> forms.CharField:
     widget = forms.PasswordInput(attrs={"autocomplete": "new-password", "class": "vTextField"})
-    return forms.CharField(label=label, strip=False, max_length=1024, widget=widget)
+    return forms.CharField(label=label, strip=False, max_length=MAX_PASSWORD, widget=widget)
 
 
 class _TwicePasswordForm(RecordForm):
@@ -62,9 +66,9 @@ class UserAddForm(_TwicePasswordForm):
     """A new person."""
 
     email = forms.CharField(
-        label="E-mail address", max_length=254, widget=forms.EmailInput(attrs={"class": "vTextField"})
+        label="E-mail address", max_length=MAX_EMAIL, widget=forms.EmailInput(attrs={"class": "vTextField"})
     )
-    name = text(max_length=100)
+    name = text(max_length=MAX_NAME)
     role = forms.ChoiceField(choices=_ROLE_CHOICES, initial="viewer")
 
     field_order = ("email", "name", "role", "password", "password_again")
@@ -82,7 +86,7 @@ class UserForm(RecordForm):
 
     revision_field = "revision"
 
-    name = text(max_length=100)
+    name = text(max_length=MAX_NAME)
     role = forms.ChoiceField(choices=_ROLE_CHOICES)
     is_active = forms.BooleanField(
         label="Active",
@@ -115,7 +119,7 @@ class PasswordForm(_TwicePasswordForm):
 
 
 class UserAdmin(NosqlModelAdmin):
-    permissions = dict.fromkeys(("view", "add", "change"), Permission.ACCOUNTS_MANAGE)  # noqa: RUF012
+    permissions = dict.fromkeys(("view", "add", "change"), Permission.ACCOUNTS_MANAGE)
     history_kind = "user"
     list_display = ("email", "name", "role", "is_active", "last_login_at")
     list_filter = (
@@ -171,7 +175,8 @@ class UserAdmin(NosqlModelAdmin):
     def password_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Setting somebody's password: the change page with another form."""
         page = _PasswordAdmin(self.model, self.admin_site)
-        return page.changeform_view(request, object_id, request.path)
+        response: HttpResponse = page.changeform_view(request, object_id, request.path)
+        return response
 
 
 class _PasswordAdmin(NosqlModelAdmin):
@@ -192,11 +197,14 @@ class _PasswordAdmin(NosqlModelAdmin):
 
 
 class Role(models.Model):
-    """Roles are part of the program (`apps.accounts.policies`), so that there is nothing to store: a page shows them."""
+    """Roles are part of the program (`apps.accounts.policies`): nothing is stored, and a page shows them."""
 
     class Meta:
         managed = False
         app_label = "accounts"
+
+    def __str__(self) -> str:
+        return "role"
 
 
 class RoleAdmin(NosqlModelAdmin):
@@ -235,6 +243,12 @@ def _tokens_of(asked: Mapping[str, Any]) -> list[str] | None:
     return [asked["user_id"]] if "user_id" in asked else None
 
 
+def _id_of(email: str) -> str:
+    """The person with this address, or the id of nobody."""
+    found = user_by_email(email) if len(email) <= MAX_EMAIL else None
+    return found.user_id if found else _NOBODY
+
+
 class ApiTokenFacade(Facade, record=ApiToken):
     """A token as the admin sees it."""
 
@@ -267,7 +281,7 @@ class ApiTokenAddForm(RecordForm):
 
     email = forms.CharField(
         label="Owner",
-        max_length=254,
+        max_length=MAX_EMAIL,
         widget=forms.EmailInput(attrs={"class": "vTextField"}),
         help_text="The e-mail address of the person in whose place the token acts.",
     )
@@ -303,7 +317,7 @@ class ApiTokenAddForm(RecordForm):
 
 
 class ApiTokenAdmin(NosqlModelAdmin):
-    permissions = dict.fromkeys(("view", "add", "delete"), Permission.ACCOUNTS_MANAGE)  # noqa: RUF012
+    permissions = dict.fromkeys(("view", "add", "delete"), Permission.ACCOUNTS_MANAGE)
     list_display = ("name", "owner", "allowed", "created_at", "expires_at", "last_used_at")
     list_filter = (_OwnerFilter,)
     search_fields = ("name",)
@@ -314,8 +328,7 @@ class ApiTokenAdmin(NosqlModelAdmin):
 
     def search(self, queryset: Any, term: str) -> Any:
         if "@" in term:
-            owner = user_by_email(term)
-            return queryset.filter(user_id=owner.user_id if owner else "")
+            return queryset.filter(user_id=_id_of(term))
         return queryset.filter(name_key__startswith=search_key(term))
 
     @act(
@@ -348,7 +361,8 @@ class _SessionQuerySet(RecordQuerySet[Any]):
 
     def _run(self, limit: int | None = None) -> Any:
         whose = next((item.value for item in self._lookups if item.field == "user_id"), "")
-        found = [view for view in session_list(whose) if all(item.fulfilled_by(view) for item in self._lookups)]
+        views: list[Any] = list(session_list(whose)) if whose else []
+        found = [view for view in views if all(item.fulfilled_by(view) for item in self._lookups)]
         return (self.model.from_record(view) for view in found[:limit])
 
     def page(self, *, limit: int, cursor: str | None = None) -> FacadePage[Any]:  # noqa: ARG002 — there is one page
@@ -356,7 +370,7 @@ class _SessionQuerySet(RecordQuerySet[Any]):
 
 
 class _SessionManager(RecordManager):
-    def get_queryset(self) -> _SessionQuerySet:
+    def get_queryset(self) -> _SessionQuerySet:  # type: ignore[override]
         return _SessionQuerySet(self.model)
 
 
@@ -384,8 +398,7 @@ class SessionAdmin(NosqlModelAdmin):
     search_help_text = "Whose: the whole e-mail address."
 
     def search(self, queryset: Any, term: str) -> Any:
-        whose = user_by_email(term)
-        return queryset.filter(user_id=whose.user_id if whose else "")
+        return queryset.filter(user_id=_id_of(term))
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.changelist_view)
@@ -396,10 +409,9 @@ class SessionAdmin(NosqlModelAdmin):
             return queryset.filter(user_id=self.admin_site.actor_of(request).id), False
         return super().get_search_results(request, queryset, search_term)
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def list_note(self, request: HttpRequest) -> str:
         own = not request.GET.get("q", "").strip() and "user_id" not in request.GET
-        note = "These are your own. Search for an e-mail address to see somebody else's." if own else ""
-        return super().changelist_view(request, {**(extra_context or {}), "list_note": note})
+        return "These are your own. Search for an e-mail address to see somebody else's." if own else ""
 
     @act("Revoke", permission=Permission.ACCOUNTS_MANAGE, done="Revoked")
     def revoke(self, actor: Actor, obj: Any) -> None:

@@ -104,8 +104,8 @@ class AgentAdmin(NosqlModelAdmin):
     @act(
         "Retire",
         permission=Permission.AGENTS_MANAGE,
-        confirm="They are let in no more, for good: the jobs they hold are taken from them, and the machines must enrol "
-        "again to come back.",
+        confirm="They are let in no more, for good: the jobs they hold are taken from them, and to come back the "
+        "machines must enrol again.",
         done="Retired",
     )
     def retire(self, actor: Actor, obj: Any) -> None:
@@ -149,7 +149,7 @@ class EnrolmentTokenAddForm(RecordForm):
 
 
 class EnrolmentTokenAdmin(NosqlModelAdmin):
-    permissions = dict.fromkeys(("view", "add", "delete"), Permission.AGENTS_ENROL)  # noqa: RUF012
+    permissions = dict.fromkeys(("view", "add", "delete"), Permission.AGENTS_ENROL)
     list_display = ("__str__", "uses_left", "expires_at", "maker")
     search_fields = ("created_at",)
     search_help_text = "When it was made, or the beginning of that: 2026-11-21."

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.admin import display
+from django.http import HttpRequest
 
 from apps.audit.actions import Action
 from apps.audit.models import AuditRecord
@@ -69,9 +70,9 @@ class AuditFacade(Facade, record=AuditRecord):
         Listing(AuditRecord, None, _days, filters={"action"}, descending=True),
     )
 
-    @staticmethod
-    def partition(entry: str) -> str:
-        return entry[:10]
+    @classmethod
+    def partition(cls, key: str) -> str:
+        return key[:10]
 
     class Meta(Facade.Meta):
         verbose_name = "act"
@@ -89,8 +90,10 @@ class AuditAdmin(NosqlModelAdmin):
     list_filter = (FieldFilter.make("action", "act", [(action.value, action.value) for action in Action]),)
     search_fields = ("target",)
     search_help_text = "A day, as 2026-11-21, or what was acted on, as user:01ka… or pipeline:name."
-    list_note = f"The last {_DAYS} days, newest first. Search for an older day."
     details = ("at", "actor_kind", "actor_id", "actor_name", "action", "target", "result", "in_words")
+
+    def list_note(self, request: HttpRequest) -> str:  # noqa: ARG002 — the same for everybody
+        return f"The last {_DAYS} days, newest first. Search for an older day."
 
     def search(self, queryset: Any, term: str) -> Any:
         return queryset.filter(about=term) if ":" in term else queryset.filter(day=term)

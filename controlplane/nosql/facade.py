@@ -162,13 +162,11 @@ class Facade(models.Model, metaclass=FacadeBase):
     """The base of facades: ``class UserFacade(Facade, record=User)`` is what Django knows as the model ``User``.
 
     A field that Django must see otherwise (an e-mail address, choices) is declared in the class as usual, and what it
-    must not see at all is named: ``record=Session, hidden=("data",)``. Facades read; what changes a record is a service,
-    which knows the rules and writes the audit trail.
+    must not see at all is named: ``record=Session, hidden=("data",)``. Facades read; what changes a record is a
+    service, which knows the rules and writes the audit trail.
     """
 
     record_kind: ClassVar[type[Record]]
-    # For a record whose range key alone is unique, which then is the primary key: in which partition one stands.
-    partition: ClassVar[Callable[[str], str] | None] = None
     # The orders in which the records can be listed; a list is read from the first that serves its conditions.
     listings: ClassVar[Sequence[Listing[Any]]] = ()
     # Fields whose value is unique, with the way to their record.
@@ -189,7 +187,7 @@ class Facade(models.Model, metaclass=FacadeBase):
         If one of them has changed since it was read, what stands there is newer and stays. Raises TypeError without
         `update_fields`: a whole record is written by its service.
         """
-        if update_fields is None or self.record is None or self.partition is not None:
+        if update_fields is None or self.record is None or self.record_kind._range_keyname:
             raise TypeError(f"a {self._meta.verbose_name} is written by the services of its app")
         attributes = self.record_kind.get_attributes()
         condition = attributes[self._meta.pk.name].exists()
@@ -200,6 +198,11 @@ class Facade(models.Model, metaclass=FacadeBase):
             actions.append(attributes[name].set(getattr(self, name)))
         with suppress(ConditionFailed):
             self.record_kind(self.pk).update(actions=actions, condition=condition)
+
+    @classmethod
+    def partition(cls, key: str) -> str:
+        """For a record whose range key alone is unique, and so is the primary key: in which partition `key` stands."""
+        raise NotImplementedError
 
     @classmethod
     def from_record(cls, record: Record) -> Self:

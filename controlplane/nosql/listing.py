@@ -59,10 +59,9 @@ class Listing(Generic[R]):
     ) -> "ListingPage[R]":
         """Up to `limit` records that `keep` lets through, after the place `start` (before it, with `backward`)."""
         found: list[tuple[Place, R]] = []
-        looked_at = 0
         rest: Place | None = None
-        for place, record in self._entries(partitions, prefix, start, backward, limit + 1):
-            looked_at += 1
+        entries = self._entries(partitions, prefix, start, backward, limit + 1)
+        for looked_at, (place, record) in enumerate(entries, start=1):
             if record is not None and keep(record):
                 if len(found) == limit:
                     rest = found[-1][0]
@@ -92,14 +91,15 @@ class Listing(Generic[R]):
             if start and not _reached(partition, start[hash_name], forward_in_index):
                 continue
             here = start if start and partition == start[hash_name] else None
-            source = self.index if self.index else self.kind
+            source: Any = self.index if self.index else self.kind
             found = source.query(
                 partition,
                 condition,
                 scan_index_forward=forward_in_index,
                 last_evaluated_key={name: {"S": text} for name, text in here.items()} if here else None,
-                page_size=min(max(size, 2), _BATCH),
-                **({} if self.index else {"consistent_read": True}),
+                page_size=min(size, _BATCH),
+                # An index cannot be read so.
+                consistent_read=self.index is None,
             )
             yield from self._whole(found, {hash_name, range_name}, size)
 

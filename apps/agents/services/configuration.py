@@ -1,6 +1,7 @@
 """What people tell an agent to be."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from apps.accounts.policies import Permission, permission_require
 from apps.agents.models import Agent
@@ -28,7 +29,7 @@ def agent_configure(
     ``changed_meanwhile`` when somebody else was faster.
     """
     permission_require(actor, Permission.AGENTS_MANAGE)
-    wanted = {
+    wanted: dict[str, Any] = {
         "labels": _names_checked("labels", labels),
         "slots": _slots_checked(slots),
         "deployment_targets": _names_checked("deployment_targets", deployment_targets),
@@ -55,7 +56,7 @@ def agent_configure(
         action=Action.AGENT_CONFIGURED,
         target=f"agent:{agent_id}",
         detail={
-            member: value if isinstance(value, int) else (", ".join(value) or None) for member, value in changes.items()
+            member: ", ".join(value) if isinstance(value, list) else int(value) for member, value in changes.items()
         },
     )
     try:

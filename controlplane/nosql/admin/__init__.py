@@ -1,1 +1,1 @@
-"""The Django admin over records. Nothing here imports ``django.contrib.admin`` until somebody opens the admin."""
+"""The Django admin over records. No page of it is imported until somebody opens one."""

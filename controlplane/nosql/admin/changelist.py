@@ -1,6 +1,6 @@
 """A list of records page by page: without a count, without ordering, with signed cursors instead of page numbers."""
 
-from typing import Any
+from typing import Any, Literal
 
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
@@ -13,13 +13,14 @@ class CursorChangeList(ChangeList):
     """Django's change list over `RecordQuerySet.page`. The cursor stands where Django has the number of the page."""
 
     page: FacadePage[Any]
+    model_admin: Any
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:  # noqa: ARG002 — Django's own
         """What the filters and the search leave. Raises IncorrectLookupParameters for what is no filter here."""
         self.filter_specs, self.has_filters, remaining, _, self.has_active_filters = self.get_filters(request)
         if remaining:
             raise IncorrectLookupParameters
-        queryset = self.root_queryset
+        queryset: Any = self.root_queryset
         for spec in self.filter_specs:
             queryset = spec.queryset(request, queryset)
         self.clear_all_filters_qs = self.get_query_string(remove=list(self.get_filters_params()))
@@ -28,6 +29,7 @@ class CursorChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         """Raises InvalidInput for a cursor that is not of this list."""
+        self.note = self.model_admin.list_note(request)
         self.page = self.queryset.page(limit=self.list_per_page, cursor=request.GET.get(PAGE_VAR))
         self.result_list = self.page.objects
         self.result_count = self.full_result_count = len(self.result_list)
@@ -49,6 +51,6 @@ class CursorChangeList(ChangeList):
     def _link(self, cursor: str | None) -> str | None:
         return self.get_query_string({PAGE_VAR: cursor}) if cursor else None
 
-    def get_ordering_field_columns(self) -> dict[int, str]:
+    def get_ordering_field_columns(self) -> dict[int, Literal["desc", "asc"]]:
         """No column can be sorted by."""
         return {}

@@ -18,6 +18,6 @@ def content_types_seed() -> None:
 
 def _seed(model: type[models.Model]) -> None:
     """The number is made of the name, so that all processes have the same one."""
-    label, name = model._meta.app_label, model._meta.model_name
+    label, name = model._meta.app_label, str(model._meta.model_name)
     number = zlib.crc32(f"{label}.{name}".encode())
     ContentType.objects._add_to_cache("default", ContentType(id=number, app_label=label, model=name))  # type: ignore[attr-defined]

@@ -27,9 +27,13 @@ class RecordForm(forms.ModelForm):  # type: ignore[type-arg]
     # What `write` has made and is kept nowhere: the answer to the form shows it, once.
     secret = ""
 
-    def __init__(self, *args: Any, instance: Any = None, initial: Mapping[str, Any] | None = None, **kw: Any) -> None:
+    _errors: Any
+
+    def __init__(
+        self, data: Any = None, files: Any = None, *, instance: Any = None, initial: Mapping[str, Any] | None = None
+    ) -> None:
         read = {name: self.shown(name, instance) for name in self.base_fields} if instance is not None else {}
-        super().__init__(*args, instance=instance, initial={**read, **(initial or {})}, **kw)
+        super().__init__(data, files, instance=instance, initial={**read, **(initial or {})})
 
     def shown(self, name: str, facade: Any) -> Any:
         """The value of a field for a record as it was read."""

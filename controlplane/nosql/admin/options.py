@@ -54,8 +54,8 @@ def act(
 class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
     """The admin page of a facade.
 
-    `permissions` says what looking, adding, changing and deleting need (nobody may do what it does not name); `form` and
-    `add_form` are `RecordForm`s; `details` are shown and not changed; acts are methods under `act`. Deleting calls
+    `permissions` says what looking, adding, changing and deleting need, and nobody may do what it does not name; `form`
+    and `add_form` are `RecordForm`s; `details` are shown and not changed; acts are methods under `act`. Deleting calls
     `record_delete`, searching `search`. `history_kind` is how the audit trail names what this page is about.
     """
 
@@ -73,14 +73,16 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
     details: ClassVar[Sequence[str]] = ()
     add_form: ClassVar[type[RecordForm] | None] = None
     history_kind: ClassVar[str] = ""
-    # Above the list, in a sentence: what is not obvious about it.
-    list_note: ClassVar[str] = ""
     # What deleting one does, for the page that asks.
     delete_note: ClassVar[str] = ""
 
     admin_site: RecordSite
 
     # For the pages of one kind to fill.
+
+    def list_note(self, request: HttpRequest) -> str:  # noqa: ARG002 — for pages whose note depends on it
+        """What is not obvious about the list, in a sentence above it."""
+        return ""
 
     def search(self, queryset: Any, term: str) -> Any:
         """The records that people mean by `term`, which is not empty."""
@@ -123,6 +125,10 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
     def get_queryset(self, request: HttpRequest) -> Any:  # noqa: ARG002 — Django's own
         return self.model._default_manager.get_queryset()
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:  # noqa: ARG002
+        """By its key only: nothing refers to another field of a record."""
+        return self.get_queryset(request).filter(pk=object_id).first()
+
     def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:  # noqa: ARG002 — Django's own
         """Only by the declared filters. Django would let every field of the model through."""
         return lookup in {entry.parameter_name for entry in cast("Iterable[Any]", self.list_filter)}
@@ -134,7 +140,7 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """A cursor that is not of this list leads to the list's beginning, with a word about it."""
         try:
-            return super().changelist_view(request, {"list_note": self.list_note, **(extra_context or {})})
+            return super().changelist_view(request, extra_context)
         except InvalidInput as error:
             if error.code != "invalid_cursor" or request.method != "GET":
                 raise
@@ -151,7 +157,7 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
         form = (self.form if change else self.add_form) or RecordForm
         return form_bound(form, cast("type[Facade]", self.model), self.admin_site.actor_of(request))
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         if obj is None:
             form = self.add_form or RecordForm
             return list(form.field_order or form.base_fields)
@@ -162,10 +168,10 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
             editable = [name for name in editable if name in known and name != self.form.revision_field]
         return [*editable, *self.details]
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Sequence[str]:  # noqa: ARG002 — Django's own
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:  # noqa: ARG002 — Django's own
         return self.details if obj is not None else ()
 
-    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, str]:  # noqa: ARG002 — Django's own
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:  # noqa: ARG002 — Django's own
         """No link fills a form in."""
         return {}
 
@@ -173,6 +179,14 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
         if context.get("original") is not None:
             context["record_acts"] = [(name, found.description) for name, found in self.acts(request).items()]
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
+    ) -> Any:
+        """Raises InvalidInput for Django's "save as new", which makes a record with the form for changing another."""
+        if "_saveasnew" in request.POST:
+            raise InvalidInput("A record is not saved as a new one here.")
+        return super().changeform_view(request, object_id, form_url, extra_context)
 
     def save_model(self, request: Any, obj: Any, form: Any, change: Any) -> None:
         """The form has written it."""
@@ -198,12 +212,12 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
         }
         return TemplateResponse(request, "admin/record_secret.html", context, headers={"Cache-Control": "no-store"})
 
-    def log_addition(self, request: Any, obj: Any, message: Any) -> None:
+    def log_addition(self, request: Any, obj: Any, message: Any) -> Any:
         """The service has recorded the act, in the transaction that did it."""
 
     log_change = log_addition
 
-    def log_deletions(self, request: Any, queryset: Any) -> None:
+    def log_deletions(self, request: Any, queryset: Any) -> Any:
         """The service records it."""
 
     # Deleting.
@@ -225,6 +239,11 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
             self.message_user(request, error.message, messages.ERROR)
             return HttpResponseRedirect(self._list_url())
 
+    def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse:  # noqa: ARG002
+        """To the list, with a word about it."""
+        self.message_user(request, f"There is no such {self.opts.verbose_name} any more.", messages.WARNING)
+        return HttpResponseRedirect(self._list_url())
+
     def _list_url(self) -> str:
         return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
 
@@ -237,6 +256,13 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
             for name, entry in vars(type(self)).items()
             if isinstance(entry, RecordAct) and self.admin_site.allows(request, entry.permission)
         }
+
+    def response_action(self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any) -> Any:
+        """For what is ticked only: "all pages" would mean everything that is listed by the time it is done."""
+        data: Any = request.POST.copy()
+        data.pop("select_across", None)
+        request.POST = data
+        return super().response_action(request, queryset, *args, **kwargs)
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """The same as Django's actions. Deleting several at once is none of them."""
@@ -278,7 +304,6 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
             "confirmed_name": CONFIRMED,
             "list_url": self._list_url(),
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         return TemplateResponse(request, "admin/record_act.html", context)
 
     # History.
@@ -303,7 +328,6 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
             "history": found,
             "page_var": PAGE_VAR,
         }
-        request.current_app = self.admin_site.name  # type: ignore[attr-defined]
         return TemplateResponse(request, "admin/object_history.html", context)
 
 

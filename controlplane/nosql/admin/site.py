@@ -8,7 +8,6 @@ from typing import Any
 from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.contrib.auth.views import redirect_to_login
-from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import Resolver404, URLPattern, URLResolver, resolve, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -18,7 +17,7 @@ from controlplane.lib.errors import Forbidden
 from controlplane.nosql.admin.content_types import content_types_seed
 
 # Of Django's own pages these need tables that there are not, or are the product's own.
-_DROPPED = frozenset({"autocomplete", "logout", "password_change", "password_change_done", "view_on_site"})
+_DROPPED = frozenset({"autocomplete", "password_change", "password_change_done", "view_on_site"})
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,10 @@ class RecordSite(AdminSite):
         if not self.has_permission(request):
             raise Forbidden("Your role has nothing to do here.")
         return HttpResponseRedirect(page)
+
+    def logout(self, request: HttpRequest, extra_context: Any = None) -> Any:  # noqa: ARG002 — Django's own
+        """Signing out is the product's own page too. Django needs this address to be there."""
+        raise Http404
 
     def get_urls(self) -> list[Any]:
         urls: list[URLPattern | URLResolver] = super().get_urls()

@@ -1,5 +1,5 @@
 """Django's own tags of this name."""
 
-from controlplane.nosql.admin.libraries import LazyLibrary
+from django.contrib.admin.templatetags.admin_list import register
 
-register = LazyLibrary("admin_list")
+__all__ = ["register"]

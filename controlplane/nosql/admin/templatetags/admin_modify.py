@@ -1,5 +1,5 @@
 """Django's own tags of this name."""
 
-from controlplane.nosql.admin.libraries import LazyLibrary
+from django.contrib.admin.templatetags.admin_modify import register
 
-register = LazyLibrary("admin_modify")
+__all__ = ["register"]
