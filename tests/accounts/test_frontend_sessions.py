@@ -1,0 +1,352 @@
+"""What a separate frontend does: make a session of a provider's token, use it as a bearer, ask about it, end it."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import requests
+from django.conf import settings as django_settings
+
+from apps.accounts.models import Session, User, secret_hash
+from apps.accounts.services import session_start, sessions_end, user_disable
+from apps.audit.models import AuditRecord
+from controlplane.lib import clock
+from controlplane.lib.actor import SYSTEM, Actor
+from tests.accounts.browser import Browser
+from tests.accounts.provider import Person, Provider
+from tests.clients import Client, problem
+from tests.metering import dynamodb_calls
+
+BOTH = pytest.mark.parametrize("name", ["google", "github"])
+ORIGIN = "https://app.example.com"
+
+
+def make(client: Client, provider: str, token: Any, user_id: str = "1001", **more: Any) -> requests.Response:
+    body = {"user_id": user_id, "provider": provider, "oauth_tokens": {"access_token": token}, "user_info": {}, **more}
+    return client.post("/auth/session", json=body)
+
+
+def validate(client: Client, session_id: str) -> Any:
+    answer = client.post("/auth/validate", json={"session_id": session_id})
+    assert answer.status_code == 200
+    return answer.json()
+
+
+NOTHING = {"valid": False, "user_id": None, "provider": None, "expires_at": None}
+
+
+@pytest.fixture
+def token(ada: User) -> str:
+    """The token of a session of Ada's."""
+    return str(session_start(user=ada, provider="google", device=None, address="", subject="1001").session_key)
+
+
+@BOTH
+def test_a_session_is_made_of_the_providers_token(name: str, outsider: Client, provider: Provider) -> None:
+    answer = make(outsider, name, provider.token())
+    assert answer.status_code == 200
+    body = answer.json()
+    assert set(body) == {"session_id", "user_id", "provider", "created_at", "expires_at"}
+    assert (body["user_id"], body["provider"]) == ("1001", name)
+    lasts = datetime.fromisoformat(body["expires_at"]) - datetime.fromisoformat(body["created_at"])
+    assert timedelta(minutes=59) < lasts <= timedelta(hours=1)
+    assert "Set-Cookie" not in answer.headers
+    assert validate(outsider, body["session_id"]) == {
+        "valid": True,
+        "user_id": "1001",
+        "provider": name,
+        "expires_at": body["expires_at"],
+    }
+
+
+@BOTH
+def test_the_browser_and_the_frontend_come_to_the_same_account(
+    name: str, outsider: Client, browser: Browser, provider: Provider
+) -> None:
+    browser.sign_in_with(name)
+    make(outsider, name, provider.token())
+    (user,) = User.scan()
+    assert len(list(Session.by_user.query(user.user_id))) == 2
+
+
+@BOTH
+def test_who_is_not_who_the_provider_says_is_refused(name: str, outsider: Client, provider: Provider) -> None:
+    problem(make(outsider, name, provider.token(), user_id="1002"), 403, "user_mismatch")
+    assert list(User.scan()) == []
+    assert list(Session.scan()) == []
+
+
+@BOTH
+def test_a_token_that_was_given_to_another_application_opens_nothing(
+    name: str, outsider: Client, provider: Provider
+) -> None:
+    """Whoever runs any application with sign-in by the same provider has such tokens of its users."""
+    problem(make(outsider, name, provider.token(client_id="another")), 401, "provider_token_invalid")
+    assert list(User.scan()) == []
+
+
+@BOTH
+def test_a_token_that_the_provider_does_not_know_opens_nothing(name: str, outsider: Client, provider: Provider) -> None:
+    problem(make(outsider, name, "made-up"), 401, "provider_token_invalid")
+
+
+def test_what_the_frontend_says_of_the_person_is_not_believed(outsider: Client, provider: Provider) -> None:
+    make(outsider, "google", provider.token(), user_info={"email": "root@example.com", "name": "Root"})
+    (user,) = User.scan()
+    assert (user.email, user.name) == ("ada@example.com", "Ada Lovelace")
+
+
+def test_who_nobody_has_allowed_gets_no_session(outsider: Client, provider: Provider) -> None:
+    provider.person = Person(email="eve@evil.example")
+    problem(make(outsider, "google", provider.token()), 403, "not_allowed")
+
+
+def test_an_address_that_is_taken_gets_no_session(ada: User, outsider: Client, provider: Provider) -> None:
+    problem(make(outsider, "google", provider.token()), 409, "email_taken")
+
+
+def test_a_provider_that_is_out_is_told_as_that(outsider: Client, provider: Provider) -> None:
+    provider.status = 503
+    assert problem(make(outsider, "google", provider.token()), 503, "provider_unavailable")
+
+
+def test_a_provider_that_is_not_configured_is_a_mistake(outsider: Client) -> None:
+    problem(make(outsider, "google", "x"), 400, "provider_unknown")
+
+
+@pytest.mark.parametrize("token", [None, "", 5, "a b", "a\r\nX: y", "ä", "x" * 5000, {"a": 1}])
+def test_what_can_be_no_token_is_not_sent_to_the_provider(token: Any, outsider: Client, provider: Provider) -> None:
+    problem(make(outsider, "google", token), 400, "invalid_input")
+    assert provider.asked == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        [],
+        {"user_id": 5, "provider": "google", "oauth_tokens": {}},
+        {"user_id": "5", "provider": "x", "oauth_tokens": {}},
+        {"user_id": "5", "provider": "google", "oauth_tokens": []},
+    ],
+)
+def test_a_body_that_is_not_as_described_is_refused(body: Any, outsider: Client) -> None:
+    assert outsider.post("/auth/session", json=body).status_code == 400
+
+
+# --- as a bearer ----------------------------------------------------------------------------------------------------
+
+
+def test_the_session_is_a_bearer_for_every_endpoint(token: str, ada: User, server: str) -> None:
+    frontend = Client(server, token)
+    assert frontend.get("/jobs").status_code == 200
+    assert frontend.post("/jobs", json={"git_ref": "main", "pipeline": "nothing"}).status_code != 403
+    assert frontend.get("/auth/devices").status_code == 200
+
+
+def test_a_bearer_costs_one_call(token: str, server: str) -> None:
+    frontend = Client(server, token)
+    with dynamodb_calls() as counted:
+        frontend.get("/agents")
+    assert counted.operations[0] == "BatchGetItem"
+    assert "GetItem" not in counted.operations[:2]
+
+
+@pytest.mark.parametrize("wrong", ["x", "a" * 32, "a" * 32 + "." + "0" * 26, "hcp_" + "a" * 43])
+def test_a_bearer_that_nobody_has_is_refused(wrong: str, server: str) -> None:
+    assert Client(server, wrong).get("/jobs").status_code == 401
+
+
+def test_neither_the_hash_nor_the_devices_id_is_a_bearer(token: str, server: str) -> None:
+    (row,) = Session.scan()
+    for wrong in (row.session_id, row.device_id, f"{'a' * 32}.{row.user_id}"):
+        assert Client(server, wrong).get("/jobs").status_code == 401
+
+
+def test_the_random_part_of_one_with_the_name_of_another_is_nothing(token: str, server: str) -> None:
+    assert Client(server, f"{token.partition('.')[0]}.{'0' * 26}").get("/jobs").status_code == 401
+    assert Client(server, token.partition(".")[0]).get("/jobs").status_code == 401
+
+
+def test_use_keeps_a_session_and_asking_about_it_does_not(token: str, server: str) -> None:
+    frontend = Client(server, token)
+    with clock.shifted(timedelta(minutes=50)):
+        assert validate(frontend, token)["valid"]
+    with clock.shifted(timedelta(minutes=61)):
+        assert validate(frontend, token) == NOTHING
+        assert frontend.get("/jobs").status_code == 401
+    with clock.shifted(timedelta(minutes=50)):
+        assert frontend.get("/jobs").status_code == 200
+    with clock.shifted(timedelta(minutes=100)):
+        assert validate(frontend, token)["valid"]
+
+
+def test_no_use_keeps_a_session_beyond_twelve_hours(token: str, server: str) -> None:
+    frontend = Client(server, token)
+    for minutes in range(50, 12 * 60, 50):
+        with clock.shifted(timedelta(minutes=minutes)):
+            assert frontend.get("/jobs").status_code == 200
+    with clock.shifted(timedelta(hours=12, seconds=1)):
+        assert frontend.get("/jobs").status_code == 401
+
+
+# --- asking ---------------------------------------------------------------------------------------------------------
+
+
+def test_validating_costs_one_call_and_no_write(token: str, outsider: Client) -> None:
+    for minutes in (0, 30):
+        with clock.shifted(timedelta(minutes=minutes)), dynamodb_calls() as counted:
+            assert validate(outsider, token)["valid"]
+        assert (counted.calls, counted.write_units) == (1, 0)
+
+
+@pytest.mark.parametrize("store", ["dynamodb", "memory"])
+def test_what_holds_no_more_is_told_as_nothing(store: str, ada: User, outsider: Client, settings: Any) -> None:
+    settings.SESSION_STORE = store
+    started = session_start(user=ada, provider="google", device=None, address="")
+    assert validate(outsider, started.session_key)["user_id"] == ada.user_id
+    with dynamodb_calls() as counted:
+        assert validate(outsider, "a" * 32) == NOTHING
+        assert validate(outsider, "ä" * 150) == NOTHING
+    assert counted.calls <= 1
+    user_disable(user_id=ada.user_id, actor=SYSTEM)
+    assert validate(outsider, started.session_key) == NOTHING
+
+
+@pytest.mark.parametrize("body", [{}, [], {"session_id": 5}, {"session_id": ""}, {"session_id": "x" * 300}, {"x": 1}])
+def test_a_question_that_is_none_is_refused(body: Any, outsider: Client) -> None:
+    problem(outsider.post("/auth/validate", json=body), 400, outsider.post("/auth/validate", json=body).json()["code"])
+
+
+def test_a_session_of_a_browser_can_be_asked_about_too(ada: User, browser: Browser) -> None:
+    browser.sign_in()
+    answer = validate(browser, browser.cookie)
+    assert (answer["user_id"], answer["provider"]) == (ada.user_id, "password")
+
+
+# --- ending ---------------------------------------------------------------------------------------------------------
+
+
+def test_logging_out_ends_the_session_and_is_recorded_once(token: str, ada: User, server: str) -> None:
+    frontend = Client(server)
+    for _ in range(3):
+        answer = frontend.post(f"/auth/logout?session_id={token}")
+        assert (answer.status_code, answer.json()) == (200, {"status": "logged out"})
+    assert validate(frontend, token) == NOTHING
+    assert Client(server, token).get("/jobs").status_code == 401
+    (record,) = AuditRecord.scan(AuditRecord.action == "user.signed_out")
+    assert record.actor_id == ada.user_id
+
+
+@pytest.mark.parametrize("session_id", ["x", "a" * 32, "ä"])
+def test_a_session_that_never_was_is_logged_out_alike(session_id: str, outsider: Client) -> None:
+    answer = outsider.post(f"/auth/logout?session_id={session_id}")
+    assert (answer.status_code, answer.json()) == (200, {"status": "logged out"})
+
+
+def test_logging_out_of_nothing_is_a_mistake(outsider: Client) -> None:
+    problem(outsider.post("/auth/logout"), 400, "invalid_input")
+
+
+def test_logging_out_holds_under_requests_at_the_same_time(token: str, server: str) -> None:
+    def act(number: int) -> int:
+        if number == 4:
+            return Client(server).post(f"/auth/logout?session_id={token}").status_code
+        return Client(server, token).get("/jobs").status_code
+
+    # Late enough for each request to note its use as well.
+    with clock.shifted(timedelta(minutes=5)), ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(act, range(8))) <= {200, 401}
+    assert list(Session.scan()) == []
+    assert Client(server, token).get("/jobs").status_code == 401
+
+
+def test_eight_who_log_out_at_once_end_it_once(token: str, server: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda _: Client(server).post(f"/auth/logout?session_id={token}").status_code, range(8))
+        assert set(answers) == {200}
+    assert len(list(AuditRecord.scan(AuditRecord.action == "user.signed_out"))) == 1
+
+
+@pytest.mark.parametrize("store", ["dynamodb", "memory"])
+def test_logging_out_everywhere_ends_all_sessions_at_once(store: str, ada: User, server: str, settings: Any) -> None:
+    settings.SESSION_STORE = store
+    tokens = [session_start(user=ada, provider="google", device=None, address="").session_key for _ in range(3)]
+    assert all(Client(server, token).get("/jobs").status_code == 200 for token in tokens)
+    answer = Client(server, tokens[0]).post("/auth/logout-everywhere")
+    assert answer.json() == {"status": "logged out"}
+    assert [Client(server, token).get("/jobs").status_code for token in tokens] == [401] * 3
+    (record,) = AuditRecord.scan(AuditRecord.action == "user.signed_out_everywhere")
+    assert (record.actor_id, record.target) == (ada.user_id, f"user:{ada.user_id}")
+
+
+def test_a_session_whose_row_the_index_does_not_know_yet_is_ended_too(ada: User, token: str, server: str) -> None:
+    """The epoch alone ends it: the row is put back as if the deletion had missed it."""
+    (row,) = Session.scan()
+    sessions_end(actor=Actor("user", ada.user_id, "Ada"), user_id=ada.user_id)
+    Session(**row.attribute_values).save()
+    assert Client(server, token).get("/jobs").status_code == 401
+    assert validate(Client(server), token) == NOTHING
+
+
+def test_another_persons_sessions_go_on(ada: User, admin: Client, server: str, token: str) -> None:
+    (grace,) = User.scan(User.email == "admin@example.com")
+    other = session_start(user=grace, provider="google", device=None, address="").session_key
+    Client(server, token).post("/auth/logout-everywhere")
+    assert Client(server, other).get("/jobs").status_code == 200
+    assert admin.get("/jobs").status_code == 200
+
+
+# --- from another origin --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def frontend_origin(settings: Any) -> Callable[..., requests.Response]:
+    settings.CORS_ALLOWED_ORIGINS = [ORIGIN]
+
+    def ask(client: Client, method: str, path: str, origin: str = ORIGIN, **more: str) -> requests.Response:
+        return client.request(method, path, headers={"Origin": origin, **more})
+
+    return ask
+
+
+def test_the_frontend_may_call_with_cookies_and_read_the_answer(
+    frontend_origin: Callable[..., requests.Response], outsider: Client
+) -> None:
+    answer = frontend_origin(outsider, "GET", "/jobs")
+    assert answer.status_code == 401
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    preflight = frontend_origin(outsider, "OPTIONS", "/jobs", **asked)
+    assert preflight.status_code == 200
+    assert "authorization" in preflight.headers["Access-Control-Allow-Headers"]
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", ORIGIN + ".evil.example", "http://app.example.com"])
+def test_no_other_origin_may(frontend_origin: Callable[..., requests.Response], outsider: Client, origin: str) -> None:
+    assert "Access-Control-Allow-Origin" not in frontend_origin(outsider, "GET", "/jobs", origin).headers
+
+
+@pytest.mark.parametrize("path", ["/signin", "/dashboard/", "/account/devices", "/oauth/google/complete"])
+def test_our_own_pages_are_read_by_no_other_origin(
+    frontend_origin: Callable[..., requests.Response], outsider: Client, path: str
+) -> None:
+    assert "Access-Control-Allow-Origin" not in frontend_origin(outsider, "GET", path).headers
+
+
+def test_a_cookie_alone_changes_nothing(ada: User, browser: Browser) -> None:
+    browser.sign_in()
+    assert browser.post("/auth/logout-everywhere").status_code == 403
+    assert browser.delete("/auth/devices/x").status_code == 403
+    csrf = browser.session.cookies[django_settings.CSRF_COOKIE_NAME]
+    assert browser.post("/auth/logout-everywhere", headers={"X-CSRFToken": csrf}).status_code == 200
+    assert not browser.signed_in
+
+
+def test_the_rows_key_is_the_hash_of_the_token(token: str) -> None:
+    (row,) = Session.scan()
+    assert row.session_id == secret_hash(token)
+    assert token.partition(".")[0] not in str(row.to_simple_dict())
