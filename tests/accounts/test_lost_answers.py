@@ -9,12 +9,19 @@ import pytest
 import requests
 from botocore.exceptions import ReadTimeoutError
 
-from apps.accounts.models import AccountClaim, ApiToken, Session, User
+from apps.accounts.identities import ProviderIdentity
+from apps.accounts.models import AccountClaim, ApiToken, Identity, Session, User
 from apps.accounts.services import (
     api_token_create,
     api_token_revoke,
     api_token_verify,
+    identity_sign_in,
+    oauth_state_add,
+    oauth_state_consume,
+    session_revoke,
     session_start,
+    session_verify,
+    sessions_end,
     sign_in_failed_record,
     sign_out,
     user_create,
@@ -22,6 +29,7 @@ from apps.accounts.services import (
 )
 from apps.accounts.session_store import SessionStore
 from apps.audit.models import AuditRecord
+from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM, Actor
 from controlplane.lib.errors import NotAuthenticated
 from controlplane.nosql.connection import shared_connection
@@ -129,6 +137,54 @@ def test_a_sign_in_is_recorded_once(ada: User, act: Callable[[User], None], acti
         act(ada)
     assert len(sent) == 2
     assert recorded(action) == 1
+
+
+def test_a_session_is_started_once_and_opens(ada: User) -> None:
+    with first_answer_lost() as sent:
+        session = session_start(user=ada, provider="google", device=None, address="")
+    assert len(sent) == 2
+    assert len(list(Session.scan())) == 1
+    assert session_verify(session.session_key, use=False).user.user_id == ada.user_id
+
+
+def test_a_session_is_revoked_once(ada: User) -> None:
+    session = session_start(user=ada, provider="google", device=None, address="")
+    with first_answer_lost() as sent:
+        session_revoke(actor=actor(ada), session_id=session.session_id)
+    assert len(sent) == 2
+    assert list(Session.scan()) == []
+    assert recorded("session.revoked") == 1
+
+
+def test_a_person_is_signed_out_everywhere_once(ada: User) -> None:
+    session_start(user=ada, provider="google", device=None, address="")
+    with first_answer_lost() as sent:
+        sessions_end(actor=actor(ada), user_id=ada.user_id)
+    assert len(sent) == 3
+    ada.refresh(consistent_read=True)
+    assert ada.session_epoch == 1
+    assert recorded("user.signed_out_everywhere") == 1
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_person_who_comes_by_a_provider_is_made_once(settings: Any) -> None:
+    settings.ALLOWED_DOMAINS = {"example.com": "viewer"}
+    identity = ProviderIdentity("google", "1001", "ada@example.com", "Ada")
+    with first_answer_lost() as sent:
+        user = identity_sign_in(identity)
+    assert len(sent) == 2
+    assert [found.user_id for found in User.scan()] == [user.user_id]
+    assert [found.user_id for found in Identity.scan()] == [user.user_id]
+    assert recorded("user.created") == 1
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_state_whose_taking_was_lost_is_not_taken_twice() -> None:
+    made_at = clock.epoch()
+    assert oauth_state_add(scope="google", made_at=made_at, state="y")
+    with first_answer_lost() as sent:
+        assert not oauth_state_consume(scope="google", made_at=made_at, state="y")
+    assert len(sent) == 2
 
 
 def test_a_sign_out_ends_the_session_and_is_recorded_once(ada: User) -> None:

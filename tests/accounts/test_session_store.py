@@ -10,11 +10,18 @@ from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 
 from apps.accounts.models import Session, secret_hash
-from apps.accounts.session_store import SIGN_IN_KEY, SessionStore
+from apps.accounts.session_store import SIGN_IN_KEY, SessionStore, session_touch
 from controlplane.lib import clock
 from tests.metering import dynamodb_calls
 
 pytestmark = pytest.mark.usefixtures("tables")
+
+
+@pytest.fixture(params=["dynamodb", "memory"])
+def store(request: pytest.FixtureRequest, settings: Any) -> str:
+    """Each of the two stores: what a test with this shows holds for both."""
+    settings.SESSION_STORE = request.param
+    return str(request.param)
 
 
 def stored(**data: Any) -> str:
@@ -29,7 +36,7 @@ def held(key: str) -> dict[str, Any]:
     return dict(SessionStore(key).items())
 
 
-def test_what_a_session_holds_is_there_for_the_next_request() -> None:
+def test_what_a_session_holds_is_there_for_the_next_request(store: str) -> None:
     key = stored(theme="dark", seen=[1, 2])
     assert held(key) == {"theme": "dark", "seen": [1, 2]}
 
@@ -74,7 +81,7 @@ def test_the_index_of_a_persons_sessions_holds_no_data() -> None:
     assert found.revision is None
 
 
-def test_two_requests_that_change_different_keys_both_count() -> None:
+def test_two_requests_that_change_different_keys_both_count(store: str) -> None:
     key = stored(theme="dark", basket=[1], old=True)
     first, second = SessionStore(key), SessionStore(key)
     first["theme"] = "light"
@@ -86,7 +93,7 @@ def test_two_requests_that_change_different_keys_both_count() -> None:
     assert dict(second.items()) == {"theme": "light", "basket": [1, 2]}
 
 
-def test_a_key_that_another_request_removed_stays_removed() -> None:
+def test_a_key_that_another_request_removed_stays_removed(store: str) -> None:
     key = stored(token="x", theme="dark")
     first, second = SessionStore(key), SessionStore(key)
     del first["token"]
@@ -96,7 +103,7 @@ def test_a_key_that_another_request_removed_stays_removed() -> None:
     assert held(key) == {"theme": "light"}
 
 
-def test_of_two_requests_that_change_one_key_the_later_counts() -> None:
+def test_of_two_requests_that_change_one_key_the_later_counts(store: str) -> None:
     key = stored(theme="dark")
     first, second = SessionStore(key), SessionStore(key)
     first["theme"], second["theme"] = "light", "blue"
@@ -105,7 +112,7 @@ def test_of_two_requests_that_change_one_key_the_later_counts() -> None:
     assert held(key) == {"theme": "light"}
 
 
-def test_eight_threads_that_save_at_once_lose_nothing() -> None:
+def test_eight_threads_that_save_at_once_lose_nothing(store: str) -> None:
     key = stored(start=0)
 
     def write(number: int) -> None:
@@ -118,7 +125,7 @@ def test_eight_threads_that_save_at_once_lose_nothing() -> None:
     assert held(key) == {"start": 0} | {f"thread {number}": number for number in range(8)}
 
 
-def test_a_session_that_was_cleared_holds_nothing() -> None:
+def test_a_session_that_was_cleared_holds_nothing(store: str) -> None:
     key = stored(theme="dark")
     session = SessionStore(key)
     session.clear()
@@ -127,7 +134,7 @@ def test_a_session_that_was_cleared_holds_nothing() -> None:
     assert SessionStore().exists(key)
 
 
-def test_a_session_that_was_ended_stays_gone_under_a_late_save() -> None:
+def test_a_session_that_was_ended_stays_gone_under_a_late_save(store: str) -> None:
     key = stored(theme="dark")
     late = SessionStore(key)
     late["theme"] = "light"
@@ -137,7 +144,7 @@ def test_a_session_that_was_ended_stays_gone_under_a_late_save() -> None:
     assert list(Session.scan()) == []
 
 
-def test_a_session_that_was_ended_before_it_was_read_is_not_made_again() -> None:
+def test_a_session_that_was_ended_before_it_was_read_is_not_made_again(store: str) -> None:
     key = stored(theme="dark")
     SessionStore(key).delete()
     late = SessionStore(key)
@@ -146,7 +153,7 @@ def test_a_session_that_was_ended_before_it_was_read_is_not_made_again() -> None
     assert list(Session.scan()) == []
 
 
-def test_sign_out_wins_over_seven_threads_that_save() -> None:
+def test_sign_out_wins_over_seven_threads_that_save(store: str) -> None:
     key = stored(theme="dark")
 
     def act(number: int) -> None:
@@ -165,7 +172,7 @@ def test_sign_out_wins_over_seven_threads_that_save() -> None:
     assert not SessionStore().exists(key)
 
 
-def test_a_key_that_is_taken_is_not_overwritten() -> None:
+def test_a_key_that_is_taken_is_not_overwritten(store: str) -> None:
     key = stored(theme="dark")
     other = SessionStore(key)
     with pytest.raises(CreateError):
@@ -173,7 +180,7 @@ def test_a_key_that_is_taken_is_not_overwritten() -> None:
     assert held(key) == {"theme": "dark"}
 
 
-def test_a_key_that_nobody_made_is_not_taken_over() -> None:
+def test_a_key_that_nobody_made_is_not_taken_over(store: str) -> None:
     session = SessionStore("a" * 32)
     session["theme"] = "dark"
     session.save()
@@ -181,7 +188,7 @@ def test_a_key_that_nobody_made_is_not_taken_over() -> None:
     assert not SessionStore().exists("a" * 32)
 
 
-def test_an_expired_session_is_not_loaded_though_its_row_is_there() -> None:
+def test_an_expired_session_is_not_loaded_though_its_row_is_there(store: str) -> None:
     key = stored(theme="dark")
     with clock.shifted(timedelta(seconds=settings.SESSION_COOKIE_AGE + 1)):
         session = SessionStore(key)
@@ -190,7 +197,7 @@ def test_an_expired_session_is_not_loaded_though_its_row_is_there() -> None:
     assert SessionStore().exists(key)
 
 
-def test_saving_does_not_lengthen_a_sessions_life() -> None:
+def test_saving_does_not_lengthen_a_sessions_life(store: str) -> None:
     key = stored(theme="dark")
     with clock.shifted(timedelta(seconds=settings.SESSION_COOKIE_AGE - 60)):
         session = SessionStore(key)
@@ -200,7 +207,77 @@ def test_saving_does_not_lengthen_a_sessions_life() -> None:
         assert held(key) == {}
 
 
-def test_a_session_may_end_sooner() -> None:
+def test_use_lengthens_a_sessions_life_up_to_its_end(store: str) -> None:
+    key = stored(theme="dark")
+    idle = timedelta(seconds=settings.SESSION_IDLE_SECONDS)
+    with clock.shifted(idle * 0.9):
+        assert held(key) == {"theme": "dark"}
+    with clock.shifted(idle * 1.8):
+        assert held(key) == {"theme": "dark"}
+    with clock.shifted(idle * 2.9):
+        assert held(key) == {}
+
+
+def test_use_is_noted_once_a_minute() -> None:
+    key = stored(theme="dark")
+    with dynamodb_calls() as counted:
+        with clock.shifted(timedelta(seconds=59)):
+            held(key)
+        with clock.shifted(timedelta(seconds=61)):
+            held(key)
+            held(key)
+    assert counted.operations == ["GetItem", "GetItem", "UpdateItem", "GetItem"]
+
+
+def test_use_does_not_bring_an_ended_session_back(store: str) -> None:
+    key = stored(theme="dark")
+    session = SessionStore(key)
+    session.load()
+    row = session.row
+    SessionStore(key).delete()
+    with clock.shifted(timedelta(minutes=5)):
+        session_touch(row, {})
+    assert not SessionStore().exists(key)
+
+
+def test_a_save_that_another_requests_use_overtook_is_not_lost(store: str) -> None:
+    key = stored(theme="dark")
+    late = SessionStore(key)
+    late["theme"] = "light"
+    with clock.shifted(timedelta(minutes=5)):
+        held(key)
+    late.save()
+    assert held(key) == {"theme": "light"}
+
+
+def test_what_a_reader_changes_without_saving_is_not_stored(store: str) -> None:
+    key = stored(basket=[1])
+    SessionStore(key)["basket"].append(2)
+    assert held(key) == {"basket": [1]}
+
+
+def test_memory_forgets_what_has_expired(settings: Any) -> None:
+    settings.SESSION_STORE = "memory"
+    key = stored(theme="dark")
+    with clock.shifted(timedelta(hours=2)):
+        stored(theme="light")
+    assert not SessionStore().exists(key)
+
+
+def test_memory_keeps_nothing_in_the_table(settings: Any) -> None:
+    settings.SESSION_STORE = "memory"
+    key = stored(theme="dark")
+    assert list(Session.scan()) == []
+    settings.SESSION_STORE = "dynamodb"
+    assert held(key) == {}
+
+
+def test_the_key_of_a_persons_session_names_the_person_and_anonymous_ones_nobody() -> None:
+    assert stored(**{SESSION_KEY: "0" * 26}).endswith("." + "0" * 26)
+    assert "." not in stored(theme="dark")
+
+
+def test_a_session_may_end_sooner(store: str) -> None:
     session = SessionStore()
     session["theme"] = "dark"
     session.set_expiry(60)
