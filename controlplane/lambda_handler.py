@@ -1,6 +1,6 @@
 """The Lambda entry point: what AWS calls with each event (``lambda_handler`` in zappa_settings.json).
 
-A request from the HTTP API (payload format 2.0) goes through a thin WSGI adapter. Everything else, which is schedules and
+A request from the HTTP API (payload format 2.0) goes through a thin WSGI adapter. Everything else, schedules and
 ``zappa manage``, goes to Zappa's own handler, which is imported only then: it costs more than the whole of ours.
 """
 
@@ -30,7 +30,7 @@ def handler(event: Event, context: Any) -> Any:
 
 
 def _without_ambiguous_headers(event: Event) -> Event:
-    """WSGI cannot tell ``X_Header`` from ``X-Header``, so that one could pose as the other: as web servers do, drop it."""
+    """WSGI cannot tell ``X_Header`` from ``X-Header``; lest one pose as the other it is dropped, as web servers do."""
     headers = {name: value for name, value in event["headers"].items() if "_" not in name}
     return event if len(headers) == len(event["headers"]) else {**event, "headers": headers}
 
