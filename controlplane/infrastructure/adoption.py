@@ -1,0 +1,72 @@
+"""What an earlier stack of the stage, or a deployment that failed, has left: a new stack takes it over first."""
+
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from controlplane.infrastructure.clients import Account, client
+from controlplane.infrastructure.errors import InfrastructureError
+from controlplane.infrastructure.key import KEY, KEY_ALIAS
+
+_MISSING = frozenset({"404", "NotFoundException", "ResourceNotFoundException"})
+
+
+def standing_resources(account: Account, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those resources of the template that are there, as CloudFormation wants them named to import them.
+
+    Raises InfrastructureError when there are tables whose key can't be found.
+    """
+    found = []
+    for logical_id, resource in body["Resources"].items():
+        if resource.get("DeletionPolicy") == "Retain":
+            identifier = _identifier(account, resource["Type"], resource["Properties"], body)
+            if identifier is not None:
+                found.append(
+                    {
+                        "ResourceType": resource["Type"],
+                        "LogicalResourceId": logical_id,
+                        "ResourceIdentifier": identifier,
+                    }
+                )
+    ids = {entry["LogicalResourceId"] for entry in found}
+    orphans = [logical_id for logical_id in ids if body["Resources"][logical_id].get("DependsOn") == KEY_ALIAS]
+    if orphans and KEY not in ids:
+        name = body["Resources"][KEY_ALIAS]["Properties"]["AliasName"]
+        raise InfrastructureError(
+            f"{', '.join(sorted(orphans))} are there, but not {name}, the key they are encrypted with. "
+            "Give the key that name again: aws kms create-alias."
+        )
+    return found
+
+
+def adoption_body(body: dict[str, Any], imports: list[dict[str, Any]]) -> dict[str, Any]:
+    """The template of nothing but what is imported: CloudFormation imports and makes resources in different steps."""
+    ids = [entry["LogicalResourceId"] for entry in imports]
+    return {"Resources": {logical_id: body["Resources"][logical_id] for logical_id in ids}}
+
+
+def _identifier(account: Account, kind: str, properties: dict[str, Any], body: dict[str, Any]) -> dict[str, str] | None:
+    """The name that the resource has, if it is there."""
+    try:
+        match kind:
+            case "AWS::DynamoDB::Table":
+                name = properties["TableName"]
+                client("dynamodb", account.region).describe_table(TableName=name)
+                return {"TableName": name}
+            case "AWS::S3::Bucket":
+                name = properties["BucketName"]
+                client("s3", account.region).head_bucket(Bucket=name, ExpectedBucketOwner=account.number)
+                return {"BucketName": name}
+            case "AWS::Logs::LogGroup":
+                name = properties["LogGroupName"]
+                groups = client("logs", account.region).describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+                return {"LogGroupName": name} if any(group["logGroupName"] == name for group in groups) else None
+            case "AWS::KMS::Key" | "AWS::KMS::Alias":
+                alias = body["Resources"][KEY_ALIAS]["Properties"]["AliasName"]
+                key = client("kms", account.region).describe_key(KeyId=alias)["KeyMetadata"]["KeyId"]
+                return {"KeyId": key} if kind == "AWS::KMS::Key" else {"AliasName": alias}
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _MISSING:
+            return None
+        raise
+    raise ValueError(f"{kind} is kept, but nobody knows here how to find it")

@@ -1,0 +1,206 @@
+"""The alarms, and the topic that tells people of them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from troposphere import Equals, Not, Parameter, Ref, Template, cloudwatch, sns
+
+from controlplane.infrastructure.names import PROJECT, function_name
+from controlplane.infrastructure.schema import TableSchema
+from controlplane.infrastructure.stages import Stage
+from controlplane.lib import metric_names
+
+EMAIL_PARAMETER = "AlarmEmail"
+API_PARAMETER = "ApiId"
+_HAS_EMAIL = "HasAlarmEmail"
+_HAS_API = "HasApi"
+
+_MINUTE = 60
+_FIVE_MINUTES = 300
+# The gateway gives up after 30 s; a usual request takes a hundredth of this, a sweep a tenth.
+_SLOW_MILLISECONDS = 10_000
+# More than agents that are all busy for a while make a job wait.
+_LONG_WAIT_SECONDS = 900
+# DynamoDB refuses single requests while it scales, and clients try again.
+_THROTTLED_REQUESTS = 10
+
+
+def topic_add(template: Template, stage: Stage, key_arn: Any) -> sns.Topic:
+    """Add the topic of all alarms; a message goes by e-mail to the parameter's address, if there is one."""
+    template.add_parameter(
+        Parameter(EMAIL_PARAMETER, Type="String", Default="", Description="Who is told of alarms; empty: nobody")
+    )
+    template.add_condition(_HAS_EMAIL, Not(Equals(Ref(EMAIL_PARAMETER), "")))
+    topic = template.add_resource(
+        sns.Topic("AlarmTopic", TopicName=f"{PROJECT}-alarms-{stage.name}", KmsMasterKeyId=key_arn)
+    )
+    template.add_resource(
+        sns.SubscriptionResource(
+            "AlarmEmailSubscription",
+            Condition=_HAS_EMAIL,
+            TopicArn=Ref(topic),
+            Protocol="email",
+            Endpoint=Ref(EMAIL_PARAMETER),
+        )
+    )
+    template.add_resource(sns.TopicPolicy("AlarmTopicPolicy", Topics=[Ref(topic)], PolicyDocument=_topic_policy(topic)))
+    return topic
+
+
+def _topic_policy(topic: sns.Topic) -> dict[str, Any]:
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "AlarmsOfThisAccount",
+                "Effect": "Allow",
+                "Principal": {"Service": "cloudwatch.amazonaws.com"},
+                "Action": "sns:Publish",
+                "Resource": Ref(topic),
+                "Condition": {"StringEquals": {"aws:SourceAccount": Ref("AWS::AccountId")}},
+            },
+            {
+                "Sid": "TlsOnly",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "sns:Publish",
+                "Resource": Ref(topic),
+                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+            },
+        ],
+    }
+
+
+def alarms_add(template: Template, stage: Stage, tables: Sequence[TableSchema], topic: sns.Topic) -> list[str]:
+    """Add all alarms; returns their names. The gateway's waits for the parameter that names it."""
+    template.add_parameter(
+        Parameter(API_PARAMETER, Type="String", Default="", Description="The id of the HTTP API, once there is one")
+    )
+    template.add_condition(_HAS_API, Not(Equals(Ref(API_PARAMETER), "")))
+    alarms = [*_function_alarms(stage), _gateway_alarm(), *_job_alarms(stage)]
+    alarms += [alarm for table in tables for alarm in _throttle_alarms(table, stage)]
+    for alarm in alarms:
+        alarm.AlarmName = f"{PROJECT}-{stage.name}-{_kebab(alarm.title)}"
+        alarm.AlarmActions = alarm.OKActions = [Ref(topic)]
+        template.add_resource(alarm)
+    return [alarm.AlarmName for alarm in alarms]
+
+
+def _kebab(title: str) -> str:
+    name = title.removesuffix("Alarm")
+    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")
+
+
+def _function_alarms(stage: Stage) -> Iterator[cloudwatch.Alarm]:
+    function = {"FunctionName": function_name(stage.name)}
+    common: dict[str, Any] = {"namespace": "AWS/Lambda", "dimensions": function, "period": _FIVE_MINUTES}
+    yield _alarm(
+        "FunctionErrorsAlarm",
+        "The function broke off: it raised, ran out of time or of memory. Its log group says why.",
+        metric="Errors",
+        **common,
+    )
+    yield _alarm(
+        "FunctionThrottlesAlarm",
+        "Requests were turned away because the function's concurrency was used up.",
+        metric="Throttles",
+        **common,
+    )
+    yield _alarm(
+        "FunctionDurationAlarm",
+        f"For 15 minutes one request in a hundred took longer than {_SLOW_MILLISECONDS // 1000} s.",
+        metric="Duration",
+        statistic="p99",
+        threshold=_SLOW_MILLISECONDS,
+        periods=3,
+        **common,
+    )
+
+
+def _gateway_alarm() -> cloudwatch.Alarm:
+    alarm = _alarm(
+        "ApiServerErrorsAlarm",
+        "Clients got 5xx: from the function, or from the gateway in its place.",
+        namespace="AWS/ApiGateway",
+        metric="5xx",
+        dimensions={"ApiId": Ref(API_PARAMETER)},
+        period=_FIVE_MINUTES,
+        threshold=5,
+    )
+    alarm.Condition = _HAS_API
+    return alarm
+
+
+def _job_alarms(stage: Stage) -> Iterator[cloudwatch.Alarm]:
+    common: dict[str, Any] = {
+        "namespace": metric_names.NAMESPACE,
+        "dimensions": {metric_names.STAGE: stage.name},
+        "statistic": "Maximum",
+        "period": _MINUTE,
+    }
+    yield _alarm(
+        "AgentsDeadAlarm",
+        "An agent has been silent for more than five minutes. Start it, or retire it.",
+        metric=metric_names.AGENTS_DEAD,
+        periods=5,
+        **common,
+    )
+    yield _alarm(
+        "JobsWaitingAlarm",
+        f"A job has waited for more than {_LONG_WAIT_SECONDS // 60} minutes: no agent has its labels and a free slot.",
+        metric=metric_names.OLDEST_WAIT,
+        threshold=_LONG_WAIT_SECONDS,
+        periods=3,
+        **common,
+    )
+
+
+def _alarm(
+    title: str,
+    description: str,
+    *,
+    namespace: str,
+    metric: str,
+    dimensions: dict[str, Any],
+    period: int,
+    statistic: str = "Sum",
+    threshold: int = 1,
+    periods: int = 1,
+) -> cloudwatch.Alarm:
+    """An alarm for when a metric is at `threshold` or above through `periods` periods of `period` seconds."""
+    kind = "ExtendedStatistic" if statistic.startswith("p") else "Statistic"
+    return cloudwatch.Alarm(
+        title,
+        AlarmDescription=description,
+        Namespace=namespace,
+        MetricName=metric,
+        Dimensions=[cloudwatch.MetricDimension(Name=name, Value=value) for name, value in dimensions.items()],
+        Period=period,
+        EvaluationPeriods=periods,
+        Threshold=threshold,
+        ComparisonOperator="GreaterThanOrEqualToThreshold",
+        # Nothing is counted where nothing happens.
+        TreatMissingData="notBreaching",
+        **{kind: statistic},
+    )
+
+
+def _throttle_alarms(table: TableSchema, stage: Stage) -> Iterator[cloudwatch.Alarm]:
+    """One for each table and kind, so that the message names it. A throttled index holds up the writes to its table."""
+    name = table.full_name(stage.name)
+    for metric, index in (
+        ("ReadThrottleEvents", None),
+        ("WriteThrottleEvents", None),
+        *(("WriteThrottleEvents", index.name) for index in table.indexes),
+    ):
+        part = "".join(word.title() for word in (index or "").split("_"))
+        yield _alarm(
+            f"{table.logical_id}{part}{metric.removesuffix('Events')}Alarm",
+            f"DynamoDB turned requests to {name}{f'/{index}' if index else ''} away: "
+            "its capacity is too small, or one key too busy.",
+            namespace="AWS/DynamoDB",
+            metric=metric,
+            dimensions={"TableName": name, **({"GlobalSecondaryIndexName": index} if index else {})},
+            period=_FIVE_MINUTES,
+            threshold=_THROTTLED_REQUESTS,
+        )

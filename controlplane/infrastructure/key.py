@@ -1,0 +1,92 @@
+"""The stage's KMS key: it encrypts the tables, the finished jobs' logs and the alarms' topic, and seals secrets.
+
+The key outlives the stack, as the tables do, which nobody could read without it.
+"""
+
+from typing import Any
+
+from troposphere import GetAtt, Ref, Sub, Template, kms
+
+from controlplane.infrastructure.names import PROJECT, key_alias
+from controlplane.infrastructure.stages import Stage
+
+KEY = "Key"
+# What is encrypted with the key waits for its name, so that whatever a failed deployment leaves is found with its key.
+KEY_ALIAS = "KeyAlias"
+_ROOT = Sub("arn:${AWS::Partition}:iam::${AWS::AccountId}:root")
+
+
+def key_add(template: Template, stage: Stage) -> GetAtt:
+    """Add the key and its name; returns its ARN."""
+    key = template.add_resource(
+        kms.Key(
+            KEY,
+            Description=f"{PROJECT} {stage.name}: tables, logs, sealed secrets",
+            EnableKeyRotation=True,
+            PendingWindowInDays=30,
+            KeyPolicy=_policy(),
+            DeletionPolicy="Retain",
+            UpdateReplacePolicy="Retain",
+        )
+    )
+    template.add_resource(
+        kms.Alias(
+            KEY_ALIAS,
+            AliasName=key_alias(stage.name),
+            TargetKeyId=Ref(key),
+            DeletionPolicy="Retain",
+            UpdateReplacePolicy="Retain",
+        )
+    )
+    return GetAtt(key, "Arn")
+
+
+def _policy() -> dict[str, Any]:
+    """Administrators manage the key by IAM. Services use it for those who may use what it encrypts; no one else does.
+
+    So who may read a table cannot unseal with the key what is sealed in its rows: that takes a grant in IAM, which in
+    this stack the function's role alone has.
+    """
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "IamDecides",
+                "Effect": "Allow",
+                "Principal": {"AWS": _ROOT},
+                "Action": "kms:*",
+                "Resource": "*",
+            },
+            {
+                "Sid": "TablesAndBuckets",
+                "Effect": "Allow",
+                "Principal": {"AWS": "*"},
+                "Action": [
+                    "kms:CreateGrant",
+                    "kms:Decrypt",
+                    "kms:DescribeKey",
+                    "kms:Encrypt",
+                    "kms:GenerateDataKey*",
+                    "kms:ReEncrypt*",
+                ],
+                "Resource": "*",
+                "Condition": {
+                    "StringEquals": {
+                        "kms:CallerAccount": Ref("AWS::AccountId"),
+                        "kms:ViaService": [
+                            Sub("dynamodb.${AWS::Region}.amazonaws.com"),
+                            Sub("s3.${AWS::Region}.amazonaws.com"),
+                        ],
+                    }
+                },
+            },
+            {
+                "Sid": "AlarmsPublish",
+                "Effect": "Allow",
+                "Principal": {"Service": "cloudwatch.amazonaws.com"},
+                "Action": ["kms:Decrypt", "kms:GenerateDataKey*"],
+                "Resource": "*",
+                "Condition": {"StringEquals": {"aws:SourceAccount": Ref("AWS::AccountId")}},
+            },
+        ],
+    }

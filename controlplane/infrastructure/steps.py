@@ -1,0 +1,76 @@
+"""Templates on the way from what stands to what is wanted.
+
+DynamoDB makes or deletes one index of a table at a time, and CloudFormation rolls a whole update back that asks for two
+at once. So an update goes in as many steps as the table with the most to change needs.
+"""
+
+import copy
+from typing import Any
+
+_TABLE = "AWS::DynamoDB::Table"
+_INDEXES = "GlobalSecondaryIndexes"
+
+Body = dict[str, Any]
+
+
+def next_step(standing: Body, wanted: Body) -> Body:
+    """`wanted`, but with each table that stands no more than one index nearer to it.
+
+    An index that is declared otherwise than it stands is deleted in one step and made in the next.
+    """
+    step = copy.deepcopy(wanted)
+    for logical_id, resource in step["Resources"].items():
+        if resource["Type"] == _TABLE and logical_id in standing["Resources"]:
+            properties = resource["Properties"]
+            held_back = _hold_back(standing["Resources"][logical_id]["Properties"], properties)
+            if held_back:
+                _scaling_remove(step, logical_id, held_back)
+    return step
+
+
+def _hold_back(standing: Body, properties: Body) -> set[str]:
+    """Change `properties` so that one index at most differs; returns the names of wanted indexes not there yet."""
+    old = {index["IndexName"]: index for index in standing.get(_INDEXES, ())}
+    new = {index["IndexName"]: index for index in properties.get(_INDEXES, ())}
+    gone = [name for name in old if name not in new or _shape(old[name]) != _shape(new[name])]
+    missing = [name for name in new if name not in old]
+    if gone:
+        kept = {name: new.get(name, index) if name not in gone else index for name, index in old.items()}
+        del kept[gone[0]]
+    elif missing:
+        kept = {name: index for name, index in new.items() if name in old or name == missing[0]}
+    else:
+        return set()
+    properties[_INDEXES] = list(kept.values())
+    if not kept:
+        del properties[_INDEXES]
+    used = {part["AttributeName"] for index in (properties, *kept.values()) for part in index["KeySchema"]}
+    known = {
+        entry["AttributeName"]: entry
+        for entry in (*standing["AttributeDefinitions"], *properties["AttributeDefinitions"])
+    }
+    properties["AttributeDefinitions"] = [known[name] for name in sorted(used)]
+    return set(new) - set(kept)
+
+
+def _shape(index: Body) -> tuple[Any, Any]:
+    """What can't be changed in place, unlike its capacity."""
+    return index["KeySchema"], index["Projection"]
+
+
+def _scaling_remove(step: Body, table: str, indexes: set[str]) -> None:
+    """Nothing can scale, or be told of, an index that is not there."""
+    resources = step["Resources"]
+    ids = {f"table/${{{table}}}/index/{index}" for index in indexes}
+    targets = {
+        logical_id
+        for logical_id, resource in resources.items()
+        if resource["Properties"].get("ResourceId", {}) in [{"Fn::Sub": text} for text in ids]
+    }
+    policies = {
+        logical_id
+        for logical_id, resource in resources.items()
+        if resource["Properties"].get("ScalingTargetId", {}).get("Ref") in targets
+    }
+    for logical_id in targets | policies:
+        del resources[logical_id]

@@ -1,0 +1,70 @@
+"""Templates too long to be sent with the call: they go by way of a bucket."""
+
+import hashlib
+import json
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from controlplane.infrastructure.clients import Account, client
+from controlplane.infrastructure.names import template_bucket_name
+
+# What CloudFormation takes with the call.
+_DIRECT_BYTES = 51_200
+
+
+def template_argument(account: Account, body: str) -> dict[str, str]:
+    """How a call names this template: itself, or where it has been put."""
+    if len(body.encode()) <= _DIRECT_BYTES:
+        return {"TemplateBody": body}
+    s3 = client("s3", account.region)
+    bucket = template_bucket_name(account.region, account.number)
+    _bucket_require(s3, bucket, account)
+    key = f"{hashlib.sha256(body.encode()).hexdigest()}.json"
+    s3.put_object(
+        Bucket=bucket, Key=key, Body=body.encode(), ContentType="application/json", ExpectedBucketOwner=account.number
+    )
+    return {"TemplateURL": f"{s3.meta.endpoint_url}/{bucket}/{key}"}
+
+
+def _bucket_require(s3: Any, bucket: str, account: Account) -> None:
+    """Make the bucket if it is missing. One that is another account's is refused: it might swap our templates."""
+    try:
+        s3.head_bucket(Bucket=bucket, ExpectedBucketOwner=account.number)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
+            raise
+    else:
+        return
+    place = {} if account.region == "us-east-1" else {"LocationConstraint": account.region}
+    s3.create_bucket(Bucket=bucket, **({"CreateBucketConfiguration": place} if place else {}))
+    s3.put_public_access_block(
+        Bucket=bucket,
+        PublicAccessBlockConfiguration={
+            "BlockPublicAcls": True,
+            "IgnorePublicAcls": True,
+            "BlockPublicPolicy": True,
+            "RestrictPublicBuckets": True,
+        },
+    )
+    s3.put_bucket_lifecycle_configuration(
+        Bucket=bucket,
+        LifecycleConfiguration={
+            "Rules": [{"ID": "Day", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}]
+        },
+    )
+    arn = f"arn:{s3.meta.partition}:s3:::{bucket}"
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "TlsOnly",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:*",
+                "Resource": [arn, f"{arn}/*"],
+                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+            }
+        ],
+    }
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
