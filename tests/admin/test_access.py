@@ -231,3 +231,11 @@ def test_selecting_across_pages_selects_only_what_was_ticked(admin: Browser, sce
     }
     answer = admin.post("/admin/agents/agent/", data=data)
     assert "two" not in admin.said(answer)
+
+
+def test_every_script_and_style_of_a_page_is_there(admin: Browser) -> None:
+    page = admin.page("/admin/accounts/user/")
+    sources = re.findall(r'<(?:script[^>]* src|link[^>]* href)="([^"]+)"', page)
+    assert "/admin/jsi18n/" in sources
+    for source in sources:
+        assert admin.session.get(admin.server + source, timeout=30).status_code == 200, source

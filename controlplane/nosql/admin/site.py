@@ -11,9 +11,11 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import Resolver404, URLPattern, URLResolver, resolve, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.i18n import JavaScriptCatalog
 
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Forbidden
+from controlplane.nosql.admin.apps import RecordAdminConfig
 from controlplane.nosql.admin.content_types import content_types_seed
 
 # Of Django's own pages these need tables that there are not, or are the product's own.
@@ -93,6 +95,10 @@ class RecordSite(AdminSite):
     def logout(self, request: HttpRequest, extra_context: Any = None) -> Any:  # noqa: ARG002 — Django's own
         """Signing out is the product's own page too. Django needs this address to be there."""
         raise Http404
+
+    def i18n_javascript(self, request: HttpRequest, extra_context: Any = None) -> Any:  # noqa: ARG002 — Django's own
+        """The texts of the admin's scripts, under the name by which the admin is installed here."""
+        return JavaScriptCatalog.as_view(packages=[RecordAdminConfig.name])(request)
 
     def get_urls(self) -> list[Any]:
         urls: list[URLPattern | URLResolver] = super().get_urls()
