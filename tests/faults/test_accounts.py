@@ -1,20 +1,32 @@
 """DynamoDB fails while something happens to people, their tokens and sessions."""
 
 import pytest
+from django.test import override_settings
 
+from apps.accounts.identities import ProviderIdentity
 from apps.accounts.models import ApiToken, User
 from apps.accounts.services import (
     api_token_create,
     api_token_revoke,
     api_token_verify,
+    device_remove,
+    identity_sign_in,
+    session_logout,
+    session_revoke,
+    session_start,
+    session_verify,
+    sessions_end,
     sign_in_failed_record,
+    sign_out,
     user_create,
     user_disable,
 )
 from apps.accounts.services.api_tokens import _verified
+from apps.accounts.session_store import SessionStore
 from controlplane.lib import clock
-from controlplane.lib.actor import SYSTEM
-from tests.faults.injection import Fault
+from controlplane.lib.actor import SYSTEM, Actor
+from controlplane.lib.errors import NotAuthenticated
+from tests.faults.injection import Fault, fault
 from tests.faults.scenarios import FAULTS, Scenario, Scenarios, faults_survived
 from tests.faults.world import ADMIN, Act, World
 
@@ -71,6 +83,72 @@ def verify_an_api_token(world: World) -> Act:
 @scenario(repeatable=False)
 def record_a_failed_sign_in(world: World) -> Act:
     return lambda: sign_in_failed_record(email="eve@example.com", provider="password", address="127.0.0.1")
+
+
+# --- sessions -------------------------------------------------------------------------------------------------------
+
+
+def _session(user: User) -> SessionStore:
+    return session_start(user=user, provider="google", device="Firefox on Linux", address="198.51.100.7")
+
+
+def _actor(user: User) -> Actor:
+    return Actor("user", user.user_id, user.name)
+
+
+@scenario(repeatable=False)
+def start_a_session(world: World) -> Act:
+    user = _someone()
+    return lambda: _session(user)
+
+
+@scenario()
+def sign_out_of_a_session(world: World) -> Act:
+    user = _someone()
+    token = _session(user).session_key
+    return lambda: sign_out(actor=_actor(user), session_key=token)
+
+
+@scenario()
+def log_out_of_a_session_by_its_token(world: World) -> Act:
+    token = _session(_someone()).session_key
+    return lambda: session_logout(token)
+
+
+@scenario("not_found")
+def end_a_session_on_another_device(world: World) -> Act:
+    user = _someone()
+    device_id = _session(user).row.device_id
+    return lambda: device_remove(actor=_actor(user), device_id=device_id)
+
+
+@scenario("not_found")
+def revoke_a_session(world: World) -> Act:
+    session_id = _session(_someone()).session_id
+    return lambda: session_revoke(actor=ADMIN, session_id=session_id)
+
+
+@scenario()
+def verify_a_session(world: World) -> Act:
+    token = _session(_someone()).session_key
+    return lambda: session_verify(token, use=True)
+
+
+@scenario()
+def come_in_by_a_provider_for_the_first_time(world: World) -> Act:
+    world.stack.enter_context(override_settings(ALLOWED_DOMAINS={"example.com": "viewer"}))
+    return lambda: identity_sign_in(ProviderIdentity("google", "1001", "ada@example.com", "Ada"))
+
+
+@pytest.mark.parametrize("call", range(1, 4))
+def test_signing_out_everywhere_holds_though_the_rows_cannot_be_deleted(tables: None, call: int) -> None:
+    user = _someone()
+    token = _session(user).session_key
+    with fault(Fault.ERROR, call=call, lasting=True) as injected:
+        sessions_end(actor=_actor(user), user_id=user.user_id)
+    assert injected.hit
+    with pytest.raises(NotAuthenticated):
+        session_verify(token, use=False)
 
 
 @pytest.mark.parametrize(("kind", "lasting"), FAULTS)
