@@ -15,8 +15,12 @@ from drf_spectacular.generators import SchemaGenerator
 
 from controlplane.openapi import PROBLEM_CONTENT_TYPE, Json
 
+# What people's programs ask for most comes first; other tags follow by name.
+_TAGS = ("jobs", "pipelines", "agents", "tokens", "auth")
 # A schema that contains itself is shown so deep.
 _DEEPEST = 4
+# As large as JSON's numbers go is no limit worth telling.
+_NO_LIMIT = 2**53
 # How the two ways to sign in, and agents' signature, are called here.
 _ACCESS = {"agentSignature": "signed by an agent", "apiToken": "signed in"}
 _FORMATS = {"date-time": "RFC 3339 time", "binary": "bytes", "uri": "URL"}
@@ -88,7 +92,9 @@ def documentation() -> Documentation:
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     ]
-    operations.sort(key=lambda operation: operation.tag)
+    operations.sort(
+        key=lambda operation: (_TAGS.index(operation.tag) if operation.tag in _TAGS else len(_TAGS), operation.tag)
+    )
     return Documentation(
         tags=[(tag, list(group)) for tag, group in groupby(operations, key=lambda operation: operation.tag)],
         problem=list(reader.fields({"$ref": "#/components/schemas/Problem"})),
@@ -213,11 +219,14 @@ def _example_text(name: str) -> str:
 
 
 def _limits(schema: Json) -> str:
-    limits = [
-        f"{words} {schema[key]}"
-        for key, words in (("minimum", "from"), ("maximum", "to"), ("default", "default"))
-        if schema.get(key) is not None
-    ]
+    least, most = schema.get("minimum"), schema.get("maximum")
+    limits = []
+    if most is not None and most < _NO_LIMIT:
+        limits.append(f"{least} to {most}" if least is not None else f"at most {most}")
+    elif least is not None:
+        limits.append(f"at least {least}")
+    if schema.get("default") is not None:
+        limits.append(f"default {schema['default']}")
     if schema.get("maxLength"):
         limits.append(f"up to {schema['maxLength']} characters")
     return f", {', '.join(limits)}" if limits else ""

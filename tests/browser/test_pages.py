@@ -9,6 +9,8 @@ from tests.dashboard.scene import Scene
 
 PAGES = ["/dashboard/", "/dashboard/jobs", "/dashboard/jobs/new", "/dashboard/agents", "/dashboard/pipelines"]
 
+OTHERS = ["/signin", "/docs", "/account/tokens"]
+
 
 @pytest.fixture
 def agent(scene: Scene) -> Actor:
@@ -155,7 +157,7 @@ def test_nothing_is_wider_than_a_phone(
 ) -> None:
     scene.log(agent, running_job, b"x" * 500 + b"\n")
     reader.look(width=width)
-    for page in [*PAGES, f"/dashboard/jobs/{running_job}", f"/dashboard/agents/{agent.id}", "/signin"]:
+    for page in [*PAGES, f"/dashboard/jobs/{running_job}", f"/dashboard/agents/{agent.id}", *OTHERS]:
         reader.open(page)
         assert reader.script("return document.documentElement.scrollWidth") == width, page
 
@@ -245,3 +247,29 @@ def test_a_focused_link_keeps_the_focus_when_its_part_refreshes(
     scene.job()
     reader.wait_for_text("#overview", "1 waiting")
     assert reader.script("return document.activeElement.id") == "tile-agents"
+
+
+def test_a_token_is_made_shown_once_and_revoked(reader: Reader) -> None:
+    reader.open("/account/tokens")
+    shown = "return document.getElementById('chosen').getClientRects().length > 0"
+    assert reader.script(shown)
+    reader.click("input[value=all]")
+    assert not reader.script(shown)
+    reader.script("document.getElementById('id_name').value = 'ci'")
+    reader.click("form .button-primary")
+    reader.wait_for_text("#made", "“ci” is ready")
+    assert len(reader.text("#token")) == 47
+    reader.open("/account/tokens")
+    assert reader.text("#token") == ""
+    reader.click(".confirm summary")
+    reader.click(".confirm .button-danger")
+    reader.wait_for_text(".notice", "“ci” is revoked")
+    reader.wait_for_text("main", "You have none")
+
+
+def test_the_api_documentation_leads_to_each_operation(reader: Reader) -> None:
+    reader.open("/docs")
+    reader.click('.docs-nav a[href="#jobs_create"]')
+    assert reader.script("return document.querySelector('.operation:target').id") == "jobs_create"
+    reader.click("#jobs_create .answer summary")
+    assert "job_id" in reader.text("#jobs_create .answer")
