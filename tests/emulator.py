@@ -1,4 +1,4 @@
-"""The DynamoDB emulator of a test process."""
+"""The emulator of AWS of a test process."""
 
 import os
 import socket
@@ -16,8 +16,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_emulator() -> Iterator[str]:
-    """Start ministack on loopback, yield its URL, and stop it."""
+def running_emulator(services: str = "dynamodb") -> Iterator[str]:
+    """Start ministack on loopback with these services (separated by commas), yield its URL, and stop it."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "ministack"],
@@ -25,7 +25,7 @@ def running_emulator() -> Iterator[str]:
             **os.environ,
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
-            "SERVICES": "dynamodb",
+            "SERVICES": services,
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
             "LOG_LEVEL": "ERROR",

@@ -1,0 +1,94 @@
+"""The function's rights in the tests: what `controlplane.infrastructure.access` does not say, DynamoDB refuses.
+
+The emulator knows no rights, so the refusal stands where botocore sends. It concerns the product's code only: a test may
+write and read what it likes.
+"""
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.conf import settings
+
+from controlplane.infrastructure.access import TABLE_ACCESS, Access
+from controlplane.nosql.connection import shared_connection
+
+_ROOT = f"{settings.BASE_DIR}/"
+# Between a caller and DynamoDB.
+_BETWEEN = ("controlplane/nosql/", "tests/access.py", "tests/metering.py", "tests/faults/injection.py", ".venv/")
+# Commands of deployment, which run with a person's rights.
+_MANAGEMENT = frozenset({"CreateTable", "DescribeTable", "UpdateTimeToLive"})
+_PARTS = {"ConditionCheck": "ConditionCheckItem", "Delete": "DeleteItem", "Put": "PutItem", "Update": "UpdateItem"}
+
+# Table, action of IAM, index (None: the table itself).
+Use = tuple[str, str, str | None]
+
+_recorders: list[set[Use]] = []
+_lock = threading.Lock()
+
+
+def access_enforce() -> None:
+    """From now on refuse what the function's role would not allow. Once in a process, when the emulator runs."""
+    events = shared_connection().client.meta.events
+    events.register("provide-client-params.dynamodb.*", _check, unique_id="tests-access")
+
+
+@contextmanager
+def access_recorded() -> Iterator[set[Use]]:
+    """What the product's code uses in this block, in all threads."""
+    used: set[Use] = set()
+    with _lock:
+        _recorders.append(used)
+    try:
+        yield used
+    finally:
+        with _lock:
+            _recorders.remove(used)
+
+
+def _check(params: dict[str, Any], model: Any, **_: Any) -> None:
+    if model.name in _MANAGEMENT or _is_a_tests_own():
+        return
+    uses = set(_uses(model.name, params))
+    with _lock:
+        for used in _recorders:
+            used |= uses
+    for table, action, index in uses:
+        access = TABLE_ACCESS.get(table, Access(frozenset()))
+        allowed = action == "Query" and index in access.indexes if index else action in access.actions
+        if not allowed:
+            where = f"{table}/{index}" if index else table
+            raise AssertionError(
+                f"The function's role does not allow {action} on {where}: see controlplane/infrastructure/access.py"
+            )
+
+
+def _uses(operation: str, params: dict[str, Any]) -> Iterator[Use]:
+    if operation == "TransactWriteItems":
+        for item in params["TransactItems"]:
+            for part, arguments in item.items():
+                yield _table(arguments["TableName"]), _PARTS[part], None
+    elif operation in ("BatchGetItem", "BatchWriteItem"):
+        for table in params["RequestItems"]:
+            yield _table(table), operation, None
+    else:
+        yield _table(params["TableName"]), operation, params.get("IndexName")
+
+
+def _table(full_name: str) -> str:
+    return full_name.removeprefix("hybrid-ci-cd-").removesuffix(f"-{settings.STAGE}")
+
+
+def _is_a_tests_own() -> bool:
+    """Whether a test, and not the product, makes the call: who comes first, up from here."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith(_ROOT):
+            part = name.removeprefix(_ROOT)
+            if not part.startswith(_BETWEEN):
+                return part.startswith("tests/")
+        frame = frame.f_back  # type: ignore[assignment]
+    return False

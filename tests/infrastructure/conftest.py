@@ -1,0 +1,59 @@
+"""Templates, and an emulator of those parts of AWS that a stage needs."""
+
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from controlplane.infrastructure.stages import STAGES
+from controlplane.infrastructure.template import stage_template
+from tests.emulator import running_emulator
+
+SERVICES = "apigateway,apigatewayv2,cloudformation,cloudwatch,dynamodb,iam,kms,lambda,logs,monitoring,s3,sns,sts"
+
+Body = dict[str, Any]
+
+
+@pytest.fixture(scope="session", params=["staging", "production"])
+def stage_body(request: pytest.FixtureRequest) -> Body:
+    """The template of each stage."""
+    body: Body = stage_template(STAGES[request.param]).to_dict()
+    return body
+
+
+@pytest.fixture(scope="session")
+def production() -> Body:
+    body: Body = stage_template(STAGES["production"]).to_dict()
+    return body
+
+
+@pytest.fixture(scope="session")
+def staging() -> Body:
+    body: Body = stage_template(STAGES["staging"]).to_dict()
+    return body
+
+
+def of_type(body: Body, kind: str) -> dict[str, Body]:
+    """The properties of the template's resources of this type, by logical id."""
+    return {
+        logical_id: resource.get("Properties", {})
+        for logical_id, resource in body["Resources"].items()
+        if resource["Type"] == kind
+    }
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of an AWS in which there is nothing yet."""
+    with running_emulator(SERVICES) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        yield url
+
+
+def infrastructure(*arguments: str) -> str:
+    """What `manage.py infrastructure` says. Raises CommandError, and SystemExit for exit code 2."""
+    output = StringIO()
+    call_command("infrastructure", *arguments, stdout=output)
+    return output.getvalue()
