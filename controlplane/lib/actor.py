@@ -10,7 +10,7 @@ ActorKind = Literal["user", "token", "agent", "system"]
 class Actor:
     """A person, a person's program, an agent or the system itself, with the permissions it has now.
 
-    `id` is stable (user id, token id, agent id), `name` is for people to read, `owner_id` is the person whose token it is.
+    `id` is stable (user id, token id, agent id), `name` is for people to read, `owner_id` is whose token it is.
     """
 
     kind: ActorKind

@@ -30,7 +30,7 @@ class StepReportSerializer(serializers.Serializer[Any]):
 class RunningSerializer(AssignmentSerializer):
     """An attempt that the agent has not finished yet."""
 
-    steps = StepReportSerializer(many=True, required=False, max_length=100)
+    steps = StepReportSerializer(many=True, required=False, max_length=100)  # type: ignore[call-arg]
 
 
 class HeartbeatSerializer(serializers.Serializer[Any]):
@@ -44,7 +44,7 @@ class HeartbeatSerializer(serializers.Serializer[Any]):
     jobs_completed = serializers.IntegerField(min_value=0, max_value=_MOST)
     uptime_seconds = serializers.IntegerField(min_value=0, max_value=_MOST)
     free_slots = serializers.IntegerField(min_value=0, max_value=64, required=False)
-    running = RunningSerializer(many=True, required=False, max_length=64)
+    running = RunningSerializer(many=True, required=False, max_length=64)  # type: ignore[call-arg]
     config_version = serializers.IntegerField(allow_null=True, required=False, min_value=0, max_value=_MOST)
 
 
@@ -118,7 +118,7 @@ class FinishSerializer(AttemptSerializer):
 
     exit_code = serializers.IntegerField(allow_null=True, required=False, min_value=-(2**31), max_value=2**32)
     error_message = serializers.CharField(allow_null=True, required=False)
-    steps = StepReportSerializer(many=True, required=False, max_length=100)
+    steps = StepReportSerializer(many=True, required=False, max_length=100)  # type: ignore[call-arg]
     log_chunks = serializers.IntegerField(min_value=0, max_value=10_000_000)
     commit = serializers.CharField(allow_null=True, required=False, max_length=64)
     wants_next = serializers.BooleanField(required=False, default=True)
