@@ -70,6 +70,6 @@ def _is_settled(job: Job) -> bool:
     if job.status not in FINAL:
         return False
     # When its agent has told how it ended, every chunk had come.
-    if job.log_chunks is not None or job.completed_at is None:
+    if "log_chunks" in job.attribute_values:
         return True
     return clock.now() - clock.parse_timestamp(job.completed_at) > _SETTLED_AFTER
