@@ -102,6 +102,11 @@ def test_no_other_site_is_gone_on_to(browser: Browser, provider: Provider) -> No
     assert browser.sign_in_with("google", next="//evil.example/").headers["Location"] == "/dashboard/"
 
 
+def test_one_can_ask_the_provider_to_be_asked_who_one_is(browser: Browser, provider: Provider) -> None:
+    assert "prompt=" not in browser.go_to("google")
+    assert "prompt=select_account" in browser.go_to("google", choose="account")
+
+
 def test_signing_in_is_not_begun_by_a_link_or_another_site(browser: Browser, provider: Provider) -> None:
     assert browser.get("/oauth/google/start").status_code == 405
     assert browser.post("/oauth/google/start").status_code == 403

@@ -31,6 +31,13 @@ class Provider(BaseOAuth2PKCE[HttpResponse]):
         prefix = self.name.upper()
         return getattr(settings, f"{prefix}_CLIENT_ID"), getattr(settings, f"{prefix}_CLIENT_SECRET")
 
+    def auth_params(self, state: str | None = None) -> dict[str, str]:
+        params: dict[str, str] = super().auth_params(state)  # type: ignore[no-untyped-call]
+        if self.data.get("choose"):
+            # Otherwise both send back at once whoever is signed in there.
+            params["prompt"] = "select_account"
+        return params
+
     def identity(self, answer: dict[str, Any]) -> ProviderIdentity:
         """Who it is, from what `user_data` gave."""
         raise NotImplementedError

@@ -25,7 +25,10 @@ def identity_sign_in(identity: ProviderIdentity) -> User:
     """
     role = role_allowed(identity)
     if role is None:
-        raise Forbidden("Nobody has allowed this account to come in. An administrator can.", code="not_allowed")
+        raise Forbidden(
+            "This account is not among those who may come in here. An administrator can change that.",
+            code="not_allowed",
+        )
     user = _known(identity) or _make(identity, role)
     if not user.is_active:
         raise Forbidden("This account is disabled.", code="account_disabled")

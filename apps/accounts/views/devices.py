@@ -1,5 +1,7 @@
 """Where one is signed in, and signing out there."""
 
+from dataclasses import asdict
+
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.http import HttpRequest, HttpResponse
@@ -8,6 +10,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from apps.accounts.authentication import page_signed_in, request_actor
+from apps.accounts.identities import PROVIDERS
 from apps.accounts.selectors import session_list
 from apps.accounts.services import device_remove, sessions_end
 from controlplane.lib.errors import NotFound
@@ -21,7 +24,8 @@ def devices(request: HttpRequest) -> HttpResponse:
     current = request.session.session_id  # type: ignore[attr-defined]
     sessions = session_list(request_actor(request).id)
     sessions.sort(key=lambda session: session.session_id != current)
-    return render(request, "accounts/devices.html", {"sessions": sessions, "current": current, "section": "devices"})
+    shown = [{**asdict(session), "provider_title": PROVIDERS.get(session.provider or "")} for session in sessions]
+    return render(request, "accounts/devices.html", {"sessions": shown, "current": current, "section": "devices"})
 
 
 @require_POST
