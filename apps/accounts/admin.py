@@ -33,7 +33,7 @@ from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, InvalidInput
 from controlplane.nosql.admin.filters import FieldFilter, YesNoFilter
 from controlplane.nosql.admin.forms import RecordForm, revision, text
-from controlplane.nosql.admin.options import NosqlModelAdmin, act
+from controlplane.nosql.admin.options import NosqlModelAdmin, act, moment
 from controlplane.nosql.admin.site import site
 from controlplane.nosql.facade import Facade, FacadePage, RecordManager, RecordQuerySet
 from controlplane.nosql.listing import Listing, search_key
@@ -121,7 +121,7 @@ class PasswordForm(_TwicePasswordForm):
 class UserAdmin(NosqlModelAdmin):
     permissions = dict.fromkeys(("view", "add", "change"), Permission.ACCOUNTS_MANAGE)
     history_kind = "user"
-    list_display = ("email", "name", "role", "is_active", "last_login_at")
+    list_display = ("email", "name", "role", "is_active", moment("last_login_at"))
     list_filter = (
         FieldFilter.make("role", "role", _ROLE_CHOICES),
         YesNoFilter.make("is_active", "active", YesNoFilter.values),
@@ -130,7 +130,7 @@ class UserAdmin(NosqlModelAdmin):
     search_help_text = "The beginning of a name, or of an e-mail address if it has an @."
     form = UserForm
     add_form = UserAddForm
-    details = ("email", "created_at", "last_login_at", "kept_elsewhere")
+    details = ("email", moment("created_at"), moment("last_login_at"), "kept_elsewhere")
     change_form_template = "admin/user_change.html"
 
     def search(self, queryset: Any, term: str) -> Any:
@@ -318,12 +318,12 @@ class ApiTokenAddForm(RecordForm):
 
 class ApiTokenAdmin(NosqlModelAdmin):
     permissions = dict.fromkeys(("view", "add", "delete"), Permission.ACCOUNTS_MANAGE)
-    list_display = ("name", "owner", "allowed", "created_at", "expires_at", "last_used_at")
+    list_display = ("name", "owner", "allowed", moment("created_at"), moment("expires_at"), moment("last_used_at"))
     list_filter = (_OwnerFilter,)
     search_fields = ("name",)
     search_help_text = "The beginning of a name, or the whole e-mail address of the owner."
     add_form = ApiTokenAddForm
-    details = ("name", "owner", "allowed", "created_at", "expires_at", "last_used_at")
+    details = ("name", "owner", "allowed", moment("created_at"), moment("expires_at"), moment("last_used_at"))
     delete_note = "Whatever program uses it is refused within half a minute."
 
     def search(self, queryset: Any, term: str) -> Any:
@@ -391,7 +391,15 @@ class SessionAdmin(NosqlModelAdmin):
     """Somebody's sessions: one's own unless another person is asked for. They can be revoked, and nothing else."""
 
     permissions = {"view": Permission.ACCOUNTS_MANAGE}  # noqa: RUF012
-    list_display = ("device", "address", "region", "provider", "created_at", "last_seen_at", "expires_at")
+    list_display = (
+        "device",
+        "address",
+        "region",
+        "provider",
+        moment("created_at"),
+        moment("last_seen_at"),
+        moment("expires_at"),
+    )
     list_display_links = None
     list_filter = (_OwnerFilter,)
     search_fields = ("user_id",)

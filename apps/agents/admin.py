@@ -26,7 +26,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.nosql.admin.filters import FieldFilter
 from controlplane.nosql.admin.forms import NamesField, RecordForm, revision
-from controlplane.nosql.admin.options import NosqlModelAdmin, act
+from controlplane.nosql.admin.options import NosqlModelAdmin, act, moment
 from controlplane.nosql.admin.site import site
 from controlplane.nosql.facade import Facade
 from controlplane.nosql.listing import Listing, search_key
@@ -75,7 +75,7 @@ class AgentForm(RecordForm):
 class AgentAdmin(NosqlModelAdmin):
     permissions = {"view": Permission.AGENTS_READ, "change": Permission.AGENTS_MANAGE}  # noqa: RUF012
     history_kind = "agent"
-    list_display = ("name", "region", "status", "slots", "label_list", "version", "created_at")
+    list_display = ("name", "region", "status", "slots", "label_list", "version", moment("created_at"))
     list_filter = (
         RegionFilter,
         FieldFilter.make("status", "status", [(status.value, status.value) for status in AgentStatus]),
@@ -83,7 +83,7 @@ class AgentAdmin(NosqlModelAdmin):
     search_fields = ("name",)
     search_help_text = "The beginning of a name, or a whole id."
     form = AgentForm
-    details = ("agent_id", "name", "region", "status", "hostname", "os", "arch", "version", "created_at")
+    details = ("agent_id", "name", "region", "status", "hostname", "os", "arch", "version", moment("created_at"))
 
     def search(self, queryset: Any, term: str) -> Any:
         found = queryset.filter(pk=term.lower())
@@ -150,11 +150,11 @@ class EnrolmentTokenAddForm(RecordForm):
 
 class EnrolmentTokenAdmin(NosqlModelAdmin):
     permissions = dict.fromkeys(("view", "add", "delete"), Permission.AGENTS_ENROL)
-    list_display = ("__str__", "uses_left", "expires_at", "maker")
+    list_display = ("__str__", "uses_left", moment("expires_at"), "maker")
     search_fields = ("created_at",)
     search_help_text = "When it was made, or the beginning of that: 2026-11-21."
     add_form = EnrolmentTokenAddForm
-    details = ("token_id", "uses_left", "created_at", "expires_at", "maker")
+    details = ("token_id", "uses_left", moment("created_at"), moment("expires_at"), "maker")
     delete_note = "It lets no more machines in. Those that came in by it stay."
 
     def search(self, queryset: Any, term: str) -> Any:

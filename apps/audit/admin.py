@@ -99,8 +99,8 @@ class AuditAdmin(NosqlModelAdmin):
         return queryset.filter(about=term) if ":" in term else queryset.filter(day=term)
 
     @display(description="time")
-    def at(self, obj: Any) -> Any:
-        return clock.parse_timestamp(obj.record.at)
+    def at(self, obj: Any) -> str:
+        return str(obj.record.at)[:19].replace("T", " ")
 
     @display(description="detail", empty_value="")
     def in_words(self, obj: Any) -> str:

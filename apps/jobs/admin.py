@@ -21,7 +21,7 @@ from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, InvalidInput
 from controlplane.nosql.admin.filters import FieldFilter
 from controlplane.nosql.admin.forms import RecordForm, long_text, revision, text
-from controlplane.nosql.admin.options import NosqlModelAdmin, act
+from controlplane.nosql.admin.options import NosqlModelAdmin, act, moment
 from controlplane.nosql.admin.site import History, site
 from controlplane.nosql.facade import Facade
 from controlplane.nosql.listing import Listing
@@ -101,12 +101,12 @@ class PipelineAdmin(NosqlModelAdmin):
         "delete": Permission.PIPELINES_DELETE,
     }
     history_kind = "pipeline"
-    list_display = ("name", "repository", "default_ref", "where", "updated_at")
+    list_display = ("name", "repository", "default_ref", "where", moment("updated_at"))
     search_fields = ("name",)
     search_help_text = "The beginning of a name."
     form = PipelineForm
     add_form = PipelineAddForm
-    details = ("label_list", "created_at", "updated_at")
+    details = ("label_list", moment("created_at"), moment("updated_at"))
     delete_note = "Its jobs stay, and those that wait will still run."
 
     def search(self, queryset: Any, term: str) -> Any:
@@ -161,7 +161,15 @@ class JobAdmin(NosqlModelAdmin):
     """To be read only: what people do to jobs is cancel them and run them again."""
 
     permissions = {"view": Permission.JOBS_READ}  # noqa: RUF012
-    list_display = ("job_id", "pipeline", "git_ref", "status", "requested_by", "created_at", "completed_at")
+    list_display = (
+        "job_id",
+        "pipeline",
+        "git_ref",
+        "status",
+        "requested_by",
+        moment("created_at"),
+        moment("completed_at"),
+    )
     list_filter = (FieldFilter.make("status", "status", [(status.value, status.value) for status in Status]),)
     search_fields = ("job_id",)
     search_help_text = "A whole id."
@@ -179,10 +187,10 @@ class JobAdmin(NosqlModelAdmin):
         "lost_attempts",
         "agent",
         "requested_by",
-        "created_at",
-        "assigned_at",
-        "started_at",
-        "completed_at",
+        moment("created_at"),
+        moment("assigned_at"),
+        moment("started_at"),
+        moment("completed_at"),
         "page",
     )
 

@@ -179,7 +179,7 @@ TAILS = st.one_of(
 
 
 @given(path=PATHS, tail=TAILS, query=st.lists(st.tuples(PARAMETERS, VALUES), max_size=4))
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nothing_in_an_address_breaks_a_page(
     admin: Browser, path: str, tail: str, query: list[tuple[str, str]]
 ) -> None:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar, cast
 
 from django.contrib import messages
-from django.contrib.admin import ModelAdmin, ShowFacets
+from django.contrib.admin import ModelAdmin, ShowFacets, display
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import PAGE_VAR
@@ -14,6 +15,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
+from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput
 from controlplane.nosql.admin.changelist import CursorChangeList
@@ -51,6 +53,19 @@ def act(
     return decorate
 
 
+def moment(field: str) -> Callable[[Any], str]:
+    """A column or detail that shows a time, kept as text or as a date, to the second in UTC."""
+
+    @display(description=field.removesuffix("_at").replace("_", " "), empty_value="-")
+    def shown(obj: Any) -> str:
+        value = getattr(obj.record, field)
+        text = clock.timestamp(value) if isinstance(value, datetime) else str(value or "")
+        return text[:19].replace("T", " ")
+
+    shown.__name__ = field
+    return shown
+
+
 class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
     """The admin page of a facade.
 
@@ -70,7 +85,7 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
 
     form = RecordForm
     permissions: ClassVar[Mapping[str, str]] = {}
-    details: ClassVar[Sequence[str]] = ()
+    details: ClassVar[Sequence[str | Callable[[Any], str]]] = ()
     add_form: ClassVar[type[RecordForm] | None] = None
     history_kind: ClassVar[str] = ""
     # What deleting one does, for the page that asks.
