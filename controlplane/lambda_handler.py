@@ -65,6 +65,11 @@ def _warm_up() -> None:
     Raises RuntimeError when it is not answered: a package that cannot do even that must not go live.
     """
     statuses: list[str] = []
+
+    def note(status: str, _headers: list[tuple[str, str]], _error: Any = None) -> Callable[[bytes], object]:
+        statuses.append(status)
+        return len
+
     host = next(iter(settings.ALLOWED_HOSTS), "localhost")
     answer = application(
         {
@@ -79,7 +84,7 @@ def _warm_up() -> None:
             "wsgi.url_scheme": "https",
             "wsgi.input": BytesIO(),
         },
-        lambda status, _headers, _error=None: statuses.append(status),
+        note,
     )
     answer.close()
     if not statuses[0].startswith("200"):
