@@ -1,7 +1,7 @@
 """The function's rights in the tests: what `controlplane.infrastructure.access` does not say, DynamoDB refuses.
 
-The emulator knows no rights, so the refusal stands where botocore sends. It concerns the product's code only: a test may
-write and read what it likes.
+The emulator knows no rights, so the refusal stands where botocore sends. It concerns the product's code only: a test
+may write and read what it likes.
 """
 
 import sys

@@ -9,6 +9,7 @@ from django.core.cache import cache
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
 from controlplane.nosql.tables import create_tables, record_tables
+from tests.access import access_enforce
 from tests.clients import Client
 from tests.emulator import running_emulator
 
@@ -19,6 +20,7 @@ def emulator() -> Iterator[str]:
     with running_emulator() as url:
         os.environ["AWS_ENDPOINT_URL"] = url
         list(create_tables())
+        access_enforce()
         yield url
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from controlplane.infrastructure.clients import Account, client
+from controlplane.infrastructure.clients import Account
 from controlplane.infrastructure.errors import InfrastructureError
 from controlplane.infrastructure.key import KEY, KEY_ALIAS
 
@@ -51,19 +51,19 @@ def _identifier(account: Account, kind: str, properties: dict[str, Any], body: d
         match kind:
             case "AWS::DynamoDB::Table":
                 name = properties["TableName"]
-                client("dynamodb", account.region).describe_table(TableName=name)
+                account.client("dynamodb").describe_table(TableName=name)
                 return {"TableName": name}
             case "AWS::S3::Bucket":
                 name = properties["BucketName"]
-                client("s3", account.region).head_bucket(Bucket=name, ExpectedBucketOwner=account.number)
+                account.client("s3").head_bucket(Bucket=name, ExpectedBucketOwner=account.number)
                 return {"BucketName": name}
             case "AWS::Logs::LogGroup":
                 name = properties["LogGroupName"]
-                groups = client("logs", account.region).describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+                groups = account.client("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
                 return {"LogGroupName": name} if any(group["logGroupName"] == name for group in groups) else None
             case "AWS::KMS::Key" | "AWS::KMS::Alias":
                 alias = body["Resources"][KEY_ALIAS]["Properties"]["AliasName"]
-                key = client("kms", account.region).describe_key(KeyId=alias)["KeyMetadata"]["KeyId"]
+                key = account.client("kms").describe_key(KeyId=alias)["KeyMetadata"]["KeyId"]
                 return {"KeyId": key} if kind == "AWS::KMS::Key" else {"AliasName": alias}
     except ClientError as error:
         if error.response["Error"]["Code"] in _MISSING:

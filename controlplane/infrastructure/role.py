@@ -29,7 +29,7 @@ def function_role_add(
             "Sid": "JobLogs",
             "Effect": "Allow",
             # An upload in parts is allowed with PutObject; what remains of a broken one, the life cycle removes.
-            "Action": ["s3:GetObject", "s3:PutObject"],
+            "Action": ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
             "Resource": Sub(f"${{{bucket.title}.Arn}}/*"),
         },
         {"Sid": "Seal", "Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": key_arn},

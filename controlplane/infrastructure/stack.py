@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from controlplane.infrastructure.adoption import adoption_body, standing_resources
 from controlplane.infrastructure.alarms import API_PARAMETER, EMAIL_PARAMETER
-from controlplane.infrastructure.clients import Account, client, failures_told
+from controlplane.infrastructure.clients import Account, failures_told
 from controlplane.infrastructure.errors import InfrastructureError
 from controlplane.infrastructure.names import PROJECT, function_name, stack_name
 from controlplane.infrastructure.stages import Stage
@@ -85,7 +85,7 @@ class Stack:
         self.account = account
         self.name = stack_name(stage.name)
         self._email, self._api_id = email, api_id
-        self._cloudformation = client("cloudformation", account.region)
+        self._cloudformation = account.client("cloudformation")
 
     # --- what there is --------------------------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class Stack:
         """Whether the function, which runs with this stack's role, is deployed."""
         with failures_told():
             try:
-                client("lambda", self.account.region).get_function(FunctionName=function_name(self.stage.name))
+                self.account.client("lambda").get_function(FunctionName=function_name(self.stage.name))
             except ClientError as error:
                 if error.response["Error"]["Code"] == "ResourceNotFoundException":
                     return False
@@ -251,7 +251,7 @@ class Stack:
 
     def _api_find(self) -> str | None:
         """The id of the HTTP API that has the function's name, or None."""
-        pages = client("apigatewayv2", self.account.region).get_paginator("get_apis").paginate()
+        pages = self.account.client("apigatewayv2").get_paginator("get_apis").paginate()
         found = [
             api["ApiId"] for page in pages for api in page["Items"] if api["Name"] == function_name(self.stage.name)
         ]

@@ -19,9 +19,9 @@ def next_step(standing: Body, wanted: Body) -> Body:
     An index that is declared otherwise than it stands is deleted in one step and made in the next.
     """
     step = copy.deepcopy(wanted)
-    for logical_id, resource in step["Resources"].items():
+    for logical_id, resource in wanted["Resources"].items():
         if resource["Type"] == _TABLE and logical_id in standing["Resources"]:
-            properties = resource["Properties"]
+            properties = step["Resources"][logical_id]["Properties"]
             held_back = _hold_back(standing["Resources"][logical_id]["Properties"], properties)
             if held_back:
                 _scaling_remove(step, logical_id, held_back)

@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from controlplane.infrastructure.clients import Account, client
+from controlplane.infrastructure.clients import Account
 from controlplane.infrastructure.names import template_bucket_name
 
 # What CloudFormation takes with the call.
@@ -17,7 +17,7 @@ def template_argument(account: Account, body: str) -> dict[str, str]:
     """How a call names this template: itself, or where it has been put."""
     if len(body.encode()) <= _DIRECT_BYTES:
         return {"TemplateBody": body}
-    s3 = client("s3", account.region)
+    s3 = account.client("s3")
     bucket = template_bucket_name(account.region, account.number)
     _bucket_require(s3, bucket, account)
     key = f"{hashlib.sha256(body.encode()).hexdigest()}.json"

@@ -1,5 +1,6 @@
 """Templates, and an emulator of those parts of AWS that a stage needs."""
 
+import itertools
 from collections.abc import Iterator
 from io import StringIO
 from typing import Any
@@ -44,12 +45,22 @@ def of_type(body: Body, kind: str) -> dict[str, Body]:
     }
 
 
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of an AWS in which there is nothing yet."""
+@pytest.fixture(scope="session")
+def _aws() -> Iterator[str]:
     with running_emulator(SERVICES) as url:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         yield url
+
+
+_accounts = itertools.count(1)
+
+
+@pytest.fixture
+def aws(_aws: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The number of an account in which there is nothing yet. The emulator takes it from the id of the access key."""
+    account = f"{next(_accounts):012}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", _aws)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", account)
+    return account
 
 
 def infrastructure(*arguments: str) -> str:

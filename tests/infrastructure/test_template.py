@@ -73,7 +73,10 @@ def test_production_starts_with_20_units_and_scales_every_table_and_index_both_w
     wanted = set()
     for logical_id, table in of_type(production, "AWS::DynamoDB::Table").items():
         assert table["BillingMode"] == "PROVISIONED"
-        for part, where in [(table, ""), *((index, index["IndexName"]) for index in table.get("GlobalSecondaryIndexes", ()))]:
+        for part, where in [
+            (table, ""),
+            *((index, index["IndexName"]) for index in table.get("GlobalSecondaryIndexes", ())),
+        ]:
             assert part["ProvisionedThroughput"] == {"ReadCapacityUnits": 20, "WriteCapacityUnits": 20}
             for kind in ("Read", "Write"):
                 dimension = f"dynamodb:{'index' if where else 'table'}:{kind}CapacityUnits"

@@ -110,11 +110,11 @@ class Command(BaseCommand):
     # --- talking to a person --------------------------------------------------------------------------------------
 
     def _stack(self, options: dict[str, Any]) -> "Stack":
-        from controlplane.infrastructure.clients import account_find
+        from controlplane.infrastructure.clients import Account
         from controlplane.infrastructure.stack import Stack
         from controlplane.infrastructure.stages import STAGES
 
-        account = account_find(settings.AWS_REGION)
+        account = Account(settings.AWS_REGION)
         stack = Stack(STAGES[options["stage"]], account, email=options.get("email"), api_id=options.get("api_id"))
         self.stdout.write(f"{stack.name} in {account.region}, account {account.number}, as {account.principal}")
         return stack
@@ -135,5 +135,6 @@ class Command(BaseCommand):
         self.stdout.flush()
         try:
             return input().strip().lower() == "yes"
-        except EOFError as error:
-            raise CommandError("Nobody is there to answer. Say --yes to go on without a question.") from error
+        except EOFError:
+            self.stdout.write("\nNobody is there to answer. --yes goes on without a question.")
+            return False
