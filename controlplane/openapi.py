@@ -1,12 +1,14 @@
 """The API document at ``/schema``: what all operations have in common, and how an app describes its own.
 
-A DRF view is described by drf-spectacular's ``@extend_schema``. A plain Django view is described by `documented`:
+A DRF view is described by drf-spectacular's ``@extend_schema``, a plain Django view by `controlplane.documented`:
 
-    @documented("post", request=BeatSerializer, responses=AnswerSerializer, security=AGENT)
+    @documented("post", "apps.jobs.agent_api.documentation.HEARTBEAT")
     def heartbeat(request, agent_id): …
 
-which takes the arguments of ``extend_schema`` and does nothing to the view at run time. It goes on the outermost place,
-above ``@csrf_exempt`` and the like. The view's docstring is the description, if there is no other.
+    HEARTBEAT = {"request": BeatSerializer, "responses": AnswerSerializer, "security": AGENT}
+
+which names the arguments of ``extend_schema`` and does nothing to the view at run time; what it names is imported only
+when the document is made. The view's docstring is the description, if there is no other.
 
 Problems need not be described: every operation gets those that its security, its parameters and its body make possible,
 and ``default`` for the others. To tell of a particular one, spread `problems` into the responses:
@@ -14,14 +16,13 @@ and ``default`` for the others. To tell of a particular one, spread `problems` i
     @extend_schema(responses={200: JobSerializer, **problems(409)})
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import OpenApiResponse, extend_schema
-from rest_framework.views import APIView
+from drf_spectacular.utils import OpenApiResponse
 
 Json = dict[str, Any]
 Security = Sequence[Mapping[str, list[str]]]
@@ -67,35 +68,6 @@ _AGENT_SIGNATURE: Json = {
         "(RFC 9530, of the body as sent) with created, keyid and nonce. The key is what enrolment gave."
     ),
 }
-
-
-def documented(
-    method: str, *, security: Security = PUBLIC, **description: Any
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Describe `method` ("get", "post" …) of a plain view; `description` is what ``extend_schema`` takes.
-
-    drf-spectacular looks for a DRF view behind each route. The one that it finds here carries the description, and no
-    request ever reaches it.
-    """
-
-    def describe(view: Callable[..., Any]) -> Callable[..., Any]:
-        def handler(self: APIView) -> None:
-            """Only described, never called."""
-
-        handler.__doc__ = view.__doc__
-        members = {
-            method: extend_schema(**description)(handler),
-            "security": security,
-            "authentication_classes": (),
-            "permission_classes": (),
-            # An agent may be newer than the control plane, and say more.
-            "ignores_unknown_members": security == AGENT,
-        }
-        view.cls = type(view.__name__, (APIView,), members)  # type: ignore[attr-defined]
-        view.initkwargs = {}  # type: ignore[attr-defined]
-        return view
-
-    return describe
 
 
 def problems(*statuses: int) -> dict[tuple[int, str], OpenApiResponse]:

@@ -5,7 +5,8 @@ answered with 500 and tells nothing of itself.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -19,8 +20,6 @@ from django.http import (
     UnreadablePostError,
 )
 from django.template.loader import select_template
-from rest_framework import exceptions as drf
-from rest_framework.response import Response
 
 from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput, NotAuthenticated, NotFound, TooLarge
 
@@ -74,23 +73,11 @@ def problem_headers(error: ApplicationError) -> dict[str, str]:
     return headers
 
 
-def problem_for_exception(exception: Exception, _: dict[str, Any]) -> Response | None:
-    """DRF's exception handler. None leaves a bug to Django, which logs it and calls `views.server_error`."""
-    error = application_error(exception)
-    if error is None:
-        return None
-    response = Response(problem_body(error), status=error.status, headers=problem_headers(error))
-    response.content_type = CONTENT_TYPE
-    return response
-
-
 def application_error(exception: BaseException | None) -> ApplicationError | None:
     """The same error in our family, or None for what is a bug."""
     match exception:
         case ApplicationError():
             return exception
-        case drf.APIException():
-            return _drf_error(exception)
         case Http404():
             return NotFound("There is nothing at this address.")
         case PermissionDenied():
@@ -102,48 +89,16 @@ def application_error(exception: BaseException | None) -> ApplicationError | Non
         case UnreadablePostError():
             return InvalidInput("The body did not arrive as a whole.", code="incomplete_body")
         case _:
-            return None
+            return _drf_error(exception)
 
 
-def _drf_error(exception: drf.APIException) -> ApplicationError:
-    match exception:
-        case drf.ValidationError():
-            errors = list(_field_errors(exception.detail))
-            message = f"{errors[0]['field']}: {errors[0]['message']}" if errors else "The request is not valid."
-            return InvalidInput(message, errors=errors)
-        case drf.ParseError():
-            return InvalidInput(str(exception.detail), code="malformed_json")
-        case drf.NotAuthenticated() | drf.AuthenticationFailed():
-            # DRF would make 403 of this when its first way to sign in names no challenge; we always have one.
-            return NotAuthenticated(str(exception.detail))
-        case drf.PermissionDenied():
-            return Forbidden(str(exception.detail))
-        case _:
-            wait = getattr(exception, "wait", None)
-            return ApplicationError(
-                str(exception.detail),
-                code=str(exception.default_code),
-                status=exception.status_code,
-                retry_after=int(wait) if wait else None,
-            )
+def _drf_error(exception: BaseException | None) -> ApplicationError | None:
+    """DRF is loaded by those who use it, and only then can an error be one of its own."""
+    if "rest_framework.exceptions" not in sys.modules:
+        return None
+    from controlplane.drf_problems import drf_error
 
-
-def _field_errors(detail: Any, field: str = "") -> Iterator[dict[str, str]]:
-    """DRF's nested errors as a flat list of field and message."""
-    if isinstance(detail, dict):
-        for name, inner in detail.items():
-            if isinstance(name, int):
-                # A list's items at fault, by their places.
-                yield from _field_errors(inner, f"{field}[{name}]")
-                continue
-            own = "" if name == "non_field_errors" else str(name)
-            yield from _field_errors(inner, ".".join(part for part in (field, own) if part))
-    elif isinstance(detail, list):
-        for index, inner in enumerate(detail):
-            # Lists and objects in a list stand for the items of a field; texts for several faults of one field.
-            yield from _field_errors(inner, f"{field}[{index}]" if isinstance(inner, dict | list) else field)
-    else:
-        yield {"field": field or "body", "message": str(detail)}
+    return drf_error(exception)
 
 
 def _title(error: ApplicationError) -> str:

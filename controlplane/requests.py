@@ -1,8 +1,6 @@
 """Reading requests strictly: what cannot be understood is told to the client, with the field's name."""
 
 import difflib
-import json
-import math
 import re
 from typing import Any
 
@@ -11,11 +9,8 @@ from django.http import HttpRequest, QueryDict
 from rest_framework import serializers
 from rest_framework.parsers import BaseParser
 
+from controlplane.json_body import json_object, json_parse
 from controlplane.lib.errors import InvalidInput
-
-# An escaped half of a character: JSON allows it alone, but no UTF-8 can be made of it.
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-
 
 # As JSON writes it. Python's own reader of numbers also takes underscores and any script's digits.
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
@@ -51,7 +46,7 @@ class JsonParser(BaseParser):
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:  # noqa: ARG002
         """The body's value. Raises InvalidInput with code ``malformed_json``; Django's RequestDataTooBig."""
-        return _json_parse(parser_context["request"].body)
+        return json_parse(parser_context["request"].body)
 
 
 def client_address(request: HttpRequest) -> str:
@@ -75,18 +70,13 @@ def client_region(request: HttpRequest) -> str | None:
     return told[:40] if told.isprintable() and told else None
 
 
-def json_body(request: HttpRequest) -> dict[str, Any]:
-    """The body as a JSON object, for plain Django views. Raises InvalidInput with code ``malformed_json``."""
-    return _json_object(_json_parse(request.body or b"{}"))
-
-
 def body_validated(body: Any, serializer_class: type[serializers.Serializer[Any]]) -> dict[str, Any]:
     """The members of a JSON object (DRF's ``request.data``) as the serializer gives them.
 
     Raises InvalidInput for unknown and wrong ones.
     """
     known = serializer_class().fields
-    for name in _json_object(body):
+    for name in json_object(body):
         if name not in known:
             close = difflib.get_close_matches(name[:100], known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
@@ -107,36 +97,3 @@ def query_validated(query: QueryDict, serializer_class: type[serializers.Seriali
     serializer = serializer_class(data=query.dict(), context={"from_query": True})
     serializer.is_valid(raise_exception=True)
     return dict(serializer.validated_data)
-
-
-def _json_object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidInput("The body is not a JSON object.", code="malformed_json")
-    return value
-
-
-def _json_parse(raw: bytes) -> Any:
-    try:
-        text = raw.decode()
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
-        if _SURROGATE.search(text):
-            json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeDecodeError:
-        raise InvalidInput("The body is not UTF-8.", code="malformed_json") from None
-    except UnicodeEncodeError:
-        raise InvalidInput("A text of the body has half a surrogate pair.", code="malformed_json") from None
-    except RecursionError:
-        raise InvalidInput("The body is nested too deeply.", code="malformed_json") from None
-    except json.JSONDecodeError as error:
-        raise InvalidInput(f"The body is not JSON: {error}.", code="malformed_json") from None
-    except ValueError:
-        raise InvalidInput("A number in the body is too large, or none.", code="malformed_json") from None
-    return value
-
-
-def _finite(literal: str) -> float:
-    """JSON has no NaN and no infinity, and DynamoDB neither."""
-    number = float(literal)
-    if not math.isfinite(number):
-        raise ValueError("a number is too large, or none")
-    return number

@@ -206,7 +206,7 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["controlplane.requests.JsonParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_SCHEMA_CLASS": "controlplane.openapi.Schema",
-    "EXCEPTION_HANDLER": "controlplane.problems.problem_for_exception",
+    "EXCEPTION_HANDLER": "controlplane.drf_problems.problem_for_exception",
     "UNAUTHENTICATED_USER": None,
 }
 

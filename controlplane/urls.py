@@ -1,22 +1,26 @@
-"""Which app answers which path. JSON stands at the root, as the contract has it; pages under /dashboard."""
+"""Which app answers which path. JSON stands at the root, as the contract has it; pages under /dashboard.
 
-from django.urls import include, path
+A module is imported when a path of its is asked for: an agent's request needs neither DRF nor pages, and a cold start
+pays for what it loads. What is asked for most stands first.
+"""
+
+from django.urls import path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView
 
 from controlplane import views
+from controlplane.lazy_urls import LazyUrls
 from controlplane.nosql.admin.resolver import LazyResolver
 
 urlpatterns = [
     path("", views.root),
     path("health", views.health, name="health"),
-    path("info", views.InfoView.as_view(), name="info"),
-    path("docs", views.docs, name="docs"),
-    path("schema", SpectacularAPIView.as_view(), name="schema"),
-    path("", include("apps.accounts.urls")),
-    path("", include("apps.agents.urls")),
-    path("", include("apps.jobs.urls")),
-    path("dashboard/", include("apps.dashboard.urls")),
+    LazyUrls("apps.jobs.agent_urls", "agents/"),
+    LazyUrls("apps.agents.agent_urls", "agents/", "agent.pyz"),
+    LazyUrls("apps.agents.urls", "agents"),
+    LazyUrls("apps.jobs.urls", "jobs", "pipelines"),
+    LazyUrls("apps.accounts.urls", "account/", "auth/", "oauth/", "signin", "signout", "tokens"),
+    LazyUrls("controlplane.api_urls", "docs", "info", "schema"),
+    path("dashboard/", ("apps.dashboard.urls", "dashboard", "dashboard")),
     LazyResolver("admin/", "controlplane.admin_urls", namespace="admin"),
     path("admin", RedirectView.as_view(pattern_name="admin:index")),
 ]

@@ -1,39 +1,16 @@
-"""What belongs to no app: the root, how the control plane is, what it is, and Django's error handlers."""
+"""What belongs to no app and loads no more than it must: the root, whether we answer, and Django's error handlers."""
 
 import sys
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
-from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
-from rest_framework.request import Request
-from rest_framework.response import Response
-from rest_framework.views import APIView
 
-from controlplane.documentation import documentation
+from controlplane.documented import documented
 from controlplane.lib.errors import ApplicationError, Forbidden
-from controlplane.openapi import documented
 from controlplane.problems import application_error, error_response
-
-NAME = "hybrid-ci-cd"
-
-
-class HealthSerializer(serializers.Serializer[None]):
-    """That this process answers; it does not ask the database."""
-
-    status = serializers.ChoiceField(choices=["healthy"])
-    version = serializers.CharField()
-
-
-class InfoSerializer(serializers.Serializer[None]):
-    """Which control plane this is."""
-
-    name = serializers.CharField()
-    version = serializers.CharField()
-    environment = serializers.CharField(help_text="local, staging or production.")
 
 
 @require_safe
@@ -42,32 +19,12 @@ def root(_: HttpRequest) -> HttpResponse:
     return redirect("dashboard:overview")
 
 
-@require_safe
-def docs(request: HttpRequest) -> HttpResponse:
-    """The API for people to read; open to everyone, as the document at /schema is."""
-    base_url = request.build_absolute_uri(request.META.get("SCRIPT_NAME", "") or "/").rstrip("/")
-    context = {"api": documentation(), "version": settings.VERSION, "base_url": base_url, "section": "docs"}
-    return render(request, "docs.html", context)
-
-
-@documented("get", responses=HealthSerializer, operation_id="health", tags=["control plane"])
+@documented("get", "controlplane.api.HEALTH")
 @csrf_exempt
 @require_safe
 def health(_: HttpRequest) -> HttpResponse:
     """Whether the control plane answers. Reads and writes nothing."""
     return JsonResponse({"status": "healthy", "version": settings.VERSION}, headers={"Cache-Control": "no-store"})
-
-
-class InfoView(APIView):
-    """Name, version and stage; open to everyone, as clients ask this before they sign in."""
-
-    authentication_classes = ()
-    permission_classes = ()
-
-    @extend_schema(responses=InfoSerializer, operation_id="info", tags=["control plane"])
-    def get(self, _: Request) -> Response:
-        """Which control plane this is."""
-        return Response({"name": NAME, "version": settings.VERSION, "environment": settings.STAGE})
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

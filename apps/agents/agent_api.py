@@ -8,16 +8,14 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import condition, require_GET, require_safe
-from drf_spectacular.types import OpenApiTypes
 
 from agent.bundle import agent_bundle
 from apps.agents.authentication import signed_agent
 from apps.agents.selectors import agent_get, keys_alive
-from apps.agents.serializers.agents import AgentConfigSerializer
-from controlplane.openapi import AGENT, documented
+from controlplane.documented import documented
 
 
-@documented("get", responses=AgentConfigSerializer, operation_id="agent_config", security=AGENT, tags=["agents"])
+@documented("get", "apps.agents.documentation.CONFIG")
 @csrf_exempt
 @require_GET
 def config(request: HttpRequest, agent_id: str) -> HttpResponse:
@@ -57,7 +55,7 @@ def _bundle() -> tuple[bytes, str]:
     return bundle, f'"{hashlib.sha256(bundle).hexdigest()[:32]}"'
 
 
-@documented("get", responses={(200, "application/zip"): OpenApiTypes.BINARY}, operation_id="agent_pyz", tags=["agents"])
+@documented("get", "apps.agents.documentation.PROGRAM")
 @csrf_exempt
 @require_safe
 @condition(etag_func=lambda _: _bundle()[1])

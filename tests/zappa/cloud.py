@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from botocore.exceptions import BotoCoreError
 from django.conf import settings
 
 from tests.emulator import free_port
@@ -91,7 +92,7 @@ class Cloud:
         file.write_text(json.dumps(stages))
         command, *rest = arguments
         done = subprocess.run(
-            [sys.executable, "-m", "zappa.cli", command, STAGE, "--settings_file", str(file), *rest],
+            [sys.executable, "-m", "zappa.cli", command, STAGE, *rest, "--settings_file", str(file)],
             cwd=PROJECT,
             env={**self.environment, "VIRTUAL_ENV": sys.prefix},
             capture_output=True,
@@ -156,7 +157,7 @@ def _wait_for(process: subprocess.Popen[bytes], cloud: Cloud, log: Path) -> None
         assert process.poll() is None, log.read_text()
         try:
             cloud.client("s3").list_buckets()
-        except Exception:
+        except BotoCoreError:
             time.sleep(0.2)
         else:
             return
@@ -192,7 +193,7 @@ def custom_domain(port: int, api_id: str) -> Iterator[str]:
 
         do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = relay  # noqa: N815
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *_: object) -> None:
             """Not worth a line in the tests' output."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Relay)

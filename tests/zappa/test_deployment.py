@@ -134,8 +134,7 @@ def test_a_stage_is_deployed_used_updated_and_taken_away(
         assert b"from the cloud \xff" in client.get(f"/jobs/{job['job_id']}/log").content
 
         # The schedule, which puts logs away, fires by itself within its minute.
-        stored = tmp_path / "logs" / f"{job['job_id']}.log"
-        wait_for(stored.exists, seconds=100)
+        (stored,) = wait_for(lambda: list((tmp_path / "logs").glob(f"{job['job_id']}*.log")), seconds=100)
         assert b"from the cloud \xff" in stored.read_bytes()
         assert b"from the cloud \xff" in client.get(f"/jobs/{job['job_id']}/log").content
 
@@ -147,6 +146,8 @@ def test_a_stage_is_deployed_used_updated_and_taken_away(
         assert "live" in cloud.zappa("update")
         after = cloud.client("lambda").get_function(FunctionName=FUNCTION)["Configuration"]
         assert after["CodeSha256"] == before, "the same sources make the same package"
+        # The emulator ends the old version's processes at once, and with them what they were about to answer.
+        wait_for(lambda: client.get("/agents").status_code == 200)
         assert job_run(client)["status"] == "completed"
 
     began = time.monotonic()

@@ -25,11 +25,16 @@ LATER = [
     "boto3",
     "django.contrib.admin",
     "django.test",
-    "drf_spectacular",
+    "drf_spectacular.openapi",
+    "drf_spectacular.utils",
     "jsonschema",
+    "requests",
+    "rest_framework.serializers",
+    "rest_framework.views",
     "social_core",
     "social_django",
     "werkzeug",
+    "yaml",
     "zappa",
 ]
 

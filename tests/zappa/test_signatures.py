@@ -2,9 +2,9 @@
 
 import gzip
 import json
+from typing import Any
 
 import pytest
-from pytest_django.fixtures import SettingsWrapper
 
 from apps.accounts.policies import ROLES
 from apps.jobs.services import job_create, pipeline_save
@@ -71,7 +71,7 @@ def test_another_path_than_the_signed_one_is_refused(gateway: Gateway, agent: Ag
 
 @pytest.mark.parametrize("gateway", ["our handler", "Zappa, HTTP API", "Zappa, REST API"], indirect=True)
 def test_the_signed_path_begins_with_the_stage_that_was_asked_for(
-    gateway: Gateway, agent: AgentClient, settings: SettingsWrapper
+    gateway: Gateway, agent: AgentClient, settings: Any
 ) -> None:
     settings.ALLOWED_HOSTS = ["testserver", ".amazonaws.com"]
     assert ask(gateway, agent, signed=f"/{STAGE}{config(agent)}", asked=config(agent), stage=STAGE) == 200

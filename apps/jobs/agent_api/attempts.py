@@ -3,21 +3,11 @@
 from typing import Any
 
 from django.http import HttpRequest
-from drf_spectacular.types import OpenApiTypes
 
 from apps.agents.authentication import SignedRequest
 from apps.jobs.agent_api.requests import agent_actor, agent_endpoint, decoded_body
 from apps.jobs.definitions import DEFINITION_PATH
 from apps.jobs.selectors.queue import queue_registry
-from apps.jobs.serializers.agent_protocol import (
-    AttemptSerializer,
-    DefinitionReportSerializer,
-    FinishAnswerSerializer,
-    FinishSerializer,
-    LogAnswerSerializer,
-    StartAnswerSerializer,
-    WorkSerializer,
-)
 from apps.jobs.serializers.agent_reports import attempt_number, attempt_result, optional_text
 from apps.jobs.services import (
     CHUNK_LIMIT,
@@ -27,18 +17,12 @@ from apps.jobs.services import (
     jobs_claim,
     log_append,
 )
+from controlplane.documented import documented
+from controlplane.json_body import json_body
 from controlplane.lib.errors import InvalidInput
-from controlplane.openapi import AGENT, documented, problems
-from controlplane.requests import json_body
 
 
-@documented(
-    "post",
-    operation_id="attempt_start",
-    request=AttemptSerializer,
-    responses={200: StartAnswerSerializer, **problems(409)},
-    security=AGENT,
-)
+@documented("post", "apps.jobs.agent_api.documentation.START")
 @agent_endpoint
 def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
     """Acknowledge an attempt and get all that is needed to run it."""
@@ -58,13 +42,7 @@ def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str,
     }
 
 
-@documented(
-    "post",
-    operation_id="attempt_definition",
-    request=DefinitionReportSerializer,
-    responses={200: WorkSerializer, **problems(409, 422)},
-    security=AGENT,
-)
+@documented("post", "apps.jobs.agent_api.documentation.DEFINITION")
 @agent_endpoint
 def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
     """Have the repository's own pipeline file read; the answer is what to run."""
@@ -84,13 +62,7 @@ def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict
     return {"steps": parsed["steps"], "env": parsed["env"], "timeout": parsed["timeout"]}
 
 
-@documented(
-    "post",
-    operation_id="attempt_log",
-    request={"application/octet-stream": OpenApiTypes.BINARY},
-    responses={200: LogAnswerSerializer, **problems(409)},
-    security=AGENT,
-)
+@documented("post", "apps.jobs.agent_api.documentation.LOG")
 @agent_endpoint
 def log(request: HttpRequest, signed: SignedRequest, job_id: str, attempt: int, sequence: int) -> dict[str, Any]:
     """Take one piece of the attempt's log."""
@@ -104,13 +76,7 @@ def log(request: HttpRequest, signed: SignedRequest, job_id: str, attempt: int, 
     return {"wish": wish}
 
 
-@documented(
-    "post",
-    operation_id="attempt_finish",
-    request=FinishSerializer,
-    responses={200: FinishAnswerSerializer, **problems(409)},
-    security=AGENT,
-)
+@documented("post", "apps.jobs.agent_api.documentation.FINISH")
 @agent_endpoint
 def finish(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
     """The attempt has ended; the answer is the next one for the slot that it leaves, if work waits."""

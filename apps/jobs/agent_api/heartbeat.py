@@ -8,19 +8,12 @@ from apps.agents.authentication import SignedRequest
 from apps.agents.serializers import heartbeat_report
 from apps.agents.services import heartbeat_record
 from apps.jobs.agent_api.requests import agent_actor, agent_endpoint
-from apps.jobs.serializers.agent_protocol import HeartbeatAnswerSerializer, HeartbeatSerializer
 from apps.jobs.services import work_hand_out
-from controlplane.openapi import AGENT, documented, problems
-from controlplane.requests import json_body
+from controlplane.documented import documented
+from controlplane.json_body import json_body
 
 
-@documented(
-    "post",
-    operation_id="agent_heartbeat",
-    request=HeartbeatSerializer,
-    responses={200: HeartbeatAnswerSerializer, **problems(409, 429)},
-    security=AGENT,
-)
+@documented("post", "apps.jobs.agent_api.documentation.HEARTBEAT")
 @agent_endpoint
 def heartbeat(request: HttpRequest, signed: SignedRequest) -> dict[str, Any]:
     """The agent tells how it is and what it runs; the answer says what it gets and what it is to stop."""

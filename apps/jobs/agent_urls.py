@@ -1,0 +1,16 @@
+"""The paths at which agents ask for work and tell of their attempts."""
+
+from django.urls import path
+
+from apps.jobs import converters  # noqa: F401 — registers them
+from apps.jobs.agent_api import attempts, heartbeat
+
+urlpatterns = [
+    path("agents/<id:agent_id>/heartbeat", heartbeat.heartbeat, name="agent-heartbeat"),
+    path("agents/<id:agent_id>/jobs/<id:job_id>/start", attempts.start, name="attempt-start"),
+    path("agents/<id:agent_id>/jobs/<id:job_id>/definition", attempts.definition, name="attempt-definition"),
+    path(
+        "agents/<id:agent_id>/jobs/<id:job_id>/log/<number:attempt>/<number:sequence>", attempts.log, name="attempt-log"
+    ),
+    path("agents/<id:agent_id>/jobs/<id:job_id>/finish", attempts.finish, name="attempt-finish"),
+]

@@ -1,0 +1,53 @@
+"""Reading JSON strictly. Knows nothing of DRF, which the endpoints that are called all the time do without."""
+
+import json
+import math
+import re
+from typing import Any
+
+from django.http import HttpRequest
+
+from controlplane.lib.errors import InvalidInput
+
+# An escaped half of a character: JSON allows it alone, but no UTF-8 can be made of it.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def json_body(request: HttpRequest) -> dict[str, Any]:
+    """The body as a JSON object, for plain Django views. Raises InvalidInput with code ``malformed_json``."""
+    return json_object(json_parse(request.body or b"{}"))
+
+
+def json_object(value: Any) -> dict[str, Any]:
+    """`value` if it is a JSON object. Raises InvalidInput with code ``malformed_json``."""
+    if not isinstance(value, dict):
+        raise InvalidInput("The body is not a JSON object.", code="malformed_json")
+    return value
+
+
+def json_parse(raw: bytes) -> Any:
+    """The value of a JSON text. Raises InvalidInput with code ``malformed_json``."""
+    try:
+        text = raw.decode()
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeDecodeError:
+        raise InvalidInput("The body is not UTF-8.", code="malformed_json") from None
+    except UnicodeEncodeError:
+        raise InvalidInput("A text of the body has half a surrogate pair.", code="malformed_json") from None
+    except RecursionError:
+        raise InvalidInput("The body is nested too deeply.", code="malformed_json") from None
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"The body is not JSON: {error}.", code="malformed_json") from None
+    except ValueError:
+        raise InvalidInput("A number in the body is too large, or none.", code="malformed_json") from None
+    return value
+
+
+def _finite(literal: str) -> float:
+    """JSON has no NaN and no infinity, and DynamoDB neither."""
+    number = float(literal)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large, or none")
+    return number
