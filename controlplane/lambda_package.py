@@ -7,6 +7,8 @@ bytecode that is not checked against the source.
 """
 
 import compileall
+import gzip
+import json
 import os
 import py_compile
 import shutil
@@ -185,9 +187,34 @@ def _remove_unused() -> None:
     for backend in (_SITE_PACKAGES / "social_core" / "backends").glob("*.py"):
         if backend.stem not in _SIGN_IN_BACKENDS:
             backend.unlink()
-    for service in (_SITE_PACKAGES / "botocore" / "data").iterdir():
+    data = _SITE_PACKAGES / "botocore" / "data"
+    for service in data.iterdir():
         if service.is_dir() and service.name not in AWS_SERVICES:
             _remove(service)
+    _endpoints_shorten(data / "endpoints.json")
+    for packed in data.rglob("service-2.json.gz"):
+        _description_shorten(packed)
+
+
+def _endpoints_shorten(file: Path) -> None:
+    """botocore reads the endpoints of all services in all regions whenever it makes a client."""
+    endpoints = json.loads(file.read_text())
+    for partition in endpoints["partitions"]:
+        services = partition["services"]
+        partition["services"] = {name: services[name] for name in sorted(AWS_SERVICES & services.keys())}
+    file.write_text(json.dumps(endpoints, separators=(",", ":")))
+
+
+def _description_shorten(packed: Path) -> None:
+    """Half of a service's description is documentation, which is unpacked and parsed when a client is made."""
+    description = json.loads(gzip.decompress(packed.read_bytes()), object_hook=_without_documentation)
+    packed.with_suffix("").write_text(json.dumps(description, separators=(",", ":")))
+    packed.unlink()
+
+
+def _without_documentation(part: dict[str, Any]) -> dict[str, Any]:
+    # Where it is text; a member of that name may also be a structure.
+    return {name: value for name, value in part.items() if name != "documentation" or not isinstance(value, str)}
 
 
 def _remove(path: Path) -> None:
