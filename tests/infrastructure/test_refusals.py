@@ -107,9 +107,8 @@ def test_a_template_that_cloudformation_refuses_leaves_nothing_and_its_reason_is
 def test_a_bucket_for_templates_that_is_somebody_elses_is_not_used(aws: str) -> None:
     account = Account("eu-central-1")
     with Stubber(account.client("s3")) as stubber:
-        stubber.add_client_error(
-            "head_bucket", "403", "Forbidden", 403, expected_params={"Bucket": ANY, "ExpectedBucketOwner": aws}
-        )
-        with pytest.raises(Exception, match="Forbidden"):
+        asked = {"Bucket": ANY, "ExpectedBucketOwner": aws}
+        stubber.add_client_error("head_bucket", "403", "Forbidden", 403, expected_params=asked)
+        with pytest.raises(ClientError, match="Forbidden"):
             uploads.template_argument(account, " " * 60_000)
         stubber.assert_no_pending_responses()
