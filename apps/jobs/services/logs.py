@@ -1,5 +1,6 @@
 """Taking in what jobs print, and putting whole logs away."""
 
+import hashlib
 import tempfile
 from datetime import timedelta
 
@@ -13,7 +14,6 @@ from apps.jobs.selectors.logs import log_stream, stream_chunks
 from apps.jobs.states import FINAL
 from controlplane.lib import clock
 from controlplane.lib.errors import InvalidInput, TooLarge
-from controlplane.lib.ids import new_id
 from controlplane.nosql.connection import ConditionFailed
 
 # The largest piece of a log, in bytes as printed. DynamoDB's own limit for an item is 400 KB.
@@ -59,7 +59,7 @@ def log_append(*, agent_id: str, job_id: str, attempt: int, sequence: int, data:
 def log_store(*, job: Job) -> None:
     """Copy the whole log of an ended job to object storage, after which nothing is left to do for it.
 
-    May be repeated, also by two at once: each writes a file of its own, and the job names the one that counts.
+    May be repeated, also by two at once: a file bears the digest of its content, and the job names the one that counts.
     """
     if job.status not in FINAL:
         return
@@ -77,10 +77,18 @@ def log_store(*, job: Job) -> None:
 
 
 def _whole_log_save(job: Job) -> str:
-    """Write all attempts' chunks into a new file; returns its name."""
+    """Write all attempts' chunks into one file, unless it is there already; returns its name."""
+    storage, digest = storages["logs"], hashlib.sha256()
     with tempfile.TemporaryFile() as whole:
         for attempt in range(1, int(job.attempt) + 1):
             for chunk in stream_chunks(log_stream(job.job_id, attempt)):
                 whole.write(chunk.data)
+                digest.update(chunk.data)
+        name, size = f"{job.job_id}-{digest.hexdigest()[:16]}.log", whole.tell()
+        if storage.exists(name):
+            if storage.size(name) == size:
+                return name
+            # A storing that broke off has left a part of it.
+            storage.delete(name)
         whole.seek(0)
-        return storages["logs"].save(f"{job.job_id}-{new_id()}.log", File(whole))
+        return storage.save(name, File(whole))
