@@ -10,10 +10,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-quick lint types format clean
+.PHONY: help install run test test-quick lint types format package benchmark-lambda deploy-staging deploy-production clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Make the virtual environment .venv, and nothing else.
 
@@ -31,7 +31,7 @@ test: lint types ## Everything that must hold: lint, types, import contracts and
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 test-quick: install ## The tests that need neither a browser nor many processes.
-	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore tests/browser --ignore tests/endtoend --ignore tests/local --ignore tests/properties
+	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore tests/browser --ignore tests/endtoend --ignore tests/local --ignore tests/properties -m "not deploy"
 
 lint: install ## Check style, layout and who may import whom.
 	$(BIN)/ruff check .
@@ -45,6 +45,19 @@ format: install ## Lay the code out, and mend what can be mended without thought
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
+package: install ## Make the package for Lambda, and say what is in it.
+	@VIRTUAL_ENV="$(CURDIR)/.venv" AWS_EC2_METADATA_DISABLED=true $(BIN)/zappa package staging --output .package/lambda.zip
+
+benchmark-lambda: install ## Measure the package against the stack of the earlier notes.
+	@$(BIN)/python -m benchmarks.lambda_comparison
+
+# Settings of a stage stand in .env.<stage>, which git does not see, or in the environment.
+deploy-staging deploy-production: deploy-%: install
+	@set -a; if [ -f .env.$* ]; then . ./.env.$*; fi; set +a; exec $(BIN)/python manage.py deploy --stage $* $(DEPLOY)
+
+deploy-staging: ## Bring staging to AWS: infrastructure, package, function, API, smoke tests.
+deploy-production: ## The same for production.
+
 clean: ## Remove .venv and caches; the data in .local stays.
-	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache staticfiles
+	rm -rf .venv .package .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache staticfiles
 	find . -name __pycache__ -not -path './.local/*' -prune -exec rm -rf {} +

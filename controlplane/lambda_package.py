@@ -11,13 +11,14 @@ import gzip
 import json
 import os
 import py_compile
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,9 @@ _UNUSED = (
 # Zappa's own entry point, which is not ours, and the name of whoever builds.
 _NOT_SHIPPED = frozenset({"handler.py", "django_zappa_app.py", "package_info.json", "__init__.py"})
 
+# Of one machine, of a command, or said in zappa_settings.json.
+_NOT_THE_FUNCTIONS = frozenset({"ADMIN_PASSWORD", "KEY_FILE", "LOG_DIR", "STAGE"})
+
 _COLLECT = """
 import sys
 import django
@@ -139,8 +143,10 @@ def shipped_versions() -> dict[str, str]:
 def package_finish(zappa: Any) -> None:
     """Put bytecode into the zip that Zappa has made, take out what is not ours, and say how large it is.
 
-    `zappa` is Zappa's command line. Raises SystemExit when the package is too large.
+    `zappa` is Zappa's command line; the function gets those settings that are in this environment, beside its own.
+    Raises SystemExit when the package is too large.
     """
+    zappa.aws_environment_variables = {**settings_given(os.environ), **zappa.aws_environment_variables}
     archive = Path(zappa.zip_path)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -160,6 +166,13 @@ def package_finish(zappa: Any) -> None:
         print(line)  # noqa: T201 — what a person who builds is told
     if archive.stat().st_size > LIMIT_BYTES:
         raise SystemExit(f"The package has more than {LIMIT_BYTES // 2**20} MB.")
+
+
+def settings_given(environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings of .env.example that `environment` has and that are the function's: not what AWS sets, nor files."""
+    example = (_ROOT / ".env.example").read_text()
+    names = set(re.findall(r"^(\w+)=", example, re.MULTILINE)) - _NOT_THE_FUNCTIONS
+    return {name: environment[name] for name in sorted(names) if environment.get(name) and not name.startswith("AWS_")}
 
 
 def size_table(archive: Path) -> Iterator[str]:

@@ -1,0 +1,45 @@
+"""One Lambda process: import a package's handler, answer events, and print what that cost in JSON.
+
+Run by `lambda_comparison` with a bare interpreter, so that nothing but the package can be imported. Standard library
+only, and little of it, since what is imported here already is not counted.
+"""
+
+import json
+import sys
+import time
+
+
+def main() -> None:
+    """Reads from standard input: package, module, and events by name, the first of which is the cold one."""
+    task = json.loads(sys.stdin.read())
+    sys.path.insert(0, task["package"])
+    started, worked = time.perf_counter(), time.process_time()
+    handler = __import__(task["module"], fromlist=["handler"]).handler
+    first, *_ = task["events"].values()
+    answer_require(handler(first[0], None))
+    result = {
+        "cold_wall_ms": (time.perf_counter() - started) * 1000,
+        "cold_cpu_ms": (time.process_time() - worked) * 1000,
+        "warm_cpu_us": {},
+    }
+    first.pop(0)
+    for name, events in task["events"].items():
+        # Not counted: what only the first one of its kind loads.
+        warming, counted = events[:5], events[5:]
+        for event in warming:
+            answer_require(handler(event, None))
+        worked = time.process_time()
+        for event in counted:
+            answer_require(handler(event, None))
+        if counted:
+            result["warm_cpu_us"][name] = (time.process_time() - worked) / len(counted) * 1e6
+    print(json.dumps(result))
+
+
+def answer_require(answer: dict) -> None:
+    """A stack that only answers errors is quick."""
+    if answer["statusCode"] != 200:
+        raise SystemExit(f"the answer is {answer}")
+
+
+main()

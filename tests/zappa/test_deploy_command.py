@@ -1,0 +1,68 @@
+"""`manage.py deploy`: what it refuses to begin with, and how it looks at what it has deployed."""
+
+import os
+import socket
+
+import pytest
+
+from controlplane.deployment import smoke_test
+from controlplane.infrastructure.errors import InfrastructureError
+from controlplane.lambda_package import settings_given
+from tests.clients import Client
+from tests.commands import manage
+
+COMPLETE = {
+    "ALLOWED_HOSTS": "ci.example.com",
+    "SECRET_KEY": "abcdefghij" * 5,
+    "GITHUB_CLIENT_ID": "id",
+    "GITHUB_CLIENT_SECRET": "secret",
+    "DEBUG": "false",
+}
+
+
+@pytest.mark.parametrize("missing", ["ALLOWED_HOSTS", "SECRET_KEY", "GITHUB_CLIENT_SECRET"])
+def test_the_first_setting_that_is_missing_stops_it(missing: str) -> None:
+    done = manage("deploy", "--stage", "staging", **{**COMPLETE, missing: ""})
+    assert done.returncode == 1
+    assert missing.removeprefix("GITHUB_") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_credentials_it_says_how_to_get_some() -> None:
+    none = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_CONFIG_FILE": os.devnull}
+    done = manage("deploy", "--stage", "staging", **COMPLETE, **none, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no credentials for AWS" in done.stderr
+
+
+def test_the_function_gets_the_settings_that_are_its_own() -> None:
+    given = settings_given(
+        {**COMPLETE, "AWS_REGION": "eu-central-1", "KEY_FILE": "/key", "ADMIN_PASSWORD": "x", "HOME": "/", "STAGE": "x"}
+    )
+    assert given == COMPLETE
+
+
+def test_a_stage_that_answers_as_it_should_passes(server: str) -> None:
+    told: list[str] = []
+    smoke_test(server, stage="test", version="0.1.0", tell=told.append)
+    assert told == [f"{server} answers as version 0.1.0."]
+    assert Client(server).get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("expected", "told"),
+    [
+        ({"stage": "staging", "version": "0.1.0"}, "tells environment 'test', not 'staging'"),
+        ({"stage": "test", "version": "9.9.9"}, "tells version '0.1.0', not '9.9.9'"),
+    ],
+)
+def test_a_stage_that_is_another_one_does_not_pass(server: str, expected: dict[str, str], told: str) -> None:
+    with pytest.raises(InfrastructureError, match=told):
+        smoke_test(server, **expected, tell=lambda _: None)
+
+
+def test_a_stage_that_does_not_answer_does_not_pass() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    with pytest.raises(InfrastructureError, match="cannot be reached"):
+        smoke_test(address, stage="test", version="0.1.0", tell=lambda _: None)

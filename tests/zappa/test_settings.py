@@ -1,0 +1,77 @@
+"""zappa_settings.json: where Zappa's own defaults would open or break things, and that it names what there is."""
+
+import inspect
+import json
+from importlib import import_module
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from controlplane import schedules
+from controlplane.infrastructure.names import PROJECT, function_name, function_role_name
+from controlplane.lambda_package import PYTHON
+
+FILE = json.loads((settings.BASE_DIR / "zappa_settings.json").read_text())
+EVENTS = FILE["base"]["events"]
+
+
+@pytest.fixture(params=["staging", "production"])
+def stage(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """A stage as Zappa sees it."""
+    own = FILE[request.param]
+    assert own["extends"] == "base"
+    return {"name": request.param, **FILE["base"], **own}
+
+
+def test_a_stage_has_what_zappa_would_choose_worse(stage: dict[str, Any]) -> None:
+    chosen = {name: stage[name] for name in ("debug", "manage_roles", "touch", "keep_warm", "log_level")}
+    assert chosen == {"debug": False, "manage_roles": False, "touch": False, "keep_warm": False, "log_level": "WARNING"}
+    assert stage["s3_bucket"].startswith(f"{PROJECT}-packages-")
+    assert stage["xray_tracing"] is True
+    assert stage["tags"] == {"project": PROJECT, "stage": stage["name"]}
+    # Zappa would ask a package index for other builds than those that were installed.
+    assert stage["use_precompiled_packages"] is False
+
+
+def test_a_stage_is_an_http_api_before_our_handler(stage: dict[str, Any]) -> None:
+    assert stage["apigateway_version"] == "v2"
+    module, name = stage["lambda_handler"].rsplit(".", 1)
+    assert callable(getattr(import_module(module), name))
+    assert stage["runtime"] == "python{}.{}".format(*PYTHON)
+    # An HTTP API waits for 30 seconds at most.
+    assert stage["timeout_seconds"] < 30
+
+
+def test_a_stage_bears_the_names_that_the_infrastructure_knows(stage: dict[str, Any]) -> None:
+    assert f"{stage['project_name']}-{stage['name']}" == function_name(stage["name"])
+    assert stage["role_name"] == function_role_name(stage["name"])
+    # Zappa's handler sets STAGE from the stage's name; ours needs it before.
+    assert stage["aws_environment_variables"]["STAGE"] == stage["name"]
+
+
+def test_nothing_secret_stands_in_the_file(stage: dict[str, Any]) -> None:
+    assert set(stage["aws_environment_variables"]) == {"DJANGO_SETTINGS_MODULE", "STAGE"}
+
+
+def test_every_schedule_is_in_the_table_once_and_can_be_called() -> None:
+    functions = [event["function"] for event in EVENTS]
+    known = {
+        f"{schedules.__name__}.{name}"
+        for name, member in inspect.getmembers(schedules, inspect.isfunction)
+        if member.__module__ == schedules.__name__
+    }
+    assert sorted(functions) == sorted(known)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: event["function"])
+def test_a_schedule_has_a_rule_whose_name_zappa_can_read_back(event: dict[str, Any]) -> None:
+    assert event["expression"].startswith(("rate(", "cron("))
+    # Zappa finds the function behind the last hyphen of the rule's name, and longer names than this it cuts.
+    assert "-" not in event["function"]
+    assert len(f"{function_name('production')}-{event['function']}") <= 64
+
+
+def test_a_schedule_runs_its_command(tables: None, capsys: pytest.CaptureFixture[str]) -> None:
+    schedules.sweep({}, None)
+    assert "agents marked" in capsys.readouterr().out
