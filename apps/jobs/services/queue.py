@@ -25,9 +25,11 @@ _SET_KNOWN_SECONDS = 20
 _TRIES = 4
 
 # Without contention the head of the queue is taken, so that jobs run in their order. Each lost race widens the range
-# from which the next claim is drawn, so that fifty agents do not run for the same job; each win narrows it slowly.
+# from which the next claim is drawn, so that fifty agents do not run for the same job; each win narrows it slowly,
+# and after a few quiet seconds it is forgotten.
 _WIDEST_SPREAD = 200
-_spread = 1.0
+_SPREAD = "queue-spread"
+_SPREAD_SECONDS = 5
 
 # Threads of one process tell each other which entries they try, for longer than a claim takes.
 _TRIED_SECONDS = 5
@@ -76,7 +78,7 @@ def jobs_claim(*, agent: Actor, set_ids: Sequence[str], limit: int) -> list[Assi
     of one set if nobody is in the way.
     """
     claimed: list[Assignment] = []
-    front = queue_front(set_ids, limit=max(HEAD, round(_spread)))
+    front = queue_front(set_ids, limit=max(HEAD, round(cache.get(_SPREAD, 1))))
     for entry in islice(filter(_entry_reserve, _in_order_of_trial(front)), _TRIES + limit):
         if _entry_claim(entry, agent=agent):
             claimed.append(Assignment(job_id=position_job_id(entry.position), attempt=int(entry.attempt)))
@@ -91,7 +93,7 @@ def _in_order_of_trial(entries: Sequence[QueueEntry]) -> list[QueueEntry]:
         return []
     first = position_priority(entries[0].position)
     equals = [entry for entry in entries if position_priority(entry.position) == first]
-    reach = max(1, min(len(equals), round(_spread)))
+    reach = max(1, min(len(equals), round(cache.get(_SPREAD, 1))))
     near, far = equals[:reach], list(entries[reach:])
     random.shuffle(near)
     return near + far
@@ -106,13 +108,17 @@ def _entry_reserve(entry: QueueEntry) -> bool:
 
 
 def _widen_spread() -> None:
-    global _spread
-    _spread = min(_WIDEST_SPREAD, _spread * 2)
+    cache.set(_SPREAD, min(_WIDEST_SPREAD, cache.get(_SPREAD, 1) * 2), _SPREAD_SECONDS)
+
+
+def _narrow_spread() -> None:
+    spread = cache.get(_SPREAD)
+    if spread is not None:
+        cache.set(_SPREAD, max(1, spread * 0.98), _SPREAD_SECONDS)
 
 
 def _entry_claim(entry: QueueEntry, *, agent: Actor) -> bool:
     """Try to give the entry's attempt to the agent. False when another was faster or the job has been cancelled."""
-    global _spread
     job_id, attempt, now = position_job_id(entry.position), int(entry.attempt), clock.timestamp(clock.now())
     transaction = Transaction()
     transaction.delete("entry", entry, QueueEntry.attempt == attempt)
@@ -141,7 +147,7 @@ def _entry_claim(entry: QueueEntry, *, agent: Actor) -> bool:
             return True
         _widen_spread()
         return False
-    _spread = max(1.0, _spread * 0.98)
+    _narrow_spread()
     return True
 
 
