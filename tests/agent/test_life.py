@@ -226,7 +226,7 @@ def test_a_second_sigterm_stops_the_jobs_and_reports_that(
     agent.signal(signal.SIGTERM)
     plane.wait_for(lambda: plane.beats[-1]["free_slots"] == 0)
     agent.signal(signal.SIGTERM)
-    assert agent.exit_code(8) == 0
+    assert agent.exit_code(30) == 0
     assert job.finish is not None
     assert job.finish["error_message"] == "The agent was stopped."
     assert [step["state"] for step in job.finish["steps"]] == ["cancelled", "skipped"]
