@@ -5,11 +5,15 @@ import time
 from functools import cache
 from typing import Any
 
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.session import Session
+from botocore.utils import get_environ_proxies
 from django.conf import settings
 from pynamodb.connection import Connection
 
 from controlplane.lib.errors import Unavailable
+from controlplane.nosql.transport import Transport
 
 # Several attempts of botocore's fit into the 29 s that API Gateway waits.
 CONNECT_TIMEOUT_SECONDS = 1
@@ -59,6 +63,28 @@ class SharedConnection(Connection):
     Raises `Unavailable` when DynamoDB does not answer or throttles, `ConditionFailed` when a condition does not hold;
     an item that another transaction holds is tried again a few times first.
     """
+
+    @property
+    def session(self) -> Session:
+        """botocore's session. Given a name, it does not put one together for each call, a tenth of it."""
+        session = super().session
+        if session.get_default_client_config() is None:
+            session.set_default_client_config(Config(user_agent="hybrid-ci-cd"))
+        return session
+
+    @property
+    def client(self) -> Any:
+        """botocore's client, which sends by our own `Transport` unless there is a proxy to pass."""
+        client = super().client
+        session = client._endpoint.http_session
+        if not isinstance(session, Transport) and not get_environ_proxies(client.meta.endpoint_url):
+            client._endpoint.http_session = Transport(
+                client.meta.endpoint_url,
+                connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                read_timeout=READ_TIMEOUT_SECONDS,
+                ca_bundle=self.session.get_config_variable("ca_bundle"),
+            )
+        return client
 
     def _make_api_call(self, operation_name: str, operation_kwargs: dict[str, Any]) -> dict[str, Any]:
         for attempt in range(CONFLICT_ATTEMPTS):

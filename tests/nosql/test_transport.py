@@ -1,0 +1,227 @@
+"""Connections to DynamoDB: kept, replaced and given up, against a real socket that says what the test wants."""
+
+import datetime
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest
+from botocore.exceptions import (
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from controlplane.nosql.transport import Transport
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Amzn-RequestId: one\r\n\r\n{}"
+
+
+@dataclass
+class Server:
+    """Takes connections and answers the requests on each with what `script` has for it; then closes it."""
+
+    url: str
+    script: list[list[bytes]]
+    asked: list[list[bytes]] = field(default_factory=list)
+    closed: threading.Event = field(default_factory=threading.Event)
+
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a server. Each inner list is one connection's answers; an empty answer is silence."""
+    listeners: list[socket.socket] = []
+
+    def run(*script: list[bytes], tls: ssl.SSLContext | None = None) -> Server:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+        url = f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
+        server = Server(url, list(script))
+
+        def serve() -> None:
+            for answers in server.script:
+                asked: list[bytes] = []
+                server.asked.append(asked)
+                try:
+                    connection, _ = listener.accept()
+                    connection = tls.wrap_socket(connection, server_side=True) if tls else connection
+                except OSError:
+                    return
+                with connection:
+                    for answer in answers:
+                        asked.append(request_read(connection))
+                        if answer:
+                            connection.sendall(answer)
+                        else:
+                            server.closed.wait(10)
+                server.closed.set()
+
+        threading.Thread(target=serve, daemon=True).start()
+        return server
+
+    yield run
+    for listener in listeners:
+        listener.close()
+
+
+def request_read(connection: socket.socket) -> bytes:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        piece = connection.recv(65536)
+        if not piece:
+            return data
+        data += piece
+    head, body = data.split(b"\r\n\r\n", 1)
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(65536)
+    return head + b"\r\n\r\n" + body
+
+
+def request(server: Server, body: bytes = b'{"TableName": "t"}') -> AWSPreparedRequest:
+    headers = {"X-Amz-Target": "DynamoDB_20120810.GetItem", "User-Agent": b"hybrid-ci-cd"}
+    return AWSRequest(method="POST", url=server.url + "/", data=body, headers=headers).prepare()
+
+
+def transport(server: Server, **options: object) -> Transport:
+    return Transport(server.url, **{"connect_timeout": 1, "read_timeout": 0.5, **options})  # type: ignore[arg-type]
+
+
+def test_head_and_body_go_and_come_whole(start: Start) -> None:
+    server = start([OK])
+    answer = transport(server).send(request(server, b"x" * 300_000))
+    assert (answer.status_code, answer.content, answer.headers["x-amzn-requestid"]) == (200, b"{}", "one")
+    head, body = server.asked[0][0].split(b"\r\n\r\n", 1)
+    assert head.startswith(b"POST / HTTP/1.1\r\n")
+    assert b"\r\nX-Amz-Target: DynamoDB_20120810.GetItem" in head
+    assert b"\r\nUser-Agent: hybrid-ci-cd" in head
+    assert f"\r\nHost: {server.url.removeprefix('http://')}".encode() in head
+    assert body == b"x" * 300_000
+
+
+def test_a_connection_is_used_again(start: Start) -> None:
+    server = start([OK, OK, OK])
+    way = transport(server)
+    assert [way.send(request(server)).status_code for _ in range(3)] == [200, 200, 200]
+    assert [len(asked) for asked in server.asked] == [3]
+
+
+def test_a_connection_that_the_other_side_closed_meanwhile_is_replaced(start: Start) -> None:
+    server = start([OK], [OK])
+    way = transport(server)
+    way.send(request(server))
+    assert server.closed.wait(5)
+    assert way.send(request(server)).status_code == 200
+
+
+def test_a_connection_that_is_to_be_closed_is_not_used_again(start: Start) -> None:
+    server = start([OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")], [OK])
+    way = transport(server)
+    assert [way.send(request(server)).content for _ in range(2)] == [b"{}", b"{}"]
+    assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;x=y\r\n}\r\n0\r\nTrailer: x\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\n{}",
+    ],
+    ids=["in chunks", "to the end"],
+)
+def test_a_body_without_a_length_is_read(start: Start, answer: bytes) -> None:
+    server = start([answer])
+    assert transport(server).send(request(server)).content == b"{}"
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", b"HTTP/1.1 200 O", b"SSH-2.0-x y\r\n", b"x\n"]
+)
+def test_an_answer_that_is_not_whole_or_no_answer_is_a_closed_connection(start: Start, answer: bytes) -> None:
+    server = start([answer])
+    with pytest.raises(ConnectionClosedError):
+        transport(server).send(request(server))
+
+
+def test_silence_is_a_time_out_and_the_late_answer_is_nobodys(start: Start) -> None:
+    server = start([b""], [OK])
+    way = transport(server)
+    with pytest.raises(ReadTimeoutError):
+        way.send(request(server))
+    server.closed.set()
+    assert way.send(request(server)).content == b"{}"
+
+
+def test_where_nobody_listens_there_is_no_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        url = f"http://127.0.0.1:{gone.getsockname()[1]}"
+    server = Server(url, [])
+    with pytest.raises(EndpointConnectionError):
+        transport(server).send(request(server))
+
+
+def test_who_does_not_take_the_connection_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        address = listener.getsockname()
+        # So many wait already that the kernel answers no more.
+        waiting = [socket.socket() for _ in range(4)]
+        for sock in waiting:
+            sock.setblocking(False)
+            sock.connect_ex(address)
+        server = Server(f"http://127.0.0.1:{address[1]}", [])
+        with pytest.raises(ConnectTimeoutError):
+            transport(server, connect_timeout=0.3).send(request(server))
+        for sock in waiting:
+            sock.close()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A key and a certificate of its own making for 127.0.0.1, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)  # noqa: TID251 — certificates know no other clock
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path / "certificate.pem"
+    file.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + made.public_bytes(serialization.Encoding.PEM)
+    )
+    return file
+
+
+def test_tls_is_spoken_with_who_is_known_and_with_nobody_else(start: Start, certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    known = start([OK, OK], tls=context)
+    way = transport(known, ca_bundle=str(certificate))
+    assert [way.send(request(known)).content for _ in range(2)] == [b"{}", b"{}"]
+    unknown = start([OK], tls=context)
+    with pytest.raises(SSLError):
+        transport(unknown).send(request(unknown))
