@@ -7,6 +7,7 @@ bytecode that is not checked against the source.
 """
 
 import compileall
+import fcntl
 import gzip
 import json
 import os
@@ -107,10 +108,12 @@ _UNSERVED_FILES = ("gis", "rest_framework", "i18n", "jquery.js", "select2.full.j
 def dependencies_install() -> None:
     """Install what requirements.txt names into a directory of its own and hand that to Zappa as the environment.
 
-    Raises SystemExit for another Python than Lambda's, whose bytecode would be of no use there.
+    A second build waits for the first one to end. Raises SystemExit for another Python than Lambda's, whose bytecode
+    would be of no use there.
     """
     if sys.version_info[:2] != PYTHON:
         raise SystemExit(f"The package is built with Python {PYTHON[0]}.{PYTHON[1]}: its bytecode is only for that.")
+    _wait_for_other_builds()
     shutil.rmtree(_VENV, ignore_errors=True)
     _SITE_PACKAGES.mkdir(parents=True)
     _run(
@@ -191,6 +194,12 @@ def size_table(archive: Path) -> Iterator[str]:
     others = [part for part, _ in packed.most_common()[15:]]
     yield f"{'others':<28}{sum(packed[p] for p in others) // 1024:>12}{sum(unpacked[p] for p in others) // 1024:>14}"
     yield f"{'all':<28}{archive.stat().st_size // 1024:>12}{unpacked.total() // 1024:>14}"
+
+
+def _wait_for_other_builds() -> None:
+    """Builds share the directory. Zappa goes on to read it, so the lock is given back by the end of the process."""
+    handle = os.open(__file__, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
 
 
 def _remove_unused() -> None:
