@@ -17,7 +17,6 @@ urlpatterns = [
     path("account/devices/everywhere", devices.devices_end, name="devices-end"),
     path("account/devices/<str:device_id>/end", devices.device_end, name="device-end"),
     path("auth/session", sessions.SessionView.as_view(), name="auth-session"),
-    path("auth/validate", sessions.SessionValidateView.as_view(), name="session-validate"),
     path("auth/logout", sessions.SessionLogoutView.as_view(), name="session-logout"),
     path("auth/logout-everywhere", sessions.LogoutEverywhereView.as_view(), name="logout-everywhere"),
     path("auth/devices", sessions.DevicesView.as_view(), name="auth-devices"),

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import asdict
-from typing import Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -19,20 +18,17 @@ from apps.accounts.serializers.sessions import (
     SessionCreateSerializer,
     SessionLogoutQuerySerializer,
     SessionSerializer,
-    SessionValidateSerializer,
-    SessionValiditySerializer,
 )
 from apps.accounts.services import (
     device_remove,
     identity_sign_in,
     session_logout,
     session_start,
-    session_verify,
     sessions_end,
     sign_in_brake,
     sign_in_failed_record,
 )
-from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput, NotAuthenticated
+from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput
 from controlplane.openapi import PUBLIC, problems
 from controlplane.requests import body_validated, client_address, client_region, query_validated
 
@@ -91,27 +87,6 @@ class SessionView(PublicView):
             "expires_at": session.row.expires_at,
         }
         return Response(SessionSerializer(answer).data)
-
-
-class SessionValidateView(PublicView):
-    @extend_schema(
-        request=SessionValidateSerializer, responses=SessionValiditySerializer, operation_id="sessions_validate"
-    )
-    def post(self, request: Request) -> Response:
-        """Whether a session holds, and whose it is. To ask is not to use: it does not keep the session from ending."""
-        token = body_validated(request.data, SessionValidateSerializer)["session_id"]
-        answer: dict[str, Any] = {"valid": False, "user_id": None, "provider": None, "expires_at": None}
-        try:
-            session = session_verify(token, use=False)
-        except NotAuthenticated:
-            return Response(answer)
-        answer = {
-            "valid": True,
-            "user_id": session.subject or session.user.user_id,
-            "provider": session.provider,
-            "expires_at": session.expires_at,
-        }
-        return Response(SessionValiditySerializer(answer).data)
 
 
 class SessionLogoutView(PublicView):

@@ -5,9 +5,8 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.accounts.identities import PROVIDERS
+from apps.accounts.serializers.session_question import MAX_TOKEN
 from controlplane.requests import TextField
-
-MAX_TOKEN = 200
 
 
 class SessionCreateSerializer(serializers.Serializer[Any]):

@@ -8,6 +8,7 @@ from rest_framework import serializers
 from apps.agents.selectors import REGION
 from apps.agents.states import LABEL, MAX_LABELS, MAX_SLOTS, AgentStatus, status_after_silence
 from controlplane.lib import clock
+from controlplane.requests import TextField, WholeNumberField
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 MAX_TEXT = 255
@@ -15,20 +16,18 @@ MAX_TEXT = 255
 _STATUSES = [status.value for status in AgentStatus]
 
 
-class TextField(serializers.CharField):
-    """A JSON string and nothing else; with `form`, one that it matches entirely."""
+class PrintableField(TextField):
+    """A text of printable characters; with `form`, one that it matches entirely."""
 
     default_error_messages = {"form": "has a form that is not allowed here ({form})"}  # noqa: RUF012 — as DRF declares it
 
     def __init__(self, *, form: re.Pattern[str] | None = None, **options: Any) -> None:
-        super().__init__(trim_whitespace=False, **options)
+        super().__init__(**options)
         self.form = form
         if form:
             self._spectacular_annotation = {"field": {"type": "string", "pattern": f"^{form.pattern}$"}}
 
     def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("invalid")
         text = super().to_internal_value(data)
         if not text.isprintable():
             self.fail("form", form="printable characters")
@@ -37,31 +36,22 @@ class TextField(serializers.CharField):
         return text
 
 
-class WholeNumberField(serializers.IntegerField):
-    """A JSON number without a fraction, and not one in a text."""
-
-    def to_internal_value(self, data: Any) -> int:
-        if isinstance(data, bool) or not isinstance(data, int):
-            self.fail("invalid")
-        return super().to_internal_value(data)
-
-
 class EnrolmentSerializer(serializers.Serializer[Any]):
     """What a machine sends to become an agent. Other members are ignored."""
 
-    token = TextField(max_length=100, help_text="An enrolment token, hce_…")
-    name = TextField(form=_NAME, help_text="For people; need not be unique.")
-    region = TextField(form=REGION)
+    token = PrintableField(max_length=100, help_text="An enrolment token, hce_…")
+    name = PrintableField(form=_NAME, help_text="For people; need not be unique.")
+    region = PrintableField(form=REGION)
     labels = serializers.ListField(
-        child=TextField(form=LABEL), max_length=MAX_LABELS, default=list, help_text="What jobs may ask for."
+        child=PrintableField(form=LABEL), max_length=MAX_LABELS, default=list, help_text="What jobs may ask for."
     )
     slots = WholeNumberField(
         min_value=1, max_value=MAX_SLOTS, default=1, help_text="How many jobs the agent runs at a time."
     )
-    hostname = TextField(max_length=MAX_TEXT, allow_blank=True, default="")
-    os = TextField(max_length=MAX_TEXT, allow_blank=True, default="")
-    arch = TextField(max_length=MAX_TEXT, allow_blank=True, default="")
-    version = TextField(max_length=MAX_TEXT, allow_blank=True, default="")
+    hostname = PrintableField(max_length=MAX_TEXT, allow_blank=True, default="")
+    os = PrintableField(max_length=MAX_TEXT, allow_blank=True, default="")
+    arch = PrintableField(max_length=MAX_TEXT, allow_blank=True, default="")
+    version = PrintableField(max_length=MAX_TEXT, allow_blank=True, default="")
 
 
 class CredentialsSerializer(serializers.Serializer[Any]):

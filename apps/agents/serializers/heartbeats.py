@@ -5,13 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from apps.agents.states import STEP_STATES
-from controlplane.lib import clock
+from controlplane import json_values
 from controlplane.lib.errors import InvalidInput
 from controlplane.lib.ids import ID_PATTERN
 
 MAX_RUNNING = 64
-MAX_STEPS = 100
-MAX_STEP_NAME = 100
 
 _COUNT = 2**53
 _ID = re.compile(ID_PATTERN)
@@ -26,7 +24,7 @@ def heartbeat_report(body: Mapping[str, Any], *, agent_id: str) -> dict[str, Any
     if body.get("agent_id") != agent_id:
         raise InvalidInput.field("agent_id", "is not the agent of this path")
     percents = {name: _number(body, name, most=100) for name in ("cpu_percent", "memory_percent", "disk_percent")}
-    counts = {name: _integer(body.get(name), name) for name in ("jobs_queued", "jobs_completed")}
+    counts = {name: _count(body.get(name), name) for name in ("jobs_queued", "jobs_completed")}
     running = body.get("running", [])
     if not isinstance(running, list) or len(running) > MAX_RUNNING:
         raise InvalidInput.field("running", f"is a list of at most {MAX_RUNNING} jobs")
@@ -34,8 +32,8 @@ def heartbeat_report(body: Mapping[str, Any], *, agent_id: str) -> dict[str, Any
         **percents,
         **counts,
         "uptime_seconds": int(_number(body, "uptime_seconds", most=_COUNT)),
-        "free_slots": _integer(body.get("free_slots", 0), "free_slots", most=MAX_RUNNING),
-        "config_version": _integer(body.get("config_version") or 0, "config_version"),
+        "free_slots": _count(body.get("free_slots", 0), "free_slots", most=MAX_RUNNING),
+        "config_version": _count(body.get("config_version") or 0, "config_version"),
         "running": [_running(entry, f"running[{number}]") for number, entry in enumerate(running)],
     }
 
@@ -46,33 +44,11 @@ def _running(entry: Any, field: str) -> dict[str, Any]:
     job_id = entry.get("job_id")
     if not isinstance(job_id, str) or not _ID.fullmatch(job_id):
         raise InvalidInput.field(f"{field}.job_id", "is no id of a job")
-    attempt = _integer(entry.get("attempt"), f"{field}.attempt", least=1)
-    checked = {"job_id": job_id, "attempt": attempt}
+    checked = {"job_id": job_id, "attempt": _count(entry.get("attempt"), f"{field}.attempt", least=1)}
     steps = entry.get("steps")
     if steps is None:
         return checked
-    if not isinstance(steps, list) or len(steps) > MAX_STEPS:
-        raise InvalidInput.field(f"{field}.steps", f"is a list of at most {MAX_STEPS} steps")
-    return {**checked, "steps": [_step(step, f"{field}.steps[{number}]") for number, step in enumerate(steps)]}
-
-
-def _step(step: Any, field: str) -> dict[str, Any]:
-    if not isinstance(step, dict):
-        raise InvalidInput.field(field, "is an object")
-    name, state, exit_code = step.get("name"), step.get("state"), step.get("exit_code")
-    if not isinstance(name, str) or not 1 <= len(name) <= MAX_STEP_NAME:
-        raise InvalidInput.field(f"{field}.name", f"is a text of 1 to {MAX_STEP_NAME} characters")
-    if not isinstance(state, str) or state not in STEP_STATES:
-        raise InvalidInput.field(f"{field}.state", f"is one of {', '.join(STEP_STATES)}")
-    if exit_code is not None:
-        exit_code = _integer(exit_code, f"{field}.exit_code", least=-(2**31), most=2**32)
-    return {
-        "name": name,
-        "state": state,
-        "exit_code": exit_code,
-        "started_at": _time(step.get("started_at"), f"{field}.started_at"),
-        "completed_at": _time(step.get("completed_at"), f"{field}.completed_at"),
-    }
+    return {**checked, "steps": json_values.steps(steps, f"{field}.steps", states=STEP_STATES)}
 
 
 def _number(body: Mapping[str, Any], field: str, *, most: int) -> int | float:
@@ -84,19 +60,5 @@ def _number(body: Mapping[str, Any], field: str, *, most: int) -> int | float:
     return round(value, 1)
 
 
-def _integer(value: Any, field: str, *, least: int = 0, most: int = _COUNT) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidInput.field(field, f"is a whole number of {least} to {most}")
-    return value
-
-
-def _time(value: Any, field: str) -> str | None:
-    if value is None:
-        return None
-    try:
-        moment = clock.parse_timestamp(value)
-        if moment.tzinfo is not None:
-            return clock.timestamp(moment)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise InvalidInput.field(field, "is a date and time with its time zone as in RFC 3339, or null")
+def _count(value: Any, field: str, *, least: int = 0, most: int = _COUNT) -> int:
+    return json_values.whole_number(value, field, least=least, most=most)

@@ -8,7 +8,7 @@ from apps.agents.authentication import SignedRequest
 from apps.jobs.agent_api.requests import agent_actor, agent_endpoint, decoded_body
 from apps.jobs.definitions import DEFINITION_PATH
 from apps.jobs.selectors.queue import queue_registry
-from apps.jobs.serializers.agent_reports import attempt_number, attempt_result, optional_text
+from apps.jobs.serializers.agent_reports import attempt_number, attempt_result
 from apps.jobs.services import (
     CHUNK_LIMIT,
     attempt_define,
@@ -19,6 +19,7 @@ from apps.jobs.services import (
 )
 from controlplane.documented import documented
 from controlplane.json_body import json_body
+from controlplane.json_values import optional_text
 from controlplane.lib.errors import InvalidInput
 
 
@@ -56,7 +57,7 @@ def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict
         agent_labels=signed.agent.labels,
         job_id=job_id,
         attempt=attempt_number(body),
-        commit=optional_text(body, "commit", longest=64),
+        commit=optional_text(body.get("commit"), "commit", longest=64),
         text=text,
     )
     return {"steps": parsed["steps"], "env": parsed["env"], "timeout": parsed["timeout"]}

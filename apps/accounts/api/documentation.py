@@ -1,0 +1,11 @@
+"""What the API document says of the plain view of sessions."""
+
+from apps.accounts.serializers.sessions import SessionValidateSerializer, SessionValiditySerializer
+from controlplane.openapi import PUBLIC, Json
+
+VALIDATE: Json = {
+    "operation_id": "sessions_validate",
+    "request": SessionValidateSerializer,
+    "responses": SessionValiditySerializer,
+    "security": PUBLIC,
+}

@@ -1,0 +1,32 @@
+"""``POST /auth/validate``. A plain Django view: a frontend may ask it for each request that it gets itself."""
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_POST
+
+from apps.accounts.serializers.session_question import session_asked_about
+from apps.accounts.services import session_verify
+from controlplane.documented import documented
+from controlplane.json_body import json_body, json_type_require
+from controlplane.lib.errors import NotAuthenticated
+
+
+@documented("post", "apps.accounts.api.documentation.VALIDATE")
+@csrf_exempt
+@require_POST
+def session_validate(request: HttpRequest) -> HttpResponse:
+    """Whether a session holds, and whose it is. To ask is not to use: it does not keep the session from ending."""
+    json_type_require(request)
+    token = session_asked_about(json_body(request))
+    try:
+        session = session_verify(token, use=False)
+    except NotAuthenticated:
+        return JsonResponse({"valid": False, "user_id": None, "provider": None, "expires_at": None})
+    return JsonResponse(
+        {
+            "valid": True,
+            "user_id": session.subject or session.user.user_id,
+            "provider": session.provider,
+            "expires_at": session.expires_at,
+        }
+    )
