@@ -3,11 +3,12 @@
 import json
 import math
 import re
+from collections.abc import Collection
 from typing import Any
 
 from django.http import HttpRequest
 
-from controlplane.lib.errors import InvalidInput
+from controlplane.lib.errors import ApplicationError, InvalidInput
 
 # An escaped half of a character: JSON allows it alone, but no UTF-8 can be made of it.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -16,6 +17,26 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 def json_body(request: HttpRequest) -> dict[str, Any]:
     """The body as a JSON object, for plain Django views. Raises InvalidInput with code ``malformed_json``."""
     return json_object(json_parse(request.body or b"{}"))
+
+
+def json_type_require(request: HttpRequest) -> None:
+    """Raises ApplicationError 415 ``unsupported_media_type`` when there is a body that does not call itself JSON."""
+    if request.body and request.content_type != "application/json":
+        raise ApplicationError(
+            f'Unsupported media type "{request.content_type}" in request.', code="unsupported_media_type", status=415
+        )
+
+
+def members_known_require(body: dict[str, Any], known: Collection[str]) -> None:
+    """Raises InvalidInput that names the first member that is not one of `known`."""
+    for name in body:
+        if name not in known:
+            # Only who mistypes a name needs it.
+            import difflib
+
+            close = difflib.get_close_matches(name[:100], known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            raise InvalidInput.field(name[:100], f"is not a member here; {hint}")
 
 
 def json_object(value: Any) -> dict[str, Any]:

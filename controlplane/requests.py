@@ -1,6 +1,5 @@
 """Reading requests strictly: what cannot be understood is told to the client, with the field's name."""
 
-import difflib
 import re
 from typing import Any
 
@@ -9,7 +8,7 @@ from django.http import HttpRequest, QueryDict
 from rest_framework import serializers
 from rest_framework.parsers import BaseParser
 
-from controlplane.json_body import json_object, json_parse
+from controlplane.json_body import json_object, json_parse, members_known_require
 from controlplane.lib.errors import InvalidInput
 
 # As JSON writes it. Python's own reader of numbers also takes underscores and any script's digits.
@@ -75,12 +74,7 @@ def body_validated(body: Any, serializer_class: type[serializers.Serializer[Any]
 
     Raises InvalidInput for unknown and wrong ones.
     """
-    known = serializer_class().fields
-    for name in json_object(body):
-        if name not in known:
-            close = difflib.get_close_matches(name[:100], known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-            raise InvalidInput.field(name[:100], f"is not a member here; {hint}")
+    members_known_require(json_object(body), serializer_class().fields)
     serializer = serializer_class(data=body)
     serializer.is_valid(raise_exception=True)
     return dict(serializer.validated_data)

@@ -18,6 +18,7 @@ urlpatterns = [
     LazyUrls("apps.agents.agent_urls", "agents/", "agent.pyz"),
     LazyUrls("apps.agents.urls", "agents"),
     LazyUrls("apps.jobs.urls", "jobs", "pipelines"),
+    LazyUrls("apps.accounts.validity_urls", "auth/validate"),
     LazyUrls("apps.accounts.urls", "account/", "auth/", "oauth/", "signin", "signout", "tokens"),
     LazyUrls("controlplane.api_urls", "docs", "info", "schema"),
     path("dashboard/", ("apps.dashboard.urls", "dashboard", "dashboard")),

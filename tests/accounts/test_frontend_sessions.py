@@ -220,6 +220,23 @@ def test_a_question_that_is_none_is_refused(body: Any, outsider: Client) -> None
     problem(outsider.post("/auth/validate", json=body), 400, outsider.post("/auth/validate", json=body).json()["code"])
 
 
+def test_a_mistyped_member_is_named_with_the_one_that_was_meant(outsider: Client) -> None:
+    body = problem(outsider.post("/auth/validate", json={"session": "x"}), 400, "invalid_input")
+    (error,) = body["errors"]
+    assert (error["field"], error["message"]) == ("session", "is not a member here; did you mean session_id?")
+
+
+def test_a_question_that_does_not_call_itself_json_is_refused(outsider: Client) -> None:
+    answer = outsider.post("/auth/validate", data='{"session_id": "x"}', headers={"Content-Type": "text/plain"})
+    problem(answer, 415, "unsupported_media_type")
+
+
+def test_asking_by_another_method_is_refused(outsider: Client) -> None:
+    answer = outsider.get("/auth/validate")
+    problem(answer, 405, "method_not_allowed")
+    assert "POST" in answer.headers["Allow"]
+
+
 def test_a_session_of_a_browser_can_be_asked_about_too(ada: User, browser: Browser) -> None:
     browser.sign_in()
     answer = validate(browser, browser.cookie)

@@ -20,7 +20,7 @@ from tests.clients import Client
 from tests.conftest import PASSWORD, person
 from tests.zappa.events import SOURCE, answer_body, http_api_event
 
-# What neither /health nor an agent needs.
+# What neither /health nor an agent needs, nor who asks about a session.
 LATER = [
     "boto3",
     "django.contrib.admin",
@@ -216,14 +216,21 @@ def test_health_needs_no_database_even_at_the_cold_start(black_hole: str) -> Non
 
 
 LOADED = f"""
-import sys
-import controlplane.lambda_handler
+import json, sys
+from controlplane.lambda_handler import handler
+assert all(handler(json.loads(event), None)["statusCode"] == 200 for event in sys.argv[1:])
 print(*[name for name in {LATER!r} if name in sys.modules])
 """
 
 
 def test_a_cold_start_loads_nothing_that_only_people_need() -> None:
     assert python("-c", LOADED).stdout.split() == []
+
+
+def test_asking_about_a_session_loads_no_more() -> None:
+    headers = {"content-type": "application/json", "host": "localhost"}
+    event = http_api_event("POST", "/auth/validate", headers=headers, body=b'{"session_id": "no token"}')
+    assert python("-c", LOADED, json.dumps(event)).stdout.split() == []
 
 
 def test_a_stage_that_cannot_answer_health_does_not_start() -> None:
