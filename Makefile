@@ -10,14 +10,14 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-quick lint types format package benchmark-lambda deploy-staging deploy-production clean
+.PHONY: help install run test test-all test-quick lint types format package benchmark-lambda deploy-staging deploy-production clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Make the virtual environment .venv, and nothing else.
 
-$(INSTALLED): requirements.txt requirements-dev.txt
+$(INSTALLED): requirements.txt requirements-container.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
 	@echo "Installing into .venv; the first time this takes about a minute"
 	@$(PYTHON) -m venv .venv
@@ -27,16 +27,23 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 run: install ## Run the control plane, its database and an agent on this machine.
 	@exec $(BIN)/python manage.py local --port "$(PORT)" --agents "$(AGENTS)" --state-dir "$(STATE_DIR)"
 
-test: lint types ## Everything that must hold: lint, types, import contracts and all tests.
+test: lint types test-all ## Everything that must hold: lint, types, import contracts and all tests.
+
+test-all: install ## All tests.
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 test-quick: install ## The tests that need neither a browser nor many processes.
 	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore tests/browser --ignore tests/endtoend --ignore tests/local --ignore tests/properties -m "not deploy"
 
-lint: install ## Check style, layout and who may import whom.
+lint: install ## Check style, layout, who may import whom, workflows and container files.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/actionlint -shellcheck= -pyflakes=
+	$(BIN)/zizmor --quiet --offline --no-progress .github
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml compose.trial.yaml
 
 types: install ## Check the types of all product code.
 	$(BIN)/mypy
