@@ -10,6 +10,9 @@ from controlplane.infrastructure.schema import TableSchema
 from controlplane.infrastructure.stages import Stage
 from controlplane.lib import metric_names
 
+# What tells of a version that should not have gone live, before people do.
+RELEASE_ALARMS = ("FunctionErrorsAlarm", "FunctionThrottlesAlarm", "FunctionDurationAlarm", "ApiServerErrorsAlarm")
+
 EMAIL_PARAMETER = "AlarmEmail"
 API_PARAMETER = "ApiId"
 _HAS_EMAIL = "HasAlarmEmail"
@@ -80,15 +83,16 @@ def alarms_add(template: Template, stage: Stage, tables: Sequence[TableSchema], 
     alarms = [*_function_alarms(stage), _gateway_alarm(), *_job_alarms(stage)]
     alarms += [alarm for table in tables for alarm in _throttle_alarms(table, stage)]
     for alarm in alarms:
-        alarm.AlarmName = f"{PROJECT}-{stage.name}-{_kebab(alarm.title)}"
+        alarm.AlarmName = alarm_name(stage.name, alarm.title)
         alarm.AlarmActions = alarm.OKActions = [Ref(topic)]
         template.add_resource(alarm)
     return [alarm.AlarmName for alarm in alarms]
 
 
-def _kebab(title: str) -> str:
+def alarm_name(stage: str, title: str) -> str:
+    """What CloudWatch calls the alarm with this title in the template."""
     name = title.removesuffix("Alarm")
-    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")
+    return f"{PROJECT}-{stage}" + "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
 def _function_alarms(stage: Stage) -> Iterator[cloudwatch.Alarm]:

@@ -1,6 +1,8 @@
 """What things are called on AWS. Others than this stack rely on these: the function's settings, operators, Zappa."""
 
 PROJECT = "hybrid-ci-cd"
+# The alias of the function that the API and the schedules invoke.
+LIVE_ALIAS = "live"
 
 
 def stack_name(stage: str) -> str:

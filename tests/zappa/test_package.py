@@ -57,7 +57,7 @@ def test_it_holds_nothing_that_is_for_one_machine_for_tests_or_for_deploying(unp
         {"tests", "docs", "benchmarks", "static", "bin", "pip", "troposphere", "ministack", "pytest", "handler.py"}
     )
     assert not [path for path in top if path.startswith(".") or path.endswith((".md", ".toml"))]
-    for absent in ("local", "infrastructure", "lambda_package.py", "deployment.py", "management/commands/local.py"):
+    for absent in ("local", "infrastructure", "lambda_package.py", "deployment", "management/commands/release.py"):
         assert not (unpacked / "controlplane" / absent).exists()
     assert not list(unpacked.rglob("tests"))
     assert "build_user" not in "".join(path.read_text() for path in unpacked.glob("*.json"))

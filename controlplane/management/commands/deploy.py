@@ -1,4 +1,4 @@
-"""``manage.py deploy --stage STAGE``: infrastructure, package, function, API, and a look at whether it answers."""
+"""``manage.py deploy --stage STAGE``: infrastructure, package, function, API; then the new version goes live."""
 
 import os
 from typing import Any
@@ -10,7 +10,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 class Command(BaseCommand):
     help = (
         "Bring a stage to AWS, or bring it up to date. The function gets the settings that are in this environment. "
-        "Stops at the first thing that is missing."
+        "Stops at the first thing that is missing. A new version gets a part of the traffic first, and none when "
+        "something is wrong with it. Exit codes: 0 it is live; 1 it is not, and the reason is told."
     )
     # Those of the stage are checked, not those of this machine.
     requires_system_checks = ()
@@ -19,23 +20,39 @@ class Command(BaseCommand):
         parser.add_argument("--stage", choices=["staging", "production"], required=True)
         parser.add_argument("--url", help="the stage's own address, for the smoke tests (default: AWS's)")
         parser.add_argument("--yes", action="store_true", help="do not ask before the infrastructure changes")
+        parser.add_argument(
+            "--watch",
+            type=float,
+            default=300,
+            metavar="SECONDS",
+            help="how long the alarms are watched at 10 %%, and again at all of the traffic (default: %(default)s)",
+        )
 
-    def handle(self, *args: Any, stage: str, url: str | None, yes: bool, **options: Any) -> None:
+    def handle(self, *args: Any, stage: str, url: str | None, yes: bool, watch: float, **options: Any) -> None:
         try:
-            from controlplane import deployment
+            from controlplane.deployment import steps
+            from controlplane.deployment.releases import Release
+            from controlplane.deployment.revision import revision_describe
             from controlplane.infrastructure.clients import Account
             from controlplane.infrastructure.errors import InfrastructureError
         except ImportError as error:
             raise CommandError(f"{error}. This needs what requirements-dev.txt names.") from error
         try:
-            deployment.settings_require(stage, os.environ)
+            steps.settings_require(stage, os.environ)
             account = Account(settings.AWS_REGION)
-            self.stdout.write(f"{stage} in {account.region}, account {account.number}, as {account.principal}")
-            deployment.infrastructure_deploy(stage, agreed=yes)
-            deployment.function_deploy(stage, account)
+            self._tell(f"{stage} in {account.region}, account {account.number}, as {account.principal}")
+            steps.infrastructure_deploy(stage, agreed=yes)
+            steps.function_deploy(stage, account)
             # Only now is there an API for the alarms to watch.
-            deployment.infrastructure_deploy(stage, agreed=yes)
-            address = url or deployment.api_address(stage, account)
-            deployment.smoke_test(address, stage=stage, version=settings.VERSION, tell=self.stdout.write)
+            steps.infrastructure_deploy(stage, agreed=yes)
+            release = Release(stage, account, url, watch, self._tell)
+            release.publish(revision_describe(settings.VERSION), version=settings.VERSION)
+            # Not before, since the version before this one may not have the functions of new rules.
+            steps.schedules_deploy(stage)
         except InfrastructureError as error:
             raise CommandError(str(error)) from error
+
+    def _tell(self, text: str) -> None:
+        # At once, since other programs write in between.
+        self.stdout.write(text)
+        self.stdout.flush()

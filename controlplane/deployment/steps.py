@@ -1,21 +1,17 @@
-"""Bringing a stage to AWS, step by step; what `manage.py deploy` does."""
+"""The steps of a deployment that other programs do: the infrastructure's command, and Zappa's."""
 
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
+from controlplane.deployment.live import Live
 from controlplane.infrastructure.clients import Account, failures_told
 from controlplane.infrastructure.errors import InfrastructureError
 from controlplane.infrastructure.names import function_name
 
-_ROOT = Path(__file__).resolve().parent.parent
-
-Tell = Callable[[str], None]
+_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def settings_require(stage: str, environment: Mapping[str, str]) -> None:
@@ -40,15 +36,17 @@ def infrastructure_deploy(stage: str, *, agreed: bool) -> None:
 
 def function_deploy(stage: str, account: Account) -> None:
     """`zappa update`, or `zappa deploy` when there is no function yet. Raises InfrastructureError when it fails."""
-    action = "update" if _function_is_there(stage, account) else "deploy"
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "zappa.cli", action, stage],
-        cwd=_ROOT,
-        env={**os.environ, "VIRTUAL_ENV": sys.prefix},
-        check=False,
-    )
-    if done.returncode:
-        raise InfrastructureError(f"zappa {action} {stage} failed.")
+    if _function_is_there(stage, account):
+        # Where the alias is missing, Zappa would fail halfway.
+        Live(stage, account).state()
+        _zappa("update", stage)
+    else:
+        _zappa("deploy", stage)
+
+
+def schedules_deploy(stage: str) -> None:
+    """Make the rules of zappa_settings.json, and those alone, invoke what is live."""
+    _zappa("schedule", stage)
 
 
 def api_address(stage: str, account: Account) -> str:
@@ -61,40 +59,25 @@ def api_address(stage: str, account: Account) -> str:
     return f"{found[0]['ApiEndpoint']}/{stage}"
 
 
-def smoke_test(address: str, *, stage: str, version: str, tell: Tell) -> None:
-    """Ask for what every deployment must answer. Raises InfrastructureError for the first wrong answer."""
-    _answer_require(address, "/health", 200, {"status": "healthy", "version": version})
-    _answer_require(address, "/info", 200, {"version": version, "environment": stage})
-    _answer_require(address, "/signin", 200, None)
-    # Signed in or not is asked of the database.
-    _answer_require(address, "/jobs", 401, {"code": "not_authenticated"})
-    tell(f"{address} answers as version {version}.")
-
-
-def _answer_require(address: str, path: str, status: int, members: Mapping[str, str] | None) -> None:
-    request = Request(address + path, headers={"Accept": "application/json" if members else "text/html"})  # noqa: S310
-    try:
-        with urlopen(request, timeout=30) as answer:  # noqa: S310
-            found, body = answer.status, answer.read()
-    except HTTPError as error:
-        found, body = error.code, error.read()
-    except (URLError, TimeoutError) as error:
-        raise InfrastructureError(f"{address}{path} cannot be reached: {error}") from error
-    if found != status:
-        raise InfrastructureError(f"{address}{path} answers {found}, not {status}: {body[:300]!r}")
-    told = json.loads(body) if members else {}
-    for name, value in (members or {}).items():
-        if told.get(name) != value:
-            raise InfrastructureError(f"{address}{path} tells {name} {told.get(name)!r}, not {value!r}.")
+def _zappa(action: str, stage: str) -> None:
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "zappa.cli", action, stage],
+        cwd=_ROOT,
+        env={**os.environ, "VIRTUAL_ENV": sys.prefix},
+        check=False,
+    )
+    if done.returncode:
+        raise InfrastructureError(f"zappa {action} {stage} failed.")
 
 
 def _function_is_there(stage: str, account: Account) -> bool:
     client = account.client("lambda")
-    try:
-        client.get_function(FunctionName=function_name(stage))
-    except client.exceptions.ResourceNotFoundException:
-        return False
-    return True
+    with failures_told():
+        try:
+            client.get_function(FunctionName=function_name(stage))
+        except client.exceptions.ResourceNotFoundException:
+            return False
+        return True
 
 
 def _manage(*arguments: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,184 @@
+"""The alias `live`: which version of a stage's function answers the API and the schedules.
+
+Every change is one UpdateAlias, on the condition that the alias is still as it was when the change was decided on.
+Which versions were live before stands in the alias's description, so that whoever goes back needs nothing but AWS.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from controlplane.infrastructure.clients import Account, failures_told
+from controlplane.infrastructure.errors import InfrastructureError
+from controlplane.infrastructure.names import LIVE_ALIAS, function_name
+
+# So many versions one can go back, one after the other.
+_REMEMBERED = 5
+# So many stay at Lambda, beside those that one may go back to: each costs its place among the account's 75 GB.
+_KEPT = 10
+
+
+class MovedByOthers(InfrastructureError):
+    """The alias is not as it was when the change was decided on, and was left alone."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What the alias says: `version` gets all but the `percent` that `candidate` gets.
+
+    `before` are the versions that were live, the last one first; `revision` is AWS's name for this very state.
+    """
+
+    version: str
+    candidate: str | None
+    percent: int
+    before: tuple[str, ...]
+    revision: str
+
+    def share(self, version: str) -> int:
+        """The percentage of requests that go to `version`."""
+        if version == self.candidate:
+            return self.percent
+        return 100 - self.percent if version == self.version else 0
+
+    def __str__(self) -> str:
+        if self.candidate is None:
+            return f"All requests go to version {self.version}."
+        return f"{self.percent} % of all requests go to version {self.candidate}, the rest to {self.version}."
+
+
+@dataclass(frozen=True)
+class Version:
+    """One published version. `published` is AWS's text for the time, `description` says which code it is."""
+
+    number: str
+    published: str
+    description: str
+
+
+class Live:
+    """The alias of one stage's function. All that AWS refuses is raised as InfrastructureError."""
+
+    def __init__(self, stage: str, account: Account) -> None:
+        self.stage = stage
+        self.function = function_name(stage)
+        self._lambda = account.client("lambda")
+
+    # --- what there is --------------------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """What the alias says now. Raises InfrastructureError when there is none."""
+        with failures_told():
+            try:
+                return _state(self._lambda.get_alias(FunctionName=self.function, Name=LIVE_ALIAS))
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "ResourceNotFoundException":
+                    raise
+        raise InfrastructureError(
+            f"{self.function} has no alias {LIVE_ALIAS}: it is not deployed, or its first deployment broke off. "
+            f"`zappa undeploy {self.stage}` clears the remains away; data stays."
+        )
+
+    def versions(self) -> list[Version]:
+        """All published versions, the newest first."""
+        with failures_told():
+            pages = self._lambda.get_paginator("list_versions_by_function").paginate(FunctionName=self.function)
+            found = [
+                Version(entry["Version"], entry["LastModified"], entry.get("Description", ""))
+                for page in pages
+                for entry in page["Versions"]
+                if entry["Version"] != "$LATEST"
+            ]
+        return sorted(found, key=lambda version: int(version.number), reverse=True)
+
+    # --- changing it ----------------------------------------------------------------------------------------------
+
+    def publish(self, description: str) -> str:
+        """Make a version of the code and settings that were uploaded last; the newest one if it has the same."""
+        with failures_told():
+            self._lambda.get_waiter("function_updated_v2").wait(FunctionName=self.function)
+            version: str = self._lambda.publish_version(FunctionName=self.function, Description=description)["Version"]
+            self._lambda.get_waiter("published_version_active").wait(FunctionName=self.function, Qualifier=version)
+        return version
+
+    def lend(self, state: State, version: str, percent: int) -> State:
+        """Give `version` this part of the requests, and what was live the rest."""
+        return self._update(state, State(state.version, version, percent, state.before, ""))
+
+    def move(self, state: State, version: str) -> State:
+        """Give all to `version`, and remember what was live."""
+        before = [state.version, *(number for number in state.before if number != version)]
+        return self._update(state, State(version, None, 0, tuple(before[:_REMEMBERED]), ""))
+
+    def restore(self, state: State, earlier: State) -> State:
+        """Make the alias say again what it said earlier."""
+        return self._update(state, earlier)
+
+    def go_back(self) -> State:
+        """Give all to what was live alone, or, where one version is live alone, to the one before it.
+
+        Raises InfrastructureError when no version before is known.
+        """
+        state = self.state()
+        if state.candidate is not None:
+            return self._update(state, State(state.version, None, 0, state.before, ""))
+        if not state.before:
+            raise InfrastructureError(f"No version is known that was live before {state.version}.")
+        return self._update(state, State(state.before[0], None, 0, state.before[1:], ""))
+
+    def prune(self) -> list[str]:
+        """Delete old versions; returns their numbers. None goes that is live or that one may go back to."""
+        state = self.state()
+        needed = {state.version, state.candidate, *state.before}
+        old = [version.number for version in self.versions()[_KEPT:] if version.number not in needed]
+        with failures_told():
+            for number in old:
+                self._lambda.delete_function(FunctionName=self.function, Qualifier=number)
+        return old
+
+    def _update(self, state: State, wanted: State) -> State:
+        weights = {wanted.candidate: wanted.percent / 100} if wanted.candidate is not None else {}
+        with failures_told(), _condition_told(self.function):
+            return _state(
+                self._lambda.update_alias(
+                    FunctionName=self.function,
+                    Name=LIVE_ALIAS,
+                    FunctionVersion=wanted.version,
+                    RoutingConfig={"AdditionalVersionWeights": weights},
+                    Description=_history_text(wanted.before),
+                    RevisionId=state.revision,
+                )
+            )
+
+
+@contextmanager
+def _condition_told(function: str) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "PreconditionFailedException":
+            raise
+        raise MovedByOthers(
+            f"Somebody else has moved {LIVE_ALIAS} of {function} in the meantime; it was left alone. "
+            "`manage.py release list` shows where it is."
+        ) from error
+
+
+def _state(alias: dict[str, Any]) -> State:
+    weights: dict[str, float] = alias.get("RoutingConfig", {}).get("AdditionalVersionWeights", {})
+    candidate, weight = next(iter(weights.items()), (None, 0.0))
+    return State(
+        version=alias["FunctionVersion"],
+        candidate=candidate,
+        percent=round(weight * 100),
+        before=tuple(re.findall(r"\d+", alias.get("Description", ""))),
+        revision=alias["RevisionId"],
+    )
+
+
+def _history_text(before: tuple[str, ...]) -> str:
+    return f"Live before: {', '.join(before)}" if before else "The first"

@@ -1,0 +1,23 @@
+"""What a published version says of itself, so that a person who lists them knows which code each one is."""
+
+import subprocess
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def revision_describe(version: str) -> str:
+    """The product's version and the commit of this checkout, with a plus where files differ from it."""
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    if not commit:
+        return version
+    return f"{version} {commit}{'+' if _git('status', '--porcelain', '--untracked-files=no') else ''}"
+
+
+def _git(*arguments: str) -> str:
+    """What git prints; nothing where there is no repository, or no git."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False)  # noqa: S603, S607
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()
