@@ -21,8 +21,12 @@ AWS_REGION = env.str("AWS_REGION", default="eu-central-1")
 
 # Where the key that seals agents' keys is kept on one machine.
 KEY_FILE = env.path("KEY_FILE", default=BASE_DIR / ".local" / "sealing.key")
+# The KMS key that seals in place of that file: its id, ARN or alias.
+KMS_KEY_ID = env.str("KMS_KEY_ID", default="")
 # Where finished logs are kept on one machine.
 LOG_DIR = env.path("LOG_DIR", default=BASE_DIR / ".local" / "logs")
+# The bucket of S3 that keeps them instead.
+LOG_BUCKET = env.str("LOG_BUCKET", default="")
 # The pipeline that `POST /jobs` means when it names none.
 DEFAULT_PIPELINE = env.str("DEFAULT_PIPELINE", default="default")
 # How often, in seconds, an agent without work asks for some; each time costs two calls to DynamoDB. At most 20, since
@@ -189,7 +193,12 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     "logs": {
-        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "BACKEND": "controlplane.lib.object_storage.ObjectStorage",
+        "OPTIONS": {"bucket_name": LOG_BUCKET},
+    }
+    if LOG_BUCKET
+    else {
+        "BACKEND": "controlplane.lib.file_storage.FileStorage",
         "OPTIONS": {"location": LOG_DIR},
     },
 }

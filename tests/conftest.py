@@ -1,9 +1,13 @@
 """What every test can ask for: the emulator's tables, a real HTTP server, and three people."""
 
 import os
+import secrets
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
+import boto3
 import pytest
 from django.core.cache import cache
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
@@ -101,3 +105,48 @@ def operator(server: str) -> Client:
 def outsider(server: str) -> Client:
     """Nobody: shows no token."""
     return Client(server)
+
+
+@pytest.fixture(scope="session")
+def _cloud_emulator() -> Iterator[str]:
+    with running_emulator("kms,s3") as url:
+        yield url
+
+
+@dataclass(frozen=True)
+class CloudServices:
+    """KMS with a key and S3 with a bucket, by boto3's clients; the product's settings name both."""
+
+    kms: Any
+    s3: Any
+    key_id: str
+    bucket: str
+
+
+@pytest.fixture
+def cloud_services(_cloud_emulator: str, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[CloudServices]:
+    """The product seals by KMS and keeps finished logs in S3, as on AWS: a new key and a new bucket."""
+    for service in ("KMS", "S3"):
+        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", _cloud_emulator)
+    services_forget()
+    session = boto3.Session(region_name=settings.AWS_REGION)
+    kms, s3 = session.client("kms"), session.client("s3")
+    bucket = f"hybrid-ci-cd-job-logs-{secrets.token_hex(6)}"
+    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": settings.AWS_REGION})
+    key_id = kms.create_key()["KeyMetadata"]["KeyId"]
+    alias = f"alias/hybrid-ci-cd-{secrets.token_hex(6)}"
+    kms.create_alias(AliasName=alias, TargetKeyId=key_id)
+    settings.KMS_KEY_ID = alias
+    settings.LOG_BUCKET = bucket
+    backend = {"BACKEND": "controlplane.lib.object_storage.ObjectStorage", "OPTIONS": {"bucket_name": bucket}}
+    settings.STORAGES = {**settings.STORAGES, "logs": backend}
+    yield CloudServices(kms, s3, key_id, bucket)
+    services_forget()
+
+
+def services_forget() -> None:
+    """What the process remembers of KMS and of its clients."""
+    from controlplane.lib import aws, data_keys
+
+    data_keys.data_keys_forget()
+    aws.client.cache_clear()

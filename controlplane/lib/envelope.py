@@ -1,13 +1,20 @@
 """Sealing small secrets for storage: AES-256-GCM under a key that is not in the database.
 
 A sealed text is bound to the place it was made for (its `context`): moved to another record or field, it does not open.
-It names its key, so that other keys (a KMS data key) can follow while what was sealed before still opens.
+There are two kinds, told apart by their first part. One is sealed by the key file of one machine, the other by a data
+key from KMS, which it carries as KMS encrypted it:
+
+    1.<id of the file's key>.<nonce>.<ciphertext>
+    2.<id of KMS's key>.<encrypted data key>.<nonce>.<ciphertext>
+
+Where KMS_KEY_ID is set, KMS's seal what is new; what was sealed by the file opens as long as the file is there.
 """
 
 import base64
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from functools import cache
@@ -17,10 +24,12 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 
-_VERSION = "1"
+_LOCAL = "1"
+_KMS = "2"
 _KEY_BYTES = 32
 # GCM's own; random ones are safe for 2^32 sealings by one key.
 _NONCE_BYTES = 12
+_KMS_KEY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class SealBroken(Exception):
@@ -28,27 +37,63 @@ class SealBroken(Exception):
 
 
 def seal(secret: bytes, *, context: Sequence[str]) -> str:
-    """Encrypt `secret`. `context` names its place, for example ``("agent-key", agent_id, key_id)``."""
-    key_id, cipher = _local_key(str(settings.KEY_FILE))
+    """Encrypt `secret`. `context` names its place, for example ``("agent-key", agent_id, key_id)``.
+
+    Raises Unavailable when KMS does not answer.
+    """
+    if settings.KMS_KEY_ID:
+        # Where there is no KMS, nothing of it is loaded.
+        from controlplane.lib.data_keys import data_key_for_sealing
+
+        key = data_key_for_sealing()
+        cipher, head = key.cipher, [_KMS, key.kms_key_id, _encode(key.encrypted)]
+    else:
+        key_id, cipher = _local_key(str(settings.KEY_FILE))
+        head = [_LOCAL, key_id]
     nonce = secrets.token_bytes(_NONCE_BYTES)
-    ciphertext = cipher.encrypt(nonce, secret, _associated(key_id, context))
-    return ".".join([_VERSION, key_id, _encode(nonce), _encode(ciphertext)])
+    ciphertext = cipher.encrypt(nonce, secret, _associated(head[:2], context))
+    return ".".join([*head, _encode(nonce), _encode(ciphertext)])
 
 
 def unseal(text: str, *, context: Sequence[str]) -> bytes:
-    """What was sealed under the same context. Raises SealBroken."""
+    """What was sealed under the same context. Raises SealBroken, or Unavailable when KMS does not answer."""
     try:
-        version, text_key_id, nonce, ciphertext = text.split(".")
-        key_id, cipher = _local_key(str(settings.KEY_FILE))
-        if (version, text_key_id) != (_VERSION, key_id):
-            raise SealBroken(f"it was sealed by the key {text_key_id}, and this is {key_id}")
-        return cipher.decrypt(_decode(nonce), _decode(ciphertext), _associated(key_id, context))
+        version, key_id, *encrypted, nonce, ciphertext = text.split(".")
+        if (version, len(encrypted)) == (_LOCAL, 0):
+            cipher = _local_cipher(key_id)
+        elif (version, len(encrypted)) == (_KMS, 1):
+            cipher = _kms_cipher(key_id, _decode(encrypted[0]))
+        else:
+            raise SealBroken("it is of no kind that is known here")
+        return cipher.decrypt(_decode(nonce), _decode(ciphertext), _associated([version, key_id], context))
     except (ValueError, InvalidTag) as error:
         raise SealBroken("it was not sealed here, or not for this place") from error
 
 
-def _associated(key_id: str, context: Sequence[str]) -> bytes:
-    return json.dumps([_VERSION, key_id, *context]).encode()
+def _associated(head: Sequence[str], context: Sequence[str]) -> bytes:
+    return json.dumps([*head, *context]).encode()
+
+
+def _kms_cipher(key_id: str, encrypted: bytes) -> AESGCM:
+    from controlplane.lib.data_keys import UnknownDataKey, data_key_open
+
+    # Anything else could name a key of another account.
+    if not _KMS_KEY_ID.fullmatch(key_id):
+        raise SealBroken("it names no key of KMS's")
+    try:
+        return data_key_open(key_id, encrypted).cipher
+    except UnknownDataKey as error:
+        raise SealBroken("KMS did not encrypt its key, or not for this stage") from error
+
+
+def _local_cipher(text_key_id: str) -> AESGCM:
+    # On AWS there is no such file, and none is made.
+    if settings.KMS_KEY_ID and not Path(settings.KEY_FILE).exists():
+        raise SealBroken(f"it was sealed by the key {text_key_id}, and there is no {settings.KEY_FILE}")
+    key_id, cipher = _local_key(str(settings.KEY_FILE))
+    if text_key_id != key_id:
+        raise SealBroken(f"it was sealed by the key {text_key_id}, and this is {key_id}")
+    return cipher
 
 
 @cache

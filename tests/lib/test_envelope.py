@@ -90,7 +90,7 @@ import sys
 from pathlib import Path
 from typing import Any
 from django.conf import settings
-settings.configure(KEY_FILE=Path(sys.argv[1]))
+settings.configure(KEY_FILE=Path(sys.argv[1]), KMS_KEY_ID="")
 from controlplane.lib.envelope import seal
 sys.stdin.read()
 print(seal(b"secret", context=["race"]))

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from django.http import HttpResponse
+from django.urls import get_script_prefix
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
@@ -134,7 +135,7 @@ def _created(request: Request, job_id: str) -> Response:
     return Response(
         {"job_id": job_id, "status": Status.QUEUED.value},
         status=201,
-        headers={"Location": request.build_absolute_uri(f"/jobs/{job_id}")},
+        headers={"Location": request.build_absolute_uri(f"{get_script_prefix()}jobs/{job_id}")},
     )
 
 

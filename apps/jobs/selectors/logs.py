@@ -8,6 +8,7 @@ from django.core.files.storage import storages
 
 from apps.jobs.models import Job, LogChunk
 from apps.jobs.states import FINAL
+from controlplane.lib.errors import NotFound
 
 # How long a process remembers the sizes of a log's chunks after the last read of it.
 _SIZES_SECONDS = 600
@@ -32,6 +33,8 @@ def job_log_read(*, job: Job, offset: int, limit: int) -> LogSlice:
 
     An offset behind the end gives no bytes. A gap in the sequence (a chunk still under way) ends what can be read of an
     attempt that goes on; in one that has ended it stays, and is passed over.
+
+    Raises NotFound with code ``log_not_found`` when somebody has taken a finished log away, and Unavailable.
     """
     if job.log_stored:
         return _read_stored(job.log_stored, offset, limit)
@@ -54,11 +57,10 @@ def job_log_read(*, job: Job, offset: int, limit: int) -> LogSlice:
 
 
 def _read_stored(name: str, offset: int, limit: int) -> LogSlice:
-    storage = storages["logs"]
-    size = storage.size(name)
-    with storage.open(name) as log:
-        log.seek(min(offset, size))
-        data: bytes = log.read(limit)
+    try:
+        data, size = storages["logs"].read_range(name, offset, limit)
+    except FileNotFoundError as error:
+        raise NotFound("The job's log is not in storage any more.", code="log_not_found") from error
     after = min(offset, size) + len(data)
     return LogSlice(data, after, complete=after >= size)
 

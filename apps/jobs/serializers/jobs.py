@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from django.urls import get_script_prefix
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -129,7 +130,8 @@ class JobSerializer(serializers.Serializer[Any]):
 
     def get_logs_url(self, job: Any) -> str:
         """Where the whole log can be read, whether the job still runs or not."""
-        url: str = self.context["request"].build_absolute_uri(f"/jobs/{job.job_id}/log")
+        # The prefix is the stage, under AWS's own address.
+        url: str = self.context["request"].build_absolute_uri(f"{get_script_prefix()}jobs/{job.job_id}/log")
         return url
 
 

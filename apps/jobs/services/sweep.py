@@ -1,5 +1,6 @@
 """What is to be done whether or not anybody asks: each part looks for work left behind and may be run at any time."""
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import islice
@@ -17,6 +18,8 @@ _PRUNE_AFTER = timedelta(seconds=60)
 # How many logs one sweep puts away, and how many open jobs it looks at for them; the next one goes on.
 _LOGS_AT_ONCE = 100
 _LOOK_AT_MOST = 5_000
+# No other log is begun after so many seconds: Lambda ends the sweep after 29.
+_LOGS_SECONDS = 10
 
 # A process may take a chunk of an attempt that was lost less than a second ago (`services.logs._GATE_SECONDS`).
 _SETTLED_AFTER = timedelta(seconds=5)
@@ -50,11 +53,17 @@ def _set_prune(queue_set: QueueSet) -> bool:
 
 
 def logs_store() -> int:
-    """Put away the logs of jobs that have ended. Returns how many."""
+    """Put away the logs of jobs that have ended. Returns how many.
+
+    Raises Unavailable when one cannot be put away just now. Those before it are, and it stands in its chunks as before.
+    """
     stored = 0
+    began = time.monotonic()
     for job in islice(_ended_and_open(), _LOGS_AT_ONCE):
         log_store(job=job)
         stored += 1
+        if time.monotonic() - began > _LOGS_SECONDS:
+            break
     return stored
 
 

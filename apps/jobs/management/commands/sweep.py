@@ -34,7 +34,8 @@ class Command(BaseCommand):
         done = {
             "agents marked": agents_mark_silent(),
             "jobs taken back": leases_expire(),
-            "logs stored": logs_store(),
             "queues pruned": sets_prune(),
+            # Last, since object storage may be out when all else is well.
+            "logs stored": logs_store(),
         }
         self.stdout.write(", ".join(f"{count} {what}" for what, count in done.items()))

@@ -1,0 +1,134 @@
+"""Keys for sealing that KMS makes and opens: each is stored, encrypted by KMS, in the texts that it seals.
+
+KMS bills each call and each takes some milliseconds, so a process keeps keys for a while: see docs/decisions/0064.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from botocore.exceptions import ClientError
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from django.conf import settings
+
+from controlplane.lib.aws import client, failures_named
+
+# How long a process uses a key before it asks KMS anew, and so how long it goes on when the key is taken from it.
+LIFETIME_SECONDS = 3600
+# How much one key seals; GCM's random nonces would allow a million times more.
+SEALINGS_AT_MOST = 1_000
+_KEPT_AT_MOST = 10_000
+
+# KMS's words for a key that it did not encrypt, or not with this key or for this stage.
+_NOT_OURS = frozenset({"IncorrectKeyException", "InvalidCiphertextException"})
+
+
+class UnknownDataKey(Exception):
+    """KMS did not encrypt this, or not for this stage."""
+
+
+@dataclass(frozen=True)
+class DataKey:
+    """A key and what a text carries of it: the id of the key that KMS encrypted it with, and what came out."""
+
+    kms_key_id: str
+    encrypted: bytes
+    cipher: AESGCM = field(repr=False)
+
+
+@dataclass
+class _Kept:
+    key: DataKey
+    since: float
+    sealings: int = 0
+
+    def is_fresh(self) -> bool:
+        return time.monotonic() - self.since < LIFETIME_SECONDS
+
+
+class _Keys:
+    """What this process keeps: one key to seal with, and those that it has opened; the oldest goes when there are too
+    many. Two threads that miss one at once ask KMS twice, which does no harm.
+    """
+
+    def __init__(self) -> None:
+        self._sealing: dict[str, _Kept] = {}
+        self._opened: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def sealing(self, name: str) -> DataKey | None:
+        with self._lock:
+            kept = self._sealing.get(name)
+            if kept is None or not kept.is_fresh() or kept.sealings >= SEALINGS_AT_MOST:
+                return None
+            kept.sealings += 1
+            return kept.key
+
+    def opened(self, encrypted: bytes) -> DataKey | None:
+        with self._lock:
+            kept = self._opened.get(encrypted)
+            return kept.key if kept and kept.is_fresh() else None
+
+    def made(self, name: str, key: DataKey) -> None:
+        with self._lock:
+            self._sealing[name] = _Kept(key, time.monotonic(), sealings=1)
+        # Who has sealed with it can open with it.
+        self.keep(key)
+
+    def keep(self, key: DataKey) -> None:
+        with self._lock:
+            self._opened[key.encrypted] = _Kept(key, time.monotonic())
+            self._opened.move_to_end(key.encrypted)
+            if len(self._opened) > _KEPT_AT_MOST:
+                self._opened.popitem(last=False)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._sealing.clear()
+            self._opened.clear()
+
+
+_keys = _Keys()
+
+
+def data_key_for_sealing() -> DataKey:
+    """A key to seal with, under the KMS key that KMS_KEY_ID names. Raises Unavailable."""
+    name = settings.KMS_KEY_ID
+    key = _keys.sealing(name)
+    if key is None:
+        with failures_named("KMS"):
+            made = client("kms").generate_data_key(KeyId=name, KeySpec="AES_256", EncryptionContext=_context())
+        # An alias may come to mean another key; the key's own id does not.
+        key = DataKey(made["KeyId"].rpartition("/")[2], made["CiphertextBlob"], AESGCM(made["Plaintext"]))
+        _keys.made(name, key)
+    return key
+
+
+def data_key_open(kms_key_id: str, encrypted: bytes) -> DataKey:
+    """The key that a text carries. Raises UnknownDataKey, or Unavailable.
+
+    `kms_key_id` is what the text says: without an account in it, it can only mean a key of ours.
+    """
+    key = _keys.opened(encrypted)
+    if key is None or key.kms_key_id != kms_key_id:
+        with failures_named("KMS"):
+            try:
+                opened = client("kms").decrypt(KeyId=kms_key_id, CiphertextBlob=encrypted, EncryptionContext=_context())
+            except ClientError as error:
+                if error.response["Error"]["Code"] in _NOT_OURS:
+                    raise UnknownDataKey from error
+                raise
+        key = DataKey(kms_key_id, encrypted, AESGCM(opened["Plaintext"]))
+        _keys.keep(key)
+    return key
+
+
+def data_keys_forget() -> None:
+    """Let the next sealing and the next opening ask KMS."""
+    _keys.clear()
+
+
+def _context() -> dict[str, str]:
+    """What KMS binds a data key to, and writes to its own trail. What each text is bound to is the text's business."""
+    return {"project": "hybrid-ci-cd", "stage": settings.STAGE, "use": "seal"}

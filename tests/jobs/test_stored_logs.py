@@ -1,0 +1,125 @@
+"""Finished logs in S3, as on AWS: the same bytes as from chunks, in pieces, put away once."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.core.files.storage import storages
+
+from apps.jobs.models import Job
+from apps.jobs.selectors import job_get
+from apps.jobs.services import log_store, logs_store
+from apps.jobs.services import sweep as sweeps
+from tests.clients import Client, problem
+from tests.conftest import CloudServices
+from tests.jobs.test_job_log import piece, whole
+from tests.signing import AgentClient
+
+DATA = random.Random(3).randbytes(3_000_000)
+
+
+@pytest.fixture
+def job_id(make_job: Callable[..., str]) -> str:
+    return make_job()
+
+
+@pytest.fixture
+def ended(cloud_services: CloudServices, job_id: str, agent: AgentClient) -> str:
+    """A job that has printed DATA and ended; its log still stands in chunks."""
+    assignment = agent.take()
+    agent.finish(assignment, log_chunks=agent.log_all(assignment, DATA))
+    return job_id
+
+
+def objects(services: CloudServices) -> list[str]:
+    return [entry["Key"] for entry in services.s3.list_objects_v2(Bucket=services.bucket).get("Contents", ())]
+
+
+@contextmanager
+def s3_reads() -> Iterator[list[int]]:
+    """How many bytes S3 hands out at each reading of this block, in any thread."""
+    sizes: list[int] = []
+
+    def after(parsed: dict[str, Any], **_: Any) -> None:
+        sizes.append(int(parsed["ContentLength"]))
+
+    storage = storages["logs"]
+    # The storage has a client for each thread that uses it; the server's are made from this session on.
+    made = storage._create_session
+
+    def session() -> Any:
+        found = made()
+        found.events.register("after-call.s3.GetObject", after)
+        return found
+
+    storage._create_session = session
+    try:
+        yield sizes
+    finally:
+        storage._create_session = made
+
+
+def test_the_log_reads_the_same_from_chunks_and_from_s3(
+    viewer: Client, ended: str, cloud_services: CloudServices
+) -> None:
+    assert whole(viewer, ended) == DATA
+    assert objects(cloud_services) == []
+    assert logs_store() == 1
+    (name,) = objects(cloud_services)
+    assert name == job_get(ended).log_stored
+    assert whole(viewer, ended) == DATA
+    for offset in (0, 1, len(DATA) - 1):
+        assert piece(viewer, ended, offset)[0] == DATA[offset : offset + 1_000_000]
+    for offset in (len(DATA), 2**53):
+        assert piece(viewer, ended, offset) == (b"", len(DATA), "true")
+
+
+def test_an_empty_log_is_kept_too(
+    viewer: Client, job_id: str, agent: AgentClient, cloud_services: CloudServices
+) -> None:
+    agent.finish(agent.take(), log_chunks=0)
+    assert logs_store() == 1
+    assert piece(viewer, job_id) == (b"", 0, "true")
+
+
+def test_a_piece_costs_its_size_and_no_more(viewer: Client, ended: str) -> None:
+    logs_store()
+    with s3_reads() as sizes:
+        piece(viewer, ended, len(DATA) - 100)
+    assert sizes == [100]
+
+
+def test_two_who_store_one_log_at_once_leave_one_file(ended: str, cloud_services: CloudServices) -> None:
+    first, second = job_get(ended), job_get(ended)
+    log_store(job=first)
+    log_store(job=second)
+    assert objects(cloud_services) == [job_get(ended).log_stored]
+
+
+def test_a_sweep_that_takes_long_leaves_the_rest_to_the_next(
+    ended: str, make_job: Callable[..., str], agent: AgentClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_job()
+    agent.finish(agent.take(), log_chunks=0)
+    monkeypatch.setattr(sweeps, "_LOGS_SECONDS", 0)
+    assert [logs_store() for _ in range(3)] == [1, 1, 0]
+
+
+def test_a_log_that_somebody_has_taken_away_is_told_as_such(
+    viewer: Client, ended: str, cloud_services: CloudServices
+) -> None:
+    logs_store()
+    (name,) = objects(cloud_services)
+    cloud_services.s3.delete_object(Bucket=cloud_services.bucket, Key=name)
+    problem(viewer.get(f"/jobs/{ended}/log"), 404, "log_not_found")
+    assert viewer.get(f"/jobs/{ended}").status_code == 200
+
+
+def test_a_job_tells_where_its_log_is(viewer: Client, ended: str) -> None:
+    job = viewer.get(f"/jobs/{ended}").json()
+    assert job["logs_url"] == f"{viewer.server}/jobs/{ended}/log"
+    logs_store()
+    assert viewer.get(job["logs_url"].removeprefix(viewer.server)).content == DATA[:1_000_000]
+    assert Job.find(ended) is not None
