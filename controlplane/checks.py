@@ -45,6 +45,7 @@ def _unsafe() -> Iterator[Error]:
         yield Error("ALLOWED_HOSTS must name the hosts that are served.", id="controlplane.E003")
     yield from _unsafe_sign_in()
     yield from _unsafe_origins()
+    yield from _unsafe_storage()
 
 
 def _unsafe_secret_key() -> Iterator[Error]:
@@ -86,6 +87,14 @@ def _unsafe_origins() -> Iterator[Error]:
             yield Error(
                 f"CORS_ALLOWED_ORIGINS has {origin}, which is no single origin with https.", id="controlplane.E005"
             )
+
+
+def _unsafe_storage() -> Iterator[Error]:
+    """Files of one machine are neither seen by others nor kept on Lambda."""
+    for name, what in (("KMS_KEY_ID", "the key that seals secrets"), ("LOG_BUCKET", "the bucket of finished logs")):
+        if not getattr(settings, name):
+            hint = "`manage.py infrastructure deploy` makes both and tells their names."
+            yield Error(f"{name} must name {what}.", hint=hint, id="controlplane.E009")
 
 
 def _secret_key() -> str:

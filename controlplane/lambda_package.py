@@ -147,9 +147,10 @@ def package_finish(zappa: Any) -> None:
     """Put bytecode into the zip that Zappa has made, take out what is not ours, and say how large it is.
 
     `zappa` is Zappa's command line; the function gets those settings that are in this environment, beside its own.
-    Raises SystemExit when the package is too large.
+    Raises SystemExit when the package is too large, or there is no bucket for it.
     """
-    zappa.aws_environment_variables = {**settings_given(os.environ), **zappa.aws_environment_variables}
+    if zappa.command != "package":
+        stack_use(zappa)
     archive = Path(zappa.zip_path)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -169,6 +170,26 @@ def package_finish(zappa: Any) -> None:
         print(line)  # noqa: T201 — what a person who builds is told
     if archive.stat().st_size > LIMIT_BYTES:
         raise SystemExit(f"The package has more than {LIMIT_BYTES // 2**20} MB.")
+
+
+def stack_use(zappa: Any) -> None:
+    """Give the function its settings, and Zappa the bucket that the stack has for packages, in place of its own."""
+    # Zappa's command does not look for modules where it is started.
+    sys.path.append(str(_ROOT))
+    from controlplane.infrastructure.clients import Account
+    from controlplane.infrastructure.errors import InfrastructureError
+    from controlplane.infrastructure.handover import function_settings, package_bucket_require
+
+    try:
+        account = Account(zappa.aws_region)
+        zappa.s3_bucket_name = package_bucket_require(zappa.api_stage, account)
+    except InfrastructureError as error:
+        raise SystemExit(str(error)) from error
+    zappa.aws_environment_variables = {
+        **function_settings(zappa.api_stage, account.number),
+        **settings_given(os.environ),
+        **zappa.aws_environment_variables,
+    }
 
 
 def settings_given(environment: Mapping[str, str]) -> dict[str, str]:

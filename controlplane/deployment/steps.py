@@ -9,6 +9,7 @@ from pathlib import Path
 from controlplane.deployment.live import Live
 from controlplane.infrastructure.clients import Account, failures_told
 from controlplane.infrastructure.errors import InfrastructureError
+from controlplane.infrastructure.handover import function_settings
 from controlplane.infrastructure.names import function_name
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
@@ -21,7 +22,9 @@ def settings_require(stage: str, environment: Mapping[str, str]) -> None:
             "ALLOWED_HOSTS is not set. It names the stage's domain; without one of your own it is "
             ".execute-api.REGION.amazonaws.com"
         )
-    checked = _manage("check", "--tag", "security", environment={**environment, "STAGE": stage})
+    # Those of the stack are set with the package; of them the account does not matter here.
+    settings = {**function_settings(stage, "0" * 12), **environment, "STAGE": stage}
+    checked = _manage("check", "--tag", "security", environment=settings)
     if checked.returncode:
         raise InfrastructureError(f"The settings of {stage} are not complete.\n{checked.stderr.strip()}")
 

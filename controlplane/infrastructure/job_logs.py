@@ -1,9 +1,8 @@
 """The bucket of finished jobs' logs."""
 
-from typing import Any
+from troposphere import GetAtt, Template, s3
 
-from troposphere import GetAtt, Ref, Sub, Template, s3
-
+from controlplane.infrastructure.buckets import account_name, bucket_add
 from controlplane.infrastructure.key import KEY_ALIAS
 from controlplane.infrastructure.names import job_log_bucket_name
 from controlplane.infrastructure.stages import Stage
@@ -16,42 +15,22 @@ _OLD_VERSION_DAYS = 30
 
 
 def job_log_bucket_add(template: Template, stage: Stage, key_arn: GetAtt, account: str | None) -> s3.Bucket:
-    """Add the bucket and its policy. It outlives the stack; only with the `account` in its name can one adopt it."""
-    name = (
-        job_log_bucket_name(stage.name, account)
-        if account
-        else Sub(job_log_bucket_name(stage.name, "${AWS::AccountId}"))
+    """Add the bucket. Only with the `account` in its name can a later stack adopt it."""
+    return bucket_add(
+        template,
+        "JobLogBucket",
+        name=account_name(job_log_bucket_name(stage.name, "${AWS::AccountId}"), account),
+        encryption=s3.ServerSideEncryptionRule(
+            # One request to KMS for many logs.
+            BucketKeyEnabled=True,
+            ServerSideEncryptionByDefault=s3.ServerSideEncryptionByDefault(
+                SSEAlgorithm="aws:kms", KMSMasterKeyID=key_arn
+            ),
+        ),
+        life_cycle=_life_cycle(),
+        VersioningConfiguration=s3.VersioningConfiguration(Status="Enabled"),
+        DependsOn=KEY_ALIAS,
     )
-    bucket = template.add_resource(
-        s3.Bucket(
-            "JobLogBucket",
-            BucketName=name,
-            PublicAccessBlockConfiguration=s3.PublicAccessBlockConfiguration(
-                BlockPublicAcls=True, BlockPublicPolicy=True, IgnorePublicAcls=True, RestrictPublicBuckets=True
-            ),
-            OwnershipControls=s3.OwnershipControls(
-                Rules=[s3.OwnershipControlsRule(ObjectOwnership="BucketOwnerEnforced")]
-            ),
-            BucketEncryption=s3.BucketEncryption(
-                ServerSideEncryptionConfiguration=[
-                    s3.ServerSideEncryptionRule(
-                        # One request to KMS for many logs.
-                        BucketKeyEnabled=True,
-                        ServerSideEncryptionByDefault=s3.ServerSideEncryptionByDefault(
-                            SSEAlgorithm="aws:kms", KMSMasterKeyID=key_arn
-                        ),
-                    )
-                ]
-            ),
-            VersioningConfiguration=s3.VersioningConfiguration(Status="Enabled"),
-            LifecycleConfiguration=_life_cycle(),
-            DependsOn=KEY_ALIAS,
-            DeletionPolicy="Retain",
-            UpdateReplacePolicy="Retain",
-        )
-    )
-    template.add_resource(s3.BucketPolicy("JobLogBucketPolicy", Bucket=Ref(bucket), PolicyDocument=_tls_only(bucket)))
-    return bucket
 
 
 def _life_cycle() -> s3.LifecycleConfiguration:
@@ -73,19 +52,3 @@ def _life_cycle() -> s3.LifecycleConfiguration:
             ),
         ]
     )
-
-
-def _tls_only(bucket: s3.Bucket) -> dict[str, Any]:
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Sid": "TlsOnly",
-                "Effect": "Deny",
-                "Principal": "*",
-                "Action": "s3:*",
-                "Resource": [GetAtt(bucket, "Arn"), Sub(f"${{{bucket.title}.Arn}}/*")],
-                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-            }
-        ],
-    }

@@ -40,6 +40,11 @@ def job_log_bucket_name(stage: str, account: str) -> str:
     return f"{PROJECT}-job-logs-{stage}-{account}"
 
 
+def package_bucket_name(stage: str, account: str) -> str:
+    """The bucket in which Zappa lays packages down for Lambda."""
+    return f"{PROJECT}-packages-{stage}-{account}"
+
+
 def template_bucket_name(region: str, account: str) -> str:
     """Where templates lie for the moment in which CloudFormation reads them."""
     return f"{PROJECT}-templates-{region}-{account}"

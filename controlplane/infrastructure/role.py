@@ -32,6 +32,8 @@ def function_role_add(
             "Action": ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
             "Resource": Sub(f"${{{bucket.title}.Arn}}/*"),
         },
+        # Without it, S3 refuses what is not there, as if one had no right to it.
+        {"Sid": "JobLogIsThere", "Effect": "Allow", "Action": "s3:ListBucket", "Resource": GetAtt(bucket, "Arn")},
         {"Sid": "Seal", "Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": key_arn},
         {
             "Sid": "Log",

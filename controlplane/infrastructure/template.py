@@ -9,6 +9,7 @@ from controlplane.infrastructure.dashboard import dashboard_add
 from controlplane.infrastructure.job_logs import job_log_bucket_add
 from controlplane.infrastructure.key import key_add
 from controlplane.infrastructure.names import PROJECT, log_group_name
+from controlplane.infrastructure.packages import package_bucket_add
 from controlplane.infrastructure.role import function_role_add, operators_policy_add
 from controlplane.infrastructure.schema import table_schemas
 from controlplane.infrastructure.stages import Stage
@@ -28,6 +29,7 @@ def stage_template(stage: Stage, *, account: str | None = None) -> Template:
         for resource in table_resources(table, stage, key_arn):
             template.add_resource(resource)
     bucket = job_log_bucket_add(template, stage, key_arn, account)
+    packages = package_bucket_add(template, stage, account)
     log_group = template.add_resource(
         logs.LogGroup(
             "FunctionLogGroup",
@@ -45,6 +47,7 @@ def stage_template(stage: Stage, *, account: str | None = None) -> Template:
     for name, description, value in (
         ("FunctionRoleArn", "What zappa_settings.json calls role_arn", GetAtt(role, "Arn")),
         ("JobLogBucketName", "Where the function puts the logs of finished jobs", Ref(bucket)),
+        ("PackageBucketName", "Where Zappa lays packages down for Lambda", Ref(packages)),
         ("KeyArn", "The key with which the function seals", key_arn),
         ("AlarmTopicArn", "Where all alarms go", Ref(topic)),
         ("OperatorsPolicyArn", "For those who may invoke the function directly", Ref(policy)),

@@ -16,6 +16,8 @@ SAFE = {
     "GOOGLE_CLIENT_SECRET": "secret",
     "ALLOWED_DOMAINS": "example.com=viewer",
     "CORS_ALLOWED_ORIGINS": "https://app.example.com",
+    "KMS_KEY_ID": "alias/hybrid-ci-cd-staging",
+    "LOG_BUCKET": "hybrid-ci-cd-job-logs-staging-123456789012",
 }
 SERVE = ("-c", "import controlplane.wsgi")
 
@@ -55,6 +57,7 @@ def production(settings: Any) -> Any:
     settings.ALLOWED_HOSTS = ["ci.example.com"]
     settings.GOOGLE_CLIENT_ID = settings.GOOGLE_CLIENT_SECRET = "something"
     settings.CORS_ALLOWED_ORIGINS = ["https://app.example.com"]
+    settings.KMS_KEY_ID, settings.LOG_BUCKET = SAFE["KMS_KEY_ID"], SAFE["LOG_BUCKET"]
     assert settings_check() == []
     settings_require_safe()
     return settings
@@ -77,6 +80,8 @@ def production(settings: Any) -> Any:
         ("CORS_ALLOWED_ORIGINS", ["https://*.example.com"]),
         ("CORS_ALLOW_ALL_ORIGINS", True),
         ("SESSION_STORE", "memory"),
+        ("KMS_KEY_ID", ""),
+        ("LOG_BUCKET", ""),
     ],
 )
 def test_production_does_not_start_with(production: Any, name: str, value: Any) -> None:

@@ -151,15 +151,33 @@ def test_only_the_operators_policy_lets_anybody_invoke_the_function(stage_body: 
 
 
 def test_finished_logs_are_out_of_reach_and_kept(stage_body: Body) -> None:
-    (bucket,) = of_type(stage_body, "AWS::S3::Bucket").values()
-    assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+    bucket = of_type(stage_body, "AWS::S3::Bucket")["JobLogBucket"]
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
     assert not any("ExpirationInDays" in rule for rule in bucket["LifecycleConfiguration"]["Rules"])
-    (policy,) = of_type(stage_body, "AWS::S3::BucketPolicy").values()
-    (statement,) = statements(policy["PolicyDocument"])
-    assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
+
+
+def test_packages_are_forgotten_some_day_and_need_no_key_of_ours(stage_body: Body) -> None:
+    bucket = of_type(stage_body, "AWS::S3::Bucket")["PackageBucket"]
+    (rule,) = bucket["LifecycleConfiguration"]["Rules"]
+    assert rule["ExpirationInDays"] == 90
+    (encryption,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert encryption["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
+
+
+def test_every_bucket_is_kept_closed_to_others_and_reached_by_tls(stage_body: Body) -> None:
+    policies = of_type(stage_body, "AWS::S3::BucketPolicy").values()
+    by_bucket = {policy["Bucket"]["Ref"]: statements(policy["PolicyDocument"]) for policy in policies}
+    buckets = of_type(stage_body, "AWS::S3::Bucket")
+    assert set(by_bucket) == set(buckets)
+    for logical_id, bucket in buckets.items():
+        assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
+        assert stage_body["Resources"][logical_id]["DeletionPolicy"] == "Retain"
+        # Such names are unique in the world.
+        assert bucket["BucketName"]["Fn::Sub"].endswith("-${AWS::AccountId}")
+        (statement,) = by_bucket[logical_id]
+        assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 
 
 def test_the_key_rotates_and_outlives_the_stack_with_its_name(stage_body: Body) -> None:

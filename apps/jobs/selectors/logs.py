@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from django.core.cache import cache
 from django.core.files.storage import storages
@@ -57,8 +58,9 @@ def job_log_read(*, job: Job, offset: int, limit: int) -> LogSlice:
 
 
 def _read_stored(name: str, offset: int, limit: int) -> LogSlice:
+    storage: Any = storages["logs"]
     try:
-        data, size = storages["logs"].read_range(name, offset, limit)
+        data, size = storage.read_range(name, offset, limit)
     except FileNotFoundError as error:
         raise NotFound("The job's log is not in storage any more.", code="log_not_found") from error
     after = min(offset, size) + len(data)

@@ -1,0 +1,57 @@
+"""What all buckets of a stage have in common: nobody else reaches them, and only by TLS; and they outlive the stack."""
+
+from typing import Any
+
+from troposphere import GetAtt, Ref, Sub, Template, s3
+
+
+def account_name(name: str, account: str | None) -> Any:
+    """A bucket's name with `${AWS::AccountId}` in it, written out if the account is known."""
+    return name.replace("${AWS::AccountId}", account) if account else Sub(name)
+
+
+def bucket_add(
+    template: Template,
+    title: str,
+    *,
+    name: Any,
+    encryption: s3.ServerSideEncryptionRule,
+    life_cycle: s3.LifecycleConfiguration,
+    **properties: Any,
+) -> s3.Bucket:
+    """Add a bucket and its policy."""
+    bucket = template.add_resource(
+        s3.Bucket(
+            title,
+            BucketName=name,
+            PublicAccessBlockConfiguration=s3.PublicAccessBlockConfiguration(
+                BlockPublicAcls=True, BlockPublicPolicy=True, IgnorePublicAcls=True, RestrictPublicBuckets=True
+            ),
+            OwnershipControls=s3.OwnershipControls(
+                Rules=[s3.OwnershipControlsRule(ObjectOwnership="BucketOwnerEnforced")]
+            ),
+            BucketEncryption=s3.BucketEncryption(ServerSideEncryptionConfiguration=[encryption]),
+            LifecycleConfiguration=life_cycle,
+            DeletionPolicy="Retain",
+            UpdateReplacePolicy="Retain",
+            **properties,
+        )
+    )
+    template.add_resource(s3.BucketPolicy(f"{title}Policy", Bucket=Ref(bucket), PolicyDocument=_tls_only(bucket)))
+    return bucket
+
+
+def _tls_only(bucket: s3.Bucket) -> dict[str, Any]:
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "TlsOnly",
+                "Effect": "Deny",
+                "Principal": "*",
+                "Action": "s3:*",
+                "Resource": [GetAtt(bucket, "Arn"), Sub(f"${{{bucket.title}.Arn}}/*")],
+                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+            }
+        ],
+    }

@@ -1,0 +1,29 @@
+"""What the stack has for the function and for Zappa, which are not part of it."""
+
+from botocore.exceptions import ClientError
+
+from controlplane.infrastructure.clients import Account, failures_told
+from controlplane.infrastructure.errors import InfrastructureError
+from controlplane.infrastructure.names import job_log_bucket_name, key_alias, package_bucket_name
+
+_MISSING = frozenset({"403", "404", "NoSuchBucket"})
+
+
+def function_settings(stage: str, account_number: str) -> dict[str, str]:
+    """By which the function finds its log bucket and its key, whose names are fixed by stage and account."""
+    return {"KMS_KEY_ID": key_alias(stage), "LOG_BUCKET": job_log_bucket_name(stage, account_number)}
+
+
+def package_bucket_require(stage: str, account: Account) -> str:
+    """The name of the bucket for packages. Raises InfrastructureError when it is not there, or not this account's."""
+    name = package_bucket_name(stage, account.number)
+    with failures_told():
+        try:
+            account.client("s3").head_bucket(Bucket=name, ExpectedBucketOwner=account.number)
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _MISSING:
+                raise
+            raise InfrastructureError(
+                f"There is no bucket {name} for the package. First: manage.py infrastructure deploy --stage {stage}"
+            ) from error
+    return name
