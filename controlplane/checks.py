@@ -11,7 +11,7 @@ from apps.accounts.identities import providers_configured
 from apps.accounts.policies import ROLES
 
 # Stages that others than their developer can reach.
-_EXPOSED_STAGES = frozenset({"staging", "production"})
+EXPOSED_STAGES = frozenset({"staging", "production"})
 # As many characters as Django's own key generator makes.
 _MIN_SECRET_KEY = 50
 _MIN_DIFFERENT = 5
@@ -36,7 +36,7 @@ def settings_require_safe() -> None:
 
 
 def _unsafe() -> Iterator[Error]:
-    if settings.STAGE not in _EXPOSED_STAGES:
+    if settings.STAGE not in EXPOSED_STAGES:
         return
     if settings.DEBUG:
         yield Error("DEBUG shows the inside of the control plane to everyone.", id="controlplane.E001")

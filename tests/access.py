@@ -19,7 +19,7 @@ _ROOT = f"{settings.BASE_DIR}/"
 # Between a caller and DynamoDB.
 _BETWEEN = ("controlplane/nosql/", "tests/access.py", "tests/metering.py", "tests/faults/injection.py", ".venv/")
 # Commands of deployment, which run with a person's rights.
-_MANAGEMENT = frozenset({"CreateTable", "DescribeTable", "UpdateTimeToLive"})
+_MANAGEMENT = frozenset({"CreateTable", "DescribeTable", "DescribeTimeToLive", "UpdateTable", "UpdateTimeToLive"})
 _PARTS = {"ConditionCheck": "ConditionCheckItem", "Delete": "DeleteItem", "Put": "PutItem", "Update": "UpdateItem"}
 
 # Table, action of IAM, index (None: the table itself).

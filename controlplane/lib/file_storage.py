@@ -1,4 +1,4 @@
-"""Files in a directory, for the storages that Django's settings name: the counterpart of `ObjectStorage` on one machine."""
+"""Files in a directory, for the storages that Django's settings name: on one machine what `ObjectStorage` is on AWS."""
 
 from django.core.files.storage import FileSystemStorage
 

@@ -2,16 +2,29 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
 
+from controlplane.checks import EXPOSED_STAGES
 from controlplane.nosql.tables import create_tables
 
 
 class Command(BaseCommand):
-    help = "Make each table of this stage that is missing, with its indexes and TTL."
+    help = (
+        "Make each table that is missing, and add the indexes and the TTL that those of an earlier version lack. "
+        "Not for staging and production, whose tables belong to their stack."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        made = list(create_tables())
-        for table in made:
-            self.stdout.write(f"made {table}")
-        self.stdout.write(f"{len(made)} tables made." if made else "All tables are there.")
+        if settings.STAGE in EXPOSED_STAGES:
+            raise CommandError(
+                f"The tables of {settings.STAGE} belong to its stack, with their keys and backups. "
+                f"Say instead: manage.py infrastructure deploy --stage {settings.STAGE}"
+            )
+        done = False
+        for what in create_tables():
+            self.stdout.write(what)
+            self.stdout.flush()
+            done = True
+        if not done:
+            self.stdout.write("All tables are there, with all that belongs to them.")

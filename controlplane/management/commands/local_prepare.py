@@ -33,8 +33,8 @@ class Command(BaseCommand):
         parser.add_argument("--ref", required=True, help="branch, tag or commit that it builds")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        for table in create_tables():
-            self.stdout.write(f"made table {table}")
+        for what in create_tables():
+            self.stdout.write(what)
         try:
             credentials = _standing(options["credentials"]) or _make()
             write_private(options["credentials"], json.dumps({"url": options["url"], **credentials}, indent=2))
