@@ -1,15 +1,14 @@
-"""How requests to DynamoDB travel: kept connections and no more, in place of botocore's use of urllib3.
+"""How requests to DynamoDB travel: kept connections and a parser in C, in place of botocore's use of urllib3.
 
-A call to DynamoDB is small and there are several in a request, so the way is a third of what they cost (see
+A call to DynamoDB is small and a request of ours makes one or two, so the way is a good part of what they cost (see
 docs/decisions/0054). botocore goes on to build, sign, retry and read them; this only sends and receives.
 """
 
-import select
 import socket
 import ssl
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import urlsplit
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
@@ -21,9 +20,10 @@ from botocore.exceptions import (
     SSLError,
 )
 from botocore.httpsession import get_cert_path
+from httptools import HttpParserError, HttpResponseParser
+from urllib3.util import wait_for_read
 
-# Longer lines are nothing that DynamoDB says.
-_LONGEST_LINE = 65536
+_PIECE_BYTES = 65536
 
 
 class Transport:
@@ -42,139 +42,118 @@ class Transport:
         self._read_timeout = read_timeout
         self._tls: ssl.SSLContext | None = None
         # The one that was used last is the least likely to be closed by the other side.
-        self._idle: deque[_Connection] = deque()
+        self._idle: deque[socket.socket] = deque()
 
     def send(self, request: AWSPreparedRequest) -> AWSResponse:
         """The answer, read to its end."""
+        message = _message(request)
         connection = self._idle_connection() or self._new_connection()
+        answer = _Answer()
         try:
-            status, headers, content = connection.ask(_message(request))
+            connection.sendall(message)
+            while not answer.complete:
+                answer.take(connection.recv(_PIECE_BYTES))
         except TimeoutError as error:
             connection.close()
             raise ReadTimeoutError(endpoint_url=self._url, error=error) from error
-        except (OSError, ValueError) as error:
+        except (OSError, HttpParserError) as error:
             connection.close()
             raise ConnectionClosedError(error=error, request=request, endpoint_url=self._url) from error
-        if headers.get("connection", "").lower() == "close":
-            connection.close()
-        else:
+        if answer.connection_kept:
             self._idle.append(connection)
-        return AWSResponse(request.url, status, headers, _Content(content))
+        else:
+            connection.close()
+        return AWSResponse(request.url, answer.status, answer.headers, answer)
 
     def close(self) -> None:
         """Close the connections that nobody uses just now."""
         while self._idle:
             self._idle.pop().close()
 
-    def _idle_connection(self) -> "_Connection | None":
+    def _idle_connection(self) -> socket.socket | None:
         while True:
             try:
                 connection = self._idle.pop()
             except IndexError:
                 return None
-            if not connection.readable():
-                return connection
             # Who has something to say unasked has closed it.
+            if not wait_for_read(connection, timeout=0):
+                return connection
             connection.close()
 
-    def _new_connection(self) -> "_Connection":
+    def _new_connection(self) -> socket.socket:
         url = urlsplit(self._url)
         host = url.hostname or ""
         try:
-            sock = socket.create_connection(
+            connection = socket.create_connection(
                 (host, url.port or (443 if url.scheme == "https" else 80)), self._connect_timeout
             )
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if url.scheme == "https":
                 # Reading the list of authorities takes longer than a call.
                 self._tls = self._tls or ssl.create_default_context(cafile=self._ca_bundle or get_cert_path(True))
-                sock = self._tls.wrap_socket(sock, server_hostname=host)
+                connection = self._tls.wrap_socket(connection, server_hostname=host)
         except TimeoutError as error:
             raise ConnectTimeoutError(endpoint_url=self._url, error=error) from error
         except ssl.SSLError as error:
             raise SSLError(endpoint_url=self._url, error=error) from error
         except OSError as error:
             raise EndpointConnectionError(endpoint_url=self._url, error=error) from error
-        sock.settimeout(self._read_timeout)
-        return _Connection(sock)
+        connection.settimeout(self._read_timeout)
+        return connection
 
 
-class _Connection:
-    """One connection, on which answers follow questions."""
+class _Answer:
+    """One answer as it comes. The methods ``on_…`` are called by the parser; `stream` is how botocore reads the body.
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._file: BinaryIO = sock.makefile("rb")
-        self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
+    It is complete only when its own length, or its last chunk, says so: what merely ends may have been cut off.
+    """
 
-    def ask(self, message: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers by their names in small letters, and body.
+    def __init__(self) -> None:
+        self._parser = HttpResponseParser(self)
+        self._pieces: list[bytes] = []
+        self.headers: dict[str, str] = {}
+        self.status = 0
+        self.connection_kept = False
+        self.complete = False
 
-        Raises OSError, or ValueError for what is no HTTP.
-        """
-        self._sock.sendall(message)
-        version, status, *_ = self._line().split(" ", 2)
-        if not version.startswith("HTTP/1."):
-            raise ValueError(f"the answer begins with {version[:20]!r}")
-        headers = {}
-        while line := self._line():
-            name, _, value = line.partition(":")
-            headers[name.strip().lower()] = value.strip()
-        return int(status), headers, self._body(headers)
-
-    def readable(self) -> bool:
-        """Whether something has come, be it the end."""
-        return bool(self._poll.poll(0))
-
-    def close(self) -> None:
-        self._file.close()
-        self._sock.close()
-
-    def _body(self, headers: dict[str, str]) -> bytes:
-        if "chunked" in headers.get("transfer-encoding", "").lower():
-            return b"".join(self._chunks())
-        return (
-            self._exactly(int(headers["content-length"])) if "content-length" in headers else self._to_the_end(headers)
-        )
-
-    def _chunks(self) -> Iterator[bytes]:
-        while size := int(self._line().partition(";")[0], 16):
-            yield self._exactly(size)
-            self._line()
-        # After the last one come headers, of which there are none of use.
-        while self._line():
-            pass
-
-    def _to_the_end(self, headers: dict[str, str]) -> bytes:
-        headers["connection"] = "close"
-        return self._file.read()
-
-    def _exactly(self, size: int) -> bytes:
-        data = self._file.read(size)
-        if len(data) < size:
+    def take(self, data: bytes) -> None:
+        """What has come; nothing is the end. Raises ConnectionError, HttpParserError."""
+        if not data:
             raise ConnectionError("the answer broke off")
-        return data
-
-    def _line(self) -> str:
-        line = self._file.readline(_LONGEST_LINE)
-        if not line.endswith(b"\n"):
-            raise ConnectionError("the answer broke off")
-        return line.decode("latin-1").rstrip("\r\n")
-
-
-class _Content:
-    """A body that is read already, as botocore wants to read it."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
+        self._parser.feed_data(data)
 
     def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
-        yield self._content
+        yield from self._pieces
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            raise ConnectionError("there is one answer more than questions")
+        self.headers.clear()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode("latin-1")] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        self.connection_kept = self._parser.should_keep_alive()
+
+    def on_body(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        # Below 200 stands what comes before the answer.
+        if self.status >= 200:
+            self.complete = True
+            # Two objects that hold each other would stay until garbage is looked for.
+            del self._parser
 
 
 def _message(request: AWSPreparedRequest) -> bytes:
-    """Head and body in one piece: in two, the second waits for the first one's receipt."""
+    """Head and body in one piece: in two, the second waits for the first one's receipt.
+
+    Raises ValueError for a header that could be read as two.
+    """
     url = urlsplit(request.url)
     body = request.body if isinstance(request.body, bytes) else (request.body or "").encode()
     headers = {
@@ -183,4 +162,7 @@ def _message(request: AWSPreparedRequest) -> bytes:
     headers.setdefault("Host", url.netloc)
     headers["Content-Length"] = str(len(body))
     lines = [f"{request.method} {url.path or '/'} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    for line in lines:
+        if not line.isprintable():
+            raise ValueError("a header holds a control character")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

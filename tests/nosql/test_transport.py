@@ -5,7 +5,9 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -135,21 +137,55 @@ def test_a_connection_that_is_to_be_closed_is_not_used_again(start: Start) -> No
     assert len(server.asked) == 2
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;x=y\r\n}\r\n0\r\nTrailer: x\r\n\r\n",
-        b"HTTP/1.0 200 OK\r\n\r\n{}",
-    ],
-    ids=["in chunks", "to the end"],
-)
-def test_a_body_without_a_length_is_read(start: Start, answer: bytes) -> None:
-    server = start([answer])
+def test_a_body_in_chunks_is_read(start: Start) -> None:
+    server = start(
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;x=y\r\n}\r\n0\r\nTrailer: x\r\n\r\n"]
+    )
     assert transport(server).send(request(server)).content == b"{}"
 
 
+def test_an_answer_without_a_body_is_whole(start: Start) -> None:
+    server = start([b"HTTP/1.1 204 No Content\r\n\r\n", OK])
+    way = transport(server)
+    assert [way.send(request(server)).status_code for _ in range(2)] == [204, 200]
+    assert len(server.asked) == 1
+
+
+def test_a_second_answer_is_nobodys(start: Start) -> None:
+    server = start([OK + OK], [OK])
+    way = transport(server)
+    with pytest.raises(ConnectionClosedError):
+        way.send(request(server))
+    assert way.send(request(server)).content == b"{}"
+
+
+def test_a_large_answer_comes_whole(start: Start) -> None:
+    body = b"x" * 16_000_000
+    server = start([b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body, OK])
+    way = transport(server, read_timeout=5)
+    assert way.send(request(server)).content == body
+    assert way.send(request(server)).content == b"{}"
+    assert len(server.asked) == 1
+
+
+def test_an_answer_to_go_on_is_not_taken_for_the_answer(start: Start) -> None:
+    server = start([b"HTTP/1.1 100 Continue\r\n\r\n" + OK])
+    assert transport(server).send(request(server)).content == b"{}"
+
+
+# A cut in the head, or in a body whose length nobody told, would otherwise pass for an empty or a short answer.
 @pytest.mark.parametrize(
-    "answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", b"HTTP/1.1 200 O", b"SSH-2.0-x y\r\n", b"x\n"]
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 29",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n{}",
+        b"HTTP/1.0 200 OK\r\n\r\n{}",
+        b"HTTP/1.1 200 O",
+        b"SSH-2.0-x y\r\n",
+        b"x\n",
+    ],
 )
 def test_an_answer_that_is_not_whole_or_no_answer_is_a_closed_connection(start: Start, answer: bytes) -> None:
     server = start([answer])
@@ -164,6 +200,51 @@ def test_silence_is_a_time_out_and_the_late_answer_is_nobodys(start: Start) -> N
         way.send(request(server))
     server.closed.set()
     assert way.send(request(server)).content == b"{}"
+
+
+def test_silence_in_the_middle_of_a_body_is_a_time_out(start: Start) -> None:
+    server = start([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", b""], [OK])
+    way = transport(server)
+    with pytest.raises(ReadTimeoutError):
+        way.send(request(server))
+    server.closed.set()
+    assert way.send(request(server)).content == b"{}"
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with what it is told."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+def test_each_thread_gets_the_answer_to_its_own_question() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as listener, ThreadPoolExecutor(8) as pool:
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        server = Server(f"http://127.0.0.1:{listener.server_port}", [])
+        way = transport(server, read_timeout=5)
+        questions = [b"%d" % number for number in range(400)]
+        answers = list(pool.map(lambda question: way.send(request(server, question)).content, questions))
+        way.close()
+        listener.shutdown()
+    assert answers == questions
+
+
+def test_a_header_cannot_be_broken_into_two(start: Start) -> None:
+    server = start([OK])
+    forged = request(server)
+    forged.headers["X-Amz-Security-Token"] = "token\r\nX-Amz-Target: DynamoDB_20120810.DeleteTable"
+    with pytest.raises(ValueError, match="control character"):
+        transport(server).send(forged)
 
 
 def test_where_nobody_listens_there_is_no_connection() -> None:
