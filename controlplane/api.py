@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from controlplane.documentation import documentation
-from controlplane.openapi import Json
+from controlplane.openapi import Json, problems
 
 NAME = "hybrid-ci-cd"
 
@@ -23,6 +23,13 @@ class HealthSerializer(serializers.Serializer[None]):
     version = serializers.CharField()
 
 
+class ReadySerializer(serializers.Serializer[None]):
+    """That this process answers and reaches the database."""
+
+    status = serializers.ChoiceField(choices=["ready"])
+    version = serializers.CharField()
+
+
 class InfoSerializer(serializers.Serializer[None]):
     """Which control plane this is."""
 
@@ -31,8 +38,13 @@ class InfoSerializer(serializers.Serializer[None]):
     environment = serializers.CharField(help_text="local, staging or production.")
 
 
-# Of the plain view.
+# Of the plain views.
 HEALTH: Json = {"operation_id": "health", "responses": HealthSerializer, "tags": ["control plane"]}
+READY: Json = {
+    "operation_id": "ready",
+    "responses": {200: ReadySerializer, **problems(503)},
+    "tags": ["control plane"],
+}
 
 
 @require_safe

@@ -7,11 +7,13 @@ from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
 from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput, NotAuthenticated
+from controlplane.lib.work import failure_note
 from controlplane.problems import CONTENT_TYPE, application_error, problem_body, problem_headers
 
 
 def problem_for_exception(exception: Exception, _: dict[str, Any]) -> Response | None:
     """DRF's exception handler. None leaves a bug to Django, which logs it and calls `views.server_error`."""
+    failure_note(exception)
     error = application_error(exception)
     if error is None:
         return None

@@ -43,6 +43,7 @@ _PROBLEM: Json = {
         "status": {"type": "integer"},
         "code": {"type": "string", "description": "Stable, for programs.", "examples": ["pipeline_not_found"]},
         "detail": {"type": "string", "description": "One sentence for people."},
+        "request_id": {"type": "string", "description": "Of failures of ours (5xx): what to tell those who run this."},
         "errors": {
             "type": "array",
             "description": "The fields at fault.",

@@ -22,6 +22,7 @@ from django.http import (
 from django.template.loader import select_template
 
 from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput, NotAuthenticated, NotFound, TooLarge
+from controlplane.lib.work import current_work, failure_note
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,9 @@ def error_response(request: HttpRequest, error: ApplicationError) -> HttpRespons
         return problem_response(error)
     template = select_template([f"{error.status}.html", "error.html"])
     # Rendered without the request: who is signed in would be asked of the database, which may be what failed.
-    page = template.render({"status": error.status, "heading": _title(error), "detail": error.message})
+    page = template.render(
+        {"heading": _title(error), "detail": error.message, "status": error.status, "request_id": _request_id(error)}
+    )
     return HttpResponse(page, status=error.status, headers=problem_headers(error))
 
 
@@ -50,7 +53,10 @@ def problem_response(error: ApplicationError) -> JsonResponse:
 
 
 def problem_body(error: ApplicationError) -> dict[str, Any]:
-    """The members of RFC 9457 section 3.1, and ours: `code` for programs, `errors` for the fields at fault."""
+    """The members of RFC 9457 section 3.1, and ours: `code` for programs, `errors` for the fields at fault.
+
+    A failure of ours has a `request_id`, under which the log tells more.
+    """
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": _title(error),
@@ -60,7 +66,16 @@ def problem_body(error: ApplicationError) -> dict[str, Any]:
     }
     if error.errors:
         body["errors"] = error.errors
+    request_id = _request_id(error)
+    if request_id:
+        body["request_id"] = request_id
     return body
+
+
+def _request_id(error: ApplicationError) -> str | None:
+    """What a person can tell those who run the control plane, if it is for these to look into."""
+    work = current_work()
+    return work.request_id if work is not None and error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
 
 
 def problem_headers(error: ApplicationError) -> dict[str, str]:
@@ -123,6 +138,7 @@ class ProblemMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        failure_note(exception)
         error = application_error(exception)
         return None if error is None else error_response(request, error)
 

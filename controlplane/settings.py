@@ -52,7 +52,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    # Outermost, so that the frontend can also read what goes wrong.
+    # Outermost, so that it sees what becomes of every request.
+    "controlplane.observability.middleware.ObservabilityMiddleware",
+    # Next, so that the frontend can also read what goes wrong.
     "corsheaders.middleware.CorsMiddleware",
     "controlplane.content_policy.ContentPolicyMiddleware",
     "controlplane.problems.ProblemMiddleware",
@@ -74,7 +76,7 @@ CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
 CORS_ALLOW_CREDENTIALS = True
 CORS_URLS_REGEX = r"^/(?!account/|admin/|dashboard/|oauth/|signin|signout)"
 CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key", "x-csrftoken"]
-CORS_EXPOSE_HEADERS = ["Retry-After"]
+CORS_EXPOSE_HEADERS = ["Retry-After", "X-Request-Id"]
 
 # API paths have no trailing slash.
 APPEND_SLASH = False
@@ -168,7 +170,7 @@ _TLS = STAGE not in ("local", "test")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _TLS
 SECURE_SSL_REDIRECT = _TLS
 # Load balancers ask without TLS whether we live.
-SECURE_REDIRECT_EXEMPT = [r"^health$"]
+SECURE_REDIRECT_EXEMPT = [r"^health(/ready)?$"]
 # API Gateway ends TLS and tells so by this header, whatever a client wrote there. A client that reaches us past it can
 # claim TLS by it, and deceives only itself: it is not redirected, and its own cookies go where it sent them.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _TLS else None
@@ -235,13 +237,31 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": ["controlplane.openapi.common_parts_add"],
 }
 
+# Only Lambda sets this.
+_ON_LAMBDA = "AWS_LAMBDA_FUNCTION_NAME" in env.ENVIRON
 LOG_LEVEL = env.str("LOG_LEVEL", default="WARNING")
+# json, a line each, for machines to search; or text, for people.
+LOG_FORMAT = env.str("LOG_FORMAT", default="") or ("json" if _ON_LAMBDA else "text")
+# Whether metrics are printed, in the embedded metric format that CloudWatch reads out of a function's log.
+METRICS_EMF = env.bool("METRICS_EMF", default=_ON_LAMBDA)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
-    # That a client was refused is told to the client, and for agents (409) it is part of the trade.
-    "loggers": {"django.request": {"level": "ERROR"}},
+    "formatters": {
+        "json": {"()": "controlplane.observability.logs.JsonFormatter"},
+        "text": {
+            "()": "controlplane.observability.logs.TextFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+        },
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
+    # Libraries tell at DEBUG what they send, keys and all.
+    "root": {"handlers": ["stderr"], "level": "INFO" if LOG_LEVEL == "DEBUG" else LOG_LEVEL},
+    "loggers": {
+        # Their own level, since Zappa's handler changes that of the root.
+        "apps": {"level": LOG_LEVEL},
+        "controlplane": {"level": LOG_LEVEL},
+        # How a request ended, and why, is in the one line that the middleware writes.
+        "django.request": {"level": "CRITICAL"},
+    },
 }

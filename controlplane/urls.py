@@ -14,10 +14,11 @@ from controlplane.nosql.admin.resolver import LazyResolver
 urlpatterns = [
     path("", views.root),
     path("health", views.health, name="health"),
+    path("health/ready", views.ready, name="ready"),
     LazyUrls("apps.jobs.agent_urls", "agents/"),
     LazyUrls("apps.agents.agent_urls", "agents/", "agent.pyz"),
     LazyUrls("apps.agents.urls", "agents"),
-    LazyUrls("apps.jobs.urls", "jobs", "pipelines"),
+    LazyUrls("apps.jobs.urls", "jobs", "metrics", "pipelines"),
     LazyUrls("apps.accounts.validity_urls", "auth/validate"),
     LazyUrls("apps.accounts.urls", "account/", "auth/", "oauth/", "signin", "signout", "tokens"),
     LazyUrls("controlplane.api_urls", "docs", "info", "schema"),

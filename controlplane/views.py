@@ -10,6 +10,8 @@ from django.views.decorators.http import require_safe
 
 from controlplane.documented import documented
 from controlplane.lib.errors import ApplicationError, Forbidden
+from controlplane.lib.work import failure_note
+from controlplane.nosql.readiness import database_require
 from controlplane.problems import application_error, error_response
 
 
@@ -25,6 +27,15 @@ def root(_: HttpRequest) -> HttpResponse:
 def health(_: HttpRequest) -> HttpResponse:
     """Whether the control plane answers. Reads and writes nothing."""
     return JsonResponse({"status": "healthy", "version": settings.VERSION}, headers={"Cache-Control": "no-store"})
+
+
+@documented("get", "controlplane.api.READY")
+@csrf_exempt
+@require_safe
+def ready(_: HttpRequest) -> HttpResponse:
+    """Whether the database answers too: 503 when it does not. However often it is asked, that is a read in 5 s."""
+    database_require()
+    return JsonResponse({"status": "ready", "version": settings.VERSION}, headers={"Cache-Control": "no-store"})
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -54,6 +65,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noq
 
 
 def _handled(request: HttpRequest, exception: BaseException | None) -> HttpResponse:
+    failure_note(exception)
     error = application_error(exception) or ApplicationError(
         "Something broke on our side. It has been written down.", code="internal_error", status=500
     )

@@ -28,6 +28,7 @@ from apps.accounts.services import (
 )
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Forbidden, NotAuthenticated
+from controlplane.lib.work import actor_note
 from controlplane.requests import client_address, client_region
 
 
@@ -44,9 +45,11 @@ class BearerAuthentication(authentication.BaseAuthentication):
         token = credentials.strip()
         if session_token_shaped(token):
             session = session_verify(token, use=True)
+            actor_note(session.actor)
             api_call_brake(caller=session.session_id)
             return session.actor, session.session_id
         actor = api_token_verify(token)
+        actor_note(actor)
         api_call_brake(caller=actor.id)
         return actor, None
 

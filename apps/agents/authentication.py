@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from apps.agents.selectors import AgentIdentity, IdentityKey, identity_get
 from apps.agents.services import agent_key_mark_used
 from apps.agents.states import AgentStatus
+from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Forbidden, NotAuthenticated
 from controlplane.lib.ids import ID_PATTERN
 from controlplane.lib.signatures import (
@@ -18,6 +19,7 @@ from controlplane.lib.signatures import (
     signature_require,
     signature_verify,
 )
+from controlplane.lib.work import actor_note
 
 # An agent's key id begins with the agent's own id, so that it costs one read at most to find the key.
 _KEY_ID = re.compile(rf"({ID_PATTERN})\.[0-9a-f]{{8}}")
@@ -54,6 +56,7 @@ def signed_agent(request: HttpRequest, agent_id: str, *, marks_key_used: bool = 
     digest_require(headers.get("Content-Digest", ""), request.body)
     if agent is None or key is None or agent.agent_id != agent_id:
         raise Forbidden("This is another agent's.", code="wrong_agent")
+    actor_note(Actor("agent", agent.agent_id, agent.name))
     if agent.status == AgentStatus.RETIRED:
         raise Forbidden("This agent is retired.", code="agent_retired")
     if marks_key_used and not key.used:

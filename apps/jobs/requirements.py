@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
 
 from controlplane.lib import clock
 
@@ -30,6 +31,11 @@ def queue_position(*, priority: int, created_at: str, job_id: str) -> str:
 def position_job_id(position: str) -> str:
     """The job that stands at this position."""
     return position.rsplit("#", 1)[1]
+
+
+def position_moment(position: str) -> datetime:
+    """When the job that stands at this position was created, to the millisecond."""
+    return datetime.fromtimestamp(int(position.split("#")[1]) / 1000, UTC)
 
 
 def position_priority(position: str) -> str:

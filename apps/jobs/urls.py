@@ -3,7 +3,7 @@
 from django.urls import path
 
 from apps.jobs import converters  # noqa: F401 — registers them
-from apps.jobs.api import jobs, pipelines
+from apps.jobs.api import jobs, metrics, pipelines
 
 urlpatterns = [
     path("jobs", jobs.JobsView.as_view(), name="jobs"),
@@ -11,6 +11,7 @@ urlpatterns = [
     path("jobs/<id:job_id>/log", jobs.JobLogView.as_view(), name="job-log"),
     path("jobs/<id:job_id>/cancel", jobs.JobCancelView.as_view(), name="job-cancel"),
     path("jobs/<id:job_id>/retry", jobs.JobRetryView.as_view(), name="job-retry"),
+    path("metrics", metrics.MetricsView.as_view(), name="metrics"),
     path("pipelines", pipelines.PipelinesView.as_view(), name="pipelines"),
     path("pipelines/<str:name>", pipelines.PipelineView.as_view(), name="pipeline"),
 ]

@@ -12,7 +12,9 @@ from botocore.utils import get_environ_proxies
 from django.conf import settings
 from pynamodb.connection import Connection
 
+from controlplane.lib import clock
 from controlplane.lib.errors import Unavailable
+from controlplane.lib.work import Span, capacity_note, current_work
 from controlplane.nosql.transport import Transport
 
 # Several attempts of botocore's fit into the 29 s that API Gateway waits.
@@ -47,6 +49,8 @@ _TRANSIENT = frozenset(
 
 # For these, "not found" is an answer and not a failure.
 _MANAGEMENT = frozenset({"CreateTable", "DeleteTable", "DescribeTable", "UpdateTable", "UpdateTimeToLive"})
+
+_WRITES = frozenset({"BatchWriteItem", "DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem"})
 
 
 class ConditionFailed(Exception):
@@ -89,7 +93,7 @@ class SharedConnection(Connection):
     def _make_api_call(self, operation_name: str, operation_kwargs: dict[str, Any]) -> dict[str, Any]:
         for attempt in range(CONFLICT_ATTEMPTS):
             try:
-                return super()._make_api_call(operation_name, operation_kwargs)
+                return self._counted_call(operation_name, operation_kwargs)
             except ClientError as error:
                 if operation_name in _MANAGEMENT:
                     raise
@@ -108,6 +112,32 @@ class SharedConnection(Connection):
             except BotoCoreError as error:
                 raise Unavailable from error
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _counted_call(self, operation_name: str, operation_kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The call, noted of the work at hand with what it costs. To ask for that costs nothing but a longer answer."""
+        work = current_work()
+        if work is None or operation_name in _MANAGEMENT:
+            return super()._make_api_call(operation_name, operation_kwargs)
+        work.dynamodb_calls += 1
+        began = clock.now().timestamp() if work.spans is not None else 0.0
+        answer = None
+        try:
+            answer = super()._make_api_call(operation_name, {**operation_kwargs, "ReturnConsumedCapacity": "TOTAL"})
+            capacity_note(work, answer, writes=operation_name in _WRITES)
+            return answer
+        finally:
+            if work.spans is not None:
+                table = _first_table(operation_kwargs)
+                work.spans.append(Span(operation_name, table, began, clock.now().timestamp(), failed=answer is None))
+
+
+def _first_table(arguments: dict[str, Any]) -> str:
+    """The table that a call is about; of one on several, the first."""
+    if "TableName" in arguments:
+        return str(arguments["TableName"])
+    parts = (part for item in arguments.get("TransactItems", ()) for part in item.values())
+    tables = (*arguments.get("RequestItems", ()), *(part["TableName"] for part in parts))
+    return tables[0] if tables else ""
 
 
 def pause_before_retry(attempt: int) -> None:

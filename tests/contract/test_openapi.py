@@ -101,7 +101,16 @@ def test_operations_are_named_grouped_and_explained(document: Any) -> None:
 
 
 def test_every_operation_that_is_not_public_says_so_and_refuses_strangers(document: Any, outsider: Client) -> None:
-    public = {"/health", "/info", "/agents/enrol", "/agent.pyz", "/auth/session", "/auth/validate", "/auth/logout"}
+    public = {
+        "/health",
+        "/health/ready",
+        "/info",
+        "/agents/enrol",
+        "/agent.pyz",
+        "/auth/session",
+        "/auth/validate",
+        "/auth/logout",
+    }
     schemes = set(document["components"]["securitySchemes"])
     for path, operations in document["paths"].items():
         for method, operation in operations.items():

@@ -1,5 +1,6 @@
 """What becomes of an agent: a change of status is one transaction with its heartbeat, the counters and the trail."""
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 if TYPE_CHECKING:
     from pynamodb.expressions.update import Action as Update
+
+logger = logging.getLogger(__name__)
 
 # How often a change is tried again because the agent's status changed meanwhile.
 ATTEMPTS = 5
@@ -87,6 +90,8 @@ def agents_mark_silent() -> int:
             except TransactionFailed:
                 continue
             identity_forget(beat.agent_id)
+            subject = {"agent_id": beat.agent_id, "region": region}
+            logger.warning("agent is %s: silent for %.0f s", after, silence.total_seconds(), extra=subject)
             marked += 1
     return marked
 

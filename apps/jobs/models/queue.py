@@ -23,6 +23,8 @@ class QueueEntry(Record):
     position = UnicodeAttribute(range_key=True)
     # The attempt that a claim of this entry begins.
     attempt = NumberAttribute()
+    # Since when the job waits, if that is not since its creation.
+    since = UnicodeAttribute(null=True)
 
 
 class QueueSet(Record):

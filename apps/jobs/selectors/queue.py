@@ -6,13 +6,18 @@ from dataclasses import dataclass
 from django.core.cache import cache
 
 from apps.jobs.models import LEASES, SETS, QueueEntry, QueueSet
-from apps.jobs.requirements import agent_may_take
+from apps.jobs.requirements import agent_may_take, position_moment
+from controlplane.lib import clock
 
 # How many entries a poll reads when nobody is in the way: they fit into one read unit.
 HEAD = 20
 
 # How many sets a poll looks into at most.
 FRONTS = 4
+
+# What is looked at to tell how long the queue is: entries of a set fit into one answer, and cost 16 read units.
+FIGURED_SETS = 50
+FIGURED_ENTRIES = 1_000
 
 # How long a process remembers where a set's head stood, to choose the sets to look into without asking each.
 _HEAD_KNOWN_SECONDS = 2
@@ -58,6 +63,39 @@ def queue_front(set_ids: Sequence[str], *, limit: int = HEAD) -> list[QueueEntry
     chosen = sorted(known, key=known.__getitem__)[:FRONTS]
     entries = (entry for set_id in chosen for entry in queue_head(set_id, limit=limit))
     return sorted(entries, key=lambda entry: entry.position)
+
+
+@dataclass(frozen=True)
+class QueueFigures:
+    """How many jobs wait, and for how many seconds the one does that waits longest (0 when none does).
+
+    `is_lower_bound`: there is more than was looked at.
+    """
+
+    depth: int
+    oldest_wait_seconds: float
+    is_lower_bound: bool
+
+
+def queue_figures() -> QueueFigures:
+    """Depth and age of the whole queue. One call, and one for each set, of at most `FIGURED_SETS`; they may lag.
+
+    Of each set the `FIGURED_ENTRIES` most urgent entries are looked at.
+    """
+    sets = queue_registry().sets
+    depth, oldest, more = 0, 0.0, len(sets) > FIGURED_SETS
+    for queue_set in sets[:FIGURED_SETS]:
+        entries = list(QueueEntry.query(queue_set.position, limit=FIGURED_ENTRIES, page_size=FIGURED_ENTRIES))
+        depth += len(entries)
+        oldest = max([oldest, *map(waited_seconds, entries)])
+        more = more or len(entries) == FIGURED_ENTRIES
+    return QueueFigures(depth=depth, oldest_wait_seconds=oldest, is_lower_bound=more)
+
+
+def waited_seconds(entry: QueueEntry) -> float:
+    """For how long the entry's job has waited until now."""
+    since = clock.parse_timestamp(entry.since) if entry.since else position_moment(entry.position)
+    return max(0.0, (clock.now() - since).total_seconds())
 
 
 def _known(set_id: str) -> str:

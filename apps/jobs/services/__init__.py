@@ -8,6 +8,7 @@ from apps.jobs.services.attempts import (
     attempt_release,
     attempt_start,
 )
+from apps.jobs.services.gauges import gauges_measure
 from apps.jobs.services.handout import Handout, work_hand_out
 from apps.jobs.services.jobs import job_cancel, job_create, job_retry
 from apps.jobs.services.leases import leases_expire
@@ -26,6 +27,7 @@ __all__ = [
     "attempt_finish",
     "attempt_release",
     "attempt_start",
+    "gauges_measure",
     "job_cancel",
     "job_create",
     "job_retry",

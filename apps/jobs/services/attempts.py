@@ -1,5 +1,6 @@
 """What happens to an attempt of a job: started, defined, finished by its agent; released or lost without it."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,15 +12,18 @@ from apps.jobs.definitions import definition_parse
 from apps.jobs.models import Job
 from apps.jobs.policies import attempt_require, is_attempt_of
 from apps.jobs.requirements import agent_may_take
-from apps.jobs.services.counters import counter_add
+from apps.jobs.services.counters import counter_add, ending_measure
 from apps.jobs.services.jobs import ending_actions, steps_of
 from apps.jobs.services.pipelines import pipeline_learn
 from apps.jobs.services.queue import entry_of, set_register
 from apps.jobs.states import FINAL, HELD, Status, status_after_finish, status_after_loss, transition_require
-from controlplane.lib import clock
+from controlplane.lib import clock, metric_names
 from controlplane.lib.actor import SYSTEM, Actor
 from controlplane.lib.errors import Conflict, InvalidInput, Unprocessable
+from controlplane.lib.work import measure
 from controlplane.nosql.transaction import Transaction, TransactionFailed
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,17 @@ def _finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult, c
         detail={"attempt": attempt, "exit_code": result.exit_code},
     )
     transaction.commit()
+    ending_measure(status=status)
+    ran = _ran_seconds(result.steps)
+    if ran is not None:
+        measure(metric_names.JOB_RUN, ran)
+
+
+def _ran_seconds(steps: Sequence[Mapping[str, Any]]) -> float | None:
+    """From the begin of the first step to the end of the last one, as the agent tells it; None when it does not."""
+    begun = [clock.parse_timestamp(step["started_at"]) for step in steps if step.get("started_at")]
+    ended = [clock.parse_timestamp(step["completed_at"]) for step in steps if step.get("completed_at")]
+    return max(0.0, (max(ended) - min(begun)).total_seconds()) if begun and ended else None
 
 
 def attempt_release(*, agent_id: str, job_id: str, attempt: int) -> bool:
@@ -248,7 +263,7 @@ def _requeue(
         ],
         condition=_is_attempt(agent_id, attempt) & (Job.status == before) & Job.cancel_requested.does_not_exist(),
     )
-    transaction.put("entry", entry_of(job, attempt=attempt + 1))
+    transaction.put("entry", entry_of(job, attempt=attempt + 1, since=clock.timestamp(clock.now())))
     _held_remove(transaction, job, agent_id, beat_at)
     audit_add(
         transaction,
@@ -257,7 +272,7 @@ def _requeue(
         target=f"job:{job.job_id}",
         detail={"attempt": attempt, "reason": reason, "agent_id": agent_id},
     )
-    return _committed(transaction)
+    return _committed(transaction) and _told(job, reason, "waits again")
 
 
 def _lose(
@@ -289,7 +304,17 @@ def _lose(
         result=after,
         detail={"attempt": attempt, "reason": reason, "agent_id": agent_id},
     )
-    return _committed(transaction)
+    if not _committed(transaction):
+        return False
+    ending_measure(status=after)
+    return _told(job, reason, f"has ended as {after}")
+
+
+def _told(job: Job, reason: str, outcome: str) -> bool:
+    """Write down that an attempt was taken from its agent; true."""
+    subject = {"job_id": job.job_id, "agent_id": job.agent_id, "attempt": int(job.attempt)}
+    logger.warning("attempt taken back, since %s; the job %s", reason, outcome, extra=subject)
+    return True
 
 
 def _held_remove(transaction: Transaction, job: Job, agent_id: str, beat_at: str | None) -> None:

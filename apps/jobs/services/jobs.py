@@ -18,13 +18,14 @@ from apps.jobs.refs import ref_validate
 from apps.jobs.requirements import DEFAULT_PRIORITY
 from apps.jobs.selectors.jobs import job_get
 from apps.jobs.selectors.pipelines import pipeline_get
-from apps.jobs.services.counters import counter_add
+from apps.jobs.services.counters import counter_add, ending_measure
 from apps.jobs.services.queue import entry_of, set_register
 from apps.jobs.states import FINAL, Status, StepState, transition_require
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, NotFound, Unprocessable
 from controlplane.lib.ids import id_moment, new_id
+from controlplane.lib.work import subject_note
 from controlplane.nosql.transaction import Transaction, TransactionConflicted, TransactionFailed
 
 IDEMPOTENCY_LIFETIME = timedelta(hours=24)
@@ -135,6 +136,7 @@ def _cancel_in_state(job: Job, *, actor: Actor) -> None:
     counter_add(transaction, status=Status.CANCELLED)
     audit_add(transaction, actor=actor, action=Action.JOB_CANCELLED, target=target)
     transaction.commit()
+    ending_measure(status=Status.CANCELLED)
 
 
 def created_day(job_id: str) -> str:
@@ -194,6 +196,7 @@ def _job_of(
 
 def _job_enqueue(job: Job, *, actor: Actor, action: Action, idempotency: IdempotencyKey | None) -> Job:
     """Write a new job and its entry in the queue; or give the job that the same request made before."""
+    subject_note(job_id=job.job_id)
     set_register(labels=job.labels)
     transaction = Transaction()
     transaction.put("job", job)

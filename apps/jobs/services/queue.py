@@ -12,10 +12,11 @@ from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from apps.jobs.models import SETS, Job, QueueEntry, QueueSet
 from apps.jobs.requirements import position_job_id, position_priority, queue_position, set_id
-from apps.jobs.selectors.queue import HEAD, queue_front
+from apps.jobs.selectors.queue import HEAD, queue_front, waited_seconds
 from apps.jobs.states import Status
-from controlplane.lib import clock
+from controlplane.lib import clock, metric_names
 from controlplane.lib.actor import Actor
+from controlplane.lib.work import measure, subject_note
 from controlplane.nosql.transaction import Transaction, TransactionConflicted, TransactionFailed
 
 # How long a process believes that a set is in the registry. The sweep waits longer than this before it prunes one.
@@ -46,12 +47,13 @@ class Assignment:
         return {"job_id": self.job_id, "attempt": self.attempt}
 
 
-def entry_of(job: Job, *, attempt: int) -> QueueEntry:
-    """The queue's entry for `attempt` of the job."""
+def entry_of(job: Job, *, attempt: int, since: str | None = None) -> QueueEntry:
+    """The queue's entry for `attempt` of the job, which waits since then, or since its creation."""
     return QueueEntry(
         set_id=set_id(job.labels),
         position=queue_position(priority=int(job.priority), created_at=job.created_at, job_id=job.job_id),
         attempt=attempt,
+        since=since,
     )
 
 
@@ -148,6 +150,8 @@ def _entry_claim(entry: QueueEntry, *, agent: Actor) -> bool:
         _widen_spread()
         return False
     _narrow_spread()
+    measure(metric_names.JOB_WAIT, waited_seconds(entry))
+    subject_note(job_id=job_id)
     return True
 
 

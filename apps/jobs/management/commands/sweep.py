@@ -6,8 +6,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from apps.agents.services import agents_mark_silent
-from apps.jobs.services import leases_expire, logs_store, sets_prune
+from apps.jobs.services import gauges_measure, leases_expire, logs_store, sets_prune
 from controlplane.lib.errors import Unavailable
+from controlplane.observability.works import observed
 
 
 class Command(BaseCommand):
@@ -31,11 +32,10 @@ class Command(BaseCommand):
             time.sleep(every)
 
     def _sweep(self) -> None:
-        done = {
-            "agents marked": agents_mark_silent(),
-            "jobs taken back": leases_expire(),
-            "queues pruned": sets_prune(),
+        with observed("sweep"):
+            done = {"agents marked": agents_mark_silent(), "jobs taken back": leases_expire()}
+            gauges_measure()
+            done["queues pruned"] = sets_prune()
             # Last, since object storage may be out when all else is well.
-            "logs stored": logs_store(),
-        }
+            done["logs stored"] = logs_store()
         self.stdout.write(", ".join(f"{count} {what}" for what, count in done.items()))

@@ -1,0 +1,75 @@
+"""``GET /metrics``: queue and fleet for Prometheus."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from apps.accounts.authentication import request_actor
+from apps.accounts.policies import Permission, permission_require
+from apps.agents.selectors import fleet_counts
+from apps.jobs.selectors.overview import DayOutcomes, job_outcomes
+from apps.jobs.selectors.queue import QueueFigures, queue_figures
+
+# What prometheus_client calls version 0.0.4 of the text format.
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class MetricsView(APIView):
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:  # noqa: ARG002 — DRF's
+        """Whatever a scraper says it accepts; what goes wrong is told as JSON."""
+        return super().perform_content_negotiation(request, force=True)
+
+    @extend_schema(
+        responses={
+            (200, "text/plain"): OpenApiResponse(OpenApiTypes.STR, "Prometheus' text format, version 0.0.4."),
+        },
+        operation_id="metrics",
+        tags=["control plane"],
+    )
+    def get(self, request: Request) -> HttpResponse:
+        """Queue and fleet in Prometheus' format, for whoever may read jobs and agents."""
+        actor = request_actor(request)
+        permission_require(actor, Permission.JOBS_READ)
+        permission_require(actor, Permission.AGENTS_READ)
+        text = exposition(queue_figures(), job_outcomes(days=1)[-1], fleet_counts())
+        return HttpResponse(text, content_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
+
+
+def exposition(queue: QueueFigures, today: DayOutcomes, fleet: dict[str, dict[str, int]]) -> bytes:
+    """The figures in Prometheus' text format."""
+    # Nobody else needs it, and few control planes are scraped.
+    from prometheus_client import generate_latest
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.registry import Collector
+
+    class Figures(Collector):
+        def collect(self) -> Iterator[Metric]:
+            build = GaugeMetricFamily("hybrid_ci_build_info", "Always 1.", labels=["version", "stage"])
+            build.add_metric([settings.VERSION, settings.STAGE], 1)
+            yield build
+            yield GaugeMetricFamily("hybrid_ci_queue_depth", "Jobs that wait for an agent.", value=queue.depth)
+            yield GaugeMetricFamily(
+                "hybrid_ci_queue_oldest_wait_seconds",
+                "For how long the job that waits longest has waited; 0 when none does.",
+                value=queue.oldest_wait_seconds,
+            )
+            yield CounterMetricFamily(
+                "hybrid_ci_jobs_created", "Jobs created since midnight, UTC.", value=today.created
+            )
+            ended = CounterMetricFamily("hybrid_ci_jobs_ended", "Jobs ended since midnight, UTC.", labels=["result"])
+            for result in ("completed", "failed", "cancelled", "timed_out"):
+                ended.add_metric([result], getattr(today, result))
+            yield ended
+            agents = GaugeMetricFamily("hybrid_ci_agents", "Agents.", labels=["region", "status"])
+            for region, statuses in sorted(fleet.items()):
+                for status, count in sorted(statuses.items()):
+                    agents.add_metric([region, status], count)
+            yield agents
+
+    return generate_latest(Figures())

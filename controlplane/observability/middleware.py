@@ -1,0 +1,126 @@
+"""The outermost middleware: begins each request's work, and writes the line, the metrics and the trace of it."""
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+
+from controlplane.lib import metric_names as names
+from controlplane.lib.actor import Actor
+from controlplane.lib.ids import new_id
+from controlplane.lib.work import Work, actor_note, at_work, current_work
+from controlplane.observability.logs import work_costs
+from controlplane.observability.metrics import process_metrics
+from controlplane.observability.traces import trace_followed
+
+logger = logging.getLogger(__name__)
+
+HEADER = "X-Request-Id"
+# In the WSGI environment of a request that nobody has sent: it is not observed.
+REHEARSAL = "controlplane.rehearsal"
+# Of requests that fit no address, so that strangers can't make metrics of what they ask for.
+_UNMATCHED = "unmatched"
+# Django's admin has a hundred addresses; one name for them all.
+_ADMIN = "admin/"
+_PARAMETER = re.compile(r"\(\?P<(\w+)>[^)]*\)|<(?:\w+:)?(\w+)>")
+
+
+class ObservabilityMiddleware:
+    """Writes one line a request: ERROR with the traceback for a bug, WARNING for 503, else INFO."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if REHEARSAL in request.META:
+            return self.get_response(request)
+        began = time.perf_counter()
+        work = Work(request_id=_request_id(request), route=_UNMATCHED)
+        with at_work(work):
+            with trace_followed(work):
+                response = self.get_response(request)
+                work.status = response.status_code
+                _principal_note(request)
+            response[HEADER] = work.request_id
+            milliseconds = round((time.perf_counter() - began) * 1000, 2)
+            _line_write(work, request, response.status_code, milliseconds)
+            if settings.METRICS_EMF:
+                _metrics_write(work, response.status_code, milliseconds)
+        return response
+
+    def process_view(self, request: HttpRequest, _view: Any, _args: Any, arguments: dict[str, Any]) -> None:
+        """The address has been found: it tells which job or agent the request is about."""
+        work, match = current_work(), request.resolver_match
+        if work is not None and match is not None:
+            work.route = _route(match.route)
+            work.job_id, work.agent_id = arguments.get("job_id"), arguments.get("agent_id")
+
+
+def _request_id(request: HttpRequest) -> str:
+    """The gateway's id, from its event and no header, which a client could write; without a gateway, one of our own."""
+    event = request.META.get("apig_wsgi.full_event") or request.META.get("lambda.event") or {}
+    return (event.get("requestContext") or {}).get("requestId") or new_id()
+
+
+@cache
+def _route(pattern: str) -> str:
+    """The pattern of an address as the API document writes it."""
+    if pattern.startswith(_ADMIN):
+        return f"/{_ADMIN}"
+    plain = pattern.replace("^", "").replace("\\", "").removesuffix("$")
+    return "/" + _PARAMETER.sub(lambda found: f"{{{found[1] or found[2]}}}", plain)
+
+
+def _principal_note(request: HttpRequest) -> None:
+    """Who has signed in to a page, if anything has asked. To ask now would cost a read."""
+    work = current_work()
+    user = getattr(request, "_cached_user", None)
+    if work is not None and work.actor is None and user is not None and user.is_authenticated:
+        actor_note(Actor("user", user.user_id, user.name))
+
+
+def _line_write(work: Work, request: HttpRequest, status: int, milliseconds: float) -> None:
+    level = logging.INFO if status < HTTPStatus.INTERNAL_SERVER_ERROR else logging.ERROR
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        level = logging.WARNING
+    if not logger.isEnabledFor(level):
+        return
+    failure = work.failure if level > logging.INFO else None
+    logger.log(
+        level,
+        "%s %s: %d in %.0f ms",
+        request.method,
+        work.route,
+        status,
+        milliseconds,
+        exc_info=failure,
+        extra={
+            "method": request.method,
+            "status": status,
+            "code": getattr(work.failure, "code", None),
+            **work_costs(work, milliseconds),
+        },
+    )
+
+
+def _metrics_write(work: Work, status: int, milliseconds: float) -> None:
+    process_metrics.add(
+        {
+            None: [
+                (names.DYNAMODB_CALLS, work.dynamodb_calls),
+                (names.READ_UNITS, work.read_units),
+                (names.WRITE_UNITS, work.write_units),
+                *work.measures,
+            ],
+            (names.STATUS_CLASS, f"{status // 100}xx"): [(names.REQUESTS, 1)],
+            (names.ROUTE, work.route): [(names.LATENCY, milliseconds)],
+        }
+    )
+    # What becomes of jobs is rare, and nothing of it shall be lost.
+    process_metrics.write(at_once=bool(work.measures))

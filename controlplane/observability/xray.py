@@ -1,0 +1,90 @@
+"""What X-Ray's daemon is told: docs.aws.amazon.com/xray/latest/devguide/xray-api-segmentdocuments.html"""
+
+import json
+import os
+import re
+import secrets
+import socket
+from typing import Any
+
+from django.conf import settings
+
+from controlplane.lib.work import Span, Work
+
+_HEADER = b'{"format":"json","version":1}\n'
+# What a datagram on this machine holds. Of calls beyond these only their number is told.
+_MOST_SPANS = 150
+# X-Ray takes no other characters in names.
+_NOT_IN_NAMES = re.compile(r"[^\w\s.:/%&#=+\\@-]", re.ASCII)
+
+
+def subsegment_send(work: Work, *, header: str, began: float, ended: float) -> None:
+    """Send the daemon a subsegment of the invocation that `header` (_X_AMZN_TRACE_ID) names; times are since 1970.
+
+    Whether anybody listens is not found out: a trace is worth no failure.
+    """
+    address = os.environ.get("AWS_XRAY_DAEMON_ADDRESS", "")
+    host, _, port = address.rpartition(":")
+    parts = dict(part.split("=", 1) for part in header.split(";") if "=" in part)
+    if not (host and port.isdigit() and "Root" in parts and "Parent" in parts):
+        return
+    document = {
+        "trace_id": parts["Root"],
+        "parent_id": parts["Parent"],
+        "type": "subsegment",
+        **_timed(work.route or "unmatched", began, ended),
+        **_outcome(work),
+        "annotations": _annotations(work),
+        "metadata": {"dynamodb": {"read_units": work.read_units, "write_units": work.write_units}},
+        "subsegments": [_call(span) for span in (work.spans or [])[:_MOST_SPANS]],
+    }
+    message = _HEADER + json.dumps(document, separators=(",", ":")).encode()
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            sender.sendto(message, (host, int(port)))
+    except OSError:
+        return
+
+
+def _timed(name: str, began: float, ended: float) -> dict[str, Any]:
+    return {
+        "id": secrets.token_hex(8),
+        "name": _NOT_IN_NAMES.sub("", name)[:200],
+        "start_time": began,
+        "end_time": ended,
+    }
+
+
+def _outcome(work: Work) -> dict[str, Any]:
+    """In X-Ray's words an error is the client's, and a fault ours."""
+    if work.status is None:
+        return {"fault": work.failure is not None}
+    return {
+        "error": 400 <= work.status < 500,
+        "fault": work.status >= 500,
+        "http": {"response": {"status": work.status}},
+    }
+
+
+def _annotations(work: Work) -> dict[str, str | int]:
+    """By these, X-Ray finds traces."""
+    told = {
+        "request_id": work.request_id,
+        "route": work.route,
+        "actor_kind": work.actor.kind if work.actor else None,
+        "actor_id": work.actor.id if work.actor else None,
+        "job_id": work.job_id,
+        "agent_id": work.agent_id,
+        "dynamodb_calls": work.dynamodb_calls,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _call(span: Span) -> dict[str, Any]:
+    return {
+        **_timed("DynamoDB", span.began, span.ended),
+        "namespace": "aws",
+        "fault": span.failed,
+        "aws": {"operation": span.operation, "table_name": span.resource, "region": settings.AWS_REGION},
+    }
