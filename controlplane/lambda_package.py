@@ -80,6 +80,9 @@ _UNUSED = (
     "werkzeug/debug/shared",
     "rest_framework/templates",
     "drf_spectacular/templates",
+    # Of Powertools, all but logs and metrics.
+    "aws_lambda_powertools/event_handler",
+    "aws_lambda_powertools/utilities/[!_j]*",
     "boto3/examples",
     "boto3/data/[!ds]*",
 )
@@ -256,8 +259,8 @@ def _description_shorten(packed: Path) -> None:
 
 
 def _without_documentation(part: dict[str, Any]) -> dict[str, Any]:
-    # Where it is text; a member of that name may also be a structure.
-    return {name: value for name, value in part.items() if name != "documentation" or not isinstance(value, str)}
+    # Where it is text; a member of that name may also be a structure. botocore wants some texts to be there, if empty.
+    return {name: "" if name == "documentation" and isinstance(value, str) else value for name, value in part.items()}
 
 
 def _remove(path: Path) -> None:
