@@ -48,3 +48,13 @@ def package_bucket_name(stage: str, account: str) -> str:
 def template_bucket_name(region: str, account: str) -> str:
     """Where templates lie for the moment in which CloudFormation reads them."""
     return f"{PROJECT}-templates-{region}-{account}"
+
+
+def deployer_role_name(stage: str) -> str:
+    """The role that GitHub Actions takes on to deploy the stage."""
+    return f"{PROJECT}-deployer-{stage}"
+
+
+def function_boundary_name(stage: str) -> str:
+    """The policy that bounds whatever a deployer gives the function's role."""
+    return f"{PROJECT}-function-boundary-{stage}"

@@ -12,8 +12,9 @@ from botocore.exceptions import ClientError
 from controlplane.infrastructure.adoption import adoption_body, standing_resources
 from controlplane.infrastructure.alarms import API_PARAMETER, EMAIL_PARAMETER
 from controlplane.infrastructure.clients import Account, failures_told
+from controlplane.infrastructure.deployer import boundary_apply
 from controlplane.infrastructure.errors import InfrastructureError
-from controlplane.infrastructure.names import PROJECT, function_name, stack_name
+from controlplane.infrastructure.names import PROJECT, function_boundary_name, function_name, stack_name
 from controlplane.infrastructure.stages import Stage
 from controlplane.infrastructure.steps import next_step
 from controlplane.infrastructure.template import stage_template, template_body
@@ -140,6 +141,19 @@ class Stack:
         parsed: dict[str, Any] = json.loads(body) if isinstance(body, str) else json.loads(json.dumps(body))
         return parsed
 
+    def _wanted_template(self) -> dict[str, Any]:
+        """What the code wants, with the boundary of the function's role where the account has one."""
+        body: dict[str, Any] = json.loads(template_body(stage_template(self.stage, account=self.account.number)))
+        partition = self.account.principal.split(":")[1]
+        boundary = f"arn:{partition}:iam::{self.account.number}:policy/{function_boundary_name(self.stage.name)}"
+        iam = self.account.client("iam")
+        try:
+            iam.get_policy(PolicyArn=boundary)
+        except iam.exceptions.NoSuchEntityException:
+            return body
+        boundary_apply(body, boundary)
+        return body
+
     # --- changing it ----------------------------------------------------------------------------------------------
 
     def plan(self) -> Plan | None:
@@ -147,7 +161,7 @@ class Stack:
         with failures_told():
             self._require_ready()
             standing = self._standing_template()
-            wanted = json.loads(template_body(stage_template(self.stage, account=self.account.number)))
+            wanted = self._wanted_template()
             imports = standing_resources(self.account, wanted) if standing is None else []
             more = None
             if imports:
