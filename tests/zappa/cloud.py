@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,14 +18,16 @@ import boto3
 from botocore.exceptions import BotoCoreError
 from django.conf import settings
 
+from controlplane.infrastructure.names import function_name, job_log_bucket_name, key_alias
 from tests.emulator import free_port
 
 PROJECT = Path(settings.BASE_DIR)
 REGION = "eu-central-1"
-# Its own, so that nothing else of the emulator meets it.
-STAGE = "test"
-FUNCTION = f"hybrid-ci-cd-{STAGE}"
-SERVICES = "apigateway,cloudformation,dynamodb,events,iam,kms,lambda,logs,s3,sts"
+STAGE = "staging"
+FUNCTION = function_name(STAGE)
+# As the emulator calls whoever has a key that is no account's number.
+ACCOUNT = "000000000000"
+SERVICES = "apigateway,cloudformation,cloudwatch,dynamodb,events,iam,kms,lambda,logs,monitoring,s3,sns,sts"
 
 
 @dataclass
@@ -34,6 +36,18 @@ class Cloud:
 
     port: int
     folder: Path
+    # What stands in .env.staging.
+    settings: dict[str, str] = field(
+        default_factory=lambda: {
+            "SECRET_KEY": "only-for-tests-" + "0123456789" * 5,
+            "ALLOWED_HOSTS": ".localhost",
+            "GITHUB_CLIENT_ID": "id",
+            "GITHUB_CLIENT_SECRET": "secret",
+            "PASSWORD_SIGN_IN": "true",
+            "AGENT_CHECK_SECONDS": "1",
+            "DEFAULT_PIPELINE": "self",
+        }
+    )
 
     @property
     def url(self) -> str:
@@ -56,18 +70,11 @@ class Cloud:
         }
 
     @property
-    def stage_settings(self) -> dict[str, str]:
-        """What the function finds in its environment; what would lie in KMS and S3 lies in files here."""
-        return {
-            "DJANGO_SETTINGS_MODULE": "controlplane.settings",
-            "STAGE": STAGE,
-            "SECRET_KEY": "only-for-tests-" + "x" * 50,
-            "ALLOWED_HOSTS": ".localhost",
-            "KEY_FILE": str(self.folder / "sealing.key"),
-            "LOG_DIR": str(self.folder / "logs"),
-            "AGENT_CHECK_SECONDS": "1",
-            "DEFAULT_PIPELINE": "self",
-        }
+    def api_host(self) -> str:
+        """The name of the stage's HTTP API, as soon as there is one."""
+        (api,) = self.client("apigatewayv2").get_apis()["Items"]
+        assert (api["Name"], api["ProtocolType"]) == (FUNCTION, "HTTP")
+        return f"{api['ApiId']}.execute-api.localhost:{self.port}"
 
     def client(self, service: str) -> Any:
         return boto3.client(
@@ -78,44 +85,47 @@ class Cloud:
             aws_secret_access_key="test",
         )
 
+    def manage(self, *arguments: str, code: int = 0) -> str:
+        """Run `manage.py` at home, as who deploys does, to end with this code; returns what it says."""
+        return self._run("manage.py", *arguments, code=code)
+
     def zappa(self, *arguments: str) -> str:
-        """Run Zappa's command with the project's settings and one more stage; returns what it says."""
-        file = self.folder / "zappa_settings.json"
-        stages = json.loads((PROJECT / "zappa_settings.json").read_text())
-        stages[STAGE] = {
-            "extends": "staging",
-            "s3_bucket": "hybrid-ci-cd-packages-test",
-            "role_name": f"hybrid-ci-cd-function-{STAGE}",
-            # The emulator would let the function import what is installed for tests.
-            "aws_environment_variables": {**self.stage_settings, "PYTHONPATH": ""},
-        }
-        file.write_text(json.dumps(stages))
+        """Run Zappa's command with the project's settings; returns what it says."""
         command, *rest = arguments
+        return self._run("-m", "zappa.cli", command, STAGE, *rest)
+
+    def python(self, code: str) -> Any:
+        """Run code of the product as the stage itself, with its tables and its key; returns the JSON that it prints."""
+        stack = {"KMS_KEY_ID": key_alias(STAGE), "LOG_BUCKET": job_log_bucket_name(STAGE, ACCOUNT)}
+        return json.loads(self._run("-c", f"import django; django.setup()\n{code}", STAGE=STAGE, **stack))
+
+    def _run(self, *arguments: str, code: int = 0, **environment: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "zappa.cli", command, STAGE, *rest, "--settings_file", str(file)],
+            [sys.executable, *arguments],
             cwd=PROJECT,
-            env={**self.environment, "VIRTUAL_ENV": sys.prefix},
+            env={
+                **self.environment,
+                **self.settings,
+                "DJANGO_SETTINGS_MODULE": "controlplane.settings",
+                "VIRTUAL_ENV": sys.prefix,
+                **environment,
+            },
             capture_output=True,
             text=True,
             timeout=300,
             check=False,
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr if code else done.stdout
 
-    def python(self, code: str) -> Any:
-        """Run code of the product against this AWS, as an operator at home would; returns the JSON that it prints."""
-        done = subprocess.run(
-            [sys.executable, "-c", f"import django; django.setup()\n{code}"],
-            cwd=PROJECT,
-            env={**self.environment, **self.stage_settings},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+
+# Modules that are installed for tests are for the emulator alone: the functions it starts find only their package.
+_EMULATOR = """
+import runpy, sys
+sys.path.extend(sys.argv[1:])
+del sys.argv[1:]
+runpy.run_module("ministack", run_name="__main__", alter_sys=True)
+"""
 
 
 @contextmanager
@@ -123,13 +133,13 @@ def running_cloud(folder: Path) -> Iterator[Cloud]:
     """Start the emulator on loopback with all that a deployment needs, and stop it."""
     cloud = Cloud(free_port(), folder)
     log = folder / "cloud.log"
+    site_packages = [path for path in sys.path if path.endswith("site-packages")]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            # Not the environment's own interpreter: the functions that it starts shall find only their package.
-            [sys._base_executable, "-m", "ministack"],  # type: ignore[attr-defined]
+            # Not the virtual environment's own interpreter, which would hand its modules on.
+            [sys._base_executable, "-c", _EMULATOR, *site_packages],  # type: ignore[attr-defined]
             env={
                 **cloud.environment,
-                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path.endswith("site-packages")),
                 "BIND_HOST": "127.0.0.1",
                 "GATEWAY_PORT": str(cloud.port),
                 "MINISTACK_REGION": REGION,
@@ -165,7 +175,7 @@ def _wait_for(process: subprocess.Popen[bytes], cloud: Cloud, log: Path) -> None
 
 
 @contextmanager
-def custom_domain(port: int, api_id: str) -> Iterator[str]:
+def custom_domain(cloud: Cloud) -> Iterator[str]:
     """An address whose root is the stage of the API, as a custom domain's is. Yields it.
 
     The emulator tells APIs apart by a host name that no resolver knows, hence this relay; and unlike AWS it leaves the
@@ -177,15 +187,16 @@ def custom_domain(port: int, api_id: str) -> Iterator[str]:
 
         def relay(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            headers = {**dict(self.headers.items()), "Host": f"{api_id}.execute-api.localhost:{port}"}
-            upstream = HTTPConnection("127.0.0.1", port, timeout=40)
+            headers = {**dict(self.headers.items()), "Host": cloud.api_host}
+            upstream = HTTPConnection("127.0.0.1", cloud.port, timeout=40)
             upstream.request(self.command, f"/{STAGE}{self.path}", body or None, _end_to_end(headers))
             answer = upstream.getresponse()
             data = answer.read()
             self.send_response(answer.status)
             for name, value in answer.getheaders():
                 if name.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
-                    self.send_header(name, value)
+                    # A browser has TLS up to the real gateway, and the tests have none.
+                    self.send_header(name, value.replace("; Secure", "") if name.lower() == "set-cookie" else value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

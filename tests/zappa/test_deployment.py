@@ -1,5 +1,6 @@
-"""`zappa deploy`, `update` and `undeploy` against an emulated AWS that really runs the package."""
+"""A stage's whole life by the real commands, against an emulated AWS that really runs the package."""
 
+import json
 import os
 import re
 import signal
@@ -17,11 +18,13 @@ from botocore.exceptions import ClientError
 from tests.clients import Client
 from tests.conftest import PASSWORD
 from tests.endtoend.conftest import Repository, repository, wait_for  # noqa: F401 — a fixture
-from tests.zappa.cloud import FUNCTION, PROJECT, STAGE, Cloud, custom_domain, running_cloud
+from tests.zappa.cloud import ACCOUNT, FUNCTION, PROJECT, STAGE, Cloud, custom_domain, running_cloud
 
 pytestmark = [pytest.mark.deploy, pytest.mark.slow]
 
-# As the operator who deploys for the first time does: tables, an admin with a token, a token for agents.
+EVENTS = json.loads((PROJECT / "zappa_settings.json").read_text())["base"]["events"]
+
+# As the operator who deploys for the first time does: an admin with a token, a token for agents.
 PREPARE = f"""
 import json
 from datetime import timedelta
@@ -29,8 +32,6 @@ from apps.accounts.services import api_token_create, api_token_verify, user_crea
 from apps.agents.services import enrolment_token_create
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM
-from controlplane.nosql.tables import create_tables
-list(create_tables())
 user = user_create(email="admin@example.com", password={PASSWORD!r}, name="Admin", role="admin", actor=SYSTEM)
 secret = api_token_create(user=user, name="tests", actor=SYSTEM)[1]
 expires_at = clock.now() + timedelta(hours=1)
@@ -41,9 +42,8 @@ print(json.dumps({{"api": secret, "agents": agents}}))
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Cloud]:
-    """An emulated AWS with the function's role, which the stack of the infrastructure brings otherwise."""
+    """An emulated AWS in which there is nothing yet."""
     with running_cloud(tmp_path) as cloud:
-        cloud.client("iam").create_role(RoleName=f"hybrid-ci-cd-function-{STAGE}", AssumeRolePolicyDocument="{}")
         yield cloud
 
 
@@ -55,12 +55,6 @@ def agents() -> Iterator[list[subprocess.Popen[bytes]]]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         process.wait(20)
-
-
-def api_id(cloud: Cloud) -> str:
-    (found,) = cloud.client("apigatewayv2").get_apis()["Items"]
-    assert (found["Name"], found["ProtocolType"]) == (FUNCTION, "HTTP")
-    return str(found["ApiId"])
 
 
 def sign_in(client: Client, host: str) -> None:
@@ -97,28 +91,59 @@ def job_run(client: Client) -> dict[str, Any]:
     return dict(wait_for(ended, seconds=60))
 
 
-def test_a_stage_is_deployed_used_updated_and_taken_away(
+def deploy(cloud: Cloud, server: str) -> str:
+    """Nothing is measured on the emulator, so there is no use in watching for long."""
+    return cloud.manage("deploy", "--stage", STAGE, "--yes", "--url", server, "--watch", "1")
+
+
+def release(cloud: Cloud, *arguments: str, code: int = 0) -> str:
+    action, *rest = arguments
+    return cloud.manage("release", action, "--stage", STAGE, *rest, code=code)
+
+
+def live(cloud: Cloud) -> dict[str, Any]:
+    """The configuration of the version that is live."""
+    return dict(cloud.client("lambda").get_function_configuration(FunctionName=FUNCTION, Qualifier="live"))
+
+
+def broken_version(cloud: Cloud) -> str:
+    """Publish a version that cannot start, past all that would prevent it."""
+    client = cloud.client("lambda")
+    settings = client.get_function_configuration(FunctionName=FUNCTION)["Environment"]["Variables"]
+    client.update_function_configuration(
+        FunctionName=FUNCTION, Environment={"Variables": {**settings, "LOG_LEVEL": "NONE"}}
+    )
+    client.get_waiter("function_updated_v2").wait(FunctionName=FUNCTION)
+    return str(client.publish_version(FunctionName=FUNCTION)["Version"])
+
+
+def stored_log(cloud: Cloud, job_id: str) -> bytes:
+    """The job's log in the stage's bucket; nothing when it is not there yet."""
+    client, bucket = cloud.client("s3"), f"hybrid-ci-cd-job-logs-{STAGE}-{ACCOUNT}"
+    keys = [found["Key"] for found in client.list_objects_v2(Bucket=bucket).get("Contents", ())]
+    found = [key for key in keys if job_id in key]
+    return client.get_object(Bucket=bucket, Key=found[0])["Body"].read() if found else b""
+
+
+def test_a_stage_is_deployed_used_updated_rolled_back_and_taken_away(
     cloud: Cloud,
     agents: list[subprocess.Popen[bytes]],
     repository: Repository,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    tokens = cloud.python(PREPARE)
-    assert "Deployment complete" in cloud.zappa("deploy")
-    function = cloud.client("lambda").get_function(FunctionName=FUNCTION)["Configuration"]
-    assert function["Handler"] == "controlplane.lambda_handler.handler"
-    assert (function["Runtime"], function["MemorySize"], function["Timeout"]) == ("python3.11", 512, 29)
-
-    host = f"{api_id(cloud)}.execute-api.localhost:{cloud.port}"
-    with custom_domain(cloud.port, api_id(cloud)) as server:
-        health = Client(server).get("/health")
-        assert (health.status_code, health.json()["status"]) == (200, "healthy"), health.text
+    with custom_domain(cloud) as server:
+        assert f"{server} answers as it should." in deploy(cloud, server)
+        first = live(cloud)
+        assert first["Handler"] == "controlplane.lambda_handler.handler"
+        assert (first["Runtime"], first["MemorySize"], first["Timeout"]) == ("python3.11", 512, 29)
+        assert_only_live_is_invoked(cloud)
         assert Client(server).get("/info").json()["environment"] == STAGE
+        tokens = cloud.python(PREPARE)
 
         # A person.
         person = Client(server)
         assert person.get("/dashboard/").status_code == 302
-        sign_in(person, host)
+        sign_in(person, cloud.api_host)
         assert person.get("/dashboard/").status_code == 200
         assert person.get("/static/app.css").headers["Content-Type"].startswith("text/css")
 
@@ -133,22 +158,36 @@ def test_a_stage_is_deployed_used_updated_and_taken_away(
         assert (job["status"], job["exit_code"]) == ("completed", 0), job
         assert b"from the cloud \xff" in client.get(f"/jobs/{job['job_id']}/log").content
 
-        # The schedule, which puts logs away, fires by itself within its minute.
-        (stored,) = wait_for(lambda: list((tmp_path / "logs").glob(f"{job['job_id']}*.log")), seconds=100)
-        assert b"from the cloud \xff" in stored.read_bytes()
-        assert b"from the cloud \xff" in client.get(f"/jobs/{job['job_id']}/log").content
-
         # By hand, too.
         assert "agents marked" in cloud.zappa("manage", "sweep")
 
-        # An update goes live under the same address, and agents go on.
-        before = function["CodeSha256"]
-        assert "live" in cloud.zappa("update")
-        after = cloud.client("lambda").get_function(FunctionName=FUNCTION)["Configuration"]
-        assert after["CodeSha256"] == before, "the same sources make the same package"
-        # The emulator ends the old version's processes at once, and with them what they were about to answer.
-        wait_for(lambda: client.get("/agents").status_code == 200)
+        # A new version goes live under the same address, and agents go on.
+        cloud.settings["SESSION_IDLE_SECONDS"] = "1800"
+        said = deploy(cloud, server)
+        assert "10 % of all requests go to version 2, the rest to 1." in said
+        assert "Version 2 is live." in said
+        second = live(cloud)
+        assert second["CodeSha256"] == first["CodeSha256"], "the same sources make the same package"
+        assert second["Environment"]["Variables"]["SESSION_IDLE_SECONDS"] == "1800"
+        assert_only_live_is_invoked(cloud)
         assert job_run(client)["status"] == "completed"
+
+        # One that is broken does not.
+        broken = broken_version(cloud)
+        assert f"Version {broken} breaks off at /health" in release(cloud, "shift", "--to", broken, code=1)
+        assert live(cloud)["Version"] == "2"
+
+        # And back.
+        began = time.monotonic()
+        assert "All requests go to version 1." in release(cloud, "rollback")
+        assert time.monotonic() - began < 20
+        assert "SESSION_IDLE_SECONDS" not in live(cloud)["Environment"]["Variables"]
+        assert re.findall(r"^ +(\d+) .* (\d+ %)", release(cloud, "list"), re.MULTILINE) == [("1", "100 %")]
+        assert job_run(client)["status"] == "completed"
+
+        # The schedule, which puts logs away, has fired by itself within its minute.
+        wait_for(lambda: b"from the cloud \xff" in stored_log(cloud, job["job_id"]), seconds=100)
+        assert b"from the cloud \xff" in client.get(f"/jobs/{job['job_id']}/log").content
 
     began = time.monotonic()
     cloud.zappa("undeploy", "--yes")
@@ -157,7 +196,22 @@ def test_a_stage_is_deployed_used_updated_and_taken_away(
         cloud.client("lambda").get_function(FunctionName=FUNCTION)
     assert gone.value.response["Error"]["Code"] == "ResourceNotFoundException"
     assert cloud.client("apigatewayv2").get_apis()["Items"] == []
-    rules = cloud.client("events").list_rules()["Rules"]
-    assert rules == []
+    assert cloud.client("events").list_rules()["Rules"] == []
     # What belongs to the infrastructure stays.
     assert cloud.client("dynamodb").list_tables()["TableNames"] != []
+
+
+def assert_only_live_is_invoked(cloud: Cloud) -> None:
+    """The API and every rule point at the alias, and nobody else may invoke anything."""
+    arn = f"arn:aws:lambda:eu-central-1:{ACCOUNT}:function:{FUNCTION}:live"
+    (api,) = cloud.client("apigatewayv2").get_apis()["Items"]
+    integrations = cloud.client("apigatewayv2").get_integrations(ApiId=api["ApiId"])["Items"]
+    assert [integration["IntegrationUri"] for integration in integrations] == [arn]
+    events = cloud.client("events")
+    rules = [rule["Name"] for rule in events.list_rules()["Rules"]]
+    assert sorted(rules) == sorted(f"{FUNCTION}-{event['function']}" for event in EVENTS)
+    for rule in rules:
+        assert [target["Arn"] for target in events.list_targets_by_rule(Rule=rule)["Targets"]] == [arn]
+    policy = json.loads(cloud.client("lambda").get_policy(FunctionName=FUNCTION)["Policy"])["Statement"]
+    assert {statement["Resource"] for statement in policy} == {arn}
+    assert len(policy) == len(rules) + 1
