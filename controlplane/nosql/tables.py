@@ -35,7 +35,7 @@ def create_tables() -> Iterator[str]:
     for name, kinds in record_tables().items():
         # The record that declares most of the table's indexes; the others only share its keys.
         kind = max(kinds, key=lambda kind: len(kind._indexes))
-        schema: dict[str, Any] = kind._get_schema()
+        schema: Any = kind._get_schema()
         indexes = {index["index_name"]: index for index in schema["global_secondary_indexes"]}
         if _description(name) is None and _made(name, kind, schema):
             yield f"made {name}"

@@ -1,0 +1,267 @@
+"""Restoring a stage: the commands of docs/operations.md, run on the emulator; and what a restore means to what runs."""
+
+import base64
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.cache import cache
+
+from apps.accounts.services import api_token_create, api_token_verify, user_create, user_disable
+from apps.accounts.services.api_tokens import api_token_revoke
+from apps.agents.services import agents_mark_silent
+from apps.audit.models import AuditRecord
+from apps.jobs.selectors import job_get
+from apps.jobs.services import job_create, leases_expire
+from controlplane.infrastructure.schema import TableSchema, table_schemas
+from controlplane.lib import clock
+from controlplane.lib.actor import SYSTEM
+from controlplane.lib.errors import ApplicationError
+from controlplane.nosql.connection import shared_connection
+from controlplane.nosql.record import table_name
+from controlplane.nosql.tables import create_tables
+from tests.accounts.browser import Browser
+from tests.clients import Client
+from tests.conftest import PASSWORD
+from tests.faults.world import ADMIN, World
+from tests.infrastructure.conftest import infrastructure
+from tests.infrastructure.test_deployment import _EMPTY_ZIP, client
+
+MANUAL = (Path(settings.BASE_DIR) / "docs" / "operations.md").read_text()
+SECTION = MANUAL[MANUAL.index("\n## Restore\n") :].split("\n## ", 2)[1]
+BLOCKS = [
+    re.sub(r"^   ", "", block, flags=re.MULTILINE) for block in re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
+]
+SET_UP, KEEPING, FROM_MOMENT, FROM_BACKUP, COUNTING, SWITCHING, STARTING = BLOCKS
+
+# What it restores, and what it leaves as it is.
+RESTORED = set(re.search(r'TABLES="(.*?)"', SET_UP)[1].split())  # type: ignore[index]
+LEFT = {"audit", "brakes", "oauth-states", "sessions"}
+# Some are enough to run the commands for: each of these takes a second to start. One has a TTL, one has indexes.
+SOME = ("idempotency", "users")
+SETTING = f'{SET_UP}\nTABLES="{" ".join(SOME)}"\n'
+
+
+def test_the_manual_restores_every_table_or_says_that_it_does_not() -> None:
+    assert {table.name for table in table_schemas()} == RESTORED | LEFT
+    assert all(f"`{name}`" in SECTION for name in LEFT)
+
+
+# --- the commands ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shell(aws: str, tmp_path: Path) -> Callable[..., str]:
+    """Runs the manual's blocks, one after the other in one shell; returns what they print."""
+    program = tmp_path / "aws"
+    tool = Path(__file__).with_name("aws_cli.py")
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tool}" "$@"\n')
+    program.chmod(0o755)
+
+    def run(*blocks: str) -> str:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", "\n".join(blocks)],
+            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "AWS_DEFAULT_REGION": "eu-central-1"},
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def stage(aws: str) -> str:
+    """Staging, deployed, with a function; what stands in its tables is for the test to say."""
+    infrastructure("deploy", "--stage", "staging", "--yes")
+    for schema in table_schemas():
+        if schema.ttl:
+            # The emulator's CloudFormation leaves it out.
+            client("dynamodb").update_time_to_live(
+                TableName=f"hybrid-ci-cd-{schema.name}-staging",
+                TimeToLiveSpecification={"AttributeName": schema.ttl, "Enabled": True},
+            )
+    client("lambda").create_function(
+        FunctionName="hybrid-ci-cd-staging",
+        Role=f"arn:aws:iam::{aws}:role/hybrid-ci-cd-function-staging",
+        Runtime="python3.11",
+        Handler="a.b",
+        Code={"ZipFile": base64.b64decode(_EMPTY_ZIP)},
+    )
+    return aws
+
+
+def schemas() -> dict[str, TableSchema]:
+    return {schema.name: schema for schema in table_schemas() if schema.name in SOME}
+
+
+def thing_put(name: str) -> None:
+    for table, schema in schemas().items():
+        item = {attribute: {"S": name} for attribute in schema.key}
+        client("dynamodb").put_item(TableName=f"hybrid-ci-cd-{table}-staging", Item=item)
+
+
+def things(suffix: str = "") -> list[set[str]]:
+    """What is in the tables that `thing_put` fills, or in others of their names with this suffix."""
+    return [
+        {
+            item[schema.key[0]]["S"]
+            for item in client("dynamodb").scan(TableName=f"hybrid-ci-cd-{table}-staging{suffix}")["Items"]
+        }
+        for table, schema in schemas().items()
+    ]
+
+
+@pytest.mark.slow
+def test_the_manuals_commands_bring_a_stage_back_to_a_backup(stage: str, shell: Callable[..., str]) -> None:
+    dynamodb = client("dynamodb")
+    thing_put("old")
+    # As somebody did by hand, before it happened.
+    shell(SETTING, KEEPING.replace("before-restore", "good"), STARTING)
+    thing_put("since")
+    key = client("kms").describe_key(KeyId="alias/hybrid-ci-cd-staging")["KeyMetadata"]["Arn"]
+
+    counted = shell(SETTING, KEEPING, "NAME=good", FROM_BACKUP, COUNTING)
+    assert "hybrid-ci-cd-users-staging 2\nhybrid-ci-cd-users-staging-restored 1\n" in counted
+    stopped = client("lambda").get_function_concurrency(FunctionName="hybrid-ci-cd-staging")
+    assert stopped["ReservedConcurrentExecutions"] == 0
+
+    shell(SETTING, SWITCHING, STARTING)
+    assert things() == [{"old"}, {"old"}]
+    assert "ReservedConcurrentExecutions" not in client("lambda").get_function_concurrency(
+        FunctionName="hybrid-ci-cd-staging"
+    )
+    for schema in schemas().values():
+        name = f"hybrid-ci-cd-{schema.name}-staging"
+        found = dynamodb.describe_table(TableName=name)["Table"]
+        assert found["DeletionProtectionEnabled"] is True, name
+        assert {index["IndexName"] for index in found.get("GlobalSecondaryIndexes") or ()} == {
+            index.name for index in schema.indexes
+        }
+        recovery = dynamodb.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"]
+        assert recovery["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED", name
+        ttl = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+        assert ttl.get("AttributeName") == schema.ttl, name
+        tags = dynamodb.list_tags_of_resource(ResourceArn=found["TableArn"])["Tags"]
+        assert {tag["Key"]: tag["Value"] for tag in tags} == {"project": "hybrid-ci-cd", "stage": "staging"}
+    # To the stack, nothing has happened.
+    assert "No changes." in infrastructure("diff", "--stage", "staging")
+    assert key == client("kms").describe_key(KeyId="alias/hybrid-ci-cd-staging")["KeyMetadata"]["Arn"]
+
+
+@pytest.mark.slow
+def test_the_manuals_commands_restore_from_a_moment_beside_what_is_there(stage: str, shell: Callable[..., str]) -> None:
+    thing_put("old")
+    shell(SETTING, FROM_MOMENT)
+    # The emulator takes any moment for now.
+    assert things("-restored") == things() == [{"old"}, {"old"}]
+    standing = set(client("dynamodb").list_tables()["TableNames"])
+    assert {f"hybrid-ci-cd-{name}-staging-restored" for name in SOME} <= standing
+
+
+# --- what it means --------------------------------------------------------------------------------------------------
+
+
+class Rewind:
+    """The tables that the manual restores, as they were when this was made."""
+
+    def __init__(self) -> None:
+        self._arns = {
+            table_name(name): self._dynamodb.create_backup(TableName=table_name(name), BackupName="then")[
+                "BackupDetails"
+            ]["BackupArn"]
+            for name in RESTORED
+        }
+
+    @property
+    def _dynamodb(self) -> Any:
+        return shared_connection().client
+
+    def restore(self) -> None:
+        """Bring them back, and start anew."""
+        for name, arn in self._arns.items():
+            self._dynamodb.delete_table(TableName=name)
+            self._dynamodb.restore_table_from_backup(TargetTableName=name, BackupArn=arn)
+        list(create_tables())
+        _caches_forget()
+
+
+def _caches_forget() -> None:
+    """As in a process that has just started."""
+    from apps.accounts.services import api_tokens
+    from apps.agents import selectors
+
+    cache.clear()
+    selectors._identities._entries.clear()
+    api_tokens._verified._entries.clear()
+
+
+@pytest.fixture
+def world(server: str) -> Iterator[World]:
+    world = World()
+    yield world
+    world.close()
+
+
+def test_a_session_that_was_ended_since_is_back_until_there_is_a_new_secret_key(
+    world: World, server: str, settings: Any
+) -> None:
+    user = user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="admin", actor=SYSTEM)
+    browser = Browser(server)
+    browser.sign_in()
+    then = Rewind()
+    user_disable(actor=SYSTEM, user_id=user.user_id)
+    assert not browser.signed_in
+    then.restore()
+    assert browser.signed_in
+    settings.SECRET_KEY = "another-" + "y" * 50
+    assert not browser.signed_in
+
+
+def test_an_api_token_that_was_revoked_since_is_back_and_the_trail_names_it(world: World, server: str) -> None:
+    user = user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="admin", actor=SYSTEM)
+    token, secret = api_token_create(user=user, name="ci", actor=SYSTEM)
+    then = Rewind()
+    api_token_revoke(token=token, actor=ADMIN)
+    with pytest.raises(ApplicationError):
+        api_token_verify(secret)
+    then.restore()
+    assert Client(server, secret).get("/jobs").status_code == 200
+    (record,) = [record for record in AuditRecord.scan() if record.action == "api_token.revoked"]
+    assert token.token_id in record.target
+
+
+def test_a_job_that_ran_then_and_has_ended_since_runs_again_as_its_next_attempt(world: World) -> None:
+    job_id = world.running()
+    then = Rewind()
+    then.restore()
+    with clock.shifted(timedelta(seconds=90)):
+        agents_mark_silent()
+        assert leases_expire() == 1
+        job = job_get(job_id)
+        assert (job.status, int(job.attempt)) == ("queued", 1)
+        (assignment,) = world.beat().assignments
+        assert (assignment.job_id, assignment.attempt) == (job_id, 2)
+
+
+def test_a_job_that_was_made_since_is_made_anew_by_whoever_repeats_the_request(world: World) -> None:
+    then = Rewind()
+    lost = job_create(actor=ADMIN, pipeline="self", idempotency_key="once")
+    then.restore()
+    with suppress(ApplicationError):
+        job_get(lost.job_id)
+        raise AssertionError("the job is still there")
+    again = job_create(actor=ADMIN, pipeline="self", idempotency_key="once")
+    assert again.job_id != lost.job_id
+    assert job_get(again.job_id).status == "queued"
