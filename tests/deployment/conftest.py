@@ -1,0 +1,76 @@
+"""A function with three versions and the stage's alarms, at an emulator that keeps weights but routes by none."""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from django.conf import settings
+
+from controlplane.infrastructure.alarms import RELEASE_ALARMS, alarm_name
+from controlplane.infrastructure.clients import Account
+from controlplane.infrastructure.names import LIVE_ALIAS, function_name
+from tests.infrastructure.conftest import _aws, aws  # noqa: F401 — fixtures
+
+FUNCTION = function_name("staging")
+
+
+@pytest.fixture
+def account(aws: str) -> Account:  # noqa: F811
+    """An account of its own for each test."""
+    boto3.setup_default_session()
+    return Account(settings.AWS_REGION)
+
+
+@pytest.fixture
+def function(account: Account) -> Iterator[Any]:
+    """Versions 1 to 3, of which the first is live; the client of Lambda."""
+    client = account.client("lambda")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("code.py", "")
+    client.create_function(
+        FunctionName=FUNCTION,
+        Role="arn:aws:iam::000000000001:role/any",
+        Runtime="python3.11",
+        Handler="code.handler",
+        Code={"ZipFile": packed.getvalue()},
+    )
+    for number in (1, 2, 3):
+        settings_change(client, str(number))
+        client.publish_version(FunctionName=FUNCTION, Description=f"0.1.{number} abc")
+    client.create_alias(FunctionName=FUNCTION, Name=LIVE_ALIAS, FunctionVersion="1")
+    return client
+
+
+def settings_change(client: Any, value: str) -> None:
+    """Without a change there is no new version."""
+    client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {"NUMBER": value}})
+    client.get_waiter("function_updated_v2").wait(FunctionName=FUNCTION)
+
+
+@pytest.fixture
+def alarms(account: Account) -> Any:
+    """All alarms that a release looks at, none of which rings; the client of CloudWatch."""
+    client = account.client("cloudwatch")
+    for title in RELEASE_ALARMS:
+        name = alarm_name("staging", title)
+        client.put_metric_alarm(
+            AlarmName=name,
+            Namespace="Test",
+            MetricName="Any",
+            Statistic="Sum",
+            Period=60,
+            EvaluationPeriods=1,
+            Threshold=1,
+            ComparisonOperator="GreaterThanOrEqualToThreshold",
+            TreatMissingData="ignore",
+        )
+        ring(client, title, state="OK")
+    return client
+
+
+def ring(client: Any, title: str, *, state: str = "ALARM") -> None:
+    client.set_alarm_state(AlarmName=alarm_name("staging", title), StateValue=state, StateReason="a test")
