@@ -13,8 +13,8 @@ from controlplane.problems import CONTENT_TYPE, application_error, problem_body,
 
 def problem_for_exception(exception: Exception, _: dict[str, Any]) -> Response | None:
     """DRF's exception handler. None leaves a bug to Django, which logs it and calls `views.server_error`."""
-    failure_note(exception)
     error = application_error(exception)
+    failure_note(error or exception)
     if error is None:
         return None
     response = Response(problem_body(error), status=error.status, headers=problem_headers(error))

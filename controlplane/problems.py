@@ -138,8 +138,8 @@ class ProblemMiddleware:
         return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        failure_note(exception)
         error = application_error(exception)
+        failure_note(error or exception)
         return None if error is None else error_response(request, error)
 
 

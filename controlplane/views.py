@@ -65,8 +65,9 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noq
 
 
 def _handled(request: HttpRequest, exception: BaseException | None) -> HttpResponse:
-    failure_note(exception)
-    error = application_error(exception) or ApplicationError(
+    known = application_error(exception)
+    failure_note(known or exception)
+    error = known or ApplicationError(
         "Something broke on our side. It has been written down.", code="internal_error", status=500
     )
     return error_response(request, error)

@@ -15,10 +15,10 @@ from controlplane.lib.actor import Actor
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One call to a service of AWS: what was asked of what, when (in seconds since 1970), and how it went."""
+    """One call to DynamoDB: what was asked of which tables, when (in seconds since 1970), and how it went."""
 
     operation: str
-    resource: str
+    tables: tuple[str, ...]
     began: float
     ended: float
     failed: bool
@@ -97,7 +97,7 @@ def capacity_note(work: Work, answer: dict[str, Any], *, writes: bool) -> None:
     """Add the units that an answer of DynamoDB's says were used: one figure a table for calls on several of them."""
     consumed = answer.get("ConsumedCapacity") or ()
     for table in (consumed,) if isinstance(consumed, dict) else consumed:
-        if writes:
-            work.write_units += table.get("CapacityUnits", 0.0)
-        else:
-            work.read_units += table.get("CapacityUnits", 0.0)
+        # Transactions tell both kinds apart; of other calls all units are of one.
+        units = table.get("CapacityUnits", 0.0)
+        work.write_units += table.get("WriteCapacityUnits", units if writes else 0.0)
+        work.read_units += table.get("ReadCapacityUnits", 0.0 if writes else units)

@@ -127,17 +127,15 @@ class SharedConnection(Connection):
             return answer
         finally:
             if work.spans is not None:
-                table = _first_table(operation_kwargs)
-                work.spans.append(Span(operation_name, table, began, clock.now().timestamp(), failed=answer is None))
+                tables = _tables(operation_kwargs)
+                work.spans.append(Span(operation_name, tables, began, clock.now().timestamp(), failed=answer is None))
 
 
-def _first_table(arguments: dict[str, Any]) -> str:
-    """The table that a call is about; of one on several, the first."""
-    if "TableName" in arguments:
-        return str(arguments["TableName"])
+def _tables(arguments: dict[str, Any]) -> tuple[str, ...]:
+    """The tables that a call is about, each once."""
     parts = (part for item in arguments.get("TransactItems", ()) for part in item.values())
-    tables = (*arguments.get("RequestItems", ()), *(part["TableName"] for part in parts))
-    return tables[0] if tables else ""
+    several = (*arguments.get("RequestItems", ()), *(part["TableName"] for part in parts))
+    return (arguments["TableName"],) if "TableName" in arguments else tuple(dict.fromkeys(several))
 
 
 def pause_before_retry(attempt: int) -> None:

@@ -52,9 +52,8 @@ class Metrics:
         with self._lock:
             self._since = self._since or int(clock.now().timestamp() * 1000)
             for dimension, values in figures.items():
-                pending = self._pending.setdefault(dimension, {})
                 for name, value in values:
-                    self._add(pending.setdefault(name, []), name, value)
+                    self._add(self._pending.setdefault(dimension, {}).setdefault(name, []), name, value)
 
     def _add(self, kept: list[float], name: str, value: float) -> None:
         if kept and name in _COUNTS:

@@ -82,9 +82,10 @@ def _annotations(work: Work) -> dict[str, str | int]:
 
 
 def _call(span: Span) -> dict[str, Any]:
+    tables = {"table_name": span.tables[0]} if len(span.tables) == 1 else {"table_names": list(span.tables)}
     return {
         **_timed("DynamoDB", span.began, span.ended),
         "namespace": "aws",
         "fault": span.failed,
-        "aws": {"operation": span.operation, "table_name": span.resource, "region": settings.AWS_REGION},
+        "aws": {"operation": span.operation, **tables, "region": settings.AWS_REGION},
     }

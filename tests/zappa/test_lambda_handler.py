@@ -22,12 +22,14 @@ from tests.zappa.events import SOURCE, answer_body, http_api_event
 
 # What neither /health nor an agent needs, nor who asks about a session.
 LATER = [
+    "aws_lambda_powertools",
     "boto3",
     "django.contrib.admin",
     "django.test",
     "drf_spectacular.openapi",
     "drf_spectacular.utils",
     "jsonschema",
+    "prometheus_client",
     "requests",
     "rest_framework.serializers",
     "rest_framework.views",

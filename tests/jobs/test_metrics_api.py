@@ -1,0 +1,108 @@
+"""``GET /metrics``: queue and fleet as Prometheus reads them."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from apps.accounts.selectors import user_by_email
+from apps.accounts.services import api_token_create
+from apps.agents.services import agents_mark_silent
+from apps.jobs.api.metrics import exposition
+from apps.jobs.selectors.overview import DayOutcomes
+from apps.jobs.selectors.queue import FIGURED_ENTRIES, QueueFigures, queue_figures
+from controlplane.lib import clock
+from controlplane.lib.actor import SYSTEM
+from tests.clients import Client, problem
+from tests.metering import dynamodb_calls
+from tests.signing import AgentClient
+
+# As Prometheus 3 asks.
+ACCEPT = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=1.0.0;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def samples(text: str) -> Samples:
+    """Every value by its name and labels, as Prometheus' own parser finds them."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def scraped(client: Client) -> Samples:
+    answer = client.get("/metrics", headers={"Accept": ACCEPT})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return samples(answer.text)
+
+
+def test_an_empty_control_plane_tells_zeros_and_its_version(viewer: Client) -> None:
+    found = scraped(viewer)
+    assert found["hybrid_ci_build_info", (("stage", "test"), ("version", "0.1.0"))] == 1
+    assert found["hybrid_ci_queue_depth", ()] == found["hybrid_ci_queue_oldest_wait_seconds", ()] == 0
+    assert found["hybrid_ci_jobs_ended_total", (("result", "failed"),)] == 0
+
+
+def test_jobs_and_agents_are_counted(viewer: Client, agent: AgentClient, make_job: Callable[..., str]) -> None:
+    make_job()
+    agent.finish(agent.take())
+    make_job()
+    agent.finish(agent.take(), exit_code=1)
+    make_job(labels=["gpu"])
+    with clock.shifted(timedelta(minutes=6)):
+        agents_mark_silent()
+        found = scraped(viewer)
+    assert found["hybrid_ci_jobs_created_total", ()] == 3
+    assert found["hybrid_ci_jobs_ended_total", (("result", "completed"),)] == 1
+    assert found["hybrid_ci_jobs_ended_total", (("result", "failed"),)] == 1
+    assert found["hybrid_ci_queue_depth", ()] == 1
+    assert found["hybrid_ci_queue_oldest_wait_seconds", ()] == pytest.approx(360, abs=5)
+    assert found["hybrid_ci_agents", (("region", "eu"), ("status", "dead"))] == 1
+
+
+def test_it_costs_the_same_whatever_the_number_of_jobs(viewer: Client, make_job: Callable[..., str]) -> None:
+    make_job()
+    scraped(viewer)
+    with dynamodb_calls() as few:
+        scraped(viewer)
+    for _ in range(30):
+        make_job()
+    with dynamodb_calls() as many:
+        found = scraped(viewer)
+    assert found["hybrid_ci_queue_depth", ()] == 31
+    # Whose token it is and how often it calls; the registry and its one set; today's counters; the fleet.
+    assert many.calls == few.calls <= 7
+
+
+def test_of_a_long_queue_a_part_is_looked_at(make_job: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apps.jobs.selectors.queue.FIGURED_ENTRIES", 3)
+    for _ in range(5):
+        make_job()
+    assert queue_figures().depth == 3
+    assert queue_figures().is_lower_bound
+    assert FIGURED_ENTRIES * 200 < 1024 * 1024
+
+
+def test_it_needs_a_token_that_may_read_jobs_and_agents(server: str, outsider: Client, viewer: Client) -> None:
+    problem(outsider.get("/metrics", headers={"Accept": ACCEPT}), 401, "not_authenticated")
+    owner = user_by_email("viewer@example.com")
+    assert owner is not None
+    for permissions, status in [(["jobs.read"], 403), (["agents.read"], 403), (["jobs.read", "agents.read"], 200)]:
+        _, secret = api_token_create(user=owner, name=str(permissions), permissions=permissions, actor=SYSTEM)
+        assert Client(server, secret).get("/metrics").status_code == status
+
+
+def test_a_region_may_be_called_anything() -> None:
+    odd = 'eu"west\\1\n'
+    text = exposition(
+        QueueFigures(depth=0, oldest_wait_seconds=0.0, is_lower_bound=False),
+        DayOutcomes(day=clock.now().date()),
+        {odd: {"healthy": 2}},
+    ).decode()
+    assert samples(text)["hybrid_ci_agents", (("region", odd), ("status", "healthy"))] == 2

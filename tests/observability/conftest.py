@@ -1,0 +1,72 @@
+"""What the control plane writes: its log lines as on Lambda, and its metrics."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from controlplane.observability import middleware, works
+from controlplane.observability.logs import JsonFormatter
+from controlplane.observability.metrics import Metrics
+from tests.jobs.conftest import agent, make_job, operator_actor, pipeline  # noqa: F401 — fixtures
+from tests.observability.emf import Series, metrics_read
+
+
+class Written:
+    """All that has been written since the beginning of the test."""
+
+    def __init__(self) -> None:
+        self._logs = io.StringIO()
+        self._metric_lines: list[str] = []
+        self.metrics = Metrics(self._metric_lines.append)
+        self.handler = logging.StreamHandler(self._logs)
+        self.handler.setFormatter(JsonFormatter())
+
+    @property
+    def text(self) -> str:
+        return self._logs.getvalue() + "\n".join(self._metric_lines)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._logs.getvalue().split("\n") if line]
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        """The lines at the end of requests."""
+        return [line for line in self.lines if "status" in line]
+
+    @property
+    def series(self) -> Series:
+        """The metrics' values by name and dimensions, of those that have been written and those that are kept."""
+        self.metrics.write(at_once=True)
+        found: Series = {}
+        for line in self._metric_lines:
+            for key, values in metrics_read(json.loads(line)).items():
+                found.setdefault(key, []).extend(values)
+        return found
+
+    def values(self, name: str, **dimension: str) -> list[float]:
+        """The values of a metric of this stage, with another dimension if it has one."""
+        key = (name, (("Namespace", "HybridCICD"), ("Stage", "test"), *dimension.items()))
+        return self.series.get(key, [])
+
+
+@pytest.fixture
+def written(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
+    """Everything is written down, as much as the settings can have it."""
+    found = Written()
+    settings.METRICS_EMF = True
+    monkeypatch.setattr(middleware, "process_metrics", found.metrics)
+    monkeypatch.setattr(works, "process_metrics", found.metrics)
+    loggers = {"": logging.INFO, "apps": logging.DEBUG, "controlplane": logging.DEBUG}
+    before = {name: logging.getLogger(name).level for name in loggers}
+    for name, level in loggers.items():
+        logging.getLogger(name).setLevel(level)
+    logging.getLogger().addHandler(found.handler)
+    yield found
+    logging.getLogger().removeHandler(found.handler)
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
