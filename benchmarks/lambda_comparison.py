@@ -1,7 +1,9 @@
 """``make benchmark-lambda``: our package against the stack of the earlier notes, one process of each in turn.
 
 Cold is a fresh process that imports the handler and answers its first event; warm is the CPU time of one more. Both
-packages get bytecode that is not checked, and speak to the same emulator, whose work is not counted.
+packages get bytecode that is not checked, and speak to the same emulator, whose work is not counted. Ours logs, counts
+and looks whether it is traced as on Lambda; the notes' stack has nothing of that. It is measured as its frameworks'
+documentation has it, against which the target is held, and as quick as it can be on Lambda (see `notes_stack`).
 """
 
 import base64
@@ -27,19 +29,27 @@ RUNS = 8
 WARM = 100
 TARGET = 0.75
 KINDS = ("health", "validate a session", "heartbeat")
+# Module and settings of each.
+STACKS = {
+    "notes": ("notes_stack", {}),
+    "inline": ("notes_stack", {"NOTES_INLINE": "1"}),
+    "ours": ("controlplane.lambda_handler", {"AWS_LAMBDA_FUNCTION_NAME": "hybrid-ci-cd-benchmark"}),
+}
 
 
 def main() -> None:
     """Build both, measure both, print the table. Exits with 1 when the target is missed."""
     with tempfile.TemporaryDirectory(prefix="hybrid-ci-benchmark-") as name:
         folder = Path(name)
-        packages = {"notes": notes_package(folder / "notes"), "ours": our_package(folder)}
+        notes = notes_package(folder / "notes")
+        packages = {"notes": notes, "inline": notes, "ours": our_package(folder)}
         environment_set(folder)
         from tests.emulator import running_emulator
 
         with running_emulator() as url:
             os.environ["AWS_ENDPOINT_URL"] = url
-            worlds = {"notes": notes_world(), "ours": our_world()}
+            notes_events = notes_world()
+            worlds = {"notes": notes_events, "inline": notes_events, "ours": our_world()}
             measured = measure(packages, worlds)
     missed = [line for line in table(measured) if line.endswith("missed")]
     sys.exit(1 if missed else 0)
@@ -113,7 +123,10 @@ def notes_world() -> Iterator[dict[str, list[Any]]]:
             "session_id": {"S": hashed},
             "user_id": {"S": "ada"},
             "provider": {"S": "google"},
+            "created_at": {"S": "2026-01-01T00:00:00Z"},
             "expires_at": {"N": "9999999999"},
+            "oauth_tokens": {"M": {name: {"S": "x" * 40} for name in ("access_token", "token_type", "scope")}},
+            "user_info": {"M": {name: {"S": "Ada Lovelace"} for name in ("email", "name", "picture")}},
         },
     )
     client.put_item(TableName="notes-agents", Item={"agent_id": {"S": agent_id}, "key": {"B": key}})
@@ -190,24 +203,25 @@ def measure(
     packages: dict[str, Path], worlds: dict[str, Iterator[Any]]
 ) -> dict[tuple[str, str], dict[str, list[float]]]:
     """Every process answers one kind of event first, and then all kinds."""
-    modules = {"notes": "notes_stack", "ours": "controlplane.lambda_handler"}
     found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in range(RUNS * len(KINDS)):
         first = KINDS[run % len(KINDS)]
-        for stack in packages:
+        for stack, (module, environment) in STACKS.items():
             events = next(worlds[stack])
             ordered = {first: events[first]} | events
-            task = {"package": str(packages[stack]), "module": modules[stack], "events": ordered}
+            task = {"package": str(packages[stack]), "module": module, "events": ordered}
             done = subprocess.run(
                 [sys._base_executable, "-I", "-S", str(ROOT / "benchmarks" / "measure.py")],  # type: ignore[attr-defined]
                 input=json.dumps(task),
+                env={**os.environ, **environment},
                 capture_output=True,
                 text=True,
                 check=False,
             )
             if done.returncode:
                 sys.exit(f"{stack}: {done.stderr}")
-            result = json.loads(done.stdout)
+            # Before it stand our metrics, as lines for CloudWatch.
+            result = json.loads(done.stdout.splitlines()[-1])
             found["cold start, ms of CPU", first][stack].append(result["cold_cpu_ms"])
             found["cold start, ms", first][stack].append(result["cold_wall_ms"])
             for kind, microseconds in result["warm_cpu_us"].items():
@@ -217,7 +231,7 @@ def measure(
 
 def table(measured: dict[tuple[str, str], dict[str, list[float]]]) -> Iterator[str]:
     """Medians, and whether the ratio is what was promised."""
-    print(f"{'':<48}{'notes':>10}{'ours':>10}{'ratio':>8}")
+    print(f"{'':<48}" + "".join(f"{head:>8}" for head in (*STACKS, "ratio")) + f"{'to inline':>11}")
     totals: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for (what, kind), by_stack in sorted(measured.items()):
         medians = {stack: statistics.median(values) for stack, values in by_stack.items()}
@@ -231,7 +245,8 @@ def table(measured: dict[tuple[str, str], dict[str, list[float]]]) -> Iterator[s
 def line(what: str, medians: Mapping[str, float], *, judged: bool) -> str:
     ratio = medians["ours"] / medians["notes"]
     verdict = (" kept" if ratio <= TARGET else " missed") if judged else ""
-    text = f"{what:<48}{medians['notes']:>10.0f}{medians['ours']:>10.0f}{ratio:>8.2f}{verdict}"
+    figures = "".join(f"{medians[stack]:>8.0f}" for stack in STACKS)
+    text = f"{what:<48}{figures}{ratio:>8.2f}{medians['ours'] / medians['inline']:>11.2f}{verdict}"
     print(text)
     return text
 

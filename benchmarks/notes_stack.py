@@ -1,19 +1,28 @@
 """Three endpoints as the earlier notes would have them: FastAPI behind Mangum, with boto3's table resources.
 
-Written for the comparison with ours, in these frameworks' usual way and doing the same work: as many calls to DynamoDB,
-the request checked, the agent known by an HMAC of its body under a key that is kept in memory.
+Written for the comparison with ours, in these frameworks' usual way and with as many calls to DynamoDB: the request
+checked, the agent known by an HMAC of its body under a key that is kept in memory, the frontend's origin allowed.
+
+As FastAPI's documentation has it, what waits for nothing is ``async def``, and what calls a library that cannot be
+awaited, such as boto3, is ``def``, which FastAPI runs in a thread. With NOTES_INLINE set, nothing is: that holds the
+loop up, but Lambda gives a process one request at a time, and it is the quickest that this stack can be.
 """
 
 import base64
 import hashlib
 import hmac
+import os
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import wraps
 from typing import Annotated, Any
 
 import boto3
 from boto3.dynamodb.conditions import Key
-from fastapi import FastAPI, Header, HTTPException, Request
+from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi.middleware.cors import CORSMiddleware
 from mangum import Mangum
 from pydantic import BaseModel, Field
 
@@ -26,7 +35,24 @@ heartbeats = dynamodb.Table("notes-heartbeats")
 queue = dynamodb.Table("notes-queue")
 
 app = FastAPI(title="hybrid-ci-cd", version=VERSION)
+app.add_middleware(
+    CORSMiddleware,
+    allow_origins=["https://app.example.com"],
+    allow_credentials=True,
+    allow_methods=["*"],
+    allow_headers=["*"],
+)
 keys: dict[str, bytes] = {}
+
+
+def blocking(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """In a thread, or with NOTES_INLINE in the loop itself."""
+
+    @wraps(endpoint)
+    async def inline(*args: Any, **kwargs: Any) -> Any:
+        return endpoint(*args, **kwargs)
+
+    return inline if "NOTES_INLINE" in os.environ else endpoint
 
 
 class Health(BaseModel):
@@ -42,7 +68,7 @@ class ValidateResponse(BaseModel):
     valid: bool
     user_id: str | None = None
     provider: str | None = None
-    expires_at: int | None = None
+    expires_at: datetime | None = None
 
 
 class RunningJob(BaseModel):
@@ -71,18 +97,22 @@ class HeartbeatResponse(BaseModel):
 
 
 @app.get("/health")
-def health() -> Health:
+async def health() -> Health:
     return Health(status="healthy", version=VERSION)
 
 
 @app.post("/auth/validate")
+@blocking
 def validate(request: ValidateRequest) -> ValidateResponse:
     hashed = hashlib.sha256(request.session_id.encode()).hexdigest()
     item = sessions.get_item(Key={"session_id": hashed}, ConsistentRead=True).get("Item")
     if item is None or item["expires_at"] < time.time():
         return ValidateResponse(valid=False)
     return ValidateResponse(
-        valid=True, user_id=item["user_id"], provider=item["provider"], expires_at=int(item["expires_at"])
+        valid=True,
+        user_id=item["user_id"],
+        provider=item["provider"],
+        expires_at=datetime.fromtimestamp(int(item["expires_at"]), UTC),
     )
 
 
@@ -95,11 +125,19 @@ def agent_key(agent_id: str) -> bytes:
     return keys[agent_id]
 
 
+async def raw_body(request: Request) -> bytes:
+    return await request.body()
+
+
 @app.post("/agents/{agent_id}/heartbeat")
-async def heartbeat(
-    agent_id: str, body: Heartbeat, request: Request, x_signature: Annotated[str, Header()]
+@blocking
+def heartbeat(
+    agent_id: str,
+    body: Heartbeat,
+    raw: Annotated[bytes, Depends(raw_body)],
+    x_signature: Annotated[str, Header()],
 ) -> HeartbeatResponse:
-    expected = hmac.digest(agent_key(agent_id), await request.body(), "sha256")
+    expected = hmac.digest(agent_key(agent_id), raw, "sha256")
     if not hmac.compare_digest(base64.b64encode(expected).decode(), x_signature):
         raise HTTPException(401, "wrong signature")
     if body.agent_id != agent_id:
