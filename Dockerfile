@@ -5,7 +5,9 @@ FROM python:3.11-slim-trixie AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
 COPY requirements.txt requirements-container.txt ./
-RUN python -m venv /venv && /venv/bin/python -m pip install --only-binary=:all: -r requirements-container.txt
+# Zappa, and the twenty packages that it needs, are of use on Lambda only.
+RUN sed --in-place '/^zappa==/d' requirements.txt && \
+    python -m venv /venv && /venv/bin/python -m pip install --only-binary=:all: -r requirements-container.txt
 COPY . .
 # With a key that is used for nothing: only files are collected. Bytecode is made here, since nobody can write it later.
 RUN STAGE=local SECRET_KEY=none /venv/bin/python manage.py collectstatic --noinput && /venv/bin/python -m compileall -q /app
