@@ -89,10 +89,44 @@ def _graphs(stage: Stage) -> Iterator[_Graph]:
         ],
         {},
     )
-    yield "Dead agents", [[metric_names.NAMESPACE, metric_names.AGENTS_DEAD, *own, {"stat": "Maximum"}]], {}
+    yield (
+        "Agents",
+        [[metric_names.NAMESPACE, name, *own, {"stat": "Maximum"}] for name in metric_names.AGENTS.values()],
+        {},
+    )
+    yield (
+        "Jobs ended",
+        [[metric_names.NAMESPACE, name, *own, {"stat": "Sum"}] for name in metric_names.JOBS_ENDED.values()],
+        {},
+    )
+    yield (
+        "Jobs: waited and ran, s",
+        [
+            [metric_names.NAMESPACE, name, *own, {"stat": stat}]
+            for name in (metric_names.JOB_WAIT, metric_names.JOB_RUN)
+            for stat in ("p50", "p95")
+        ],
+        {},
+    )
+    yield "Latency by address, p95 in ms", [_by_dimension(stage, metric_names.LATENCY, metric_names.ROUTE, "p95")], {}
+    yield (
+        "DynamoDB a request",
+        [
+            [metric_names.NAMESPACE, name, *own, {"stat": "Average"}]
+            for name in (metric_names.DYNAMODB_CALLS, metric_names.READ_UNITS, metric_names.WRITE_UNITS)
+        ],
+        {},
+    )
     yield "Read units by table", [_by_table(stage, "ConsumedReadCapacityUnits")], {}
     yield "Written units by table", [_by_table(stage, "ConsumedWriteCapacityUnits")], {}
     yield "Throttled by table", [_by_table(stage, "ThrottledRequests", "TableName,Operation")], {}
+
+
+def _by_dimension(stage: Stage, metric: str, dimension: str, statistic: str) -> list[Any]:
+    """One of our own metrics, each value of its second dimension a line."""
+    kind = f"{{{metric_names.NAMESPACE},{metric_names.STAGE},{dimension}}}"
+    search = f'{kind} MetricName="{metric}" {metric_names.STAGE}="{stage.name}"'
+    return [{"expression": f"SEARCH('{search}', '{statistic}', 60)", "label": ""}]
 
 
 def _by_table(stage: Stage, metric: str, dimensions: str = "TableName") -> list[Any]:
