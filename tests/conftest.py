@@ -145,8 +145,10 @@ def cloud_services(_cloud_emulator: str, monkeypatch: pytest.MonkeyPatch, settin
 
 
 def services_forget() -> None:
-    """What the process remembers of KMS and of its clients."""
+    """What the process remembers of KMS, of its clients and of the account."""
     from controlplane.lib import aws, data_keys
 
     data_keys.data_keys_forget()
     aws.client.cache_clear()
+    # It keeps the credentials that it found.
+    aws._session.cache_clear()
