@@ -91,7 +91,8 @@ def smoke_test(door: Door, *, stage: str, version: str | None) -> None:
     _answer_require(door, "/health", 200, {"status": "healthy", **known})
     _answer_require(door, "/info", 200, {"environment": stage, **known})
     _answer_require(door, "/signin", 200, None)
-    # Signed in or not is asked of the database.
+    # Only if it reaches the database, and may.
+    _answer_require(door, "/health/ready", 200, {"status": "ready", **known})
     _answer_require(door, "/jobs", 401, {"code": "not_authenticated"})
 
 
