@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 from django.core.files.storage import storages
+from django.test import RequestFactory
+from django.urls import set_script_prefix
 
 from apps.jobs.models import Job
 from apps.jobs.selectors import job_get
+from apps.jobs.serializers.jobs import JobSerializer
 from apps.jobs.services import log_store, logs_store
 from apps.jobs.services import sweep as sweeps
 from tests.clients import Client, problem
@@ -123,3 +126,14 @@ def test_a_job_tells_where_its_log_is(viewer: Client, ended: str) -> None:
     logs_store()
     assert viewer.get(job["logs_url"].removeprefix(viewer.server)).content == DATA[:1_000_000]
     assert Job.find(ended) is not None
+
+
+def test_below_a_stage_the_link_has_the_stage_in_it(ended: str) -> None:
+    """As under AWS's own address, where the path begins with the stage."""
+    set_script_prefix("/staging/")
+    try:
+        request = RequestFactory(SCRIPT_NAME="/staging").get("/jobs")
+        shown = JobSerializer(job_get(ended), context={"request": request}).data
+    finally:
+        set_script_prefix("/")
+    assert shown["logs_url"] == f"http://testserver/staging/jobs/{ended}/log"
