@@ -98,6 +98,6 @@ def capacity_note(work: Work, answer: dict[str, Any], *, writes: bool) -> None:
     consumed = answer.get("ConsumedCapacity") or ()
     for table in (consumed,) if isinstance(consumed, dict) else consumed:
         # Transactions tell both kinds apart; of other calls all units are of one.
-        units = table.get("CapacityUnits", 0.0)
+        units: float = table.get("CapacityUnits", 0.0)
         work.write_units += table.get("WriteCapacityUnits", units if writes else 0.0)
         work.read_units += table.get("ReadCapacityUnits", 0.0 if writes else units)
