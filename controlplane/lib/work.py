@@ -4,7 +4,7 @@ Whoever notes something need not know who reads it, and nothing is noted where n
 single functions, in most commands. `controlplane.observability` begins works, and writes what they hold.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -96,7 +96,8 @@ def measure(name: str, value: float) -> None:
 def capacity_note(work: Work, answer: dict[str, Any], *, writes: bool) -> None:
     """Add the units that an answer of DynamoDB's says were used: one figure a table for calls on several of them."""
     consumed = answer.get("ConsumedCapacity") or ()
-    for table in (consumed,) if isinstance(consumed, dict) else consumed:
+    tables: Iterable[dict[str, float]] = (consumed,) if isinstance(consumed, dict) else consumed
+    for table in tables:
         # Transactions tell both kinds apart; of other calls all units are of one.
         units: float = table.get("CapacityUnits", 0.0)
         work.write_units += table.get("WriteCapacityUnits", units if writes else 0.0)
