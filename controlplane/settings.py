@@ -261,6 +261,9 @@ LOGGING = {
         # Their own level, since Zappa's handler changes that of the root.
         "apps": {"level": LOG_LEVEL},
         "controlplane": {"level": LOG_LEVEL},
+        # Which endpoint and whose credentials they found, in each process.
+        "botocore": {"level": "WARNING"},
+        "pynamodb": {"level": "WARNING"},
         # How a request ended, and why, is in the one line that the middleware writes.
         "django.request": {"level": "CRITICAL"},
     },
