@@ -10,7 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all test-quick lint types format package benchmark-lambda deploy-staging deploy-production clean
+.PHONY: help install run test test-all test-quick lint types format package benchmark-lambda cost units deploy-staging deploy-production clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,15 @@ package: install ## Make the package for Lambda, and say what is in it.
 
 benchmark-lambda: install ## Measure the package against the stack of the earlier notes.
 	@$(BIN)/python -m benchmarks.lambda_comparison
+
+# The key is for nothing: no request is answered with it.
+cost units: export DJANGO_SETTINGS_MODULE = controlplane.settings
+cost units: export SECRET_KEY = only-for-figures
+cost: install ## Print what a month costs on AWS.
+	@$(BIN)/python -m benchmarks.cost
+
+units: install ## Measure what each operation uses of DynamoDB, for `make cost`.
+	@$(BIN)/python -m benchmarks.units
 
 # Settings of a stage stand in .env.<stage>, which git does not see, or in the environment.
 deploy-staging deploy-production: deploy-%: install

@@ -1,0 +1,223 @@
+"""What one of each operation uses of DynamoDB, measured on the emulator; ``make units`` writes units.json.
+
+Units of tables are the emulator's figures. It does not count what a transaction writes to indexes, so that is found by
+comparing what stands in the tables before and after, by DynamoDB's rules: an entry that comes, goes or changes is a
+write of its size, and one whose key changes is two.
+"""
+
+import base64
+import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).with_name("units.json")
+
+# A job's log as the cost table assumes it: pieces, and bytes of each.
+LOG_PIECES, PIECE_BYTES = 20, 3_000
+
+# Operation → "table" or "table/index" → units of reading and of writing.
+Units = dict[str, dict[str, list[float]]]
+
+
+def measure() -> Units:
+    """Do each operation once, on empty tables at AWS_ENDPOINT_URL. Django has to be set up."""
+    from datetime import timedelta
+
+    from django.conf import settings
+    from django.core.cache import cache
+
+    from apps.accounts.services import api_token_create, user_create
+    from apps.accounts.services.sessions import session_start
+    from apps.jobs.services import pipeline_save
+    from controlplane import schedules
+    from controlplane.lib import clock
+    from controlplane.lib.actor import SYSTEM
+    from tests.signing import enrolled, finish_body
+
+    ada = user_create(email="ada@example.com", password="a long password", name="Ada", role="admin", actor=SYSTEM)
+    _, token = api_token_create(
+        user=ada, name="ci", permissions=None, expires_at=clock.now() + timedelta(days=1), actor=SYSTEM
+    )
+    session = session_start(user=ada, provider="google", device=None, address="127.0.0.1").session_key or ""
+    pipeline_save(
+        actor=_admin(),
+        name=settings.DEFAULT_PIPELINE,
+        repository="https://git.example.com/a.git",
+        default_ref="main",
+        definition=_STEPS,
+    )
+    agent = enrolled("", slots=1)
+    bearer = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+    cookie = [f"sessionid={session}"]
+    found: Units = {}
+
+    def count(name: str, act: Callable[[], Any]) -> Any:
+        with _counted() as units:
+            result = act()
+        found[name] = units
+        return result
+
+    def signed(request: Any) -> Any:
+        return _ask(request.method, request.path, request.headers, request.body)
+
+    def piece(sequence: int) -> Any:
+        # Pieces come more than a second apart, after which the control plane looks at the job again.
+        cache.delete(f"log-gate:{agent.agent_id}:{assignment['job_id']}:1")
+        return signed(agent.log_request(assignment, sequence, os.urandom(PIECE_BYTES // 2).hex().encode()))
+
+    signed(agent.beat_request())
+    _ask("POST", "/jobs", bearer, b"{}")
+    _ask("GET", "/jobs", bearer)
+    (assignment,) = signed(agent.beat_request())["jobs"]
+    count("start", lambda: signed(agent.json_request(f"/jobs/{assignment['job_id']}/start", {"attempt": 1})))
+    running = [{"job_id": assignment["job_id"], "attempt": 1}]
+    count("busy heartbeat", lambda: signed(agent.beat_request(running=running, free_slots=0)))
+    piece(0)
+    count("piece of a log", lambda: piece(1))
+    for sequence in range(2, LOG_PIECES):
+        piece(sequence)
+    body = finish_body(assignment, log_chunks=LOG_PIECES)
+    count("finish", lambda: signed(agent.json_request(f"/jobs/{assignment['job_id']}/finish", body)))
+    count("store a log", lambda: schedules.sweep({}, None))
+    count("sweep", lambda: schedules.sweep({}, None))
+    count("idle heartbeat", lambda: signed(agent.beat_request()))
+    count("enqueue", lambda: _ask("POST", "/jobs", bearer, b"{}"))
+    count("claiming heartbeat", lambda: signed(agent.beat_request()))
+    count("look at a job", lambda: _ask("GET", f"/jobs/{assignment['job_id']}", bearer))
+    count("overview", lambda: _ask("GET", "/dashboard/", {"accept": "text/html"}, cookies=cookie))
+    return {name: dict(sorted(found[name].items())) for name in sorted(found)}
+
+
+_STEPS = "steps:\n  - run: make\n"
+
+
+def _admin() -> Any:
+    from apps.accounts.policies import ROLES
+    from controlplane.lib.actor import Actor
+
+    return Actor("user", "01kaadmin00000000000000000", "admin", frozenset(ROLES["admin"]))
+
+
+def _ask(method: str, path: str, headers: Any = None, body: bytes = b"", cookies: list[str] | None = None) -> Any:
+    from controlplane.lambda_handler import handler
+    from tests.zappa.events import http_api_event
+
+    lower = {name.lower(): value for name, value in (headers or {}).items()}
+    answer = handler(
+        http_api_event(method, path, headers={"host": "localhost", **lower}, body=body, cookies=cookies), None
+    )
+    content = base64.b64decode(answer["body"]) if answer["isBase64Encoded"] else answer["body"]
+    if answer["statusCode"] >= 300:
+        raise RuntimeError(f"{method} {path} is answered {answer['statusCode']}: {content!r}")
+    return json.loads(content) if "json" in answer["headers"].get("content-type", "") else content
+
+
+@contextmanager
+def _counted() -> Iterator[dict[str, list[float]]]:
+    """What the block uses. Requests are counted where botocore builds and reads them."""
+    from controlplane.nosql.connection import shared_connection
+
+    events = shared_connection().client.meta.events
+    units: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+    def before(params: dict[str, Any], **_: Any) -> None:
+        params["ReturnConsumedCapacity"] = "INDEXES"
+
+    def after(parsed: dict[str, Any], model: Any, **_: Any) -> None:
+        consumed = parsed.get("ConsumedCapacity") or []
+        for entry in [consumed] if isinstance(consumed, dict) else consumed:
+            table = _short(entry["TableName"])
+            own = entry.get("Table", entry)["CapacityUnits"]
+            if model.name in _WRITES:
+                units[table][1] += own
+                continue
+            units[table][0] += own
+            for index, part in entry.get("GlobalSecondaryIndexes", {}).items():
+                units[f"{table}/{index}"][0] += part["CapacityUnits"]
+
+    standing = _entries()
+    events.register("provide-client-params.dynamodb.*", before, unique_id="units-before")
+    events.register("after-call.dynamodb.*", after, unique_id="units-after")
+    try:
+        yield units
+    finally:
+        events.unregister("provide-client-params.dynamodb.*", unique_id="units-before")
+        events.unregister("after-call.dynamodb.*", unique_id="units-after")
+    for index, written in _written(standing, _entries()).items():
+        units[index][1] += written
+    for name in [name for name, used in units.items() if not any(used)]:
+        del units[name]
+
+
+_WRITES = frozenset({"BatchWriteItem", "DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem"})
+
+# "table/index" → the item's key → the entry's key, and all of the entry.
+Entries = dict[str, dict[str, tuple[str, str]]]
+
+
+def _entries() -> Entries:
+    """What the indexes hold now. Asked by a client of its own: the function may not scan."""
+    import boto3
+    from django.conf import settings
+
+    from controlplane.infrastructure.schema import table_schemas
+
+    client = boto3.client("dynamodb", region_name=settings.AWS_REGION)
+    found: Entries = {}
+    for table in table_schemas():
+        for index in table.indexes:
+            items = client.scan(TableName=table.full_name(settings.STAGE))["Items"]
+            entries = found.setdefault(f"{table.name}/{index.name}", {})
+            for item in items:
+                if all(part in item for part in index.key):
+                    held = {part: item[part] for part in (*table.key, *index.key, *index.attributes) if part in item}
+                    key = json.dumps([item[part] for part in table.key])
+                    entries[key] = json.dumps([item[part] for part in index.key]), json.dumps(held)
+    return found
+
+
+def _written(before: Entries, after: Entries) -> dict[str, float]:
+    units: dict[str, float] = defaultdict(float)
+    for index, entries in after.items():
+        for key in before[index].keys() | entries.keys():
+            old, new = before[index].get(key), entries.get(key)
+            if old == new:
+                continue
+            moved = old is not None and new is not None and old[0] != new[0]
+            for entry in (old, new) if moved else (new or old,):
+                units[index] += math.ceil(len(entry[1]) / 1024) if entry else 0
+    return units
+
+
+def _short(full_name: str) -> str:
+    from django.conf import settings
+
+    return full_name.removeprefix("hybrid-ci-cd-").removesuffix(f"-{settings.STAGE}")
+
+
+def main() -> None:
+    """Measure, and keep the figures."""
+    import tempfile
+
+    from benchmarks.lambda_comparison import environment_set
+    from tests.emulator import running_emulator
+
+    with tempfile.TemporaryDirectory() as folder, running_emulator() as url:
+        environment_set(Path(folder))
+        os.environ["AWS_ENDPOINT_URL"] = url
+        import django
+
+        django.setup()
+        from controlplane.nosql.tables import create_tables
+
+        list(create_tables())
+        FILE.write_text(json.dumps(measure(), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
