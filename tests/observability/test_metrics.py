@@ -202,7 +202,7 @@ def test_alarms_and_dashboard_look_at_metrics_that_are_told(
 def test_the_number_of_metrics_is_bounded_by_the_addresses_that_there_are() -> None:
     addresses = {path for path in routes() if not path.startswith("/admin/")}
     # At $0.30 a month each, were all of them asked for in every hour of it.
-    assert len(addresses) < 90
+    assert len(addresses) < 75
     fixed = [name for name, value in vars(metric_names).items() if name.isupper() and isinstance(value, str)]
     assert len(fixed) + len(names.JOBS_ENDED) + len(names.AGENTS) < 30
 
