@@ -227,11 +227,17 @@ class Echo(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+class PatientServer(ThreadingHTTPServer):
+    """All threads connect at once, and whoever finds the queue full waits a second before trying again."""
+
+    request_queue_size = 64
+
+
 def test_each_thread_gets_the_answer_to_its_own_question() -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as listener, ThreadPoolExecutor(8) as pool:
+    with PatientServer(("127.0.0.1", 0), Echo) as listener, ThreadPoolExecutor(8) as pool:
         threading.Thread(target=listener.serve_forever, daemon=True).start()
         server = Server(f"http://127.0.0.1:{listener.server_port}", [])
-        way = transport(server, read_timeout=5)
+        way = transport(server, connect_timeout=10, read_timeout=10)
         questions = [b"%d" % number for number in range(400)]
         answers = list(pool.map(lambda question: way.send(request(server, question)).content, questions))
         way.close()
