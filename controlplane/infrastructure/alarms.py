@@ -6,6 +6,7 @@ from typing import Any
 from troposphere import Equals, Not, Parameter, Ref, Template, cloudwatch, sns
 
 from controlplane.infrastructure.names import PROJECT, function_name
+from controlplane.infrastructure.policies import tls_only
 from controlplane.infrastructure.schema import TableSchema
 from controlplane.infrastructure.stages import Stage
 from controlplane.lib import metric_names
@@ -62,14 +63,7 @@ def _topic_policy(topic: sns.Topic) -> dict[str, Any]:
                 "Resource": Ref(topic),
                 "Condition": {"StringEquals": {"aws:SourceAccount": Ref("AWS::AccountId")}},
             },
-            {
-                "Sid": "TlsOnly",
-                "Effect": "Deny",
-                "Principal": "*",
-                "Action": "sns:Publish",
-                "Resource": Ref(topic),
-                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-            },
+            tls_only("sns:Publish", Ref(topic)),
         ],
     }
 

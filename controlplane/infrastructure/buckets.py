@@ -4,6 +4,8 @@ from typing import Any
 
 from troposphere import GetAtt, Ref, Sub, Template, s3
 
+from controlplane.infrastructure.policies import tls_only
+
 
 def account_name(name: str, account: str | None) -> Any:
     """A bucket's name with `${AWS::AccountId}` in it, written out if the account is known."""
@@ -37,21 +39,7 @@ def bucket_add(
             **properties,
         )
     )
-    template.add_resource(s3.BucketPolicy(f"{title}Policy", Bucket=Ref(bucket), PolicyDocument=_tls_only(bucket)))
+    arns = [GetAtt(bucket, "Arn"), Sub(f"${{{bucket.title}.Arn}}/*")]
+    policy = {"Version": "2012-10-17", "Statement": [tls_only("s3:*", arns)]}
+    template.add_resource(s3.BucketPolicy(f"{title}Policy", Bucket=Ref(bucket), PolicyDocument=policy))
     return bucket
-
-
-def _tls_only(bucket: s3.Bucket) -> dict[str, Any]:
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Sid": "TlsOnly",
-                "Effect": "Deny",
-                "Principal": "*",
-                "Action": "s3:*",
-                "Resource": [GetAtt(bucket, "Arn"), Sub(f"${{{bucket.title}.Arn}}/*")],
-                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-            }
-        ],
-    }

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from controlplane.infrastructure.clients import Account
 from controlplane.infrastructure.names import template_bucket_name
+from controlplane.infrastructure.policies import tls_only
 
 # What CloudFormation takes with the call.
 _DIRECT_BYTES = 51_200
@@ -54,17 +55,5 @@ def _bucket_require(s3: Any, bucket: str, account: Account) -> None:
         },
     )
     arn = f"arn:{s3.meta.partition}:s3:::{bucket}"
-    policy = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Sid": "TlsOnly",
-                "Effect": "Deny",
-                "Principal": "*",
-                "Action": "s3:*",
-                "Resource": [arn, f"{arn}/*"],
-                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-            }
-        ],
-    }
+    policy = {"Version": "2012-10-17", "Statement": [tls_only("s3:*", [arn, f"{arn}/*"])]}
     s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
