@@ -35,6 +35,6 @@ ENV PATH=/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PORT=8000 WEB_CONCURRENCY=
     KEY_FILE=/data/sealing.key LOG_DIR=/data/logs
 USER 10001:10001
 EXPOSE 8000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["python", "-m", "controlplane.health_probe"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["python", "-m", "controlplane.http.health_probe"]
 # A stop lets requests that have begun end. Workers tell of their life in memory, since the root may be read-only.
 CMD ["gunicorn", "controlplane.wsgi:application", "--worker-class", "gthread", "--threads", "8", "--graceful-timeout", "20", "--worker-tmp-dir", "/dev/shm", "--no-control-socket"]

@@ -33,7 +33,7 @@ def measure() -> Units:
 
     from apps.accounts.services import api_token_create, user_create
     from apps.accounts.services.sessions import session_start
-    from apps.jobs.services import pipeline_save
+    from apps.pipelines.services import pipeline_save
     from controlplane import schedules
     from controlplane.lib import clock
     from controlplane.lib.actor import SYSTEM

@@ -8,7 +8,7 @@ from controlplane.nosql.admin.site import site
 
 site.connect(actor_of=request_actor, history_of=history_of, recent=recent_acts)
 # Importing them registers their pages, in this order.
-for app in ("accounts", "agents", "jobs", "audit"):
+for app in ("accounts", "agents", "pipelines", "jobs", "audit"):
     import_module(f"apps.{app}.admin")
 
 urlpatterns = site.get_urls()

@@ -47,6 +47,7 @@ INSTALLED_APPS = [
     "apps.audit",
     "apps.accounts",
     "apps.agents",
+    "apps.pipelines",
     "apps.jobs",
     "apps.dashboard",
 ]
@@ -56,8 +57,8 @@ MIDDLEWARE = [
     "controlplane.observability.middleware.ObservabilityMiddleware",
     # Next, so that the frontend can also read what goes wrong.
     "corsheaders.middleware.CorsMiddleware",
-    "controlplane.content_policy.ContentPolicyMiddleware",
-    "controlplane.problems.ProblemMiddleware",
+    "controlplane.http.content_policy.ContentPolicyMiddleware",
+    "controlplane.http.problems.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -178,7 +179,7 @@ SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if _TLS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _TLS
 # To preload is a promise for a whole domain, of which we are one host: not ours to give.
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
-CSRF_FAILURE_VIEW = "controlplane.views.csrf_failure"
+CSRF_FAILURE_VIEW = "controlplane.http.views.csrf_failure"
 
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"
@@ -214,10 +215,10 @@ REST_FRAMEWORK = {
         "apps.accounts.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_PARSER_CLASSES": ["controlplane.requests.JsonParser"],
+    "DEFAULT_PARSER_CLASSES": ["controlplane.http.requests.JsonParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_SCHEMA_CLASS": "controlplane.openapi.Schema",
-    "EXCEPTION_HANDLER": "controlplane.drf_problems.problem_for_exception",
+    "DEFAULT_SCHEMA_CLASS": "controlplane.http.openapi.Schema",
+    "EXCEPTION_HANDLER": "controlplane.http.drf_problems.problem_for_exception",
     "UNAUTHENTICATED_USER": None,
 }
 
@@ -234,7 +235,7 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
     # The values say it themselves.
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "POSTPROCESSING_HOOKS": ["controlplane.openapi.common_parts_add"],
+    "POSTPROCESSING_HOOKS": ["controlplane.http.openapi.common_parts_add"],
 }
 
 # Only Lambda sets this.

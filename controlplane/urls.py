@@ -7,8 +7,8 @@ pays for what it loads. What is asked for most stands first.
 from django.urls import path
 from django.views.generic import RedirectView
 
-from controlplane import views
-from controlplane.lazy_urls import LazyUrls
+from controlplane.http import views
+from controlplane.http.lazy_urls import LazyUrls
 from controlplane.nosql.admin.resolver import LazyResolver
 
 urlpatterns = [
@@ -18,16 +18,17 @@ urlpatterns = [
     LazyUrls("apps.jobs.agent_urls", "agents/"),
     LazyUrls("apps.agents.agent_urls", "agents/", "agent.pyz"),
     LazyUrls("apps.agents.urls", "agents"),
-    LazyUrls("apps.jobs.urls", "jobs", "metrics", "pipelines"),
+    LazyUrls("apps.jobs.urls", "jobs", "metrics"),
+    LazyUrls("apps.pipelines.urls", "pipelines"),
     LazyUrls("apps.accounts.validity_urls", "auth/validate"),
     LazyUrls("apps.accounts.urls", "account/", "auth/", "oauth/", "signin", "signout", "tokens"),
-    LazyUrls("controlplane.api_urls", "docs", "info", "schema"),
+    LazyUrls("controlplane.http.urls", "docs", "info", "schema"),
     path("dashboard/", ("apps.dashboard.urls", "dashboard", "dashboard")),
     LazyResolver("admin/", "controlplane.admin_urls", namespace="admin"),
     path("admin", RedirectView.as_view(pattern_name="admin:index")),
 ]
 
-handler400 = "controlplane.views.bad_request"
-handler403 = "controlplane.views.forbidden"
-handler404 = "controlplane.views.not_found"
-handler500 = "controlplane.views.server_error"
+handler400 = "controlplane.http.views.bad_request"
+handler403 = "controlplane.http.views.forbidden"
+handler404 = "controlplane.http.views.not_found"
+handler500 = "controlplane.http.views.server_error"

@@ -26,10 +26,10 @@ from apps.accounts.services import (
     session_verify,
     sign_in_brake,
 )
+from controlplane.http.requests import client_address, client_region
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Forbidden, NotAuthenticated
 from controlplane.lib.work import actor_note
-from controlplane.requests import client_address, client_region
 
 
 class BearerAuthentication(authentication.BaseAuthentication):

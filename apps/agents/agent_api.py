@@ -12,7 +12,7 @@ from django.views.decorators.http import condition, require_GET, require_safe
 from agent.bundle import agent_bundle
 from apps.agents.authentication import signed_agent
 from apps.agents.selectors import agent_get, keys_alive
-from controlplane.documented import documented
+from controlplane.http.documented import documented
 
 
 @documented("get", "apps.agents.documentation.CONFIG")

@@ -21,9 +21,9 @@ from apps.agents.serializers.agents import (
     effective_status,
 )
 from apps.agents.services import agent_enrol
+from controlplane.http.openapi import problems
+from controlplane.http.requests import query_validated
 from controlplane.lib.errors import InvalidInput
-from controlplane.openapi import problems
-from controlplane.requests import query_validated
 
 # Long enough to be random: who knows it and the token is given the answer again.
 _IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._:-]{16,128}")

@@ -3,7 +3,7 @@
 from drf_spectacular.types import OpenApiTypes
 
 from apps.agents.serializers.agents import AgentConfigSerializer
-from controlplane.openapi import AGENT, Json
+from controlplane.http.openapi import AGENT, Json
 
 CONFIG: Json = {
     "operation_id": "agent_config",

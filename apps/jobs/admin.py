@@ -1,4 +1,4 @@
-"""Pipelines and jobs in the admin."""
+"""Jobs in the admin."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -11,16 +11,13 @@ from django.utils.html import format_html
 from apps.accounts.policies import Permission
 from apps.audit.admin import act_of
 from apps.audit.selectors import audit_between
-from apps.jobs.models import OPEN, Job, Pipeline
-from apps.jobs.models.pipeline import SCOPE
+from apps.jobs.models import OPEN, Job
 from apps.jobs.selectors.overview import days_with_jobs
-from apps.jobs.services import job_cancel, job_retry, pipeline_delete, pipeline_save
+from apps.jobs.services import job_cancel, job_retry
 from apps.jobs.states import FINAL, Status
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
-from controlplane.lib.errors import Conflict, InvalidInput
 from controlplane.nosql.admin.filters import FieldFilter
-from controlplane.nosql.admin.forms import RecordForm, long_text, revision, text
 from controlplane.nosql.admin.options import NosqlModelAdmin, act, moment
 from controlplane.nosql.admin.site import History, site
 from controlplane.nosql.facade import Facade
@@ -30,98 +27,6 @@ from controlplane.nosql.listing import Listing
 _FIRST_YEAR = 2026
 # An act is recorded a moment after the time that the job itself bears.
 _AFTERWARDS = timedelta(minutes=1)
-
-
-class PipelineFacade(Facade, record=Pipeline):
-    """A pipeline as the admin sees it."""
-
-    listings = (Listing(Pipeline, None, lambda _asked: [SCOPE]),)
-
-    @classmethod
-    def partition(cls, key: str) -> str:  # noqa: ARG003 — one partition holds them all
-        return SCOPE
-
-    class Meta(Facade.Meta):
-        verbose_name = "pipeline"
-
-    def __str__(self) -> str:
-        return str(self.record.name)
-
-
-class PipelineForm(RecordForm):
-    """What can be changed in a pipeline."""
-
-    revision_field = "revision"
-    # Faults in a definition name a step of it.
-    error_field = "definition"
-
-    repository = text(help_text="An https, http, ssh, git or file URL, user@host:path, or an absolute path.")
-    default_ref = text(label="Default ref", max_length=255, initial="main")
-    definition = long_text(
-        required=False, max_length=200_000, help_text="YAML. Empty: the file .hybrid-ci.yml of the repository."
-    )
-    revision = revision()
-
-    def write(self, actor: Actor) -> Pipeline:
-        return self.saved(actor, name=self.instance.pk, revision=self.cleaned_data["revision"])
-
-    def saved(self, actor: Actor, *, name: str, revision: int) -> Pipeline:
-        """The pipeline as the service leaves it. A definition's line ends are those of a file."""
-        definition = self.cleaned_data["definition"].replace("\r\n", "\n")
-        return pipeline_save(
-            actor=actor,
-            name=name,
-            repository=self.cleaned_data["repository"],
-            default_ref=self.cleaned_data["default_ref"],
-            definition=definition if definition.strip() else None,
-            revision=revision,
-        ).pipeline
-
-
-class PipelineAddForm(PipelineForm):
-    """A new pipeline."""
-
-    name = text(max_length=63, help_text="Lower-case letters, digits, - and _. It cannot be changed later.")
-    revision = None  # type: ignore[assignment]
-
-    field_order = ("name", "repository", "default_ref", "definition")
-
-    def write(self, actor: Actor) -> Pipeline:
-        try:
-            return self.saved(actor, name=self.cleaned_data["name"], revision=0)
-        except Conflict as error:
-            raise InvalidInput.field("name", error.message) from error
-
-
-class PipelineAdmin(NosqlModelAdmin):
-    permissions = {  # noqa: RUF012
-        "view": Permission.PIPELINES_READ,
-        "add": Permission.PIPELINES_SAVE,
-        "change": Permission.PIPELINES_SAVE,
-        "delete": Permission.PIPELINES_DELETE,
-    }
-    history_kind = "pipeline"
-    list_display = ("name", "repository", "default_ref", "where", moment("updated_at"))
-    search_fields = ("name",)
-    search_help_text = "The beginning of a name."
-    form = PipelineForm
-    add_form = PipelineAddForm
-    details = ("label_list", moment("created_at"), moment("updated_at"))
-    delete_note = "Its jobs stay, and those that wait will still run."
-
-    def search(self, queryset: Any, term: str) -> Any:
-        return queryset.filter(name__startswith=term.lower())
-
-    def record_delete(self, actor: Actor, obj: Any) -> None:
-        pipeline_delete(actor=actor, name=obj.pk)
-
-    @display(description="definition")
-    def where(self, obj: Any) -> str:
-        return "here" if obj.definition else "in the repository"
-
-    @display(description="labels", empty_value="none")
-    def label_list(self, obj: Any) -> str:
-        return ", ".join(obj.labels)
 
 
 def _open(asked: Mapping[str, Any]) -> list[str] | None:
@@ -234,5 +139,4 @@ class JobAdmin(NosqlModelAdmin):
         job_retry(actor=actor, job_id=obj.pk)
 
 
-site.register(PipelineFacade, PipelineAdmin)
 site.register(JobFacade, JobAdmin)

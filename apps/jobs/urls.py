@@ -1,9 +1,9 @@
-"""The paths of jobs and pipelines. Agents' are in `agent_urls`."""
+"""The paths of jobs. Agents' are in `agent_urls`."""
 
 from django.urls import path
 
 from apps.jobs import converters  # noqa: F401 — registers them
-from apps.jobs.api import jobs, metrics, pipelines
+from apps.jobs.api import jobs, metrics
 
 urlpatterns = [
     path("jobs", jobs.JobsView.as_view(), name="jobs"),
@@ -12,6 +12,4 @@ urlpatterns = [
     path("jobs/<id:job_id>/cancel", jobs.JobCancelView.as_view(), name="job-cancel"),
     path("jobs/<id:job_id>/retry", jobs.JobRetryView.as_view(), name="job-retry"),
     path("metrics", metrics.MetricsView.as_view(), name="metrics"),
-    path("pipelines", pipelines.PipelinesView.as_view(), name="pipelines"),
-    path("pipelines/<str:name>", pipelines.PipelineView.as_view(), name="pipeline"),
 ]

@@ -1,4 +1,4 @@
-"""The one family of errors that services raise; `controlplane.problems` turns it into responses (RFC 9457)."""
+"""The one family of errors that services raise; `controlplane.http.problems` turns it into responses (RFC 9457)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -7,7 +7,7 @@ import pytest
 
 from apps.accounts.models import User
 from apps.accounts.services import user_create
-from apps.accounts.services.brakes import counter
+from apps.accounts.services.rate_limits import counter
 from apps.accounts.session_rows import memory
 from controlplane.lib.actor import SYSTEM
 from tests.accounts.browser import Browser

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from apps.jobs.models.pipeline import SCOPE, Pipeline
 from apps.jobs.selectors import job_get
+from apps.pipelines.models import SCOPE, Pipeline
 from tests.admin.conftest import Browser, errors, form_values, keys, rows
 from tests.dashboard.scene import DEFINITION, Scene
 

@@ -15,8 +15,8 @@ from apps.jobs.services import (
     jobs_claim,
     log_append,
     log_store,
-    pipeline_save,
 )
+from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.ids import new_id

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import requests
 
-from controlplane.problems import CONTENT_TYPE
+from controlplane.http.problems import CONTENT_TYPE
 from tests.faults.conftest import Ask, Askers
 from tests.faults.injection import Fault, outage
 

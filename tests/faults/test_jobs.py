@@ -13,10 +13,9 @@ from apps.jobs.services import (
     leases_expire,
     log_append,
     logs_store,
-    pipeline_delete,
-    pipeline_save,
     sets_prune,
 )
+from apps.pipelines.services import pipeline_delete, pipeline_save
 from tests.faults.injection import Fault
 from tests.faults.scenarios import FAULTS, Scenario, Scenarios, faults_survived
 from tests.faults.world import ADMIN, DEFINITION, REPOSITORY, SUCCESS, Act, World

@@ -22,9 +22,9 @@ from apps.jobs.services import (
     attempt_start,
     job_create,
     log_append,
-    pipeline_save,
     work_hand_out,
 )
+from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.nosql.tables import record_tables

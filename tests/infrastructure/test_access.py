@@ -9,8 +9,8 @@ import pytest
 from apps.accounts.selectors import api_token_get, user_by_email
 from apps.accounts.services import api_token_create, user_create
 from apps.accounts.services.api_tokens import api_token_revoke
-from apps.accounts.services.brakes import sign_in_brake
 from apps.accounts.services.oauth_states import oauth_state_add, oauth_state_consume
+from apps.accounts.services.rate_limits import sign_in_brake
 from apps.agents.services import enrolment_token_create, enrolment_token_revoke
 from apps.jobs.services import job_create
 from controlplane.infrastructure.access import TABLE_ACCESS

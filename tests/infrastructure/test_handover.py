@@ -7,7 +7,7 @@ import pytest
 from botocore.client import BaseClient
 from django.core.files.base import ContentFile
 
-from controlplane import lambda_package
+from controlplane.deployment import lambda_package
 from controlplane.infrastructure.clients import Account
 from controlplane.infrastructure.errors import InfrastructureError
 from controlplane.infrastructure.handover import function_settings, package_bucket_require

@@ -6,7 +6,8 @@ import pytest
 
 from apps.accounts.policies import ROLES
 from apps.agents.models import Beat
-from apps.jobs.services import job_create, pipeline_save
+from apps.jobs.services import job_create
+from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.ids import new_id

@@ -13,11 +13,12 @@ from django.core.cache import cache
 
 from apps.agents.services import agent_drain, agents_mark_silent
 from apps.audit.selectors import audit_list
+from apps.jobs.label_sets import set_id
 from apps.jobs.models import LogChunk
-from apps.jobs.requirements import set_id
 from apps.jobs.selectors import job_get
 from apps.jobs.selectors.queue import queue_head
-from apps.jobs.services import leases_expire, pipeline_save
+from apps.jobs.services import leases_expire
+from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM, Actor
 from controlplane.lib.ids import new_id

@@ -9,8 +9,9 @@ import pytest
 
 from apps.jobs.models import OPEN, Job
 from apps.jobs.selectors import jobs as jobs_selector
-from apps.jobs.services import job_create, logs_store, pipeline_save
+from apps.jobs.services import job_create, logs_store
 from apps.jobs.states import Status
+from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.ids import id_moment, new_id

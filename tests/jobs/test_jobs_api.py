@@ -8,7 +8,7 @@ import pytest
 
 from apps.audit.selectors import audit_list
 from apps.jobs.selectors import job_get, job_list
-from apps.jobs.services import pipeline_delete, pipeline_save
+from apps.pipelines.services import pipeline_delete, pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.ids import ID_PATTERN, new_id

@@ -6,7 +6,7 @@ import pytest
 
 from apps.jobs.serializers.agent_reports import MAX_ERROR_MESSAGE, attempt_result
 from apps.jobs.serializers.jobs import MAX_ENV_BYTES, JobCreateSerializer
-from controlplane.requests import body_validated
+from controlplane.http.requests import body_validated
 
 DONE: dict[str, Any] = {"attempt": 1, "exit_code": 0, "log_chunks": 3}
 

@@ -208,6 +208,6 @@ def test_the_number_of_metrics_is_bounded_by_the_addresses_that_there_are() -> N
 
 
 def test_the_metrics_of_a_request_that_fails_are_told(server: str, written: Written) -> None:
-    with override_settings(ROOT_URLCONF="tests.controlplane.broken_urls"):
+    with override_settings(ROOT_URLCONF="tests.http.broken_urls"):
         Client(server).get("/plain-bug")
     assert written.values(names.REQUESTS, StatusClass="5xx") == [1]

@@ -22,7 +22,7 @@ from tests.zappa.events import http_api_event
 
 @pytest.fixture
 def broken(server: str) -> Iterator[Client]:
-    with override_settings(ROOT_URLCONF="tests.controlplane.broken_urls"):
+    with override_settings(ROOT_URLCONF="tests.http.broken_urls"):
         yield Client(server)
 
 

@@ -80,8 +80,8 @@ def test_a_bug_that_speaks_of_secrets_gives_none_away(
 ) -> None:
     token, key = "hcp_" + secrets.token_urlsafe(32), "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k="
     said = f"{ADDRESS} sent {token} to https://example.com/cb?code={CODE}&session_id={'s' * 32} with {key}"
-    monkeypatch.setattr("tests.controlplane.broken_urls.SECRET", said)
-    with override_settings(ROOT_URLCONF="tests.controlplane.broken_urls"):
+    monkeypatch.setattr("tests.http.broken_urls.SECRET", said)
+    with override_settings(ROOT_URLCONF="tests.http.broken_urls"):
         Client(server).get(f"/plain-bug?token={CODE}")
     (line,) = written.requests
     assert "RuntimeError" in line["exception"]

@@ -103,7 +103,7 @@ def test_what_is_not_sampled_is_not_told(outsider: Client, daemon: Daemon, monke
 
 
 def test_a_bug_is_a_fault_and_a_refusal_an_error(server: str, daemon: Daemon, sampled: None) -> None:
-    with override_settings(ROOT_URLCONF="tests.controlplane.broken_urls"):
+    with override_settings(ROOT_URLCONF="tests.http.broken_urls"):
         Client(server).get("/plain-bug")
     Client(server).get("/jobs")
     bug, refusal = daemon.documents()

@@ -10,8 +10,8 @@ from typing import Any
 
 from apps.agents.models import Beat
 from apps.audit.models import AuditRecord
+from apps.jobs.label_sets import position_job_id, position_priority, set_id
 from apps.jobs.models import SETS, DayCounter, Job, QueueEntry, QueueSet
-from apps.jobs.requirements import position_job_id, position_priority, set_id
 from apps.jobs.states import FINAL, HELD, Status
 from controlplane.nosql.record import Record
 from controlplane.nosql.tables import record_tables

@@ -39,11 +39,11 @@ from apps.jobs.services import (
     leases_expire,
     log_append,
     logs_store,
-    pipeline_save,
     sets_prune,
     work_hand_out,
 )
 from apps.jobs.states import FINAL, HELD
+from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import ApplicationError

@@ -28,9 +28,9 @@ from apps.jobs.services import (
     jobs_claim,
     leases_expire,
     logs_store,
-    pipeline_save,
     sets_prune,
 )
+from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import ApplicationError

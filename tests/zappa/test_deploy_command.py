@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
+from controlplane.deployment.lambda_package import settings_given
 from controlplane.deployment.smoke import address_door, smoke_test
 from controlplane.infrastructure.errors import InfrastructureError
-from controlplane.lambda_package import settings_given
 from tests.commands import manage
 
 COMPLETE = {

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from django.conf import settings
 
+from controlplane.http.requests import client_address
 from controlplane.lib import clock
-from controlplane.requests import client_address
 from tests.clients import Client
 from tests.conftest import PASSWORD, person
 from tests.zappa.events import SOURCE, answer_body, http_api_event

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from controlplane.lambda_package import AWS_SERVICES, LIMIT_BYTES, shipped_versions, size_table
+from controlplane.deployment.lambda_package import AWS_SERVICES, LIMIT_BYTES, shipped_versions, size_table
 from tests.zappa.cloud import PROJECT
 from tests.zappa.events import http_api_event
 

@@ -9,8 +9,8 @@ import pytest
 from django.conf import settings
 
 from controlplane import schedules
+from controlplane.deployment.lambda_package import PYTHON
 from controlplane.infrastructure.names import PROJECT, function_name, function_role_name
-from controlplane.lambda_package import PYTHON
 
 FILE = json.loads((settings.BASE_DIR / "zappa_settings.json").read_text())
 EVENTS = FILE["base"]["events"]
@@ -29,7 +29,7 @@ def test_a_stage_has_what_zappa_would_choose_worse(stage: dict[str, Any]) -> Non
     assert chosen == {"debug": False, "manage_roles": False, "touch": False, "keep_warm": False, "log_level": "WARNING"}
     # The callback "zip" names the stack's; were it not to, Zappa would make one that anybody may have taken.
     assert "s3_bucket" not in stage
-    assert stage["callbacks"]["zip"] == "controlplane.lambda_package.package_finish"
+    assert stage["callbacks"]["zip"] == "controlplane.deployment.lambda_package.package_finish"
     assert stage["xray_tracing"] is True
     assert stage["tags"] == {"project": PROJECT, "stage": stage["name"]}
     # Zappa would ask a package index for other builds than those that were installed.

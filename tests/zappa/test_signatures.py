@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from apps.accounts.policies import ROLES
-from apps.jobs.services import job_create, pipeline_save
+from apps.jobs.services import job_create
+from apps.pipelines.services import pipeline_save
 from controlplane.lib.actor import Actor
 from tests.agents.machines import REPORT, Machine
 from tests.signing import AgentClient, enrolled

@@ -1,7 +1,7 @@
 """What the API document says of the plain view of sessions."""
 
 from apps.accounts.serializers.sessions import SessionValidateSerializer, SessionValiditySerializer
-from controlplane.openapi import PUBLIC, Json
+from controlplane.http.openapi import PUBLIC, Json
 
 VALIDATE: Json = {
     "operation_id": "sessions_validate",

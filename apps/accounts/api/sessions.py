@@ -28,9 +28,9 @@ from apps.accounts.services import (
     sign_in_brake,
     sign_in_failed_record,
 )
+from controlplane.http.openapi import PUBLIC, problems
+from controlplane.http.requests import body_validated, client_address, client_region, query_validated
 from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput
-from controlplane.openapi import PUBLIC, problems
-from controlplane.requests import body_validated, client_address, client_region, query_validated
 
 # What fits into a header and is no line of its own there.
 _PROVIDER_TOKEN = re.compile(r"[!-~]{1,4096}")

@@ -16,10 +16,10 @@ from apps.accounts.serializers.tokens import (
     token_json,
 )
 from apps.accounts.services import api_token_create, api_token_revoke
+from controlplane.http.openapi import problems
+from controlplane.http.requests import body_validated, query_validated
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Forbidden, InvalidInput
-from controlplane.openapi import problems
-from controlplane.requests import body_validated, query_validated
 
 
 class TokensView(APIView):

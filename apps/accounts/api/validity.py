@@ -6,8 +6,8 @@ from django.views.decorators.http import require_POST
 
 from apps.accounts.serializers.session_question import session_asked_about
 from apps.accounts.services import session_verify
-from controlplane.documented import documented
-from controlplane.json_body import json_body, json_type_require
+from controlplane.http.documented import documented
+from controlplane.http.json_body import json_body, json_type_require
 from controlplane.lib.errors import NotAuthenticated
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from controlplane.json_body import members_known_require
+from controlplane.http.json_body import members_known_require
 from controlplane.lib.errors import InvalidInput
 
 # Longer than any token is; other texts are told to be no session.

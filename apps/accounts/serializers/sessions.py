@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from apps.accounts.identities import PROVIDERS
 from apps.accounts.serializers.session_question import MAX_TOKEN
-from controlplane.requests import TextField
+from controlplane.http.requests import TextField
 
 
 class SessionCreateSerializer(serializers.Serializer[Any]):

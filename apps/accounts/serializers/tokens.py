@@ -6,8 +6,8 @@ from rest_framework import serializers
 
 from apps.accounts.policies import Permission
 from apps.accounts.services.api_tokens import MAX_NAME
+from controlplane.http.requests import TextField
 from controlplane.lib.ids import ID_PATTERN
-from controlplane.requests import TextField
 
 
 class TokenListQuerySerializer(serializers.Serializer[Any]):

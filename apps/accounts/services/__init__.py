@@ -1,9 +1,9 @@
 """The only writers of accounts."""
 
 from apps.accounts.services.api_tokens import api_token_create, api_token_revoke, api_token_verify
-from apps.accounts.services.brakes import api_call_brake, sign_in_brake
 from apps.accounts.services.identities import identity_sign_in
 from apps.accounts.services.oauth_states import oauth_state_add, oauth_state_consume
+from apps.accounts.services.rate_limits import api_call_brake, sign_in_brake
 from apps.accounts.services.sessions import (
     VerifiedSession,
     device_remove,

@@ -9,8 +9,8 @@ from apps.accounts.authentication import next_page, sign_in
 from apps.accounts.identities import providers_configured
 from apps.accounts.services import identity_sign_in, sign_in_brake, sign_in_failed_record
 from apps.accounts.views.sign_in_page import sign_in_page
+from controlplane.http.requests import client_address
 from controlplane.lib.errors import ApplicationError
-from controlplane.requests import client_address
 
 # Where a session keeps the page to go on to, while its browser is at the provider.
 _NEXT_KEY = "_next"

@@ -13,8 +13,8 @@ from apps.accounts.forms import SignInForm
 from apps.accounts.identities import providers_configured
 from apps.accounts.services import sign_in_failed_record, sign_out
 from apps.accounts.views.sign_in_page import sign_in_page
+from controlplane.http.requests import client_address
 from controlplane.lib.errors import ApplicationError, Forbidden, TooManyRequests
-from controlplane.requests import client_address
 
 _PROVIDER = "password"
 

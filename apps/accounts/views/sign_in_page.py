@@ -7,9 +7,9 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from controlplane.content_policy import policy_with_forms_to
+from controlplane.http.content_policy import policy_with_forms_to
+from controlplane.http.problems import problem_headers
 from controlplane.lib.errors import ApplicationError
-from controlplane.problems import problem_headers
 
 
 def sign_in_page(

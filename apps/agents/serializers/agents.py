@@ -7,8 +7,8 @@ from rest_framework import serializers
 
 from apps.agents.selectors import REGION
 from apps.agents.states import LABEL, MAX_LABELS, MAX_SLOTS, AgentStatus, status_after_silence
+from controlplane.http.requests import TextField, WholeNumberField
 from controlplane.lib import clock
-from controlplane.requests import TextField, WholeNumberField
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 MAX_TEXT = 255

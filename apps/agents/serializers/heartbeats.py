@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from apps.agents.states import STEP_STATES
-from controlplane import json_values
+from controlplane.http import json_values
 from controlplane.lib.errors import InvalidInput
 from controlplane.lib.ids import ID_PATTERN
 

@@ -9,9 +9,10 @@ from apps.accounts.policies import Permission
 from apps.dashboard.forms import JobForm
 from apps.dashboard.pages import page, refresh_seconds, shared_context, show
 from apps.dashboard.views.log import job_facts, log_piece
-from apps.jobs.selectors import job_get, job_list, pipeline_get, pipeline_list
+from apps.jobs.selectors import job_get, job_list
 from apps.jobs.services import job_cancel, job_create, job_retry
 from apps.jobs.states import FINAL, Status
+from apps.pipelines.selectors import pipeline_get, pipeline_list
 from controlplane.lib.errors import ApplicationError, Conflict, InvalidInput
 from controlplane.lib.ids import new_id
 

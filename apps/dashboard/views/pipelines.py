@@ -4,7 +4,7 @@ from django.http import HttpRequest, HttpResponse
 
 from apps.accounts.policies import Permission
 from apps.dashboard.pages import page, show
-from apps.jobs.selectors import pipeline_list
+from apps.pipelines.selectors import pipeline_list
 
 
 @page(Permission.PIPELINES_READ)

@@ -6,7 +6,6 @@ from django.http import HttpRequest
 
 from apps.agents.authentication import SignedRequest
 from apps.jobs.agent_api.requests import agent_actor, agent_endpoint, decoded_body
-from apps.jobs.definitions import DEFINITION_PATH
 from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.serializers.agent_reports import attempt_number, attempt_result
 from apps.jobs.services import (
@@ -17,9 +16,10 @@ from apps.jobs.services import (
     jobs_claim,
     log_append,
 )
-from controlplane.documented import documented
-from controlplane.json_body import json_body
-from controlplane.json_values import optional_text
+from apps.pipelines.definitions import DEFINITION_PATH
+from controlplane.http.documented import documented
+from controlplane.http.json_body import json_body
+from controlplane.http.json_values import optional_text
 from controlplane.lib.errors import InvalidInput
 
 

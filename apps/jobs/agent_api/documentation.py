@@ -13,7 +13,7 @@ from apps.jobs.serializers.agent_protocol import (
     StartAnswerSerializer,
     WorkSerializer,
 )
-from controlplane.openapi import AGENT, Json, problems
+from controlplane.http.openapi import AGENT, Json, problems
 
 HEARTBEAT: Json = {
     "operation_id": "agent_heartbeat",

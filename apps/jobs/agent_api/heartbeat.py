@@ -9,8 +9,8 @@ from apps.agents.serializers import heartbeat_report
 from apps.agents.services import heartbeat_record
 from apps.jobs.agent_api.requests import agent_actor, agent_endpoint
 from apps.jobs.services import work_hand_out
-from controlplane.documented import documented
-from controlplane.json_body import json_body
+from controlplane.http.documented import documented
+from controlplane.http.json_body import json_body
 
 
 @documented("post", "apps.jobs.agent_api.documentation.HEARTBEAT")

@@ -25,8 +25,8 @@ from apps.jobs.serializers.jobs import (
 )
 from apps.jobs.services import job_cancel, job_create, job_retry
 from apps.jobs.states import Status
+from controlplane.http.requests import body_validated, query_validated
 from controlplane.lib.errors import InvalidInput
-from controlplane.requests import body_validated, query_validated
 
 # The most of a log that one answer carries, well under what Lambda may answer with.
 LOG_SLICE_BYTES = 1_000_000

@@ -1,10 +1,9 @@
-"""The records of pipelines, jobs, the queue, logs and counters."""
+"""The records of jobs, the queue, logs and counters."""
 
 from apps.jobs.models.counter import DayCounter
 from apps.jobs.models.idempotency import IdempotencyKey
 from apps.jobs.models.job import OPEN, Job
 from apps.jobs.models.log import LogChunk
-from apps.jobs.models.pipeline import Pipeline
 from apps.jobs.models.queue import LEASES, SETS, QueueEntry, QueueSet
 
 __all__ = [
@@ -15,7 +14,6 @@ __all__ = [
     "IdempotencyKey",
     "Job",
     "LogChunk",
-    "Pipeline",
     "QueueEntry",
     "QueueSet",
 ]

@@ -19,7 +19,7 @@ class QueueEntry(Record):
         table_name = table_name("queue")
 
     set_id = UnicodeAttribute(hash_key=True)
-    # `apps.jobs.requirements.queue_position`: sorts by priority, then age, and ends with the job's id.
+    # `apps.jobs.label_sets.queue_position`: sorts by priority, then age, and ends with the job's id.
     position = UnicodeAttribute(range_key=True)
     # The attempt that a claim of this entry begins.
     attempt = NumberAttribute()

@@ -3,7 +3,6 @@
 from apps.jobs.selectors.jobs import JobPage, job_get, job_list, job_steps, jobs_recent
 from apps.jobs.selectors.logs import LogSlice, job_log_read
 from apps.jobs.selectors.overview import DayOutcomes, Overview, job_outcomes, job_overview
-from apps.jobs.selectors.pipelines import pipeline_get, pipeline_list
 
 __all__ = [
     "DayOutcomes",
@@ -17,6 +16,4 @@ __all__ = [
     "job_overview",
     "job_steps",
     "jobs_recent",
-    "pipeline_get",
-    "pipeline_list",
 ]

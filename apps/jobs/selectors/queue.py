@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from django.core.cache import cache
 
+from apps.jobs.label_sets import agent_may_take, position_moment
 from apps.jobs.models import LEASES, SETS, QueueEntry, QueueSet
-from apps.jobs.requirements import agent_may_take, position_moment
 from controlplane.lib import clock
 
 # How many entries a poll reads when nobody is in the way: they fit into one read unit.

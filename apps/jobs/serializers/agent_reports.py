@@ -5,7 +5,7 @@ from typing import Any
 
 from apps.jobs.services import AttemptResult
 from apps.jobs.states import StepState
-from controlplane import json_values
+from controlplane.http import json_values
 
 # What an agent says went wrong is cut to this many characters, so that a job's item stays small.
 MAX_ERROR_MESSAGE = 1000

@@ -8,12 +8,11 @@ from apps.jobs.services.attempts import (
     attempt_release,
     attempt_start,
 )
+from apps.jobs.services.dispatch import Handout, work_hand_out
 from apps.jobs.services.gauges import gauges_measure
-from apps.jobs.services.handout import Handout, work_hand_out
 from apps.jobs.services.jobs import job_cancel, job_create, job_retry
 from apps.jobs.services.leases import leases_expire
 from apps.jobs.services.logs import CHUNK_LIMIT, log_append, log_store
-from apps.jobs.services.pipelines import pipeline_delete, pipeline_learn, pipeline_save
 from apps.jobs.services.queue import Assignment, jobs_claim
 from apps.jobs.services.sweep import logs_store, sets_prune
 
@@ -36,9 +35,6 @@ __all__ = [
     "log_append",
     "log_store",
     "logs_store",
-    "pipeline_delete",
-    "pipeline_learn",
-    "pipeline_save",
     "sets_prune",
     "work_hand_out",
 ]

@@ -8,15 +8,15 @@ from typing import Any
 from apps.agents.services import held_remove, held_remove_expired, held_start
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
-from apps.jobs.definitions import definition_parse
+from apps.jobs.label_sets import agent_may_take
 from apps.jobs.models import Job
 from apps.jobs.policies import attempt_require, is_attempt_of
-from apps.jobs.requirements import agent_may_take
 from apps.jobs.services.counters import counter_add, ending_measure
 from apps.jobs.services.jobs import ending_actions, steps_of
-from apps.jobs.services.pipelines import pipeline_learn
 from apps.jobs.services.queue import entry_of, set_register
 from apps.jobs.states import FINAL, HELD, Status, status_after_finish, status_after_loss, transition_require
+from apps.pipelines.definitions import definition_parse
+from apps.pipelines.services import pipeline_learn
 from controlplane.lib import clock, metric_names
 from controlplane.lib.actor import SYSTEM, Actor
 from controlplane.lib.errors import Conflict, InvalidInput, Unprocessable

@@ -12,15 +12,16 @@ from apps.agents.services import held_remove, held_wish_cancel
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from apps.jobs import policies
-from apps.jobs.definitions import DEFAULT_RETRIES
-from apps.jobs.models import OPEN, IdempotencyKey, Job, Pipeline
-from apps.jobs.refs import ref_validate
-from apps.jobs.requirements import DEFAULT_PRIORITY
+from apps.jobs.label_sets import DEFAULT_PRIORITY
+from apps.jobs.models import OPEN, IdempotencyKey, Job
 from apps.jobs.selectors.jobs import job_get
-from apps.jobs.selectors.pipelines import pipeline_get
 from apps.jobs.services.counters import counter_add, ending_measure
 from apps.jobs.services.queue import entry_of, set_register
 from apps.jobs.states import FINAL, Status, StepState, transition_require
+from apps.pipelines.definitions import DEFAULT_RETRIES
+from apps.pipelines.models import Pipeline
+from apps.pipelines.refs import ref_validate
+from apps.pipelines.selectors import pipeline_get
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, NotFound, Unprocessable

@@ -10,8 +10,8 @@ from django.core.cache import cache
 from apps.agents.services import held_add
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
+from apps.jobs.label_sets import position_job_id, position_priority, queue_position, set_id
 from apps.jobs.models import SETS, Job, QueueEntry, QueueSet
-from apps.jobs.requirements import position_job_id, position_priority, queue_position, set_id
 from apps.jobs.selectors.queue import HEAD, queue_front, waited_seconds
 from apps.jobs.states import Status
 from controlplane.lib import clock, metric_names

@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.accounts.services import api_token_create, api_token_verify, user_create
 from apps.agents.services import enrolment_token_create
-from apps.jobs.services import pipeline_save
+from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM
 from controlplane.lib.errors import ApplicationError, Conflict, NotAuthenticated

@@ -1,0 +1,19 @@
+"""The records of agents: who they are, their last heartbeat, the tokens that let them in, and how many there are."""
+
+from apps.agents.models.agent import Agent, AgentKey
+from apps.agents.models.enrolment import ENROLMENT_TOKENS, EnrolmentReceipt, EnrolmentToken
+from apps.agents.models.fleet import FLEET, FleetCounter
+from apps.agents.models.heartbeat import RUNNING_LIMIT_BYTES, Beat, Holding
+
+__all__ = [
+    "ENROLMENT_TOKENS",
+    "FLEET",
+    "RUNNING_LIMIT_BYTES",
+    "Agent",
+    "AgentKey",
+    "Beat",
+    "EnrolmentReceipt",
+    "EnrolmentToken",
+    "FleetCounter",
+    "Holding",
+]

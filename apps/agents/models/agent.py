@@ -1,0 +1,84 @@
+"""Who an agent is: its configuration and its keys."""
+
+from typing import Any
+
+from pynamodb.attributes import BooleanAttribute, ListAttribute, MapAttribute, NumberAttribute, UnicodeAttribute
+from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
+
+from controlplane.nosql.record import Record, table_name
+
+
+class AgentKey(MapAttribute[str, Any]):
+    """One of an agent's signing keys, sealed (associated data: agent id and key id)."""
+
+    key_id = UnicodeAttribute()
+    sealed = UnicodeAttribute()
+    created_at = UnicodeAttribute()
+    # The agent has signed with it, so nobody is told the key any more.
+    used = BooleanAttribute(default=False)
+
+
+class AgentsByRegion(GlobalSecondaryIndex["Agent"]):
+    """The agents of a region. Holds what lists show and never a key; rewritten only when an agent's status changes."""
+
+    class Meta:
+        index_name = "by_region"
+        billing_mode = "PAY_PER_REQUEST"
+        projection = IncludeProjection(
+            [
+                "name",
+                "labels",
+                "slots",
+                "status",
+                "hostname",
+                "os",
+                "arch",
+                "version",
+                "deployment_targets",
+                "created_at",
+            ]
+        )
+
+    region = UnicodeAttribute(hash_key=True)
+    agent_id = UnicodeAttribute(range_key=True)
+
+
+class AgentsByName(GlobalSecondaryIndex["Agent"]):
+    """The agents of a region by name without regard to case. Rewritten by nothing: neither ever changes."""
+
+    class Meta:
+        index_name = "by_name"
+        billing_mode = "PAY_PER_REQUEST"
+        projection = KeysOnlyProjection()
+
+    region = UnicodeAttribute(hash_key=True)
+    name_key = UnicodeAttribute(range_key=True)
+
+
+class Agent(Record):
+    """Who an agent is and how it is configured. Changes rarely; what changes with each heartbeat is in `Beat`."""
+
+    class Meta(Record.Meta):
+        table_name = table_name("agents")
+
+    agent_id = UnicodeAttribute(hash_key=True)
+    name = UnicodeAttribute()
+    region = UnicodeAttribute()
+    labels: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
+    slots = NumberAttribute()
+    status = UnicodeAttribute()
+    hostname = UnicodeAttribute(default="")
+    os = UnicodeAttribute(default="")
+    arch = UnicodeAttribute(default="")
+    version = UnicodeAttribute(default="")
+    deployment_targets: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
+    # At most two, the newest first; the second one lives for another 24 hours after the first one's making.
+    keys: ListAttribute[Any] = ListAttribute(of=AgentKey, default=list)
+    # Goes up with every change that the agent should fetch its configuration for.
+    config_version = NumberAttribute(default=1)
+    created_at = UnicodeAttribute()
+    # `controlplane.nosql.listing.search_key` of the name.
+    name_key = UnicodeAttribute()
+
+    by_region = AgentsByRegion()
+    by_name = AgentsByName()

@@ -1,0 +1,129 @@
+"""An agent's last heartbeat and the leases on jobs that it renews."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pynamodb.attributes import Attribute, ListAttribute, MapAttribute, NumberAttribute, UnicodeAttribute
+from pynamodb.constants import STRING
+
+from apps.agents.states import STEP_STATES
+from controlplane.lib import clock
+from controlplane.nosql.record import Record, table_name
+
+# Beyond this size a beat keeps the running jobs without their steps: an item may have 400 KB.
+RUNNING_LIMIT_BYTES = 64 * 1024
+
+_STEP_STATE_OF = {letter: state for state, letter in STEP_STATES.items()}
+
+
+class RunningAttribute(Attribute[list[dict[str, Any]]]):
+    """The running jobs of a heartbeat: ``[{job_id, attempt, steps?}]``, as the report has them.
+
+    Kept as one short text (states as letters, times as milliseconds), so that a usual beat stays under 1 KB and costs
+    one write unit. Steps are left out where the text would grow beyond RUNNING_LIMIT_BYTES.
+    """
+
+    attr_type = STRING
+
+    def serialize(self, value: list[dict[str, Any]]) -> str:
+        text = _compact([[entry["job_id"], entry["attempt"], _steps_shorten(entry)] for entry in value])
+        if len(text.encode()) > RUNNING_LIMIT_BYTES:
+            text = _compact([[entry["job_id"], entry["attempt"], None] for entry in value])
+        return text
+
+    def deserialize(self, value: str) -> list[dict[str, Any]]:
+        running = []
+        for job_id, attempt, steps in json.loads(value):
+            entry = {"job_id": job_id, "attempt": attempt}
+            if steps is not None:
+                entry["steps"] = [_step_expand(step) for step in steps]
+            running.append(entry)
+        return running
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _steps_shorten(entry: dict[str, Any]) -> list[list[Any]] | None:
+    steps = entry.get("steps")
+    if steps is None:
+        return None
+    return [
+        [
+            step["name"],
+            STEP_STATES[step["state"]],
+            step["exit_code"],
+            _milliseconds(step["started_at"]),
+            _milliseconds(step["completed_at"]),
+        ]
+        for step in steps
+    ]
+
+
+def _step_expand(step: list[Any]) -> dict[str, Any]:
+    name, letter, exit_code, started, completed = step
+    return {
+        "name": name,
+        "state": _STEP_STATE_OF[letter],
+        "exit_code": exit_code,
+        "started_at": _moment(started),
+        "completed_at": _moment(completed),
+    }
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _milliseconds(text: str | None) -> int | None:
+    return None if text is None else (clock.parse_timestamp(text) - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _moment(milliseconds: int | None) -> str | None:
+    return None if milliseconds is None else clock.timestamp(_EPOCH + timedelta(milliseconds=milliseconds))
+
+
+@dataclass(frozen=True)
+class Holding:
+    """An attempt of a job that an agent holds: since when, whether it has acknowledged it, and what is wished of it."""
+
+    attempt: int
+    at: str
+    started: bool
+    wish: str | None = None
+
+
+class Beat(Record):
+    """An agent's last heartbeat and the jobs it holds: the only item that is written every few seconds.
+
+    `held` is ``{job_id: {"attempt": int, "at": timestamp of the assignment, "started": bool, "wish": "cancel"}}``;
+    `wish` may be absent. This is the lease: a job is held while the beat's own `at` is younger than 45 s.
+    """
+
+    class Meta(Record.Meta):
+        table_name = table_name("heartbeats")
+
+    agent_id = UnicodeAttribute(hash_key=True)
+    # The signature's `created` of the last beat, and the nonces of that second: time only moves forward.
+    created = NumberAttribute(default=0)
+    nonces: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
+    # When the server took it.
+    at = UnicodeAttribute()
+    cpu_percent = NumberAttribute(null=True)
+    memory_percent = NumberAttribute(null=True)
+    disk_percent = NumberAttribute(null=True)
+    jobs_queued = NumberAttribute(default=0)
+    jobs_completed = NumberAttribute(default=0)
+    uptime_seconds = NumberAttribute(default=0)
+    free_slots = NumberAttribute(default=0)
+    running = RunningAttribute(default=list)
+    # Follows Agent.status, always in the same transaction.
+    status = UnicodeAttribute()
+    held: MapAttribute[str, Any] = MapAttribute(default=dict)
+
+    @property
+    def holdings(self) -> dict[str, Holding]:
+        """`held`, by the job's id."""
+        return {job_id: Holding(**held) for job_id, held in self.held.as_dict().items()}

@@ -1,0 +1,66 @@
+"""``/pipelines`` for people's programs."""
+
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from apps.accounts.authentication import request_actor
+from apps.accounts.policies import Permission, permission_require
+from apps.pipelines.definitions import PIPELINE_NAME
+from apps.pipelines.selectors import pipeline_get, pipeline_list
+from apps.pipelines.serializers import (
+    PipelineListQuerySerializer,
+    PipelinePageSerializer,
+    PipelineSaveSerializer,
+    PipelineSerializer,
+)
+from apps.pipelines.services import pipeline_delete, pipeline_save
+from controlplane.http.openapi import problems
+from controlplane.http.requests import body_validated, query_validated
+
+_name_parameter = OpenApiParameter(
+    "name", {"type": "string", "pattern": f"^{PIPELINE_NAME.pattern}$"}, OpenApiParameter.PATH
+)
+
+
+class PipelinesView(APIView):
+    @extend_schema(
+        parameters=[PipelineListQuerySerializer], responses=PipelinePageSerializer, operation_id="pipelines_list"
+    )
+    def get(self, request: Request) -> Response:
+        """Pipelines by name."""
+        permission_require(request_actor(request), Permission.PIPELINES_READ)
+        page = pipeline_list(**query_validated(request.query_params, PipelineListQuerySerializer))
+        return Response(PipelinePageSerializer(page).data)
+
+
+class PipelineView(APIView):
+    @extend_schema(parameters=[_name_parameter], responses=PipelineSerializer, operation_id="pipelines_get")
+    def get(self, request: Request, name: str) -> Response:
+        """One pipeline."""
+        permission_require(request_actor(request), Permission.PIPELINES_READ)
+        return Response(PipelineSerializer(pipeline_get(name)).data)
+
+    @extend_schema(
+        parameters=[_name_parameter],
+        request=PipelineSaveSerializer,
+        responses={
+            200: PipelineSerializer,
+            201: OpenApiResponse(PipelineSerializer, "There was no pipeline of this name."),
+            **problems(409),
+        },
+        operation_id="pipelines_save",
+    )
+    def put(self, request: Request, name: str) -> Response:
+        """Make the pipeline be so, whether there was one or not. A definition's faults are told with their lines."""
+        permission_require(request_actor(request), Permission.PIPELINES_SAVE)
+        members = body_validated(request.data, PipelineSaveSerializer)
+        pipeline, created = pipeline_save(actor=request_actor(request), name=name, **members)
+        return Response(PipelineSerializer(pipeline).data, status=201 if created else 200)
+
+    @extend_schema(parameters=[_name_parameter], responses={204: None}, operation_id="pipelines_delete")
+    def delete(self, request: Request, name: str) -> Response:
+        """Delete the pipeline. Its jobs stay."""
+        pipeline_delete(actor=request_actor(request), name=name)
+        return Response(status=204)

@@ -1,0 +1,290 @@
+"""Making the package for Lambda: what Zappa calls before and after it puts the zip together (zappa_settings.json).
+
+Zappa takes what stands in the virtual environment. It is handed one that holds only requirements.txt, in the versions
+that are installed (and so tested) here, as built for Lambda's Linux, without what no request ever needs. Zappa dates
+all files 1980, which makes Python throw away every .pyc and compile anew at each cold start: the finished package has
+bytecode that is not checked against the source.
+"""
+
+import compileall
+import fcntl
+import gzip
+import json
+import os
+import py_compile
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PYTHON = (3, 11)
+# That Linux has glibc 2.26: wheels for newer ones install here and fail there.
+PLATFORM = "manylinux2014_x86_64"
+# What the function calls; the descriptions of all other services are nine tenths of botocore.
+AWS_SERVICES = frozenset({"dynamodb", "kms", "s3", "sts"})
+# Lambda's own limit is 50 MB; what is larger than this starts slowly.
+LIMIT_BYTES = 20 * 1024 * 1024
+
+_ROOT = Path(__file__).resolve().parents[2]
+_VENV = _ROOT / ".package"
+_SITE_PACKAGES = _VENV / "lib" / f"python{PYTHON[0]}.{PYTHON[1]}" / "site-packages"
+
+# Where Lambda unpacks, which is what tracebacks show.
+_TASK_ROOT = "/var/task"
+
+# Zappa's handler imports these, and its commands twenty more.
+_ZAPPA_NEEDS = [Requirement(name) for name in ("boto3", "durationpy", "werkzeug")]
+
+# Providers, what they are made of, and what finds them.
+_SIGN_IN_BACKENDS = frozenset({"__init__", "base", "github", "google", "oauth", "open_id", "open_id_connect", "utils"})
+
+_UNUSED = (
+    # What only Zappa's commands need.
+    "zappa/asynchronous.py",
+    "zappa/cli.py",
+    "zappa/core.py",
+    "zappa/letsencrypt.py",
+    # Programs, tests, types.
+    "bin",
+    "**/tests",
+    "**/*.pyi",
+    "**/py.typed",
+    "*.dist-info/RECORD",
+    # The cryptography package's C parts come compiled.
+    "pycparser*",
+    # With these drf-spectacular checks a document, which is a test's business.
+    "attr",
+    "attrs*",
+    "jsonschema*",
+    "referencing*",
+    "rpds*",
+    # Everything speaks English here.
+    "**/LC_MESSAGES",
+    # Collected already, or of pages that are not served.
+    "**/static",
+    "django/contrib/gis",
+    "django/contrib/postgres",
+    "django/db/backends/mysql",
+    "django/db/backends/oracle",
+    "django/db/backends/postgresql",
+    "werkzeug/debug/shared",
+    "rest_framework/templates",
+    "drf_spectacular/templates",
+    # Of Powertools, all but logs and metrics.
+    "aws_lambda_powertools/event_handler",
+    "aws_lambda_powertools/utilities/[!_j]*",
+    "boto3/examples",
+    "boto3/data/[!ds]*",
+)
+
+# Zappa's own entry point, which is not ours, and the name of whoever builds.
+_NOT_SHIPPED = frozenset({"handler.py", "django_zappa_app.py", "package_info.json", "__init__.py"})
+
+# Of one machine, of a command, or said in zappa_settings.json.
+_NOT_THE_FUNCTIONS = frozenset({"ADMIN_PASSWORD", "KEY_FILE", "LOG_DIR", "STAGE"})
+
+_COLLECT = """
+import sys
+import django
+from django.conf import settings
+from django.core.management import call_command
+django.setup()
+settings.STATIC_ROOT = sys.argv[1]
+call_command("collectstatic", interactive=False, verbosity=0, ignore_patterns=sys.argv[2:])
+"""
+
+
+# Pages that are not served, other languages, and what only DEBUG takes in place of its *.min.js.
+_UNSERVED_FILES = ("gis", "rest_framework", "i18n", "jquery.js", "select2.full.js", "xregexp.js")
+
+
+def dependencies_install() -> None:
+    """Install what requirements.txt names into a directory of its own and hand that to Zappa as the environment.
+
+    A second build waits for the first one to end. Raises SystemExit for another Python than Lambda's, whose bytecode
+    would be of no use there.
+    """
+    if sys.version_info[:2] != PYTHON:
+        raise SystemExit(f"The package is built with Python {PYTHON[0]}.{PYTHON[1]}: its bytecode is only for that.")
+    _wait_for_other_builds()
+    shutil.rmtree(_VENV, ignore_errors=True)
+    _SITE_PACKAGES.mkdir(parents=True)
+    _run(
+        *("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps"),
+        *("--target", str(_SITE_PACKAGES)),
+        *("--only-binary=:all:", "--platform", PLATFORM, "--implementation", "cp"),
+        *("--python-version", f"{PYTHON[0]}.{PYTHON[1]}"),
+        *(f"{name}=={version}" for name, version in sorted(shipped_versions().items())),
+    )
+    _remove_unused()
+    _run("-c", _COLLECT, str(_SITE_PACKAGES / "staticfiles"), *_UNSERVED_FILES)
+    os.environ["VIRTUAL_ENV"] = str(_VENV)
+
+
+def shipped_versions() -> dict[str, str]:
+    """The distributions that requirements.txt asks for, and those that these need, as they are installed here."""
+    lines = (_ROOT / "requirements.txt").read_text().splitlines()
+    wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    versions: dict[str, str] = {}
+    while wanted:
+        found = distribution(wanted.pop().name)
+        name = canonicalize_name(found.name)
+        if name not in versions:
+            versions[name] = found.version
+            needs = _ZAPPA_NEEDS if name == "zappa" else (Requirement(text) for text in found.requires or ())
+            wanted += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+    return versions
+
+
+def package_finish(zappa: Any) -> None:
+    """Put bytecode into the zip that Zappa has made, take out what is not ours, and say how large it is.
+
+    `zappa` is Zappa's command line; the function gets those settings that are in this environment, beside its own.
+    Raises SystemExit when the package is too large, or there is no bucket for it.
+    """
+    if zappa.command != "package":
+        stack_use(zappa)
+    archive = Path(zappa.zip_path)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(folder)
+        for unwanted in _NOT_SHIPPED:
+            (folder / unwanted).unlink(missing_ok=True)
+        compileall.compile_dir(
+            folder,
+            quiet=2,
+            stripdir=name,
+            prependdir=_TASK_ROOT,
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
+        _pack(folder, archive)
+    for line in size_table(archive):
+        print(line)  # noqa: T201 — what a person who builds is told
+    if archive.stat().st_size > LIMIT_BYTES:
+        raise SystemExit(f"The package has more than {LIMIT_BYTES // 2**20} MB.")
+
+
+def stack_use(zappa: Any) -> None:
+    """Give the function its settings, and Zappa the bucket that the stack has for packages, in place of its own."""
+    # Zappa's command does not look for modules where it is started.
+    sys.path.append(str(_ROOT))
+    from controlplane.infrastructure.clients import Account
+    from controlplane.infrastructure.errors import InfrastructureError
+    from controlplane.infrastructure.handover import function_settings, package_bucket_require
+
+    try:
+        account = Account(zappa.aws_region)
+        zappa.s3_bucket_name = package_bucket_require(zappa.api_stage, account)
+    except InfrastructureError as error:
+        raise SystemExit(str(error)) from error
+    zappa.aws_environment_variables = {
+        **function_settings(zappa.api_stage, account.number),
+        **settings_given(os.environ),
+        **zappa.aws_environment_variables,
+    }
+
+
+def settings_given(environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings of .env.example that `environment` has and that are the function's: not what AWS sets, nor files."""
+    example = (_ROOT / ".env.example").read_text()
+    names = set(re.findall(r"^(\w+)=", example, re.MULTILINE)) - _NOT_THE_FUNCTIONS
+    return {name: environment[name] for name in sorted(names) if environment.get(name) and not name.startswith("AWS_")}
+
+
+def size_table(archive: Path) -> Iterator[str]:
+    """What the package holds, largest first: packed and unpacked kilobytes."""
+    packed: Counter[str] = Counter()
+    unpacked: Counter[str] = Counter()
+    with zipfile.ZipFile(archive) as opened:
+        for entry in opened.infolist():
+            part = entry.filename.split("/")[0].removesuffix(".py")
+            part = "(metadata of packages)" if part.endswith(".dist-info") else part
+            packed[part] += entry.compress_size
+            unpacked[part] += entry.file_size
+    yield f"{'part':<28}{'packed KB':>12}{'unpacked KB':>14}"
+    for part, size in packed.most_common(15):
+        yield f"{part:<28}{size // 1024:>12}{unpacked[part] // 1024:>14}"
+    others = [part for part, _ in packed.most_common()[15:]]
+    yield f"{'others':<28}{sum(packed[p] for p in others) // 1024:>12}{sum(unpacked[p] for p in others) // 1024:>14}"
+    yield f"{'all':<28}{archive.stat().st_size // 1024:>12}{unpacked.total() // 1024:>14}"
+
+
+def _wait_for_other_builds() -> None:
+    """Builds share the directory. Zappa goes on to read it, so the lock is given back by the end of the process."""
+    handle = os.open(__file__, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def _remove_unused() -> None:
+    for pattern in _UNUSED:
+        for path in list(_SITE_PACKAGES.glob(pattern)):
+            _remove(path)
+    for backend in (_SITE_PACKAGES / "social_core" / "backends").glob("*.py"):
+        if backend.stem not in _SIGN_IN_BACKENDS:
+            backend.unlink()
+    data = _SITE_PACKAGES / "botocore" / "data"
+    for service in data.iterdir():
+        if service.is_dir() and service.name not in AWS_SERVICES:
+            _remove(service)
+    _endpoints_shorten(data / "endpoints.json")
+    for packed in data.rglob("service-2.json.gz"):
+        _description_shorten(packed)
+
+
+def _endpoints_shorten(file: Path) -> None:
+    """botocore reads the endpoints of all services in all regions whenever it makes a client."""
+    endpoints = json.loads(file.read_text())
+    for partition in endpoints["partitions"]:
+        services = partition["services"]
+        partition["services"] = {name: services[name] for name in sorted(AWS_SERVICES & services.keys())}
+    file.write_text(json.dumps(endpoints, separators=(",", ":")))
+
+
+def _description_shorten(packed: Path) -> None:
+    """Half of a service's description is documentation, which is unpacked and parsed when a client is made."""
+    description = json.loads(gzip.decompress(packed.read_bytes()), object_hook=_without_documentation)
+    packed.with_suffix("").write_text(json.dumps(description, separators=(",", ":")))
+    packed.unlink()
+
+
+def _without_documentation(part: dict[str, Any]) -> dict[str, Any]:
+    # Where it is text; a member of that name may also be a structure. botocore wants some texts to be there, if empty.
+    return {name: "" if name == "documentation" and isinstance(value, str) else value for name, value in part.items()}
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _pack(folder: Path, archive: Path) -> None:
+    """The same files make the same zip, byte by byte."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())
+            entry.create_system = 3
+            entry.external_attr = 0o755 << 16
+            packed.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, compresslevel=9)
+
+
+def _run(*arguments: str) -> None:
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "controlplane.settings",
+        "STAGE": "local",
+        "SECRET_KEY": "only to collect files",
+    }
+    subprocess.run([sys.executable, *arguments], cwd=_ROOT, env=environment, check=True)  # noqa: S603

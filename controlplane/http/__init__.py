@@ -1,0 +1,1 @@
+"""Requests, bodies, problem details, the API document and the content policy; no app's business."""

@@ -1,0 +1,162 @@
+"""The API document at ``/schema``: what all operations have in common, and how an app describes its own.
+
+A DRF view is described by drf-spectacular's ``@extend_schema``, a plain Django view by `controlplane.http.documented`:
+
+    @documented("post", "apps.jobs.agent_api.documentation.HEARTBEAT")
+    def heartbeat(request, agent_id): …
+
+    HEARTBEAT = {"request": BeatSerializer, "responses": AnswerSerializer, "security": AGENT}
+
+which names the arguments of ``extend_schema`` and does nothing to the view at run time; what it names is imported only
+when the document is made. The view's docstring is the description, if there is no other.
+
+Problems need not be described: every operation gets those that its security, its parameters and its body make possible,
+and ``default`` for the others. To tell of a particular one, spread `problems` into the responses:
+
+    @extend_schema(responses={200: JobSerializer, **problems(409)})
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiResponse
+
+Json = dict[str, Any]
+Security = Sequence[Mapping[str, list[str]]]
+
+# What an operation may ask for. Nobody need sign in for a public one.
+PUBLIC: Security = ()
+AGENT: Security = ({"agentSignature": []},)
+
+PROBLEM_CONTENT_TYPE = "application/problem+json"
+
+_PROBLEM: Json = {
+    "type": "object",
+    "description": "Problem details (RFC 9457).",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string", "description": "Always about:blank; `code` tells problems apart."},
+        "title": {"type": "string", "description": "What HTTP calls the status."},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "description": "Stable, for programs.", "examples": ["pipeline_not_found"]},
+        "detail": {"type": "string", "description": "One sentence for people."},
+        "request_id": {"type": "string", "description": "Of failures of ours (5xx): what to tell those who run this."},
+        "errors": {
+            "type": "array",
+            "description": "The fields at fault.",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {
+                    "field": {"type": "string", "examples": ["steps[1].timeout"]},
+                    "line": {"type": "integer", "description": "In a pipeline definition, from 1."},
+                    "message": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+_AGENT_SIGNATURE: Json = {
+    "type": "apiKey",
+    "in": "header",
+    "name": "Signature",
+    "description": (
+        "RFC 9421 with hmac-sha256 under the label sig1: `Signature-Input` covers @method, @path and content-digest "
+        "(RFC 9530, of the body as sent) with created, keyid and nonce. The key is what enrolment gave."
+    ),
+}
+
+
+def problems(*statuses: int) -> dict[tuple[int, str], OpenApiResponse]:
+    """Responses for ``extend_schema`` that say that the operation may answer with these problems."""
+    return {
+        (status, PROBLEM_CONTENT_TYPE): OpenApiResponse(
+            {"$ref": "#/components/schemas/Problem"}, description=HTTPStatus(status).phrase
+        )
+        for status in statuses
+    }
+
+
+class Schema(AutoSchema):
+    """Describes an operation as drf-spectacular does, with its problems.
+
+    Bodies have no members but those described (`controlplane.http.requests.body_validated` sees to that), unless the view
+    has the attribute ``ignores_unknown_members``.
+    """
+
+    def _map_basic_serializer(self, serializer: Any, direction: str) -> Any:
+        schema = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
+        if direction == "request" and schema and not getattr(self.view, "ignores_unknown_members", False):
+            schema["additionalProperties"] = False
+        return schema
+
+    def get_auth(self) -> list[Any]:
+        security = getattr(self.view, "security", None)
+        return super().get_auth() if security is None else list(security)
+
+    def get_operation(self, *args: Any, **kwargs: Any) -> Any:
+        operation = super().get_operation(*args, **kwargs)
+        if operation is not None:
+            possible = {str(status.value): _problem_response(status) for status in _possible_problems(operation)}
+            responses = {**possible, **operation["responses"], "default": _problem_response(None)}
+            operation["responses"] = dict(sorted(responses.items()))
+        return operation
+
+
+def _possible_problems(operation: Json) -> set[HTTPStatus]:
+    """What can go wrong with any operation of this form."""
+    parameters = operation.get("parameters", [])
+    statuses = set()
+    if any(parameter["in"] != "path" for parameter in parameters):
+        statuses.add(HTTPStatus.BAD_REQUEST)
+    if any(parameter["in"] == "path" for parameter in parameters):
+        statuses.add(HTTPStatus.NOT_FOUND)
+    if "requestBody" in operation:
+        statuses |= {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE}
+    if operation.get("security"):
+        statuses |= {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+    return statuses
+
+
+def _problem_response(status: HTTPStatus | None) -> Json:
+    return {
+        "description": status.phrase if status else "Any other problem",
+        "content": {PROBLEM_CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+
+
+class ApiTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """How a program signs in."""
+
+    target_class = "apps.accounts.authentication.BearerAuthentication"
+    name = "apiToken"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> Json:  # noqa: ARG002
+        return {"type": "http", "scheme": "bearer", "description": "An API token (hcp_…) or a session_id."}
+
+
+class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """How a browser signs in."""
+
+    target_class = "apps.accounts.authentication.SessionAuthentication"
+    name = "session"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> Json:  # noqa: ARG002
+        return {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": "sessionid",
+            "description": "The cookie of a browser that signed in; what changes something needs a CSRF token.",
+        }
+
+
+def common_parts_add(result: Json, **_: Any) -> Json:
+    """drf-spectacular's last hook: what operations refer to."""
+    components = result.setdefault("components", {})
+    components.setdefault("schemas", {})["Problem"] = _PROBLEM
+    components.setdefault("securitySchemes", {})["agentSignature"] = _AGENT_SIGNATURE
+    return result

@@ -1,0 +1,73 @@
+"""What belongs to no app and loads no more than it must: the root, whether we answer, and Django's error handlers."""
+
+import sys
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
+
+from controlplane.http.documented import documented
+from controlplane.http.problems import application_error, error_response
+from controlplane.lib.errors import ApplicationError, Forbidden
+from controlplane.lib.work import failure_note
+from controlplane.nosql.readiness import database_require
+
+
+@require_safe
+def root(_: HttpRequest) -> HttpResponse:
+    """To the pages."""
+    return redirect("dashboard:overview")
+
+
+@documented("get", "controlplane.http.about.HEALTH")
+@csrf_exempt
+@require_safe
+def health(_: HttpRequest) -> HttpResponse:
+    """Whether the control plane answers. Reads and writes nothing."""
+    return JsonResponse({"status": "healthy", "version": settings.VERSION}, headers={"Cache-Control": "no-store"})
+
+
+@documented("get", "controlplane.http.about.READY")
+@csrf_exempt
+@require_safe
+def ready(_: HttpRequest) -> HttpResponse:
+    """Whether the database answers too: 503 when it does not. However often it is asked, that is a read in 5 s."""
+    database_require()
+    return JsonResponse({"status": "ready", "version": settings.VERSION}, headers={"Cache-Control": "no-store"})
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler400."""
+    return _handled(request, exception)
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler403."""
+    return _handled(request, exception)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler404."""
+    return _handled(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's handler500, called while the exception is handled: one of our own may come from a middleware."""
+    return _handled(request, sys.exc_info()[1])
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001 — Django passes it by name
+    """Django's CSRF_FAILURE_VIEW."""
+    message = "This form is too old, or came from another site. Please load the page again."
+    return error_response(request, Forbidden(message, code="csrf_failed"))
+
+
+def _handled(request: HttpRequest, exception: BaseException | None) -> HttpResponse:
+    known = application_error(exception)
+    failure_note(known or exception)
+    error = known or ApplicationError(
+        "Something broke on our side. It has been written down.", code="internal_error", status=500
+    )
+    return error_response(request, error)
