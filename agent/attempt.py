@@ -33,12 +33,12 @@ class Attempt:
 
     @property
     def order(self) -> Optional[str]:
-        """The strongest wish so far."""
+        """The strongest command so far."""
         with self._lock:
             return self._order
 
     def want(self, order: str) -> None:
-        """Ask for it to end. A weaker wish than one before changes nothing, nor does one that is not known here."""
+        """Ask for it to end. A weaker command than one before changes nothing, nor does one that is not known here."""
         with self._lock:
             if order not in _ORDERS or _ORDERS.index(order) <= _ORDERS.index(self._order):
                 return
@@ -61,7 +61,7 @@ class Attempt:
             self._steps = [dict(step) for step in steps]
         self._changed()
 
-    def beat(self) -> dict[str, Any]:
+    def heartbeat(self) -> dict[str, Any]:
         """What a heartbeat says of it."""
         with self._lock:
             steps = [dict(step) for step in self._steps]

@@ -28,10 +28,10 @@ def deliver(
     """
     try:
         for sequence in sequences:
-            wish = plane.log(attempt.job, sequence, spooled.read_chunk(sequence), stop=attempt.muted)
+            command = plane.log(attempt.job, sequence, spooled.read_chunk(sequence), stop=attempt.muted)
             spooled.delete_chunk(sequence)
-            if wish is not None:
-                attempt.want(wish)
+            if command is not None:
+                attempt.want(command)
         if attempt.muted.is_set():
             return None
         following = plane.finish(attempt.job, spooled.read_report(), wants_next=wants_next(), stop=attempt.muted)

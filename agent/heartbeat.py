@@ -17,7 +17,7 @@ from agent.protocol import ControlPlane, HeartbeatAnswer
 logger = logging.getLogger(__name__)
 
 BUSY_SECONDS = 10.0
-# Two beats are never closer than this, so that `created`, which counts seconds, does not run ahead of the clock.
+# Two heartbeats are never closer than this, so that `created`, which counts seconds, does not run ahead of the clock.
 APART_SECONDS = 1.0
 _IDLE_RANGE_SECONDS = (1.0, 300.0)
 # No control plane takes a request from further in the future than this.
@@ -25,7 +25,7 @@ _WINDOW_SECONDS = 300
 
 
 class Heartbeat:
-    """Beats until it is told to stop, in the thread that calls `run`."""
+    """Heartbeats until it is told to stop, in the thread that calls `run`."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Heartbeat:
         report: Callable[[], dict[str, Any]],
         heard: Callable[[HeartbeatAnswer], None],
     ) -> None:
-        """`path` keeps the time of the last beat; `report` says what to tell, `heard` is told the answers."""
+        """`path` keeps the time of the last heartbeat; `report` says what to tell, `heard` is told the answers."""
         self._plane = plane
         self._path = path
         self._report = report
@@ -50,21 +50,21 @@ class Heartbeat:
         self._wake.set()
 
     def stop(self) -> None:
-        """No further beat; `run` returns."""
+        """No further heartbeat; `run` returns."""
         self._stopped.set()
         self._wake.set()
 
     def run(self) -> None:
-        """Beat. Raises Refused when the control plane does not want this agent any more."""
+        """Heartbeat. Raises Refused when the control plane does not want this agent any more."""
         while not self._stopped.is_set():
             self._wake.clear()
-            pause, impatient = self._beat()
+            pause, impatient = self._heartbeat()
             least = APART_SECONDS if impatient else pause
             self._stopped.wait(least)
             self._wake.wait(max(0.0, pause - least))
 
-    def _beat(self) -> tuple[float, bool]:
-        """One beat; returns the seconds until the next, and whether news may bring that forward."""
+    def _heartbeat(self) -> tuple[float, bool]:
+        """One heartbeat; returns the seconds until the next, and whether news may bring that forward."""
         report = self._report()
         try:
             answer = self._plane.heartbeat(report, created=self._next_created())

@@ -27,11 +27,11 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Command:
     """What the control plane wants of an attempt: `cancel`, or `abandon` when it is this agent's no longer."""
 
     assignment: Assignment
-    wish: str
+    command: str
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class HeartbeatAnswer:
     next_check_interval: float
     config_version: Optional[int]
     jobs: list[Assignment]
-    wishes: list[Wish]
+    commands: list[Command]
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _heartbeat_answer(answer: dict[str, Any]) -> HeartbeatAnswer:
         next_check_interval=float(answer["next_check_interval"]),
         config_version=answer.get("config_version"),
         jobs=[_assignment(job) for job in answer["jobs"]],
-        wishes=[Wish(_assignment(wish), str(wish["wish"])) for wish in answer["wishes"]],
+        commands=[Command(_assignment(command), str(command["wish"])) for command in answer["wishes"]],
     )
 
 

@@ -61,7 +61,7 @@ class Agent:
         """
         for spooled in self._around.spool.recover():
             self._redeliver(spooled)
-        heartbeat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        heartbeat = threading.Thread(target=self._heartbeat_loop, name="heartbeat", daemon=True)
         self._listen_to_signals()
         heartbeat.start()
         signals = 0
@@ -124,7 +124,7 @@ class Agent:
 
     # Heartbeats
 
-    def _beat(self) -> None:
+    def _heartbeat_loop(self) -> None:
         try:
             self._heartbeat.run()
         except Refused as error:
@@ -147,17 +147,17 @@ class Agent:
             "jobs_completed": self._completed,
             "uptime_seconds": int(time.monotonic() - self._began),
             "free_slots": free,
-            "running": [attempt.beat() for attempt in attempts],
+            "running": [attempt.heartbeat() for attempt in attempts],
             "config_version": self._config_version,
         }
 
     def _heard(self, answer: HeartbeatAnswer) -> None:
-        for wish in answer.wishes:
+        for command in answer.commands:
             with self._lock:
-                wanted = self._attempts.get(wish.assignment)
+                wanted = self._attempts.get(command.assignment)
             if wanted is not None:
-                logger.info("%s: the control plane wishes to %s it", wish.assignment, wish.wish)
-                wanted.want(wish.wish)
+                logger.info("%s: the control plane commands to %s it", command.assignment, command.command)
+                wanted.want(command.command)
         for job in answer.jobs:
             self._accept(job)
         if answer.config_version != self._config_version:

@@ -134,12 +134,12 @@ def notes_world() -> Iterator[dict[str, list[Any]]]:
     body = json.dumps(report(agent_id)).encode()
     signature = base64.b64encode(hmac.digest(key, body, "sha256")).decode()
     path = f"/agents/{agent_id}/heartbeat"
-    beat = event("POST", path, {"x-signature": signature, "content-type": "application/json"}, body)
+    heartbeat = event("POST", path, {"x-signature": signature, "content-type": "application/json"}, body)
     while True:
         yield {
             "health": [event("GET", "/health")] * (WARM + 6),
             "validate a session": [validate_event(token)] * (WARM + 6),
-            "heartbeat": [beat] * (WARM + 6),
+            "heartbeat": [heartbeat] * (WARM + 6),
         }
 
 
@@ -162,11 +162,13 @@ def our_world() -> Iterator[dict[str, list[Any]]]:
         agent = enrolled("")
         # No two heartbeats of an agent are of the same second, and none is older than five minutes.
         seconds = range(clock.epoch() - WARM - 60, clock.epoch() - 54)
-        beats = [agent.json_request("/heartbeat", report(agent.agent_id), created=second) for second in seconds]
+        heartbeats = [agent.json_request("/heartbeat", report(agent.agent_id), created=second) for second in seconds]
         yield {
             "health": [event("GET", "/health")] * (WARM + 6),
             "validate a session": [validate_event(token)] * (WARM + 6),
-            "heartbeat": [event(beat.method, beat.path, beat.headers, beat.body) for beat in beats],
+            "heartbeat": [
+                event(heartbeat.method, heartbeat.path, heartbeat.headers, heartbeat.body) for heartbeat in heartbeats
+            ],
         }
 
 

@@ -153,7 +153,7 @@ def heartbeat(
         ":free": body.free_slots,
         ":running": [job.model_dump() for job in body.running],
     }
-    beat = heartbeats.update_item(
+    heartbeat = heartbeats.update_item(
         Key={"agent_id": agent_id},
         UpdateExpression=(
             "SET last_heartbeat = :at, cpu_percent = :cpu, memory_percent = :memory, disk_percent = :disk, "
@@ -166,7 +166,7 @@ def heartbeat(
     )["Attributes"]
     waiting = queue.query(KeyConditionExpression=Key("part").eq("sets"), ConsistentRead=True)["Items"]
     return HeartbeatResponse(
-        status=beat["status"],
+        status=heartbeat["status"],
         next_check_interval=15 if not waiting else 5,
         config_version=body.config_version,
         jobs=[],

@@ -70,13 +70,13 @@ def measure() -> Units:
         cache.delete(f"log-gate:{agent.agent_id}:{assignment['job_id']}:1")
         return signed(agent.log_request(assignment, sequence, os.urandom(PIECE_BYTES // 2).hex().encode()))
 
-    signed(agent.beat_request())
+    signed(agent.heartbeat_request())
     _ask("POST", "/jobs", bearer, b"{}")
     _ask("GET", "/jobs", bearer)
-    (assignment,) = signed(agent.beat_request())["jobs"]
+    (assignment,) = signed(agent.heartbeat_request())["jobs"]
     count("start", lambda: signed(agent.json_request(f"/jobs/{assignment['job_id']}/start", {"attempt": 1})))
     running = [{"job_id": assignment["job_id"], "attempt": 1}]
-    count("busy heartbeat", lambda: signed(agent.beat_request(running=running, free_slots=0)))
+    count("busy heartbeat", lambda: signed(agent.heartbeat_request(running=running, free_slots=0)))
     piece(0)
     count("piece of a log", lambda: piece(1))
     for sequence in range(2, LOG_PIECES):
@@ -85,9 +85,9 @@ def measure() -> Units:
     count("finish", lambda: signed(agent.json_request(f"/jobs/{assignment['job_id']}/finish", body)))
     count("store a log", lambda: schedules.sweep({}, None))
     count("sweep", lambda: schedules.sweep({}, None))
-    count("idle heartbeat", lambda: signed(agent.beat_request()))
+    count("idle heartbeat", lambda: signed(agent.heartbeat_request()))
     count("enqueue", lambda: _ask("POST", "/jobs", bearer, b"{}"))
-    count("claiming heartbeat", lambda: signed(agent.beat_request()))
+    count("claiming heartbeat", lambda: signed(agent.heartbeat_request()))
     count("look at a job", lambda: _ask("GET", f"/jobs/{assignment['job_id']}", bearer))
     count("overview", lambda: _ask("GET", "/dashboard/", {"accept": "text/html"}, cookies=cookie))
     return {name: dict(sorted(found[name].items())) for name in sorted(found)}

@@ -91,7 +91,7 @@ def _unsafe_origins() -> Iterator[Error]:
 
 def _unsafe_storage() -> Iterator[Error]:
     """Files of one machine are neither seen by others nor kept on Lambda."""
-    for name, what in (("KMS_KEY_ID", "the key that seals secrets"), ("LOG_BUCKET", "the bucket of finished logs")):
+    for name, what in (("KMS_KEY_ID", "the key that encrypts secrets"), ("LOG_BUCKET", "the bucket of finished logs")):
         if not getattr(settings, name):
             hint = "`manage.py infrastructure deploy` makes both and tells their names."
             yield Error(f"{name} must name {what}.", hint=hint, id="controlplane.E009")

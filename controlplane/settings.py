@@ -19,9 +19,9 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # AWS_ENDPOINT_URL and the credentials are read by botocore itself.
 AWS_REGION = env.str("AWS_REGION", default="eu-central-1")
 
-# Where the key that seals agents' keys is kept on one machine.
+# Where the key that encrypts agents' keys is kept on one machine.
 KEY_FILE = env.path("KEY_FILE", default=BASE_DIR / ".local" / "sealing.key")
-# The KMS key that seals in place of that file: its id, ARN or alias.
+# The KMS key that encrypts in place of that file: its id, ARN or alias.
 KMS_KEY_ID = env.str("KMS_KEY_ID", default="")
 # Where finished logs are kept on one machine.
 LOG_DIR = env.path("LOG_DIR", default=BASE_DIR / ".local" / "logs")

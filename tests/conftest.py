@@ -125,7 +125,7 @@ class CloudServices:
 
 @pytest.fixture
 def cloud_services(_cloud_emulator: str, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[CloudServices]:
-    """The product seals by KMS and keeps finished logs in S3, as on AWS: a new key and a new bucket."""
+    """The product encrypts by KMS and keeps finished logs in S3, as on AWS: a new key and a new bucket."""
     for service in ("KMS", "S3"):
         monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", _cloud_emulator)
     services_forget()

@@ -41,7 +41,7 @@ class AgentClient:
         self.agent_id = agent_id
         self.key_id = key_id
         self.secret = secret
-        self._last_beat = 0
+        self._last_heartbeat = 0
         self._sessions = threading.local()
 
     def signed(
@@ -93,9 +93,9 @@ class AgentClient:
         headers = {"Content-Type": "application/json"}
         return self.signed(f"/agents/{self.agent_id}{path}", data, created=created, headers=headers)
 
-    def beat_request(self, *, running: Any = (), free_slots: int = 1, **members: Any) -> Signed:
+    def heartbeat_request(self, *, running: Any = (), free_slots: int = 1, **members: Any) -> Signed:
         """A heartbeat, not yet sent."""
-        self._last_beat = max(clock.epoch(), self._last_beat + 1)
+        self._last_heartbeat = max(clock.epoch(), self._last_heartbeat + 1)
         report = {
             "agent_id": self.agent_id,
             "cpu_percent": 12.5,
@@ -109,15 +109,15 @@ class AgentClient:
             "config_version": 1,
             **members,
         }
-        return self.json_request("/heartbeat", report, created=self._last_beat)
+        return self.json_request("/heartbeat", report, created=self._last_heartbeat)
 
-    def beat(self, **members: Any) -> dict[str, Any]:
+    def heartbeat(self, **members: Any) -> dict[str, Any]:
         """Send a heartbeat and return the answer, which must be a good one."""
-        return _good(self.send(self.beat_request(**members)))
+        return _good(self.send(self.heartbeat_request(**members)))
 
     def take(self) -> dict[str, Any]:
-        """Beat with one free slot and acknowledge the one job that comes; returns the assignment."""
-        (assignment,) = self.beat()["jobs"]
+        """Heartbeat with one free slot and acknowledge the one job that comes; returns the assignment."""
+        (assignment,) = self.heartbeat()["jobs"]
         _good(self.start(assignment))
         return dict(assignment)
 

@@ -19,12 +19,12 @@ from apps.accounts.devices import device_name
 from apps.accounts.models import User, UserFacade
 from apps.accounts.policies import Permission, permission_require, role_permissions
 from apps.accounts.services import (
-    api_call_brake,
+    api_call_rate_limit,
     api_token_verify,
     session_start,
     session_token_shaped,
     session_verify,
-    sign_in_brake,
+    sign_in_rate_limit,
 )
 from controlplane.http.requests import client_address, client_region
 from controlplane.lib.actor import Actor
@@ -46,11 +46,11 @@ class BearerAuthentication(authentication.BaseAuthentication):
         if session_token_shaped(token):
             session = session_verify(token, use=True)
             actor_note(session.actor)
-            api_call_brake(caller=session.session_id)
+            api_call_rate_limit(caller=session.session_id)
             return session.actor, session.session_id
         actor = api_token_verify(token)
         actor_note(actor)
-        api_call_brake(caller=actor.id)
+        api_call_rate_limit(caller=actor.id)
         return actor, None
 
     def authenticate_header(self, _request: Request) -> str:
@@ -69,7 +69,7 @@ class PasswordBackend(ModelBackend):
     """Django's sign-in by e-mail address and password (setting AUTHENTICATION_BACKENDS), with roles for permissions.
 
     As Django's, it hashes a password for an unknown address too, so that the time does not tell who has an account.
-    Whichever page asks for a password, the brakes and the setting PASSWORD_SIGN_IN hold here.
+    Whichever page asks for a password, the rate limits and the setting PASSWORD_SIGN_IN hold here.
     """
 
     def authenticate(
@@ -78,7 +78,7 @@ class PasswordBackend(ModelBackend):
         """The person, or None. Raises TooManyRequests."""
         if not settings.PASSWORD_SIGN_IN or username is None or password is None:
             return None
-        sign_in_brake(address=client_address(request) if request else "", account=username)
+        sign_in_rate_limit(address=client_address(request) if request else "", account=username)
         found: Any = super().authenticate(request, username=username, password=password)
         if found is not None:
             # Django may just have renewed the hash of the password, which is part of that of a session.

@@ -230,13 +230,13 @@ class OAuthState(Record):
     expires_at = TTLAttribute()
 
 
-class Brake(Record):
+class RateLimitWindow(Record):
     """How often something was tried in a window of time. The key names what, who and when."""
 
     class Meta(Record.Meta):
-        table_name = table_name("brakes")
+        table_name = table_name("rate-limits")
 
-    brake = UnicodeAttribute(hash_key=True)
+    window = UnicodeAttribute(hash_key=True)
     tries = NumberAttribute(default=0)
     expires_at = TTLAttribute()
 

@@ -10,7 +10,7 @@ from rest_framework.views import APIView
 
 from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission, permission_require
-from apps.agents.selectors import agent_get, agent_list, beats_get
+from apps.agents.selectors import agent_get, agent_list, heartbeats_get
 from apps.agents.serializers.agents import (
     AgentListQuerySerializer,
     AgentPageSerializer,
@@ -82,10 +82,10 @@ class AgentsView(APIView):
         """Agents by region and then by age, with the status that they had at the last sweep."""
         permission_require(request_actor(request), Permission.AGENTS_READ)
         page = agent_list(**query_validated(request.query_params, AgentListQuerySerializer))
-        beats = beats_get(agent.agent_id for agent in page.agents)
+        heartbeats = heartbeats_get(agent.agent_id for agent in page.agents)
         return Response(
             {
-                "agents": [agent_json(agent, beats.get(agent.agent_id)) for agent in page.agents],
+                "agents": [agent_json(agent, heartbeats.get(agent.agent_id)) for agent in page.agents],
                 "total": page.total,
                 "next_cursor": page.next_cursor,
             }
@@ -98,5 +98,5 @@ class AgentView(APIView):
         """One agent, with the status that it has by its last heartbeat."""
         permission_require(request_actor(request), Permission.AGENTS_READ)
         agent = agent_get(agent_id)
-        beat = beats_get([agent_id]).get(agent_id)
-        return Response(agent_json(agent, beat) | {"status": effective_status(agent, beat)})
+        heartbeat = heartbeats_get([agent_id]).get(agent_id)
+        return Response(agent_json(agent, heartbeat) | {"status": effective_status(agent, heartbeat)})

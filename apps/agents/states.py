@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class AgentStatus(StrEnum):
-    """Healthy agents beat, unhealthy and dead ones do not, draining ones take no new work, retired ones are gone."""
+    """Healthy agents send heartbeats; unhealthy and dead ones do not. Draining ones get no work."""
 
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"

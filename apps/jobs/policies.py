@@ -2,7 +2,7 @@
 
 from apps.accounts.policies import Permission, permission_require
 from apps.jobs.models import Job
-from apps.jobs.states import HELD
+from apps.jobs.states import LEASED
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, NotFound
 
@@ -35,6 +35,6 @@ def attempt_require(job: Job | None, *, agent_id: str, attempt: int) -> Job:
     """
     if job is None:
         raise NotFound("There is no such job.", code="job_not_found")
-    if not (is_attempt_of(job, agent_id=agent_id, attempt=attempt) and job.status in HELD):
+    if not (is_attempt_of(job, agent_id=agent_id, attempt=attempt) and job.status in LEASED):
         raise Conflict("This attempt of the job is not the agent's any more.", code="stale_attempt")
     return job

@@ -33,7 +33,7 @@ class StepState(StrEnum):
 
 
 # An agent holds the job: it has been offered the attempt or runs it.
-HELD = frozenset({Status.ASSIGNED, Status.RUNNING})
+LEASED = frozenset({Status.ASSIGNED, Status.RUNNING})
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT})
 OPEN = frozenset(Status) - FINAL
 

@@ -84,8 +84,8 @@ def problems(*statuses: int) -> dict[tuple[int, str], OpenApiResponse]:
 class Schema(AutoSchema):
     """Describes an operation as drf-spectacular does, with its problems.
 
-    Bodies have no members but those described (`controlplane.http.requests.body_validated` sees to that), unless the view
-    has the attribute ``ignores_unknown_members``.
+    Bodies have no members but those described (`controlplane.http.requests.body_validated` refuses others), unless the
+    view has the attribute ``ignores_unknown_members``.
     """
 
     def _map_basic_serializer(self, serializer: Any, direction: str) -> Any:

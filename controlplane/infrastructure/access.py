@@ -31,7 +31,7 @@ TABLE_ACCESS = {
     "api-tokens": _access("BatchGet Delete Get Put Update", indexes="by_id by_name by_user"),
     # What is written there stays, and stays as it is.
     "audit": _access("BatchGet Get Put Query", indexes="by_target"),
-    "brakes": _access("Update"),
+    "rate-limits": _access("Update"),
     "enrolment-tokens": _access("BatchGet Delete Get Put Update", indexes="by_age"),
     "fleet": _access("Query Update"),
     "heartbeats": _access("BatchGet Get Put Update"),

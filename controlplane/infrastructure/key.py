@@ -1,4 +1,4 @@
-"""The stage's KMS key: it encrypts the tables, the finished jobs' logs and the alarms' topic, and seals secrets.
+"""The stage's KMS key: it encrypts the tables, the finished jobs' logs and the alarms' topic, and encrypts secrets.
 
 The key outlives the stack, as the tables do, which nobody could read without it.
 """
@@ -21,7 +21,7 @@ def key_add(template: Template, stage: Stage) -> GetAtt:
     key = template.add_resource(
         kms.Key(
             KEY,
-            Description=f"{PROJECT} {stage.name}: tables, logs, sealed secrets",
+            Description=f"{PROJECT} {stage.name}: tables, logs, encrypted secrets",
             EnableKeyRotation=True,
             PendingWindowInDays=30,
             KeyPolicy=_policy(),
@@ -44,8 +44,8 @@ def key_add(template: Template, stage: Stage) -> GetAtt:
 def _policy() -> dict[str, Any]:
     """Administrators manage the key by IAM. Services use it for those who may use what it encrypts; no one else does.
 
-    So who may read a table cannot unseal with the key what is sealed in its rows: that takes a grant in IAM, which in
-    this stack the function's role alone has.
+    The right to read a table does not include the right to decrypt its secrets. That takes a grant in IAM, which in
+    this stack only the function's role has.
     """
     return {
         "Version": "2012-10-17",

@@ -34,7 +34,7 @@ def function_role_add(
         },
         # Without it, S3 refuses what is not there, as if one had no right to it.
         {"Sid": "JobLogIsThere", "Effect": "Allow", "Action": "s3:ListBucket", "Resource": GetAtt(bucket, "Arn")},
-        {"Sid": "Seal", "Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": key_arn},
+        {"Sid": "Encrypt", "Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": key_arn},
         {
             "Sid": "Log",
             "Effect": "Allow",

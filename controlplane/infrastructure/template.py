@@ -48,7 +48,7 @@ def stage_template(stage: Stage, *, account: str | None = None) -> Template:
         ("FunctionRoleArn", "What zappa_settings.json calls role_arn", GetAtt(role, "Arn")),
         ("JobLogBucketName", "Where the function puts the logs of finished jobs", Ref(bucket)),
         ("PackageBucketName", "Where Zappa lays packages down for Lambda", Ref(packages)),
-        ("KeyArn", "The key with which the function seals", key_arn),
+        ("KeyArn", "The key with which the function encrypts", key_arn),
         ("AlarmTopicArn", "Where all alarms go", Ref(topic)),
         ("OperatorsPolicyArn", "For those who may invoke the function directly", Ref(policy)),
     ):

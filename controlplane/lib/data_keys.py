@@ -1,4 +1,4 @@
-"""Keys for sealing that KMS makes and opens: each is stored, encrypted by KMS, in the texts that it seals.
+"""Keys for encryption that KMS makes and opens: each is stored, encrypted by KMS, in the texts that it encrypts.
 
 KMS bills each call and each takes some milliseconds, so a process keeps keys for a while: see docs/decisions/0064.
 """
@@ -16,8 +16,8 @@ from controlplane.lib.aws import client, failures_named
 
 # How long a process uses a key before it asks KMS anew, and so how long it goes on when the key is taken from it.
 LIFETIME_SECONDS = 3600
-# How much one key seals; GCM's random nonces would allow a million times more.
-SEALINGS_AT_MOST = 1_000
+# How much one key encrypts; GCM's random nonces would allow a million times more.
+ENCRYPTIONS_AT_MOST = 1_000
 _KEPT_AT_MOST = 10_000
 
 # KMS's words for a key that it did not encrypt, or not with this key or for this stage.
@@ -41,28 +41,28 @@ class DataKey:
 class _Kept:
     key: DataKey
     since: float
-    sealings: int = 0
+    encryptions: int = 0
 
     def is_fresh(self) -> bool:
         return time.monotonic() - self.since < LIFETIME_SECONDS
 
 
 class _Keys:
-    """What this process keeps: one key to seal with, and those that it has opened; the oldest goes when there are too
-    many. Two threads that miss one at once ask KMS twice, which does no harm.
+    """What this process keeps: one key to encrypt with, and those that it has opened. The oldest goes when there are
+    too many. Two threads that miss one at once ask KMS twice, which does no harm.
     """
 
     def __init__(self) -> None:
-        self._sealing: dict[str, _Kept] = {}
+        self._encryption: dict[str, _Kept] = {}
         self._opened: OrderedDict[bytes, _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def sealing(self, name: str) -> DataKey | None:
+    def encryption(self, name: str) -> DataKey | None:
         with self._lock:
-            kept = self._sealing.get(name)
-            if kept is None or not kept.is_fresh() or kept.sealings >= SEALINGS_AT_MOST:
+            kept = self._encryption.get(name)
+            if kept is None or not kept.is_fresh() or kept.encryptions >= ENCRYPTIONS_AT_MOST:
                 return None
-            kept.sealings += 1
+            kept.encryptions += 1
             return kept.key
 
     def opened(self, encrypted: bytes) -> DataKey | None:
@@ -72,8 +72,8 @@ class _Keys:
 
     def made(self, name: str, key: DataKey) -> None:
         with self._lock:
-            self._sealing[name] = _Kept(key, time.monotonic(), sealings=1)
-        # Who has sealed with it can open with it.
+            self._encryption[name] = _Kept(key, time.monotonic(), encryptions=1)
+        # Who has encrypted with it can open with it.
         self.keep(key)
 
     def keep(self, key: DataKey) -> None:
@@ -85,17 +85,17 @@ class _Keys:
 
     def clear(self) -> None:
         with self._lock:
-            self._sealing.clear()
+            self._encryption.clear()
             self._opened.clear()
 
 
 _keys = _Keys()
 
 
-def data_key_for_sealing() -> DataKey:
-    """A key to seal with, under the KMS key that KMS_KEY_ID names. Raises Unavailable."""
+def data_key_for_encryption() -> DataKey:
+    """A key to encrypt with, under the KMS key that KMS_KEY_ID names. Raises Unavailable."""
     name = settings.KMS_KEY_ID
-    key = _keys.sealing(name)
+    key = _keys.encryption(name)
     if key is None:
         with failures_named("KMS"):
             made = client("kms").generate_data_key(KeyId=name, KeySpec="AES_256", EncryptionContext=_context())
@@ -125,7 +125,7 @@ def data_key_open(kms_key_id: str, encrypted: bytes) -> DataKey:
 
 
 def data_keys_forget() -> None:
-    """Let the next sealing and the next opening ask KMS."""
+    """Let the next encryption and the next opening ask KMS."""
     _keys.clear()
 
 

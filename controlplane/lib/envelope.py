@@ -1,13 +1,13 @@
-"""Sealing small secrets for storage: AES-256-GCM under a key that is not in the database.
+"""Encrypting small secrets for storage: AES-256-GCM under a key that is not in the database.
 
-A sealed text is bound to the place it was made for (its `context`): moved to another record or field, it does not open.
-There are two kinds, told apart by their first part. One is sealed by the key file of one machine, the other by a data
-key from KMS, which it carries as KMS encrypted it:
+An encrypted text is bound to the place it was made for (its `context`): in another record or field it does not decrypt.
+There are two kinds, which differ in their first part. One is encrypted under one machine's key file, the other under a
+data key from KMS, which it carries as KMS encrypted it:
 
     1.<id of the file's key>.<nonce>.<ciphertext>
     2.<id of KMS's key>.<encrypted data key>.<nonce>.<ciphertext>
 
-Where KMS_KEY_ID is set, KMS's seal what is new; what was sealed by the file opens as long as the file is there.
+Where KMS_KEY_ID is set, KMS's data keys encrypt what is new. Older texts decrypt as long as the key file is there.
 """
 
 import base64
@@ -27,25 +27,25 @@ from django.conf import settings
 _LOCAL = "1"
 _KMS = "2"
 _KEY_BYTES = 32
-# GCM's own; random ones are safe for 2^32 sealings by one key.
+# GCM's own; random ones are safe for 2^32 encryptions by one key.
 _NONCE_BYTES = 12
 _KMS_KEY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
-class SealBroken(Exception):
-    """The text was not sealed here, not for this context, or not by a key that we have."""
+class DecryptionFailed(Exception):
+    """The text was not encrypted here, not for this context, or not by a key that we have."""
 
 
-def seal(secret: bytes, *, context: Sequence[str]) -> str:
+def encrypt(secret: bytes, *, context: Sequence[str]) -> str:
     """Encrypt `secret`. `context` names its place, for example ``("agent-key", agent_id, key_id)``.
 
     Raises Unavailable when KMS does not answer.
     """
     if settings.KMS_KEY_ID:
         # Where there is no KMS, nothing of it is loaded.
-        from controlplane.lib.data_keys import data_key_for_sealing
+        from controlplane.lib.data_keys import data_key_for_encryption
 
-        key = data_key_for_sealing()
+        key = data_key_for_encryption()
         cipher, head = key.cipher, [_KMS, key.kms_key_id, _encode(key.encrypted)]
     else:
         key_id, cipher = _local_key(str(settings.KEY_FILE))
@@ -55,8 +55,8 @@ def seal(secret: bytes, *, context: Sequence[str]) -> str:
     return ".".join([*head, _encode(nonce), _encode(ciphertext)])
 
 
-def unseal(text: str, *, context: Sequence[str]) -> bytes:
-    """What was sealed under the same context. Raises SealBroken, or Unavailable when KMS does not answer."""
+def decrypt(text: str, *, context: Sequence[str]) -> bytes:
+    """What was encrypted under the same context. Raises DecryptionFailed, or Unavailable when KMS does not answer."""
     try:
         version, key_id, *encrypted, nonce, ciphertext = text.split(".")
         if (version, len(encrypted)) == (_LOCAL, 0):
@@ -64,10 +64,10 @@ def unseal(text: str, *, context: Sequence[str]) -> bytes:
         elif (version, len(encrypted)) == (_KMS, 1):
             cipher = _kms_cipher(key_id, _decode(encrypted[0]))
         else:
-            raise SealBroken("it is of no kind that is known here")
+            raise DecryptionFailed("it is of no kind that is known here")
         return cipher.decrypt(_decode(nonce), _decode(ciphertext), _associated([version, key_id], context))
     except (ValueError, InvalidTag) as error:
-        raise SealBroken("it was not sealed here, or not for this place") from error
+        raise DecryptionFailed("it was not encrypted here, or not for this place") from error
 
 
 def _associated(head: Sequence[str], context: Sequence[str]) -> bytes:
@@ -79,20 +79,20 @@ def _kms_cipher(key_id: str, encrypted: bytes) -> AESGCM:
 
     # Anything else could name a key of another account.
     if not _KMS_KEY_ID.fullmatch(key_id):
-        raise SealBroken("it names no key of KMS's")
+        raise DecryptionFailed("it names no key of KMS's")
     try:
         return data_key_open(key_id, encrypted).cipher
     except UnknownDataKey as error:
-        raise SealBroken("KMS did not encrypt its key, or not for this stage") from error
+        raise DecryptionFailed("KMS did not encrypt its key, or not for this stage") from error
 
 
 def _local_cipher(text_key_id: str) -> AESGCM:
     # On AWS there is no such file, and none is made.
     if settings.KMS_KEY_ID and not Path(settings.KEY_FILE).exists():
-        raise SealBroken(f"it was sealed by the key {text_key_id}, and there is no {settings.KEY_FILE}")
+        raise DecryptionFailed(f"it was encrypted by the key {text_key_id}, and there is no {settings.KEY_FILE}")
     key_id, cipher = _local_key(str(settings.KEY_FILE))
     if text_key_id != key_id:
-        raise SealBroken(f"it was sealed by the key {text_key_id}, and this is {key_id}")
+        raise DecryptionFailed(f"it was encrypted by the key {text_key_id}, and this is {key_id}")
     return cipher
 
 

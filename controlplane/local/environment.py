@@ -27,7 +27,7 @@ def control_plane_settings(state: StateDirectory, *, database_port: int) -> dict
         "DJANGO_SETTINGS_MODULE": "controlplane.settings",
         "STAGE": "local",
         "SECRET_KEY": state.secret_key(),
-        "KEY_FILE": str(state.sealing_key),
+        "KEY_FILE": str(state.encryption_key),
         "LOG_DIR": str(state.job_logs),
         "DEFAULT_PIPELINE": "self",
         # Nobody pays for calls here, and who tries a job does not want to wait for its start.

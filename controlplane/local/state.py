@@ -32,7 +32,7 @@ class StateDirectory:
         self.database = self.path / "dynamodb.sqlite3"
         self.credentials = self.path / "credentials.json"
         self.environment = self.path / "environment"
-        self.sealing_key = self.path / "sealing.key"
+        self.encryption_key = self.path / "sealing.key"
         self.job_logs = self.path / "job-logs"
         self.output = self.path / "log"
         self.agents = self.path / "agents"

@@ -10,8 +10,8 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from django.test import RequestFactory
 
-from apps.accounts.models import Brake, User
-from apps.accounts.services import api_call_brake, sign_in_brake
+from apps.accounts.models import RateLimitWindow, User
+from apps.accounts.services import api_call_rate_limit, sign_in_rate_limit
 from apps.accounts.services.rate_limits import CALLS_TOLD_AT_ONCE, counter
 from controlplane.http.requests import client_address
 from controlplane.lib import clock
@@ -76,7 +76,7 @@ def test_after_some_attempts_from_one_address_no_account_can_be_tried(ada: User,
 def test_eight_attempts_at_once_are_as_many_as_one_after_the_other(tables: None) -> None:
     def attempt(_: int) -> bool:
         try:
-            sign_in_brake(address="198.51.100.7", account="ada@example.com")
+            sign_in_rate_limit(address="198.51.100.7", account="ada@example.com")
         except TooManyRequests:
             return False
         return True
@@ -97,17 +97,17 @@ def test_eight_attempts_at_once_are_as_many_as_one_after_the_other(tables: None)
 )
 def test_an_address_is_what_one_machine_can_have(first: str, second: str, same: bool, tables: None) -> None:
     for _ in range(6):
-        sign_in_brake(address=first)
+        sign_in_rate_limit(address=first)
     if same:
         with pytest.raises(TooManyRequests):
-            sign_in_brake(address=second)
+            sign_in_rate_limit(address=second)
     else:
-        sign_in_brake(address=second)
+        sign_in_rate_limit(address=second)
 
 
 def test_the_counters_delete_themselves_and_hold_nobodys_address(tables: None) -> None:
-    sign_in_brake(address="198.51.100.7", account="ada@example.com")
-    rows = list(Brake.scan())
+    sign_in_rate_limit(address="198.51.100.7", account="ada@example.com")
+    rows = list(RateLimitWindow.scan())
     assert len(rows) == 2
     assert all(row.expires_at > clock.now() for row in rows)
     assert "ada" not in str([row.to_simple_dict() for row in rows])
@@ -115,11 +115,11 @@ def test_the_counters_delete_themselves_and_hold_nobodys_address(tables: None) -
 
 def test_a_refused_attempt_writes_nothing(tables: None) -> None:
     for _ in range(3):
-        sign_in_brake(address="198.51.100.7", account="ada@example.com")
+        sign_in_rate_limit(address="198.51.100.7", account="ada@example.com")
     for _ in range(3):
         with pytest.raises(TooManyRequests):
-            sign_in_brake(address="198.51.100.8", account="ada@example.com")
-    assert sorted(int(row.tries) for row in Brake.scan()) == [3, 3, 3]
+            sign_in_rate_limit(address="198.51.100.8", account="ada@example.com")
+    assert sorted(int(row.tries) for row in RateLimitWindow.scan()) == [3, 3, 3]
 
 
 def test_while_attempts_cannot_be_counted_nobody_gets_in(ada: User, browser: Browser) -> None:
@@ -168,10 +168,10 @@ def test_a_token_that_calls_too_often_must_wait(admin: Client, settings: Any) ->
 def test_a_call_costs_a_fiftieth_of_a_write(tables: None) -> None:
     with dynamodb_calls() as counted:
         for _ in range(CALLS_TOLD_AT_ONCE - 1):
-            api_call_brake(caller="one")
+            api_call_rate_limit(caller="one")
     assert counted.calls == 0
     with dynamodb_calls() as counted:
-        api_call_brake(caller="one")
+        api_call_rate_limit(caller="one")
     assert counted.operations == ["UpdateItem"]
 
 
@@ -179,13 +179,13 @@ def test_what_other_processes_let_in_counts(tables: None) -> None:
     """Forgetting what this one knows makes another process of it."""
     for _ in range(2):
         for _ in range(CALLS_TOLD_AT_ONCE):
-            api_call_brake(caller="one")
+            api_call_rate_limit(caller="one")
         counter.clear()
     for _ in range(CALLS_TOLD_AT_ONCE):
-        api_call_brake(caller="one")
+        api_call_rate_limit(caller="one")
     with pytest.raises(TooManyRequests):
-        api_call_brake(caller="one")
-    api_call_brake(caller="another")
+        api_call_rate_limit(caller="one")
+    api_call_rate_limit(caller="another")
 
 
 def test_while_calls_cannot_be_counted_they_are_let_in_as_far_as_the_process_itself_counts(
@@ -193,15 +193,15 @@ def test_while_calls_cannot_be_counted_they_are_let_in_as_far_as_the_process_its
 ) -> None:
     with no_database():
         for _ in range(2 * CALLS_TOLD_AT_ONCE):
-            api_call_brake(caller="one")
+            api_call_rate_limit(caller="one")
         with pytest.raises(TooManyRequests):
-            api_call_brake(caller="one")
+            api_call_rate_limit(caller="one")
 
 
 def test_calls_of_eight_threads_are_all_counted(tables: None) -> None:
     def call(_: int) -> bool:
         try:
-            api_call_brake(caller="one")
+            api_call_rate_limit(caller="one")
         except TooManyRequests:
             return False
         return True

@@ -45,9 +45,9 @@ def test_they_are_filtered_by_region_and_status(admin: Browser, scene: Scene) ->
 
 def test_their_keys_are_on_no_page(admin: Browser, scene: Scene) -> None:
     agent = scene.agent()
-    sealed = Agent.find(agent.id).keys[0].sealed
+    encrypted = Agent.find(agent.id).keys[0].encrypted
     for path in (LIST, f"{LIST}{agent.id}/change/", f"{LIST}{agent.id}/history/"):
-        assert sealed not in admin.page(path)
+        assert encrypted not in admin.page(path)
 
 
 def test_an_agent_is_told_its_labels_slots_and_targets(admin: Browser, scene: Scene) -> None:

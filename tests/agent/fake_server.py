@@ -36,8 +36,8 @@ class FakeJob:
     attempt: int = 1
     given: bool = False
     starts: int = 0
-    wish: str | None = None
-    wish_in_log_answers: bool = True
+    command: str | None = None
+    command_in_log_answers: bool = True
     stale: bool = False
     chunks: dict[int, bytes] = field(default_factory=dict)
     arrivals: list[tuple[float, bytes]] = field(default_factory=list)
@@ -73,7 +73,7 @@ class FakeControlPlane:
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
         self.jobs: dict[str, FakeJob] = {}
-        self.beats: list[dict[str, Any]] = []
+        self.heartbeats: list[dict[str, Any]] = []
         self.enrolments: dict[str, dict[str, Any]] = {}
         self.enrol_requests: list[tuple[str | None, dict[str, Any]]] = []
         self.requests: list[tuple[str, str]] = []
@@ -262,21 +262,21 @@ class FakeControlPlane:
         return {"agent_id": agent_id, "key_id": key_id, "workload_identity_secret": None, "labels": [], **self.config}
 
     def _heartbeat(self, body: dict[str, Any]) -> dict[str, Any]:
-        self.beats.append(body)
+        self.heartbeats.append(body)
         running = {(entry["job_id"], entry["attempt"]) for entry in body["running"]}
         # What was given and not acknowledged is offered again.
         jobs = [self._give(job) for job in self._waiting(running)[: body["free_slots"]]]
-        wishes = [
-            {"job_id": job.job_id, "attempt": job.attempt, "wish": job.wish}
+        commands = [
+            {"job_id": job.job_id, "attempt": job.attempt, "wish": job.command}
             for job in self.jobs.values()
-            if job.wish and (job.job_id, job.attempt) in running
+            if job.command and (job.job_id, job.attempt) in running
         ]
         return {
             "status": "healthy",
             "next_check_interval": self.interval,
             "config_version": self.config["config_version"],
             "jobs": jobs,
-            "wishes": wishes,
+            "wishes": commands,
         }
 
     def _waiting(self, running: set[tuple[str, int]]) -> list[FakeJob]:
@@ -318,7 +318,7 @@ class FakeControlPlane:
             self.problems.append(f"chunk {sequence} came twice and was not the same")
         job.chunks[sequence] = data
         job.arrivals.append((time.monotonic(), data))
-        return 200, {"wish": job.wish if job.wish_in_log_answers else None}
+        return 200, {"wish": job.command if job.command_in_log_answers else None}
 
     def _finish(self, job: FakeJob, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         job.finishes += 1

@@ -36,12 +36,12 @@ def test_a_result_that_could_not_be_delivered_is_delivered_by_the_next_start(
     with plane.gone():
         eventually(lambda: list((agent.state / "spool").glob("*/finish.json")))
         agent.kill()
-    beats = len(plane.beats)
+    heartbeats = len(plane.heartbeats)
     agent.start()
     plane.finished(job)
     assert "done" in job.text
     assert (job.starts, job.finishes) == (1, 1)
-    plane.wait_for(lambda: len(plane.beats) > beats)
+    plane.wait_for(lambda: len(plane.heartbeats) > heartbeats)
     eventually(lambda: not list((agent.state / "spool").iterdir()))
 
 
@@ -53,10 +53,10 @@ def test_an_undelivered_result_is_named_by_heartbeats_so_that_its_lease_holds(
     agent.start()
     eventually(lambda: list((agent.state / "spool").glob("*/finish.json")))
     agent.kill()
-    beats = len(plane.beats)
+    heartbeats = len(plane.heartbeats)
     agent.start()
-    plane.wait_for(lambda: len(plane.beats) > beats)
-    (entry,) = plane.beats[-1]["running"]
+    plane.wait_for(lambda: len(plane.heartbeats) > heartbeats)
+    (entry,) = plane.heartbeats[-1]["running"]
     assert (entry["job_id"], entry["steps"][0]["state"]) == (job.job_id, "completed")
     plane.faults.clear()
     plane.finished(job)
@@ -83,7 +83,7 @@ def test_the_wait_that_the_server_asks_for_is_kept(agent: AgentProcess, plane: F
     plane.wait_for(lambda: plane.requests)
     plane.wait_for(lambda: any(path.endswith("/heartbeat") for _, path in plane.requests))
     began = time.monotonic()
-    plane.wait_for(lambda: plane.beats)
+    plane.wait_for(lambda: plane.heartbeats)
     assert time.monotonic() - began > 1.9
 
 
@@ -109,7 +109,7 @@ def test_a_cancelled_job_that_talks_ends_at_once(
     job = plane.add_job(history.url, steps=steps)
     agent.start()
     plane.prints(job, "talking")
-    job.wish = "cancel"
+    job.command = "cancel"
     began = time.monotonic()
     finish = plane.finished(job)
     assert time.monotonic() - began < 3
@@ -122,10 +122,10 @@ def test_a_cancelled_job_that_is_silent_ends_with_the_next_heartbeat(
     agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
     job = plane.add_job(history.url, run="echo begun; sleep 300")
-    job.wish_in_log_answers = False
+    job.command_in_log_answers = False
     agent.start()
     plane.prints(job, "begun")
-    job.wish = "cancel"
+    job.command = "cancel"
     finish = plane.finished(job, 13)
     assert finish["steps"][0]["state"] == "cancelled"
 
@@ -134,7 +134,7 @@ def test_a_job_cancelled_while_it_is_fetched_runs_no_step(agent: AgentProcess, p
     # It accepts connections and keeps silent.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         job = plane.add_job(f"http://127.0.0.1:{silent.getsockname()[1]}/repository.git")
-        job.wish = "cancel"
+        job.command = "cancel"
         agent.start()
         finish = plane.finished(job)
     assert [step["state"] for step in finish["steps"]] == ["skipped"]
@@ -151,7 +151,7 @@ def test_an_attempt_that_is_not_ours_any_more_is_dropped_in_silence(
     if how == "log":
         job.stale = True
     else:
-        job.wish = "abandon"
+        job.command = "abandon"
     following = plane.add_job(history.url)
     assert plane.finished(following)["exit_code"] == 0
     assert (job.finishes, job.finish) == (0, None)

@@ -316,9 +316,10 @@ def test_a_job_that_moves_to_another_machine_is_dropped(
         history.url, branch, from_repository=True, definition_answer=(409, {"code": "job_moved", "detail": "moved"})
     )
     shared_plane.wait_for(lambda: job.sent)
-    beats = len(shared_plane.beats)
+    heartbeats = len(shared_plane.heartbeats)
     shared_plane.wait_for(
-        lambda: any(job.job_id not in str(beat["running"]) for beat in shared_plane.beats[beats:]), timeout=15
+        lambda: any(job.job_id not in str(heartbeat["running"]) for heartbeat in shared_plane.heartbeats[heartbeats:]),
+        timeout=15,
     )
     assert job.finish is None
     assert not list((shared_agent.state / "spool").glob(f"{job.job_id}*"))

@@ -22,7 +22,7 @@ from tests.agent.fake_server import LOSE, TOKEN, FakeControlPlane
 
 def test_an_agent_enrols_once_and_needs_no_token_afterwards(agent: AgentProcess, plane: FakeControlPlane) -> None:
     agent.start("--region=eu", "--labels=linux, gpu", "--slots=3")
-    plane.wait_for(lambda: plane.beats)
+    plane.wait_for(lambda: plane.heartbeats)
     ((key, body),) = plane.enrol_requests
     assert key
     assert {name: body[name] for name in ("token", "name", "region", "labels", "slots")} == {
@@ -35,9 +35,9 @@ def test_an_agent_enrols_once_and_needs_no_token_afterwards(agent: AgentProcess,
     assert all(body[name] for name in ("hostname", "os", "arch", "version"))
     assert stat.S_IMODE((agent.state / "identity.json").stat().st_mode) == 0o600
     agent.stop()
-    beats = len(plane.beats)
+    heartbeats = len(plane.heartbeats)
     agent.start(token=None, url="")
-    plane.wait_for(lambda: len(plane.beats) > beats)
+    plane.wait_for(lambda: len(plane.heartbeats) > heartbeats)
     assert len(plane.enrol_requests) == 1
     assert TOKEN not in agent.output
     assert json.loads((agent.state / "identity.json").read_text())["workload_identity_secret"] not in agent.output
@@ -46,7 +46,7 @@ def test_an_agent_enrols_once_and_needs_no_token_afterwards(agent: AgentProcess,
 def test_a_lost_answer_to_the_enrolment_is_asked_for_again(agent: AgentProcess, plane: FakeControlPlane) -> None:
     plane.fail("/enrol", LOSE)
     agent.start()
-    plane.wait_for(lambda: plane.beats)
+    plane.wait_for(lambda: plane.heartbeats)
     keys = [key for key, _ in plane.enrol_requests]
     assert len(keys) == 2
     assert keys[0] == keys[1]
@@ -60,7 +60,7 @@ def test_an_agent_killed_while_it_enrols_asks_with_the_same_key(agent: AgentProc
     agent.kill()
     plane.faults.clear()
     agent.start()
-    plane.wait_for(lambda: plane.beats)
+    plane.wait_for(lambda: plane.heartbeats)
     assert len({key for key, _ in plane.enrol_requests}) == 1
     assert len(plane.enrolments) == 1
 
@@ -86,12 +86,12 @@ def test_a_token_that_is_refused_ends_the_agent_and_is_not_printed(agent: AgentP
 def test_a_token_may_come_from_a_file(agent: AgentProcess, plane: FakeControlPlane, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     agent.start(f"--token-file={tmp_path / 'token'}", token=None)
-    plane.wait_for(lambda: plane.beats)
+    plane.wait_for(lambda: plane.heartbeats)
 
 
 def test_two_agents_never_share_a_state_directory(agent: AgentProcess, plane: FakeControlPlane, tmp_path: Path) -> None:
     agent.start()
-    plane.wait_for(lambda: plane.beats)
+    plane.wait_for(lambda: plane.heartbeats)
     second = AgentProcess(tmp_path / "second", plane, f"--state-dir={agent.state}").start()
     assert second.exit_code() == 4
     assert str(agent.state) in second.output
@@ -114,39 +114,44 @@ def test_the_bundle_is_all_that_a_machine_needs(
 
 def test_a_heartbeat_tells_how_the_machine_is(agent: AgentProcess, plane: FakeControlPlane) -> None:
     agent.start()
-    plane.wait_for(lambda: len(plane.beats) > 1)
-    beat = plane.beats[-1]
-    assert beat["agent_id"] == "agent1"
-    assert 0 <= beat["cpu_percent"] <= 100
-    assert 0 < beat["memory_percent"] < 100
-    assert 0 < beat["disk_percent"] <= 100
-    assert beat["uptime_seconds"] in range(10)
-    assert (beat["jobs_queued"], beat["jobs_completed"], beat["free_slots"], beat["running"]) == (0, 0, 1, [])
+    plane.wait_for(lambda: len(plane.heartbeats) > 1)
+    heartbeat = plane.heartbeats[-1]
+    assert heartbeat["agent_id"] == "agent1"
+    assert 0 <= heartbeat["cpu_percent"] <= 100
+    assert 0 < heartbeat["memory_percent"] < 100
+    assert 0 < heartbeat["disk_percent"] <= 100
+    assert heartbeat["uptime_seconds"] in range(10)
+    assert (heartbeat["jobs_queued"], heartbeat["jobs_completed"], heartbeat["free_slots"], heartbeat["running"]) == (
+        0,
+        0,
+        1,
+        [],
+    )
 
 
 def test_a_heartbeat_s_time_never_goes_back(agent: AgentProcess, plane: FakeControlPlane) -> None:
     agent.start()
-    plane.wait_for(lambda: plane.beats)
+    plane.wait_for(lambda: plane.heartbeats)
     agent.stop()
     ahead = clock.epoch() + 100
     (agent.state / "heartbeat.json").write_text(json.dumps({"created": ahead}))
     plane._created = ahead
     agent.start()
-    count = len(plane.beats)
-    plane.wait_for(lambda: len(plane.beats) > count + 1)
-    assert plane._created == ahead + len(plane.beats) - count
+    count = len(plane.heartbeats)
+    plane.wait_for(lambda: len(plane.heartbeats) > count + 1)
+    assert plane._created == ahead + len(plane.heartbeats) - count
 
 
 def test_slots_and_a_new_key_come_with_the_configuration(
     agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
     agent.start()
-    plane.wait_for(lambda: plane.beats)
+    plane.wait_for(lambda: plane.heartbeats)
     key = plane.keys["agent1.2"] = secrets.token_bytes(32)
     secret = base64.b64encode(key).decode()
     plane.config = {"config_version": 2, "slots": 5, "key_id": "agent1.2", "workload_identity_secret": secret}
-    plane.wait_for(lambda: plane.beats[-1]["config_version"] == 2)
-    assert plane.beats[-1]["free_slots"] == 5
+    plane.wait_for(lambda: plane.heartbeats[-1]["config_version"] == 2)
+    assert plane.heartbeats[-1]["free_slots"] == 5
     del plane.keys["agent1.1"]
     assert plane.finished(plane.add_job(history.url))["exit_code"] == 0
     agent.stop()
@@ -164,7 +169,7 @@ def test_two_slots_run_two_jobs_at_once(
     ]
     agent.start("--slots=2")
     assert [plane.finished(job)["exit_code"] for job in jobs] == [0, 0]
-    assert max(len(beat["running"]) for beat in plane.beats) <= 2
+    assert max(len(heartbeat["running"]) for heartbeat in plane.heartbeats) <= 2
 
 
 def test_the_next_job_comes_with_the_answer_to_finish(
@@ -184,12 +189,12 @@ def test_heartbeats_tell_the_states_of_running_steps(
     agent.start()
 
     def states() -> list[str]:
-        return [step["state"] for entry in plane.beats[-1]["running"] for step in entry["steps"]]
+        return [step["state"] for entry in plane.heartbeats[-1]["running"] for step in entry["steps"]]
 
-    plane.wait_for(lambda: plane.beats and states() == ["completed", "running"], timeout=4)
+    plane.wait_for(lambda: plane.heartbeats and states() == ["completed", "running"], timeout=4)
     assert plane.finished(job)["exit_code"] == 0
-    plane.wait_for(lambda: plane.beats[-1]["running"] == [])
-    assert plane.beats[-1]["jobs_completed"] == 1
+    plane.wait_for(lambda: plane.heartbeats[-1]["running"] == [])
+    assert plane.heartbeats[-1]["jobs_completed"] == 1
 
 
 def test_sigterm_lets_the_job_finish_and_takes_no_other(
@@ -204,13 +209,13 @@ def test_sigterm_lets_the_job_finish_and_takes_no_other(
     assert job.finish is not None
     assert job.finish["exit_code"] == 0
     assert "done" in job.text
-    assert plane.beats[-1]["free_slots"] == 0
+    assert plane.heartbeats[-1]["free_slots"] == 0
     assert not waiting.given
 
 
 def test_sigterm_ends_an_idle_agent_at_once(agent: AgentProcess, plane: FakeControlPlane) -> None:
     agent.start()
-    plane.wait_for(lambda: plane.beats)
+    plane.wait_for(lambda: plane.heartbeats)
     agent.signal(signal.SIGTERM)
     assert agent.exit_code(3) == 0
 
@@ -224,7 +229,7 @@ def test_a_second_sigterm_stops_the_jobs_and_reports_that(
     agent.start()
     plane.prints(job, "begun")
     agent.signal(signal.SIGTERM)
-    plane.wait_for(lambda: plane.beats[-1]["free_slots"] == 0)
+    plane.wait_for(lambda: plane.heartbeats[-1]["free_slots"] == 0)
     agent.signal(signal.SIGTERM)
     assert agent.exit_code(30) == 0
     assert job.finish is not None
@@ -272,11 +277,11 @@ def test_kill_9_ends_the_job_s_processes_and_a_new_start_runs_it_again(
     assert daemon in processes.process_table()
     agent.kill()
     eventually(lambda: not agent.leftovers() and daemon not in processes.process_table())
-    beats = len(plane.beats)
+    heartbeats = len(plane.heartbeats)
     agent.start()
-    plane.wait_for(lambda: len(plane.beats) > beats)
-    assert plane.beats[beats]["running"] == []
-    assert plane.beats[beats]["free_slots"] == 1
+    plane.wait_for(lambda: len(plane.heartbeats) > heartbeats)
+    assert plane.heartbeats[heartbeats]["running"] == []
+    assert plane.heartbeats[heartbeats]["free_slots"] == 1
     assert job.finish is None
     assert not list((agent.state / "work").glob("agent-*/*"))
     plane.requeue(job)
@@ -320,7 +325,7 @@ def test_a_step_that_kills_its_guard_fails_and_leaves_nothing(
 def test_an_agent_that_is_not_wanted_any_more_says_so_and_leaves(
     status: int, agent: AgentProcess, plane: FakeControlPlane, history: History, tmp_path: Path
 ) -> None:
-    # A new step makes the agent beat at once.
+    # A new step makes the agent heartbeat at once.
     steps = [
         {"name": "a", "run": f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done"},
         {"name": "b", "run": "sleep 300"},

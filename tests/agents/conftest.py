@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from apps.accounts.policies import ROLES
-from apps.agents.models import Agent, Beat
+from apps.agents.models import Agent, Heartbeat
 from apps.agents.selectors import fleet_counts
 from apps.agents.services import agent_enrol, enrolment_token_create
 from controlplane.lib import clock
@@ -72,10 +72,10 @@ def machine(make_machine: Callable[..., Machine]) -> Machine:
     return make_machine()
 
 
-def standing_beat(agent_id: str) -> Beat:
-    beat = Beat.find(agent_id)
-    assert beat is not None
-    return beat
+def standing_heartbeat(agent_id: str) -> Heartbeat:
+    heartbeat = Heartbeat.find(agent_id)
+    assert heartbeat is not None
+    return heartbeat
 
 
 def standing_agent(agent_id: str) -> Agent:

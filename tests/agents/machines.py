@@ -55,14 +55,14 @@ class Machine(Client):
     def config(self) -> requests.Response:
         return self.send("GET", f"/agents/{self.agent_id}/config")
 
-    def beat(self, **members: Any) -> requests.Response:
+    def heartbeat(self, **members: Any) -> requests.Response:
         """Send a heartbeat."""
         created = members.pop("created", None) or next(self._created)
-        return self.send("POST", self.beat_path, self.beat_body(**members), created=created)
+        return self.send("POST", self.heartbeat_path, self.heartbeat_body(**members), created=created)
 
     @property
-    def beat_path(self) -> str:
+    def heartbeat_path(self) -> str:
         return f"/agents/{self.agent_id}/heartbeat"
 
-    def beat_body(self, **members: Any) -> bytes:
+    def heartbeat_body(self, **members: Any) -> bytes:
         return json.dumps({"agent_id": self.agent_id, **REPORT, **members}).encode()

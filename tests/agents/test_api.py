@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.agents.services import agent_drain, held_add
+from apps.agents.services import agent_drain, lease_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.nosql.transaction import Transaction
@@ -37,14 +37,14 @@ def listed(client: Client, **query: object) -> list[str]:
 
 
 def test_an_agent_is_shown_with_its_heartbeat_and_jobs(operator: Client, machine: Machine) -> None:
-    machine.beat()
+    machine.heartbeat()
     tx = Transaction()
-    held_add(tx, agent_id=machine.agent_id, job_id=JOB, attempt=2, at=clock.timestamp(clock.now()))
+    lease_add(tx, agent_id=machine.agent_id, job_id=JOB, attempt=2, at=clock.timestamp(clock.now()))
     tx.commit()
     shown = operator.get(f"/agents/{machine.agent_id}").json()
-    beaten = clock.parse_timestamp(shown.pop("last_heartbeat"))
+    reported = clock.parse_timestamp(shown.pop("last_heartbeat"))
     made = clock.parse_timestamp(shown.pop("created_at"))
-    assert made <= beaten <= clock.now()
+    assert made <= reported <= clock.now()
     assert shown == {
         "agent_id": machine.agent_id,
         "name": "build-1",
@@ -70,7 +70,7 @@ def test_an_agent_is_shown_with_its_heartbeat_and_jobs(operator: Client, machine
     assert in_list == operator.get(f"/agents/{machine.agent_id}").json()
 
 
-def test_an_agent_that_has_not_beaten_yet_has_no_figures(operator: Client, machine: Machine) -> None:
+def test_an_agent_that_has_not_reported_yet_has_no_figures(operator: Client, machine: Machine) -> None:
     shown = operator.get(f"/agents/{machine.agent_id}").json()
     assert (shown["last_heartbeat"], shown["cpu_percent"], shown["free_slots"]) == (None, None, 0)
 
@@ -117,7 +117,7 @@ def test_a_list_costs_three_calls_and_shows_no_key(operator: Client, enrol: Enro
         text = operator.get("/agents").text
     # The counters, the index, the heartbeats.
     assert metering.operations == ["Query", "Query", "BatchGetItem"]
-    assert "sealed" not in text
+    assert "encrypted" not in text
     assert "key" not in text
 
 

@@ -24,7 +24,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, NotAuthenticated
 from controlplane.lib.ids import new_id
-from tests.agents.conftest import standing_agent, standing_beat
+from tests.agents.conftest import standing_agent, standing_heartbeat
 from tests.agents.machines import Machine
 from tests.metering import dynamodb_calls
 
@@ -63,14 +63,14 @@ def test_a_signed_request_is_let_through(machine: Machine) -> None:
 def test_the_key_is_told_until_it_is_used_and_never_after(machine: Machine) -> None:
     for _ in range(2):
         assert machine.config().json()["workload_identity_secret"] is not None
-    assert machine.beat().status_code == 200
+    assert machine.heartbeat().status_code == 200
     assert machine.config().json()["workload_identity_secret"] is None
 
 
 def test_a_replayed_request_for_the_configuration_does_not_tell_the_key_once_it_is_used(machine: Machine) -> None:
     path = f"/agents/{machine.agent_id}/config"
     headers = machine.signed("GET", path)
-    machine.beat()
+    machine.heartbeat()
     assert machine.get(path, headers=headers).json()["workload_identity_secret"] is None
 
 
@@ -91,20 +91,20 @@ def test_a_wrong_clock_is_told_so(machine: Machine, seconds: int) -> None:
 
 
 def test_another_body_is_refused(machine: Machine) -> None:
-    body = machine.beat_body()
-    headers = machine.signed("POST", machine.beat_path, body)
+    body = machine.heartbeat_body()
+    headers = machine.signed("POST", machine.heartbeat_path, body)
     changed = body.replace(b"12.34", b"12.35")
-    refused(machine.request("POST", machine.beat_path, data=changed, headers=headers), "digest_mismatch")
-    assert standing_beat(machine.agent_id).created == 0
+    refused(machine.request("POST", machine.heartbeat_path, data=changed, headers=headers), "digest_mismatch")
+    assert standing_heartbeat(machine.agent_id).created == 0
 
 
 def test_another_method_or_path_is_refused(machine: Machine) -> None:
-    config, beat = f"/agents/{machine.agent_id}/config", machine.beat_path
-    body = machine.beat_body()
+    config, heartbeat = f"/agents/{machine.agent_id}/config", machine.heartbeat_path
+    body = machine.heartbeat_body()
     refused(machine.get(config, headers=machine.signed("POST", config)), "signature_invalid")
-    refused(machine.get(config, headers=machine.signed("GET", beat)), "signature_invalid")
+    refused(machine.get(config, headers=machine.signed("GET", heartbeat)), "signature_invalid")
     headers = machine.signed("POST", config, body)
-    refused(machine.request("POST", beat, data=body, headers=headers), "signature_invalid")
+    refused(machine.request("POST", heartbeat, data=body, headers=headers), "signature_invalid")
 
 
 def test_a_query_is_refused(machine: Machine) -> None:
@@ -115,24 +115,24 @@ def test_a_query_is_refused(machine: Machine) -> None:
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_changed_character_of_a_signed_header_is_refused_over_http(machine: Machine, data: st.DataObject) -> None:
-    body = machine.beat_body()
-    headers = machine.signed("POST", machine.beat_path, body)
+    body = machine.heartbeat_body()
+    headers = machine.signed("POST", machine.heartbeat_path, body)
     name = data.draw(st.sampled_from(sorted(headers)))
     text = headers[name]
     place = data.draw(st.integers(0, len(text) - 1))
     other = data.draw(st.characters(min_codepoint=33, max_codepoint=126).filter(lambda new: new != text[place]))
     headers[name] = text[:place] + other + text[place + 1 :]
-    response = machine.request("POST", machine.beat_path, data=body, headers=headers)
+    response = machine.request("POST", machine.heartbeat_path, data=body, headers=headers)
     assert response.status_code == 401, (name, headers[name])
-    assert standing_beat(machine.agent_id).created == 0
+    assert standing_heartbeat(machine.agent_id).created == 0
 
 
 def test_another_agents_key_opens_nothing_of_ours(make_machine: MakeMachine) -> None:
     ours, other = make_machine(), make_machine()
     refused(other.send("GET", f"/agents/{ours.agent_id}/config"), "wrong_agent", 403)
-    body = ours.beat_body()
-    refused(other.send("POST", ours.beat_path, body), "wrong_agent", 403)
-    assert standing_beat(ours.agent_id).created == 0
+    body = ours.heartbeat_body()
+    refused(other.send("POST", ours.heartbeat_path, body), "wrong_agent", 403)
+    assert standing_heartbeat(ours.agent_id).created == 0
     assert not standing_agent(other.agent_id).keys[0].used
 
 
@@ -182,11 +182,11 @@ def test_what_was_read_of_an_agent_is_trusted_for_a_minute_at_most(machine: Mach
 
 def test_marking_a_key_used_is_written_once(machine: Machine, make_machine: Callable[..., Machine]) -> None:
     # Another agent's poll has looked for expired leases just now, so that these need not.
-    make_machine().beat()
+    make_machine().heartbeat()
     with dynamodb_calls() as metering:
-        machine.beat()
-        machine.beat()
-        machine.beat()
+        machine.heartbeat()
+        machine.heartbeat()
+        machine.heartbeat()
     # One beside the three heartbeats.
     assert metering.operations.count("UpdateItem") == 4
 
@@ -206,7 +206,7 @@ def test_a_key_is_marked_used_whatever_else_happens_at_the_time(machine: Machine
 
 
 def test_a_new_key_is_fetched_with_the_old_one_and_both_are_valid_for_a_day(machine: Machine, keeper: Actor) -> None:
-    machine.beat()
+    machine.heartbeat()
     agent_key_rotate(agent_id=machine.agent_id, actor=keeper)
     told = machine.config().json()
     assert told["key_id"] != machine.key_id
@@ -214,7 +214,7 @@ def test_a_new_key_is_fetched_with_the_old_one_and_both_are_valid_for_a_day(mach
     renewed = Machine(
         machine.server, machine.agent_id, told["key_id"], base64.b64decode(told["workload_identity_secret"])
     )
-    assert renewed.beat(created=clock.epoch() + 10).status_code == 200
+    assert renewed.heartbeat(created=clock.epoch() + 10).status_code == 200
     assert renewed.config().json()["workload_identity_secret"] is None
     assert machine.config().status_code == 200
     with clock.shifted(timedelta(hours=23)):
@@ -225,7 +225,7 @@ def test_a_new_key_is_fetched_with_the_old_one_and_both_are_valid_for_a_day(mach
 
 
 def test_a_second_rotation_keeps_the_key_that_the_agent_has(machine: Machine, keeper: Actor) -> None:
-    machine.beat()
+    machine.heartbeat()
     for _ in range(3):
         agent_key_rotate(agent_id=machine.agent_id, actor=keeper)
     assert machine.config().status_code == 200
@@ -233,7 +233,7 @@ def test_a_second_rotation_keeps_the_key_that_the_agent_has(machine: Machine, ke
 
 
 def test_a_leaked_key_ends_at_once(machine: Machine, keeper: Actor) -> None:
-    machine.beat()
+    machine.heartbeat()
     credentials = agent_key_rotate(agent_id=machine.agent_id, actor=keeper, immediate=True)
     refused(machine.config(), "key_unknown")
     renewed = Machine(machine.server, credentials.agent_id, credentials.key_id, credentials.secret)
@@ -249,28 +249,28 @@ def test_a_rotation_is_audited_without_the_key(machine: Machine, keeper: Actor) 
 
 
 def test_a_retired_agent_is_let_through_nowhere(machine: Machine, keeper: Actor) -> None:
-    machine.beat()
+    machine.heartbeat()
     agent_retire(agent_id=machine.agent_id, actor=keeper)
     refused(machine.config(), "agent_retired", 403)
-    refused(machine.beat(), "agent_retired", 403)
+    refused(machine.heartbeat(), "agent_retired", 403)
     with pytest.raises(Conflict):
         agent_key_rotate(agent_id=machine.agent_id, actor=keeper)
 
 
 def test_a_header_with_underscores_does_not_shadow_the_signed_one(machine: Machine) -> None:
     """Under WSGI both would be HTTP_CONTENT_DIGEST."""
-    body = machine.beat_body()
-    headers = machine.signed("POST", machine.beat_path, body) | {"Content_Digest": "sha-256=:AAAA:"}
-    assert machine.request("POST", machine.beat_path, data=body, headers=headers).status_code == 200
+    body = machine.heartbeat_body()
+    headers = machine.signed("POST", machine.heartbeat_path, body) | {"Content_Digest": "sha-256=:AAAA:"}
+    assert machine.request("POST", machine.heartbeat_path, data=body, headers=headers).status_code == 200
 
 
 def test_a_header_that_is_sent_twice_is_refused(machine: Machine) -> None:
     address = urlsplit(machine.server)
-    body = machine.beat_body()
+    body = machine.heartbeat_body()
     for doubled in ("Signature", "Signature-Input", "Content-Digest"):
         connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
-        connection.putrequest("POST", machine.beat_path)
-        for name, value in machine.signed("POST", machine.beat_path, body).items():
+        connection.putrequest("POST", machine.heartbeat_path)
+        for name, value in machine.signed("POST", machine.heartbeat_path, body).items():
             for _ in range(2 if name == doubled else 1):
                 connection.putheader(name, value)
         connection.putheader("Content-Length", str(len(body)))
@@ -280,8 +280,8 @@ def test_a_header_that_is_sent_twice_is_refused(machine: Machine) -> None:
 
 
 def test_a_body_that_is_too_large_is_refused(machine: Machine) -> None:
-    body = machine.beat_body(filler="x" * (2 * 1024 * 1024))
-    response = machine.send("POST", machine.beat_path, body)
+    body = machine.heartbeat_body(filler="x" * (2 * 1024 * 1024))
+    response = machine.send("POST", machine.heartbeat_path, body)
     assert response.status_code == 413
 
 

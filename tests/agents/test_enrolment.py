@@ -20,9 +20,9 @@ from apps.audit.actions import Action
 from apps.audit.models import AuditRecord
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
-from controlplane.lib.envelope import SealBroken
+from controlplane.lib.envelope import DecryptionFailed
 from controlplane.lib.errors import Forbidden, InvalidInput
-from tests.agents.conftest import ENROLMENT, counters_are_right, standing_agent, standing_beat
+from tests.agents.conftest import ENROLMENT, counters_are_right, standing_agent, standing_heartbeat
 from tests.agents.machines import Machine
 from tests.clients import Client
 
@@ -56,7 +56,7 @@ def test_a_machine_with_a_token_becomes_an_agent(machine_to_be: Client, token: s
     assert len(base64.b64decode(answer["workload_identity_secret"], validate=True)) == 32
     agent = standing_agent(answer["agent_id"])
     assert {name: getattr(agent, name) for name in ENROLMENT} == ENROLMENT
-    assert agent.status == standing_beat(agent.agent_id).status == "healthy"
+    assert agent.status == standing_heartbeat(agent.agent_id).status == "healthy"
     assert fleet_counts() == {"eu-central-1": {"healthy": 1}}
 
 
@@ -77,12 +77,12 @@ def test_neither_token_nor_key_can_be_read_from_the_tables(machine_to_be: Client
     assert secret not in written
 
 
-def test_a_sealed_key_does_not_open_for_another_agent(make_machine: Callable[..., Machine]) -> None:
+def test_a_encrypted_key_does_not_open_for_another_agent(make_machine: Callable[..., Machine]) -> None:
     thief, victim = make_machine(), make_machine()
     keys = standing_agent(thief.agent_id).keys
-    keys[0].sealed = standing_agent(victim.agent_id).keys[0].sealed
+    keys[0].encrypted = standing_agent(victim.agent_id).keys[0].encrypted
     Agent(thief.agent_id).update(actions=[Agent.keys.set(keys)])
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         keys_alive(standing_agent(thief.agent_id))
 
 
@@ -95,7 +95,7 @@ def test_the_answer_can_be_asked_for_again_until_the_key_is_used(machine_to_be: 
     machine = Machine(
         machine_to_be.server, first["agent_id"], first["key_id"], base64.b64decode(first["workload_identity_secret"])
     )
-    assert machine.beat().status_code == 200
+    assert machine.heartbeat().status_code == 200
     late = enrol(machine_to_be, token, KEY)
     assert (late.status_code, late.json()["code"]) == (409, "already_enrolled")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from apps.agents.models import Agent, Beat
+from apps.agents.models import Agent, Heartbeat
 from apps.agents.selectors import fleet_counts
 from apps.agents.serializers import heartbeat_report
 from apps.agents.services import agent_drain, agent_retire, agents_mark_silent, heartbeat_record
@@ -15,7 +15,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, Forbidden, InvalidInput, NotFound, TooManyRequests
 from controlplane.lib.ids import new_id
-from tests.agents.conftest import counters_are_right, standing_agent, standing_beat
+from tests.agents.conftest import counters_are_right, standing_agent, standing_heartbeat
 from tests.agents.machines import REPORT, Machine
 from tests.metering import dynamodb_calls
 
@@ -58,20 +58,20 @@ def agent_id(enrol: Callable[..., str]) -> str:
 def test_a_heartbeat_is_kept_as_it_was_sent(agent_id: str) -> None:
     running = [{"job_id": JOB, "attempt": 2, "steps": STEPS}, {"job_id": new_id(), "attempt": 1}]
     result = heartbeat_record(agent_id=agent_id, report=report(agent_id, running=running), created=NOW, nonce="n" * 16)
-    beat = standing_beat(agent_id)
-    for read in (result.beat, beat):
+    heartbeat = standing_heartbeat(agent_id)
+    for read in (result.heartbeat, heartbeat):
         assert (read.cpu_percent, read.memory_percent, read.disk_percent) == (12.3, 50, 99.9)
         assert (read.jobs_completed, read.uptime_seconds, read.free_slots) == (7, 3600, 2)
         assert read.running == running
         assert read.status == "healthy"
-    assert abs(clock.now() - clock.parse_timestamp(beat.at)) < timedelta(seconds=10)
+    assert abs(clock.now() - clock.parse_timestamp(heartbeat.at)) < timedelta(seconds=10)
 
 
 def test_a_heartbeat_costs_one_call_and_one_write_unit(agent_id: str) -> None:
     jobs: list[dict[str, Any]] = [{"job_id": new_id(), "attempt": 1, "steps": STEPS} for _ in range(3)]
     for job in jobs:
         held = {"attempt": 1, "at": clock.timestamp(clock.now()), "started": True}
-        Beat(agent_id).update(actions=[Beat.held[job["job_id"]].set(held)])
+        Heartbeat(agent_id).update(actions=[Heartbeat.lease_map[job["job_id"]].set(held)])
     record(agent_id)
     with dynamodb_calls() as metering:
         record(agent_id, NOW + 1, running=jobs, free_slots=1)
@@ -81,9 +81,9 @@ def test_a_heartbeat_costs_one_call_and_one_write_unit(agent_id: str) -> None:
 
 def test_a_replay_changes_nothing_and_is_said_not_to_be_fresh(agent_id: str) -> None:
     assert record(agent_id)
-    before = standing_beat(agent_id).to_simple_dict()
+    before = standing_heartbeat(agent_id).to_simple_dict()
     assert not record(agent_id, cpu_percent=99)
-    assert standing_beat(agent_id).to_simple_dict() == before
+    assert standing_heartbeat(agent_id).to_simple_dict() == before
 
 
 def test_an_older_heartbeat_is_refused(agent_id: str) -> None:
@@ -96,10 +96,10 @@ def test_an_older_heartbeat_is_refused(agent_id: str) -> None:
 def test_a_second_heartbeat_of_the_same_second_is_taken_and_both_are_known_after(agent_id: str) -> None:
     assert record(agent_id, nonce="first-nonce-0000")
     assert record(agent_id, nonce="second-nonce-000", cpu_percent=99)
-    assert standing_beat(agent_id).cpu_percent == 99
+    assert standing_heartbeat(agent_id).cpu_percent == 99
     assert not record(agent_id, nonce="first-nonce-0000")
     assert not record(agent_id, nonce="second-nonce-000")
-    assert standing_beat(agent_id).cpu_percent == 99
+    assert standing_heartbeat(agent_id).cpu_percent == 99
 
 
 def test_more_than_twenty_heartbeats_in_a_second_are_too_many_until_the_next(agent_id: str) -> None:
@@ -110,7 +110,7 @@ def test_more_than_twenty_heartbeats_in_a_second_are_too_many_until_the_next(age
     assert caught.value.retry_after == 1
     assert not record(agent_id, nonce=f"nonce-{3:016}")
     assert record(agent_id, NOW + 1)
-    assert len(standing_beat(agent_id).nonces) == 1
+    assert len(standing_heartbeat(agent_id).nonces) == 1
 
 
 def test_heartbeats_of_one_second_over_eight_threads_are_each_taken_once(agent_id: str) -> None:
@@ -120,14 +120,14 @@ def test_heartbeats_of_one_second_over_eight_threads_are_each_taken_once(agent_i
     with ThreadPoolExecutor(8) as threads:
         fresh = list(threads.map(send, range(64)))
     assert sum(fresh) == 8
-    assert sorted(standing_beat(agent_id).nonces) == [f"nonce-{number:016}" for number in range(8)]
+    assert sorted(standing_heartbeat(agent_id).nonces) == [f"nonce-{number:016}" for number in range(8)]
 
 
 def test_an_unknown_agents_heartbeat_is_not_taken(tables: None) -> None:
     agent_id = new_id()
     with pytest.raises(NotFound):
         record(agent_id)
-    assert Beat.find(agent_id) is None
+    assert Heartbeat.find(agent_id) is None
 
 
 def test_a_retired_agents_heartbeat_is_refused(agent_id: str, keeper: Actor) -> None:
@@ -135,13 +135,13 @@ def test_a_retired_agents_heartbeat_is_refused(agent_id: str, keeper: Actor) -> 
     with pytest.raises(Forbidden) as caught:
         record(agent_id)
     assert caught.value.code == "agent_retired"
-    assert standing_beat(agent_id).created == 0
+    assert standing_heartbeat(agent_id).created == 0
 
 
-def test_a_draining_agent_still_beats(agent_id: str, keeper: Actor) -> None:
+def test_a_draining_agent_still_heartbeats(agent_id: str, keeper: Actor) -> None:
     agent_drain(agent_id=agent_id, actor=keeper)
     assert record(agent_id)
-    assert standing_beat(agent_id).status == "draining"
+    assert standing_heartbeat(agent_id).status == "draining"
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(50, "unhealthy"), (310, "dead")])
@@ -150,8 +150,8 @@ def test_a_heartbeat_brings_a_silent_agent_back(agent_id: str, seconds: int, sta
         assert agents_mark_silent() == 1
         assert fleet_counts() == {"eu-central-1": {status: 1}}
         assert record(agent_id, cpu_percent=77)
-        beat = standing_beat(agent_id)
-        assert (beat.status, beat.cpu_percent, beat.created) == ("healthy", 77, NOW)
+        heartbeat = standing_heartbeat(agent_id)
+        assert (heartbeat.status, heartbeat.cpu_percent, heartbeat.created) == ("healthy", 77, NOW)
         assert standing_agent(agent_id).status == "healthy"
         assert fleet_counts() == {"eu-central-1": {"healthy": 1}}
         assert not record(agent_id, cpu_percent=5)
@@ -165,10 +165,10 @@ def test_a_silent_agent_that_replays_an_old_heartbeat_stays_silent(agent_id: str
         assert not record(agent_id, NOW)
         with pytest.raises(Conflict):
             record(agent_id, NOW - 1)
-    assert standing_beat(agent_id).status == "unhealthy"
+    assert standing_heartbeat(agent_id).status == "unhealthy"
 
 
-def test_a_silent_agent_that_beats_over_eight_threads_comes_back_once(agent_id: str) -> None:
+def test_a_silent_agent_that_heartbeats_over_eight_threads_comes_back_once(agent_id: str) -> None:
     with clock.shifted(timedelta(seconds=50)):
         agents_mark_silent()
         with ThreadPoolExecutor(8) as threads:
@@ -179,29 +179,31 @@ def test_a_silent_agent_that_beats_over_eight_threads_comes_back_once(agent_id: 
 
 
 def test_a_thousand_replays_over_eight_threads_have_one_effect(machine: Machine) -> None:
-    body = machine.beat_body()
-    headers = machine.signed("POST", machine.beat_path, body)
-    assert machine.request("POST", machine.beat_path, data=body, headers=headers).status_code == 200
-    before = standing_beat(machine.agent_id).to_simple_dict()
+    body = machine.heartbeat_body()
+    headers = machine.signed("POST", machine.heartbeat_path, body)
+    assert machine.request("POST", machine.heartbeat_path, data=body, headers=headers).status_code == 200
+    before = standing_heartbeat(machine.agent_id).to_simple_dict()
 
     def replay(_: int) -> set[int]:
         client = Machine(machine.server, machine.agent_id, machine.key_id, machine.key)
-        return {client.request("POST", machine.beat_path, data=body, headers=headers).status_code for _ in range(125)}
+        return {
+            client.request("POST", machine.heartbeat_path, data=body, headers=headers).status_code for _ in range(125)
+        }
 
     with ThreadPoolExecutor(8) as threads:
         assert set.union(*threads.map(replay, range(8))) == {200}
-    assert standing_beat(machine.agent_id).to_simple_dict() == before
+    assert standing_heartbeat(machine.agent_id).to_simple_dict() == before
 
 
 def test_a_heartbeat_over_http_with_nothing_to_do_costs_two_calls_and_one_write_unit(machine: Machine) -> None:
-    """The design's budget, for all but an agent's first heartbeats: the beat and the registry of waiting work."""
+    """The design's budget, for all but an agent's first heartbeats: the heartbeat and the registry of waiting work."""
     for _ in range(2):
         # The first one marks the key used, the second one reads that.
-        machine.beat()
+        machine.heartbeat()
     measured = []
     for _ in range(3):
         with dynamodb_calls() as metering:
-            assert machine.beat().status_code == 200
+            assert machine.heartbeat().status_code == 200
         measured.append((metering.calls, metering.write_units))
     # Every ten seconds a process looks for lost jobs beside a heartbeat; that is not the heartbeat's cost.
     assert min(measured) == (2, 1)
@@ -211,7 +213,7 @@ def test_a_very_long_list_of_steps_still_fits_into_the_item(agent_id: str) -> No
     steps = [{**STEPS[0], "name": "☃" * 100} for _ in range(100)]
     running = [{"job_id": new_id(), "attempt": 1, "steps": steps} for _ in range(64)]
     assert record(agent_id, running=running)
-    assert standing_beat(agent_id).running == [
+    assert standing_heartbeat(agent_id).running == [
         {"job_id": entry["job_id"], "attempt": entry["attempt"]} for entry in running
     ]
 

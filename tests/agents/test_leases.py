@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from apps.agents.models import Beat, Holding
-from apps.agents.services import held_add, held_remove, held_remove_expired, held_start, held_wish_cancel
+from apps.agents.models import Heartbeat, Lease
+from apps.agents.services import lease_add, lease_remove, lease_remove_expired, lease_request_cancel, lease_start
 from controlplane.lib import clock
 from controlplane.lib.ids import new_id
 from controlplane.nosql.transaction import Transaction, TransactionFailed
@@ -19,15 +19,15 @@ AT = "2026-11-21T09:35:37.000000Z"
 
 @pytest.fixture
 def agent_id() -> str:
-    beat = Beat(new_id(), at=clock.timestamp(clock.now()), status="healthy")
-    beat.save()
-    return str(beat.agent_id)
+    heartbeat = Heartbeat(new_id(), at=clock.timestamp(clock.now()), status="healthy")
+    heartbeat.save()
+    return str(heartbeat.agent_id)
 
 
-def held(agent_id: str) -> dict[str, Holding]:
-    beat = Beat.find(agent_id)
-    assert beat is not None
-    return beat.holdings
+def held(agent_id: str) -> dict[str, Lease]:
+    heartbeat = Heartbeat.find(agent_id)
+    assert heartbeat is not None
+    return heartbeat.leases
 
 
 def commit(operation: Callable[..., None], **arguments: object) -> None:
@@ -36,72 +36,72 @@ def commit(operation: Callable[..., None], **arguments: object) -> None:
     tx.commit()
 
 
-def refused(operation: Callable[..., None], **arguments: object) -> Beat | None:
+def refused(operation: Callable[..., None], **arguments: object) -> Heartbeat | None:
     with pytest.raises(TransactionFailed) as caught:
         commit(operation, **arguments)
-    standing = caught.value.failed["beat"]
-    assert standing is None or isinstance(standing, Beat)
+    standing = caught.value.failed["heartbeat"]
+    assert standing is None or isinstance(standing, Heartbeat)
     return standing
 
 
 def test_an_agent_takes_a_job_starts_it_and_gives_it_back(agent_id: str) -> None:
-    commit(held_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT)
-    assert held(agent_id) == {JOB: Holding(attempt=1, at=AT, started=False)}
+    commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT)
+    assert held(agent_id) == {JOB: Lease(attempt=1, at=AT, started=False)}
     with clock.shifted(timedelta(seconds=7)):
-        commit(held_start, agent_id=agent_id, job_id=JOB, attempt=1)
+        commit(lease_start, agent_id=agent_id, job_id=JOB, attempt=1)
     running = held(agent_id)[JOB]
     assert (running.attempt, running.started) == (1, True)
     assert running.at > AT, "it is held anew from its start on"
-    commit(held_remove, agent_id=agent_id, job_id=JOB, attempt=1)
+    commit(lease_remove, agent_id=agent_id, job_id=JOB, attempt=1)
     assert held(agent_id) == {}
 
 
-def test_a_wish_stands_beside_the_job(agent_id: str) -> None:
-    commit(held_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT)
-    commit(held_wish_cancel, agent_id=agent_id, job_id=JOB, attempt=2)
-    assert held(agent_id)[JOB].wish == "cancel"
+def test_a_command_stands_beside_the_job(agent_id: str) -> None:
+    commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT)
+    commit(lease_request_cancel, agent_id=agent_id, job_id=JOB, attempt=2)
+    assert held(agent_id)[JOB].command == "cancel"
 
 
 def test_a_job_is_not_taken_twice_and_the_refusal_shows_what_is_held(agent_id: str) -> None:
-    commit(held_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT)
-    standing = refused(held_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT)
+    commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT)
+    standing = refused(lease_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT)
     assert standing is not None
-    assert standing.holdings[JOB].attempt == 1
+    assert standing.leases[JOB].attempt == 1
 
 
 def test_an_unknown_agent_takes_nothing() -> None:
-    assert refused(held_add, agent_id=new_id(), job_id=JOB, attempt=1, at=AT) is None
+    assert refused(lease_add, agent_id=new_id(), job_id=JOB, attempt=1, at=AT) is None
 
 
 @pytest.mark.parametrize("status", ["draining", "retired"])
 def test_a_leaving_agent_takes_nothing(agent_id: str, status: str) -> None:
-    Beat(agent_id).update(actions=[Beat.status.set(status)])
-    standing = refused(held_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT)
+    Heartbeat(agent_id).update(actions=[Heartbeat.status.set(status)])
+    standing = refused(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT)
     assert standing is not None
     assert standing.status == status
 
 
-@pytest.mark.parametrize("operation", [held_start, held_remove, held_wish_cancel])
+@pytest.mark.parametrize("operation", [lease_start, lease_remove, lease_request_cancel])
 @pytest.mark.parametrize("attempt", [1, 3])
 def test_another_attempt_is_left_alone(agent_id: str, operation: Callable[..., None], attempt: int) -> None:
-    commit(held_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT)
+    commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT)
     refused(operation, agent_id=agent_id, job_id=JOB, attempt=attempt)
-    assert held(agent_id) == {JOB: Holding(attempt=2, at=AT, started=False)}
+    assert held(agent_id) == {JOB: Lease(attempt=2, at=AT, started=False)}
 
 
-@pytest.mark.parametrize("operation", [held_start, held_remove, held_wish_cancel])
+@pytest.mark.parametrize("operation", [lease_start, lease_remove, lease_request_cancel])
 def test_a_job_that_is_not_held_cannot_be_started_or_given_back(agent_id: str, operation: Callable[..., None]) -> None:
     refused(operation, agent_id=agent_id, job_id=JOB, attempt=1)
     assert held(agent_id) == {}
 
 
 def test_a_lease_that_ran_out_ends_unless_a_heartbeat_came_in_between(agent_id: str) -> None:
-    commit(held_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT)
-    beat = Beat.find(agent_id)
-    assert beat is not None
-    seen = beat.at
-    Beat(agent_id).update(actions=[Beat.at.set("2026-11-21T10:00:00.000000Z")])
-    refused(held_remove_expired, agent_id=agent_id, job_id=JOB, attempt=1, beat_at=seen)
+    commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT)
+    heartbeat = Heartbeat.find(agent_id)
+    assert heartbeat is not None
+    seen = heartbeat.at
+    Heartbeat(agent_id).update(actions=[Heartbeat.at.set("2026-11-21T10:00:00.000000Z")])
+    refused(lease_remove_expired, agent_id=agent_id, job_id=JOB, attempt=1, heartbeat_at=seen)
     assert JOB in held(agent_id)
-    commit(held_remove_expired, agent_id=agent_id, job_id=JOB, attempt=1, beat_at="2026-11-21T10:00:00.000000Z")
+    commit(lease_remove_expired, agent_id=agent_id, job_id=JOB, attempt=1, heartbeat_at="2026-11-21T10:00:00.000000Z")
     assert held(agent_id) == {}

@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
-from apps.agents.models import Beat
-from apps.agents.selectors import fleet_counts, silent_beats
+from apps.agents.models import Heartbeat
+from apps.agents.selectors import fleet_counts, silent_heartbeats
 from apps.agents.serializers import heartbeat_report
 from apps.agents.services import (
     agent_drain,
@@ -17,7 +17,7 @@ from apps.agents.services import (
     agent_retire,
     agents_mark_silent,
     heartbeat_record,
-    held_add,
+    lease_add,
 )
 from apps.agents.states import TRANSITIONS, AgentStatus, status_after_silence
 from apps.audit.actions import Action
@@ -27,7 +27,7 @@ from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, Forbidden, NotFound
 from controlplane.lib.ids import new_id
 from controlplane.nosql.transaction import Transaction
-from tests.agents.conftest import counters_are_right, standing_agent, standing_beat
+from tests.agents.conftest import counters_are_right, standing_agent, standing_heartbeat
 from tests.agents.machines import REPORT
 from tests.metering import dynamodb_calls
 
@@ -36,7 +36,7 @@ JOB = "01kahtnvg00000000000000000"
 Enrol = Callable[..., str]
 
 
-def beat(agent_id: str, created: int) -> None:
+def heartbeat(agent_id: str, created: int) -> None:
     report = heartbeat_report({"agent_id": agent_id, **REPORT}, agent_id=agent_id)
     heartbeat_record(agent_id=agent_id, report=report, created=created, nonce="n" * 16)
 
@@ -55,7 +55,7 @@ def test_an_agent_is_drained_resumed_and_retired(enrol: Enrol, keeper: Actor) ->
     agent_id = enrol()
     for change, status in [(agent_drain, "draining"), (agent_resume, "healthy"), (agent_retire, "retired")]:
         assert change(agent_id=agent_id, actor=keeper).status == status
-        assert standing_agent(agent_id).status == standing_beat(agent_id).status == status
+        assert standing_agent(agent_id).status == standing_heartbeat(agent_id).status == status
         assert fleet_counts() == {"eu-central-1": {status: 1}}
     assert changes(agent_id) == [
         ("Ada", "healthy", "draining"),
@@ -101,7 +101,7 @@ def test_a_silent_agent_is_marked_unhealthy_then_dead(enrol: Enrol) -> None:
     for seconds, status in [(44, "healthy"), (46, "unhealthy"), (299, "unhealthy"), (301, "dead"), (9999, "dead")]:
         with clock.shifted(timedelta(seconds=seconds)):
             agents_mark_silent()
-        assert standing_agent(agent_id).status == standing_beat(agent_id).status == status, seconds
+        assert standing_agent(agent_id).status == standing_heartbeat(agent_id).status == status, seconds
         assert fleet_counts() == {"eu-central-1": {status: 1}}
     assert [change[1:] for change in changes(agent_id)] == [("healthy", "unhealthy"), ("unhealthy", "dead")]
 
@@ -128,7 +128,7 @@ def test_a_heartbeat_that_comes_while_the_sweep_reads_wins(enrol: Enrol, monkeyp
     commit = Transaction.commit
 
     def late(tx: Transaction, **arguments: int) -> None:
-        beat(agent_id, 1_800_000_000)
+        heartbeat(agent_id, 1_800_000_000)
         commit(tx, **arguments)
 
     with clock.shifted(timedelta(seconds=100)):
@@ -149,7 +149,7 @@ def test_counters_are_right_after_all_kinds_of_changes_at_once(enrol: Enrol, kee
             lambda: agent_drain(agent_id=agent_id, actor=keeper),
             lambda: agent_resume(agent_id=agent_id, actor=keeper),
             agents_mark_silent,
-            lambda: beat(agent_id, 1_800_000_000 + number),
+            lambda: heartbeat(agent_id, 1_800_000_000 + number),
             lambda: agent_retire(agent_id=agent_id, actor=keeper) if number % 7 == 0 else None,
             lambda: enrol(region="region-2"),
         ]
@@ -160,21 +160,21 @@ def test_counters_are_right_after_all_kinds_of_changes_at_once(enrol: Enrol, kee
         list(threads.map(change, range(120)))
     assert counters_are_right()
     for agent_id in agents:
-        assert standing_agent(agent_id).status == standing_beat(agent_id).status
+        assert standing_agent(agent_id).status == standing_heartbeat(agent_id).status
 
 
 def test_agents_that_hold_jobs_and_are_silent_are_found(enrol: Enrol, keeper: Actor) -> None:
-    holding, idle, retired, speaking = enrol(), enrol(region="b"), enrol(region="c"), enrol()
-    for agent_id in (holding, retired, speaking):
+    lease, idle, retired, speaking = enrol(), enrol(region="b"), enrol(region="c"), enrol()
+    for agent_id in (lease, retired, speaking):
         tx = Transaction()
-        held_add(tx, agent_id=agent_id, job_id=JOB, attempt=1, at=clock.timestamp(clock.now()))
+        lease_add(tx, agent_id=agent_id, job_id=JOB, attempt=1, at=clock.timestamp(clock.now()))
         tx.commit()
     agent_retire(agent_id=retired, actor=keeper)
-    assert list(silent_beats()) == []
+    assert list(silent_heartbeats()) == []
     with clock.shifted(timedelta(seconds=50)):
-        beat(speaking, 1_800_000_000)
-        found = {silent.agent_id for silent in silent_beats()}
-    assert found == {holding, retired}
+        heartbeat(speaking, 1_800_000_000)
+        found = {silent.agent_id for silent in silent_heartbeats()}
+    assert found == {lease, retired}
     assert idle not in found
 
 
@@ -187,10 +187,10 @@ def test_every_status_can_be_left_only_for_those_that_follow_it() -> None:
             assert after == status or after in TRANSITIONS[status]
 
 
-def test_a_beat_is_not_lost_from_view_when_its_agent_is_drained(enrol: Enrol, keeper: Actor) -> None:
+def test_a_heartbeat_is_not_lost_from_view_when_its_agent_is_drained(enrol: Enrol, keeper: Actor) -> None:
     agent_id = enrol()
-    beat(agent_id, 1_800_000_000)
+    heartbeat(agent_id, 1_800_000_000)
     agent_drain(agent_id=agent_id, actor=keeper)
-    standing = Beat.find(agent_id)
+    standing = Heartbeat.find(agent_id)
     assert standing is not None
     assert (standing.status, standing.jobs_completed) == ("draining", 7)

@@ -27,7 +27,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import NotAuthenticated, Unavailable
 from controlplane.nosql.connection import shared_connection
-from tests.agents.conftest import ENROLMENT, counters_are_right, standing_agent, standing_beat
+from tests.agents.conftest import ENROLMENT, counters_are_right, standing_agent, standing_heartbeat
 from tests.agents.machines import REPORT
 
 NOW = 1_800_000_000
@@ -78,7 +78,7 @@ def recorded(action: str) -> int:
     return len(list(AuditRecord.scan(AuditRecord.action == action)))
 
 
-def beat(agent_id: str, created: int = NOW) -> bool:
+def heartbeat(agent_id: str, created: int = NOW) -> bool:
     report = heartbeat_report({"agent_id": agent_id, **REPORT}, agent_id=agent_id)
     return heartbeat_record(agent_id=agent_id, report=report, created=created, nonce="n" * 16).fresh
 
@@ -109,9 +109,9 @@ def test_an_enrolment_token_is_made_once(tables: None, keeper: Actor) -> None:
 def test_a_heartbeat_is_still_fresh(enrol: Enrol) -> None:
     agent_id = enrol()
     with first_answer_lost("UpdateItem") as sent:
-        assert beat(agent_id)
+        assert heartbeat(agent_id)
     assert len(sent) == 2
-    assert not beat(agent_id)
+    assert not heartbeat(agent_id)
 
 
 def test_a_silent_agent_comes_back_once(enrol: Enrol) -> None:
@@ -119,8 +119,8 @@ def test_a_silent_agent_comes_back_once(enrol: Enrol) -> None:
     with clock.shifted(timedelta(seconds=50)):
         agents_mark_silent()
         with first_answer_lost():
-            assert beat(agent_id)
-    assert standing_agent(agent_id).status == standing_beat(agent_id).status == "healthy"
+            assert heartbeat(agent_id)
+    assert standing_agent(agent_id).status == standing_heartbeat(agent_id).status == "healthy"
     assert counters_are_right()
     assert recorded("agent.status_changed") == 2
 
@@ -161,14 +161,14 @@ def test_a_key_is_marked_used(enrol: Enrol) -> None:
 
 def test_without_the_database_services_say_so_and_nothing_is_changed(enrol: Enrol, token: str, keeper: Actor) -> None:
     agent_id = enrol()
-    before = [standing_agent(agent_id).to_simple_dict(), standing_beat(agent_id).to_simple_dict()]
+    before = [standing_agent(agent_id).to_simple_dict(), standing_heartbeat(agent_id).to_simple_dict()]
     with unreachable():
         for service in (
             lambda: agent_enrol(token=token, **ENROLMENT),  # type: ignore[arg-type]
-            lambda: beat(agent_id),
+            lambda: heartbeat(agent_id),
             lambda: agent_drain(agent_id=agent_id, actor=keeper),
         ):
             with pytest.raises(Unavailable):
                 service()
-    assert [standing_agent(agent_id).to_simple_dict(), standing_beat(agent_id).to_simple_dict()] == before
+    assert [standing_agent(agent_id).to_simple_dict(), standing_heartbeat(agent_id).to_simple_dict()] == before
     assert counters_are_right()

@@ -14,7 +14,7 @@ from apps.jobs.services import (
     job_create,
     jobs_claim,
     log_append,
-    log_store,
+    log_archive,
 )
 from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
@@ -41,15 +41,15 @@ class Scene:
         )
         return name
 
-    def agent(self, name: str = "build-01", *, region: str = "office", beat: bool = True) -> Actor:
+    def agent(self, name: str = "build-01", *, region: str = "office", heartbeat: bool = True) -> Actor:
         """An agent that has enrolled, and has told how it does."""
         _, token = enrolment_token_create(uses=1, expires_at=clock.now() + timedelta(hours=1), actor=self.admin)
         credentials = agent_enrol(token=token, name=name, region=region, labels=["linux"], slots=2)
-        if beat:
-            self.beat(credentials.agent_id)
+        if heartbeat:
+            self.heartbeat(credentials.agent_id)
         return Actor("agent", credentials.agent_id, name)
 
-    def beat(self, agent_id: str, running: list[dict[str, Any]] | None = None) -> None:
+    def heartbeat(self, agent_id: str, running: list[dict[str, Any]] | None = None) -> None:
         report = {
             "cpu_percent": 41,
             "memory_percent": 80,
@@ -92,4 +92,4 @@ class Scene:
         attempt_finish(agent=agent, job_id=job_id, attempt=attempt, result=result)
 
     def store_log(self, job_id: str) -> None:
-        log_store(job=job_get(job_id))
+        log_archive(job=job_get(job_id))

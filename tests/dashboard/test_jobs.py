@@ -56,7 +56,7 @@ def test_a_page_shows_the_job_its_steps_and_its_log(
         "started_at": "2026-11-21T09:00:00.000000Z",
         "completed_at": None,
     }
-    scene.beat(agent.id, [{"job_id": running_job, "attempt": 1, "steps": [step]}])
+    scene.heartbeat(agent.id, [{"job_id": running_job, "attempt": 1, "steps": [step]}])
     scene.log(agent, running_job, b"compiling\n")
     page = operator.get(f"/dashboard/jobs/{running_job}").text
     assert "Running" in page
@@ -150,7 +150,7 @@ def test_a_colour_goes_on_where_the_page_asks_next(
 
 def test_both_attempts_of_a_job_are_in_its_log(operator: Client, scene: Scene, agent: Actor, running_job: str) -> None:
     scene.log(agent, running_job, b"first attempt\n")
-    attempt_expire(agent_id=agent.id, job_id=running_job, attempt=1, beat_at=None, reason="the agent was lost")
+    attempt_expire(agent_id=agent.id, job_id=running_job, attempt=1, heartbeat_at=None, reason="the agent was lost")
     assert scene.start(agent) == running_job
     scene.log(agent, running_job, b"second attempt\n", attempt=2)
     page = operator.get(f"/dashboard/jobs/{running_job}").text

@@ -61,7 +61,7 @@ def test_work_that_waits_without_an_agent_is_pointed_out(operator: Client, scene
 def test_the_agents_stand_by_region_with_their_load(operator: Client, scene: Scene) -> None:
     scene.pipeline()
     busy = scene.agent("build-01", region="office")
-    scene.agent("build-02", region="cellar", beat=False)
+    scene.agent("build-02", region="cellar", heartbeat=False)
     scene.job()
     job_id = scene.start(busy)
     text = words(operator.get("/dashboard/agents").text)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.jobs.services import logs_store
+from apps.jobs.services import logs_archive
 from tests.endtoend.conftest import Product, Repository, wait_for
 
 
@@ -50,7 +50,7 @@ def test_twenty_megabytes_arrive_whole_also_from_storage(product: Product, repos
     printed = product.log(job_id)
     lines = [line for line in printed.split(b"\n") if len(line) == 19 and line.isdigit()]
     assert lines == [b"%019d" % number for number in range(1, 1048577)]
-    assert logs_store() == 1
+    assert logs_archive() == 1
     assert product.log(job_id) == printed
 
 

@@ -30,7 +30,7 @@ class Askers:
         self.machine = Machine(server, identity.agent_id, identity.key_id, identity.secret)
         self.job_id = world.running()
         assert self.program.get("/jobs").status_code == 200
-        assert self.machine.beat(running=[{"job_id": self.job_id, "attempt": 1}]).status_code == 200
+        assert self.machine.heartbeat(running=[{"job_id": self.job_id, "attempt": 1}]).status_code == 200
 
     def sign_in_form(self) -> dict[str, str]:
         """Ada's, filled in on a fresh page; for a browser that is not signed in."""

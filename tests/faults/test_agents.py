@@ -53,10 +53,10 @@ def mark_a_key_used(world: World) -> Act:
 
 
 @scenario()
-def beat_after_silence(world: World) -> Act:
+def heartbeat_after_silence(world: World) -> Act:
     world.wait(50)
     agents_mark_silent()
-    return lambda: world.beat(free=0)
+    return lambda: world.heartbeat(free=0)
 
 
 @scenario()

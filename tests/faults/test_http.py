@@ -74,7 +74,7 @@ def test_a_program_whose_token_has_to_be_looked_up_gets_a_problem(askers: Askers
 @lasting_outages
 def test_an_agent_gets_a_problem(askers: Askers, kind: Fault) -> None:
     with outage(kind):
-        told_as_a_problem(askers.machine.beat())
+        told_as_a_problem(askers.machine.heartbeat())
         for method, path, body in MACHINE:
             told_as_a_problem(askers.of_the_machine(method, path, body)())
 
@@ -114,13 +114,13 @@ def test_all_is_well_again_when_the_outage_ends(askers: Askers) -> None:
         told_as_a_problem(askers.program.get("/jobs"))
     assert askers.program.get("/jobs").status_code == 200
     assert askers.browser.get("/dashboard/").status_code == 200
-    assert askers.machine.beat(running=[{"job_id": askers.job_id, "attempt": 1}]).status_code == 200
+    assert askers.machine.heartbeat(running=[{"job_id": askers.job_id, "attempt": 1}]).status_code == 200
 
 
 ASKED: dict[str, Callable[[Askers], Ask]] = {
     "a program": lambda askers: askers.of_the_program("GET", "/jobs"),
     "a browser": lambda askers: askers.of_the_browser("/dashboard/"),
-    "an agent": lambda askers: askers.machine.beat,
+    "an agent": lambda askers: askers.machine.heartbeat,
 }
 
 

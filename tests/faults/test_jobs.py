@@ -12,7 +12,7 @@ from apps.jobs.services import (
     job_retry,
     leases_expire,
     log_append,
-    logs_store,
+    logs_archive,
     sets_prune,
 )
 from apps.pipelines.services import pipeline_delete, pipeline_save
@@ -91,30 +91,30 @@ def delete_a_pipeline(world: World) -> Act:
 
 
 @scenario()
-def beat_and_claim(world: World) -> Act:
+def heartbeat_and_claim(world: World) -> Act:
     world.job(labels=["linux"])
-    return lambda: world.beat()
+    return lambda: world.heartbeat()
 
 
 @scenario()
-def beat_and_claim_two(world: World) -> Act:
+def heartbeat_and_claim_two(world: World) -> Act:
     world.job()
     world.job(labels=["linux"])
-    return lambda: world.beat(free=2)
+    return lambda: world.heartbeat(free=2)
 
 
 @scenario()
-def beat_after_an_assignment_was_not_acknowledged(world: World) -> Act:
+def heartbeat_after_an_assignment_was_not_acknowledged(world: World) -> Act:
     world.assigned()
     world.wait(65)
-    return lambda: world.beat(free=0)
+    return lambda: world.heartbeat(free=0)
 
 
 @scenario()
-def beat_after_a_restart_that_lost_a_job(world: World) -> Act:
+def heartbeat_after_a_restart_that_lost_a_job(world: World) -> Act:
     world.running()
     world.wait(50)
-    return lambda: world.beat(free=0)
+    return lambda: world.heartbeat(free=0)
 
 
 @scenario()
@@ -159,7 +159,7 @@ def finish(world: World) -> Act:
 
 
 @scenario()
-def finish_after_a_wish_to_cancel(world: World) -> Act:
+def finish_after_a_cancel_request(world: World) -> Act:
     job_id = world.running()
     job_cancel(actor=ADMIN, job_id=job_id)
     return lambda: attempt_finish(agent=world.agent, job_id=job_id, attempt=1, result=FAILURE)
@@ -172,7 +172,7 @@ def finish_after_a_wish_to_cancel(world: World) -> Act:
 def expire_leases(world: World) -> Act:
     world.running()
     world.job()
-    world.beat()
+    world.heartbeat()
     world.wait(50)
     return leases_expire
 
@@ -182,7 +182,7 @@ def expire_a_lease_for_the_last_time(world: World) -> Act:
     job_id = world.running()
     world.wait(50)
     leases_expire()
-    world.beat()
+    world.heartbeat()
     attempt_start(agent=world.agent, job_id=job_id, attempt=2)
     world.wait(50)
     return leases_expire
@@ -192,7 +192,7 @@ def expire_a_lease_for_the_last_time(world: World) -> Act:
 def store_logs(world: World) -> Act:
     world.ended()
     world.ended()
-    return logs_store
+    return logs_archive
 
 
 @scenario()

@@ -15,7 +15,7 @@ from django.core.files.storage import storages
 
 from apps.agents.selectors import identity_forget
 from apps.jobs.selectors import job_get
-from apps.jobs.services import logs_store
+from apps.jobs.services import logs_archive
 from controlplane.lib.errors import Unavailable
 from tests.clients import Client
 from tests.conftest import CloudServices, services_forget
@@ -92,7 +92,7 @@ failures = pytest.mark.parametrize(
 
 @pytest.fixture
 def agent(cloud_services: CloudServices, server: str) -> AgentClient:
-    """An agent whose key KMS has sealed."""
+    """An agent whose key KMS has encrypted."""
     return enrolled(server)
 
 
@@ -116,10 +116,10 @@ def test_an_agent_that_is_known_costs_no_call_of_kms(agent: AgentClient) -> None
     forgotten(agent)
     with kms_calls() as calls:
         for _ in range(5):
-            agent.beat()
+            agent.heartbeat()
         # A minute later its keys are read again, and KMS is still not asked.
         identity_forget(agent.agent_id)
-        agent.beat()
+        agent.heartbeat()
     assert calls == ["Decrypt"]
 
 
@@ -129,16 +129,16 @@ def test_an_agent_that_kms_has_to_vouch_for_is_told_to_come_back_and_not_that_it
 ) -> None:
     forgotten(agent)
     with failing("KMS", monkeypatch, status, bodies["KMS"]):
-        told_as_a_problem(agent.send(agent.beat_request()))
-    agent.beat()
+        told_as_a_problem(agent.send(agent.heartbeat_request()))
+    agent.heartbeat()
 
 
 def test_an_agent_that_is_known_works_on_while_kms_fails(agent: AgentClient, monkeypatch: pytest.MonkeyPatch) -> None:
     # The first request with a key is noted down, after which the agent is read once more.
-    agent.beat()
-    agent.beat()
+    agent.heartbeat()
+    agent.heartbeat()
     with failing("KMS", monkeypatch, 500, ""):
-        agent.beat()
+        agent.heartbeat()
 
 
 def test_an_enrolment_without_kms_uses_nothing_of_its_token_up(
@@ -157,7 +157,7 @@ def test_while_kms_is_a_black_hole_everybody_is_told_soon(agent: AgentClient, mo
     forgotten(agent)
     with black_hole("KMS", monkeypatch):
         began = time.monotonic()
-        told_as_a_problem(agent.send(agent.beat_request()))
+        told_as_a_problem(agent.send(agent.heartbeat_request()))
         assert time.monotonic() - began < SOON
 
 
@@ -169,7 +169,7 @@ def test_whoever_reads_a_finished_log_is_told_to_come_back(
     world: World, admin: Client, monkeypatch: pytest.MonkeyPatch, status: int, bodies: dict[str, str]
 ) -> None:
     job_id = world.ended()
-    logs_store()
+    logs_archive()
     with failing("S3", monkeypatch, status, bodies["S3"]):
         told_as_a_problem(admin.get(f"/jobs/{job_id}/log"))
         assert admin.get(f"/jobs/{job_id}").status_code == 200
@@ -183,10 +183,10 @@ def test_a_log_that_cannot_be_put_away_stays_readable_and_is_put_away_later(
     job_id = world.ended()
     with failing("S3", monkeypatch, status, bodies["S3"]):
         with pytest.raises(Unavailable):
-            logs_store()
+            logs_archive()
         assert admin.get(f"/jobs/{job_id}/log").content == b"hello\n"
     assert not job_get(job_id).log_stored
-    assert (logs_store(), logs_store()) == (1, 0)
+    assert (logs_archive(), logs_archive()) == (1, 0)
     assert admin.get(f"/jobs/{job_id}/log").content == b"hello\n"
 
 
@@ -202,9 +202,9 @@ def test_a_log_whose_storing_was_not_confirmed_is_stored_once(
 
     client.meta.events.register_first("before-send.s3.PutObject", lose_the_answer, unique_id="lost")
     with quick_retries(), pytest.raises(Unavailable):
-        logs_store()
+        logs_archive()
     client.meta.events.unregister("before-send.s3.PutObject", unique_id="lost")
-    assert logs_store() == 1
+    assert logs_archive() == 1
     kept = cloud_services.s3.list_objects_v2(Bucket=cloud_services.bucket)["Contents"]
     assert [entry["Key"] for entry in kept] == [job_get(job_id).log_stored]
     assert admin.get(f"/jobs/{job_id}/log").content == b"hello\n"
@@ -212,7 +212,7 @@ def test_a_log_whose_storing_was_not_confirmed_is_stored_once(
 
 def test_a_browser_gets_a_page(world: World, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = world.ended()
-    logs_store()
+    logs_archive()
     askers = Askers(server, world)
     with failing("S3", monkeypatch, 503, THROTTLED["S3"]):
         answer = askers.browser.get(f"/dashboard/jobs/{job_id}")
@@ -225,7 +225,7 @@ def test_while_s3_is_a_black_hole_everybody_is_told_soon(
     world: World, admin: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = world.ended()
-    logs_store()
+    logs_archive()
     with black_hole("S3", monkeypatch):
         began = time.monotonic()
         told_as_a_problem(admin.get(f"/jobs/{job_id}/log", timeout=40))

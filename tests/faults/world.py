@@ -17,12 +17,12 @@ from apps.agents.services import AgentCredentials, agent_enrol, enrolment_token_
 from apps.jobs.models import DayCounter
 from apps.jobs.services import (
     AttemptResult,
-    Handout,
+    Dispatch,
     attempt_finish,
     attempt_start,
     job_create,
     log_append,
-    work_hand_out,
+    work_dispatch,
 )
 from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
@@ -52,7 +52,7 @@ class World:
             token=self.token, name="build", region="eu", labels=["linux"], slots=2
         )
         self.agent = Actor("agent", self.credentials.agent_id, "build")
-        self.beats = 0
+        self.heartbeats = 0
 
     def wait(self, seconds: int) -> None:
         """Let time pass, until `close`."""
@@ -67,30 +67,30 @@ class World:
         members = {"pipeline": "self", **members}
         return str(job_create(actor=ADMIN, **members).job_id)
 
-    def beat(self, *, running: dict[str, int] | None = None, free: int = 1) -> Handout:
+    def heartbeat(self, *, running: dict[str, int] | None = None, free: int = 1) -> Dispatch:
         """A heartbeat of the agent, as the endpoint takes one."""
-        self.beats += 1
+        self.heartbeats += 1
         named = [{"job_id": job_id, "attempt": attempt} for job_id, attempt in (running or {}).items()]
         result = heartbeat_record(
             agent_id=self.agent.id,
             report=_report(free, named),
-            created=self.beats,
-            nonce=f"nonce-of-beat-{self.beats}",
+            created=self.heartbeats,
+            nonce=f"nonce-of-heartbeat-{self.heartbeats}",
         )
-        return work_hand_out(
+        return work_dispatch(
             agent=self.agent,
             labels=["linux"],
-            held=result.beat.holdings,
+            leases=result.heartbeat.leases,
             running=named,
             free_slots=free,
             fresh=result.fresh,
-            takes_work=result.fresh and result.beat.status == "healthy",
+            takes_work=result.fresh and result.heartbeat.status == "healthy",
         )
 
     def assigned(self, **members: Any) -> str:
         """A job that the agent has been given."""
         job_id = self.job(**members)
-        assert [assignment.job_id for assignment in self.beat().assignments] == [job_id]
+        assert [assignment.job_id for assignment in self.heartbeat().assignments] == [job_id]
         return job_id
 
     def running(self, **members: Any) -> str:
@@ -131,7 +131,7 @@ _VARYING: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b\d{4}-\d\d-\d\d\b"), "<day>"),
     (re.compile(r"#\d{13}#"), "#<moment>#"),
 )
-_LEFT_OUT = frozenset({"created", "nonces", "expires_at", "sealed", "password", "data", "revision"})
+_LEFT_OUT = frozenset({"created", "nonces", "expires_at", "encrypted", "password", "data", "revision"})
 
 
 def snapshot() -> Counter[str]:

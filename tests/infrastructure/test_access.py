@@ -10,7 +10,7 @@ from apps.accounts.selectors import api_token_get, user_by_email
 from apps.accounts.services import api_token_create, user_create
 from apps.accounts.services.api_tokens import api_token_revoke
 from apps.accounts.services.oauth_states import oauth_state_add, oauth_state_consume
-from apps.accounts.services.rate_limits import sign_in_brake
+from apps.accounts.services.rate_limits import sign_in_rate_limit
 from apps.agents.services import enrolment_token_create, enrolment_token_revoke
 from apps.jobs.services import job_create
 from controlplane.infrastructure.access import TABLE_ACCESS
@@ -72,7 +72,7 @@ def _visit(server: str, world: World) -> None:
     # Of a pipeline that is gone, only the key tells what was answered.
     with suppress(ApplicationError):
         job_create(actor=ADMIN, pipeline="gone", idempotency_key="tour")
-    sign_in_brake(address="192.0.2.1", account="tour@example.com")
+    sign_in_rate_limit(address="192.0.2.1", account="tour@example.com")
     now = clock.epoch()
     oauth_state_add(scope="tour", made_at=now, state="state")
     oauth_state_consume(scope="tour", made_at=now, state="state")

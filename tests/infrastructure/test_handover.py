@@ -12,7 +12,7 @@ from controlplane.infrastructure.clients import Account
 from controlplane.infrastructure.errors import InfrastructureError
 from controlplane.infrastructure.handover import function_settings, package_bucket_require
 from controlplane.lib.data_keys import data_keys_forget
-from controlplane.lib.envelope import seal, unseal
+from controlplane.lib.envelope import decrypt, encrypt
 from controlplane.lib.object_storage import ObjectStorage
 from tests.conftest import services_forget
 from tests.infrastructure.conftest import Body, infrastructure
@@ -56,13 +56,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
     return made
 
 
-def test_the_function_seals_and_keeps_logs_in_what_the_stack_has_made_as_its_role_allows(
+def test_the_function_encrypts_and_keeps_logs_in_what_the_stack_has_made_as_its_role_allows(
     deployed: str, calls: set[tuple[str, str]], settings: Any, staging: Body
 ) -> None:
     calls.clear()
-    text = seal(b"secret", context=["place"])
+    text = encrypt(b"secret", context=["place"])
     data_keys_forget()
-    assert unseal(text, context=["place"]) == b"secret"
+    assert decrypt(text, context=["place"]) == b"secret"
 
     logs = ObjectStorage(settings.LOG_BUCKET)
     logs.save("small.log", ContentFile(b"small"))
@@ -74,7 +74,7 @@ def test_the_function_seals_and_keeps_logs_in_what_the_stack_has_made_as_its_rol
     logs.delete("small.log")
 
     named = {statement["Sid"]: statement for statement in role_statements(staging) if "Sid" in statement}
-    assert {f"kms:{operation}" for service, operation in calls if service == "kms"} == set(named["Seal"]["Action"])
+    assert {f"kms:{operation}" for service, operation in calls if service == "kms"} == set(named["Encrypt"]["Action"])
     used = {f"s3:{S3_ACTIONS[operation]}" for service, operation in calls if service == "s3"}
     assert used == set(named["JobLogs"]["Action"])
     assert named["JobLogIsThere"]["Action"] == "s3:ListBucket"

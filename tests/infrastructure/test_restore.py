@@ -44,7 +44,7 @@ SET_UP, KEEPING, FROM_MOMENT, FROM_BACKUP, COUNTING, SWITCHING, STARTING = BLOCK
 
 # What it restores, and what it leaves as it is.
 RESTORED = set(re.search(r'TABLES="(.*?)"', SET_UP)[1].split())  # type: ignore[index]
-LEFT = {"audit", "brakes", "oauth-states", "sessions"}
+LEFT = {"audit", "rate-limits", "oauth-states", "sessions"}
 # Some are enough to run the commands for: each of these takes a second to start. One has a TTL, one has indexes.
 SOME = ("idempotency", "users")
 SETTING = f'{SET_UP}\nTABLES="{" ".join(SOME)}"\n'
@@ -251,7 +251,7 @@ def test_a_job_that_ran_then_and_has_ended_since_runs_again_as_its_next_attempt(
         assert leases_expire() == 1
         job = job_get(job_id)
         assert (job.status, int(job.attempt)) == ("queued", 1)
-        (assignment,) = world.beat().assignments
+        (assignment,) = world.heartbeat().assignments
         assert (assignment.job_id, assignment.attempt) == (job_id, 2)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from apps.accounts.policies import ROLES
-from apps.agents.models import Beat
+from apps.agents.models import Heartbeat
 from apps.jobs.services import job_create
 from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
@@ -50,9 +50,9 @@ def make_agent(tables: None) -> MakeAgent:
     """Makes healthy agents of which only the heartbeat's item stands: all that the queue looks at."""
 
     def make() -> Actor:
-        beat = Beat(new_id(), at=clock.timestamp(clock.now()), status="healthy")
-        beat.save()
-        return Actor("agent", str(beat.agent_id), "build")
+        heartbeat = Heartbeat(new_id(), at=clock.timestamp(clock.now()), status="healthy")
+        heartbeat.save()
+        return Actor("agent", str(heartbeat.agent_id), "build")
 
     return make
 

@@ -64,7 +64,7 @@ def replayed(agent: AgentClient, request: Signed, times: int = 1000) -> Counter[
 
 
 def test_an_idle_heartbeat_is_answered_with_when_to_come_again(agent: AgentClient) -> None:
-    answer = agent.beat()
+    answer = agent.heartbeat()
     interval = answer.pop("next_check_interval")
     assert answer == {"status": "healthy", "config_version": 1, "jobs": [], "wishes": []}
     assert 1 <= interval <= 18
@@ -72,52 +72,52 @@ def test_an_idle_heartbeat_is_answered_with_when_to_come_again(agent: AgentClien
 
 def test_a_heartbeat_brings_a_job(agent: AgentClient, make_job: MakeJob) -> None:
     job_id = make_job()
-    assert agent.beat()["jobs"] == [{"job_id": job_id, "attempt": 1}]
+    assert agent.heartbeat()["jobs"] == [{"job_id": job_id, "attempt": 1}]
     assert stands(job_id) == ("assigned", 1, agent.agent_id)
 
 
 def test_a_heartbeat_brings_no_more_jobs_than_slots_are_free(agent: AgentClient, make_job: MakeJob) -> None:
     jobs = [make_job() for _ in range(4)]
-    assert agent.beat(free_slots=0)["jobs"] == []
-    assert [job["job_id"] for job in agent.beat(free_slots=2)["jobs"]] == jobs[:2]
+    assert agent.heartbeat(free_slots=0)["jobs"] == []
+    assert [job["job_id"] for job in agent.heartbeat(free_slots=2)["jobs"]] == jobs[:2]
 
 
 def test_an_assignment_is_offered_again_until_it_is_acknowledged(agent: AgentClient, make_job: MakeJob) -> None:
     make_job()
-    first = agent.beat()["jobs"]
-    assert agent.beat()["jobs"] == first
-    assert agent.beat(free_slots=0)["jobs"] == first
+    first = agent.heartbeat()["jobs"]
+    assert agent.heartbeat()["jobs"] == first
+    assert agent.heartbeat(free_slots=0)["jobs"] == first
     agent.start(first[0])
-    assert agent.beat(free_slots=0, running=first)["jobs"] == []
+    assert agent.heartbeat(free_slots=0, running=first)["jobs"] == []
 
 
 def test_an_offered_job_takes_a_slot(agent: AgentClient, make_job: MakeJob) -> None:
     jobs = [make_job() for _ in range(3)]
-    assert [job["job_id"] for job in agent.beat()["jobs"]] == jobs[:1]
-    assert [job["job_id"] for job in agent.beat()["jobs"]] == jobs[:1]
-    assert sorted(job["job_id"] for job in agent.beat(free_slots=2)["jobs"]) == jobs[:2]
+    assert [job["job_id"] for job in agent.heartbeat()["jobs"]] == jobs[:1]
+    assert [job["job_id"] for job in agent.heartbeat()["jobs"]] == jobs[:1]
+    assert sorted(job["job_id"] for job in agent.heartbeat(free_slots=2)["jobs"]) == jobs[:2]
 
 
 def test_an_assignment_that_is_not_acknowledged_for_a_minute_is_released(
     server: str, agent: AgentClient, make_job: MakeJob
 ) -> None:
     job_id = make_job()
-    (assignment,) = agent.beat()["jobs"]
+    (assignment,) = agent.heartbeat()["jobs"]
     with clock.shifted(timedelta(seconds=59)):
-        assert agent.beat(free_slots=0)["jobs"] == [assignment]
+        assert agent.heartbeat(free_slots=0)["jobs"] == [assignment]
     with clock.shifted(timedelta(seconds=61)):
-        assert agent.beat(free_slots=0)["jobs"] == []
+        assert agent.heartbeat(free_slots=0)["jobs"] == []
         assert stands(job_id) == ("queued", 1, None)
-        assert enrolled(server, name="build-2").beat()["jobs"] == [{"job_id": job_id, "attempt": 2}]
+        assert enrolled(server, name="build-2").heartbeat()["jobs"] == [{"job_id": job_id, "attempt": 2}]
         problem(agent.start(assignment), 409, "stale_attempt")
     assert int(job_get(job_id).lost_attempts) == 0
 
 
 def test_labels_decide_who_gets_what(server: str, agent: AgentClient, make_job: MakeJob) -> None:
     plain, special = make_job(priority=1), make_job(labels=["gpu", "linux"])
-    assert [job["job_id"] for job in agent.beat(free_slots=4)["jobs"]] == [plain]
+    assert [job["job_id"] for job in agent.heartbeat(free_slots=4)["jobs"]] == [plain]
     fitting = enrolled(server, labels=["linux", "gpu", "arm"], name="build-2")
-    assert [job["job_id"] for job in fitting.beat(free_slots=4)["jobs"]] == [special]
+    assert [job["job_id"] for job in fitting.heartbeat(free_slots=4)["jobs"]] == [special]
 
 
 def test_an_agent_that_drains_gets_nothing_new_and_may_end_what_it_runs(
@@ -127,21 +127,21 @@ def test_an_agent_that_drains_gets_nothing_new_and_may_end_what_it_runs(
     assignment = agent.take()
     waiting_job = make_job()
     agent_drain(agent_id=agent.agent_id, actor=SYSTEM)
-    answer = agent.beat(running=[assignment], free_slots=4)
+    answer = agent.heartbeat(running=[assignment], free_slots=4)
     assert (answer["status"], answer["jobs"], answer["wishes"]) == ("draining", [], [])
     answered = agent.finish(assignment)
     assert (answered.status_code, answered.json()) == (200, {"next": None})
     assert stands(waiting_job)[0] == "queued"
 
 
-def test_a_wish_is_told_until_the_job_has_ended(operator: Client, agent: AgentClient, make_job: MakeJob) -> None:
+def test_a_command_is_told_until_the_job_has_ended(operator: Client, agent: AgentClient, make_job: MakeJob) -> None:
     job_id = make_job()
     assignment = agent.take()
     operator.post(f"/jobs/{job_id}/cancel")
     for _ in range(2):
-        assert agent.beat(free_slots=0, running=[assignment])["wishes"] == [{**assignment, "wish": "cancel"}]
+        assert agent.heartbeat(free_slots=0, running=[assignment])["wishes"] == [{**assignment, "wish": "cancel"}]
     agent.finish(assignment, exit_code=143)
-    assert agent.beat()["wishes"] == []
+    assert agent.heartbeat()["wishes"] == []
 
 
 def test_an_attempt_that_was_given_to_another_is_to_be_abandoned(
@@ -153,14 +153,14 @@ def test_an_attempt_that_was_given_to_another_is_to_be_abandoned(
         assert leases_expire() == 1
         other = enrolled(server, name="build-2")
         assert other.take() == {"job_id": job_id, "attempt": 2}
-        assert agent.beat(running=[assignment])["wishes"] == [{**assignment, "wish": "abandon"}]
-        assert other.beat(running=[{"job_id": job_id, "attempt": 2}])["wishes"] == []
+        assert agent.heartbeat(running=[assignment])["wishes"] == [{**assignment, "wish": "abandon"}]
+        assert other.heartbeat(running=[{"job_id": job_id, "attempt": 2}])["wishes"] == []
     assert stands(job_id) == ("running", 2, other.agent_id)
 
 
 def test_what_never_was_is_to_be_abandoned(agent: AgentClient) -> None:
     invented = {"job_id": new_id(), "attempt": 7}
-    assert agent.beat(running=[invented])["wishes"] == [{**invented, "wish": "abandon"}]
+    assert agent.heartbeat(running=[invented])["wishes"] == [{**invented, "wish": "abandon"}]
 
 
 def test_a_started_job_that_is_not_named_any_more_runs_again(
@@ -168,10 +168,10 @@ def test_a_started_job_that_is_not_named_any_more_runs_again(
 ) -> None:
     job_id = make_job()
     agent.take()
-    agent.beat(free_slots=0)
+    agent.heartbeat(free_slots=0)
     assert stands(job_id)[0] == "running"
     with clock.shifted(timedelta(seconds=46)):
-        agent.beat(free_slots=0)
+        agent.heartbeat(free_slots=0)
     assert stands(job_id) == ("queued", 1, None)
     assert int(job_get(job_id).lost_attempts) == 1
 
@@ -180,7 +180,7 @@ def test_a_heartbeat_in_time_keeps_the_lease(agent: AgentClient, make_job: MakeJ
     job_id = make_job()
     assignment = agent.take()
     with clock.shifted(timedelta(seconds=40)):
-        agent.beat(running=[assignment], free_slots=0)
+        agent.heartbeat(running=[assignment], free_slots=0)
     with clock.shifted(timedelta(seconds=80)):
         agents_mark_silent()
         assert leases_expire() == 0
@@ -216,13 +216,13 @@ def test_a_lost_job_that_was_to_be_cancelled_is_cancelled(
 
 
 def test_heartbeats_go_forward_in_time_only(agent: AgentClient, make_job: MakeJob) -> None:
-    old = agent.beat_request()
-    agent.beat()
+    old = agent.heartbeat_request()
+    agent.heartbeat()
     make_job()
     problem(agent.send(old), 409, "heartbeat_out_of_order")
 
 
-WRONG_BEATS: list[tuple[dict[str, Any], str]] = [
+WRONG_HEARTBEATS: list[tuple[dict[str, Any], str]] = [
     ({"agent_id": "other"}, "agent_id"),
     ({"cpu_percent": "12"}, "cpu_percent"),
     ({"cpu_percent": 101}, "cpu_percent"),
@@ -237,8 +237,8 @@ WRONG_BEATS: list[tuple[dict[str, Any], str]] = [
 
 
 def test_a_heartbeat_that_is_none_is_refused(agent: AgentClient) -> None:
-    for members, field in WRONG_BEATS:
-        answer = agent.send(agent.beat_request(**members))
+    for members, field in WRONG_HEARTBEATS:
+        answer = agent.send(agent.heartbeat_request(**members))
         assert problem(answer, 400, "invalid_input")["errors"][0]["field"] == field, members
 
 
@@ -247,7 +247,7 @@ def test_a_heartbeat_that_is_none_is_refused(agent: AgentClient) -> None:
 
 def test_starting_gives_all_that_is_needed_to_run_the_job(agent: AgentClient, make_job: MakeJob) -> None:
     job_id = make_job(git_ref="v1.0", env={"A": "1"})
-    (assignment,) = agent.beat()["jobs"]
+    (assignment,) = agent.heartbeat()["jobs"]
     answer = agent.start(assignment)
     assert answer.status_code == 200
     assert answer.json() == {
@@ -287,7 +287,7 @@ def test_only_the_agent_that_was_offered_a_job_may_speak_of_it(
     server: str, agent: AgentClient, make_job: MakeJob
 ) -> None:
     make_job()
-    (assignment,) = agent.beat()["jobs"]
+    (assignment,) = agent.heartbeat()["jobs"]
     other = enrolled(server, name="build-2")
     for answer in (
         other.start(assignment),
@@ -375,7 +375,7 @@ def test_only_posts_are_taken(agent: AgentClient) -> None:
 def test_a_repositorys_definition_is_read_and_becomes_the_jobs_steps(
     operator: Client, agent: AgentClient, repository_job: str
 ) -> None:
-    (assignment,) = agent.beat()["jobs"]
+    (assignment,) = agent.heartbeat()["jobs"]
     started = agent.start(assignment).json()
     assert (started["definition"], started["definition_path"]) == (None, ".hybrid-ci.yml")
     answer = agent.define(assignment, "timeout: 1h\nenv: {CI: 'true'}\n" + STEPS, commit="d" * 40)
@@ -427,7 +427,7 @@ def test_a_job_that_needs_another_machine_moves_there(server: str, agent: AgentC
     problem(agent.define(assignment, text), 409, "job_moved")
     assert stands(repository_job) == ("queued", 1, None)
     assert (waiting(), waiting("gpu")) == ([], [repository_job])
-    assert agent.beat()["jobs"] == []
+    assert agent.heartbeat()["jobs"] == []
     other = enrolled(server, labels=["gpu"], name="build-2")
     moved = other.take()
     assert moved == {"job_id": repository_job, "attempt": 2}
@@ -456,7 +456,7 @@ def test_a_job_that_would_move_but_is_to_be_cancelled_is_cancelled(
 
 
 def test_a_definition_before_the_start_is_refused(agent: AgentClient, repository_job: str) -> None:
-    (assignment,) = agent.beat()["jobs"]
+    (assignment,) = agent.heartbeat()["jobs"]
     problem(agent.define(assignment, STEPS), 409, "stale_attempt")
 
 
@@ -579,7 +579,7 @@ def test_an_agent_that_wants_no_next_job_gets_none(agent: AgentClient, make_job:
 
 def test_a_job_that_was_not_started_cannot_be_finished(agent: AgentClient, make_job: MakeJob) -> None:
     job_id = make_job()
-    (assignment,) = agent.beat()["jobs"]
+    (assignment,) = agent.heartbeat()["jobs"]
     problem(agent.finish(assignment), 409, "stale_attempt")
     assert stands(job_id)[0] == "assigned"
 
@@ -648,7 +648,7 @@ def test_a_result_of_a_wrong_kind_is_refused_and_ends_nothing(agent: AgentClient
 @pytest.mark.slow
 def test_a_heartbeat_replayed_a_thousand_times_takes_one_job(agent: AgentClient, make_job: MakeJob) -> None:
     jobs = [make_job() for _ in range(3)]
-    request = agent.beat_request()
+    request = agent.heartbeat_request()
     assert replayed(agent, request) == {200: 1000}
     assert [stands(job_id)[0] for job_id in jobs] == ["assigned", "queued", "queued"]
     assert acts(jobs[0])["job.claimed"] == 1
@@ -657,7 +657,7 @@ def test_a_heartbeat_replayed_a_thousand_times_takes_one_job(agent: AgentClient,
 @pytest.mark.slow
 def test_a_start_replayed_a_thousand_times_starts_once(agent: AgentClient, make_job: MakeJob) -> None:
     job_id = make_job()
-    (assignment,) = agent.beat()["jobs"]
+    (assignment,) = agent.heartbeat()["jobs"]
     request = agent.json_request(f"/jobs/{job_id}/start", {"attempt": assignment["attempt"]})
     assert replayed(agent, request) == {200: 1000}
     assert stands(job_id) == ("running", 1, agent.agent_id)

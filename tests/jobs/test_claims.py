@@ -37,7 +37,7 @@ def test_a_higher_priority_goes_first(make_job: Callable[..., str], make_agent: 
     assert claim(make_agent()) == [urgent]
 
 
-def test_priority_holds_across_requirement_sets(make_job: Callable[..., str], make_agent: MakeAgent) -> None:
+def test_priority_holds_across_label_sets(make_job: Callable[..., str], make_agent: MakeAgent) -> None:
     make_job(priority=10)
     urgent = make_job(priority=90, labels=["gpu"])
     assert claim(make_agent(), labels=("gpu",)) == [urgent]

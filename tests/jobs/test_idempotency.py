@@ -38,7 +38,7 @@ def test_the_answer_stays_the_same_when_the_job_has_moved_on(operator: Client, a
     first = create(operator, "k1")
     agent.finish(agent.take())
     assert create(operator, "k1").json() == first.json()
-    assert agent.beat()["jobs"] == []
+    assert agent.heartbeat()["jobs"] == []
 
 
 def test_without_a_key_or_with_another_there_is_another_job(operator: Client) -> None:

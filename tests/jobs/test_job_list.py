@@ -9,7 +9,7 @@ import pytest
 
 from apps.jobs.models import OPEN, Job
 from apps.jobs.selectors import jobs as jobs_selector
-from apps.jobs.services import job_create, logs_store
+from apps.jobs.services import job_create, logs_archive
 from apps.jobs.states import Status
 from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
@@ -122,7 +122,7 @@ def test_each_filter_narrows_the_list_and_its_total(
     running = make_job(git_ref="v1", pipeline="other")
     two.take()
     assigned = make_job(git_ref="v1")
-    one.beat()
+    one.heartbeat()
     cancelled = make_job(git_ref="v2")
     operator.post(f"/jobs/{cancelled}/cancel")
     queued = make_job(pipeline="other")
@@ -156,7 +156,7 @@ def test_each_filter_narrows_the_list_and_its_total(
     for _ in range(2):
         assert {query: ids(operator, query) for query in expected} == expected
         # Jobs whose logs are stored are no longer among the open ones.
-        logs_store()
+        logs_archive()
 
 
 def test_wrong_parameters_are_refused_and_named(viewer: Client) -> None:
@@ -285,7 +285,7 @@ def test_a_job_that_changes_its_status_between_pages_spoils_nothing(
 
     def run_oldest() -> None:
         agent.finish(agent.take(), wants_next=False)
-        logs_store()
+        logs_archive()
 
     # Of those that still wait: the oldest leave the list while it is read.
     assert all_ids(viewer, "limit=3&status=queued", between=run_oldest) == made[2:][::-1]

@@ -14,7 +14,7 @@ from apps.agents.services import agents_mark_silent
 from apps.jobs.api.jobs import LOG_SLICE_BYTES
 from apps.jobs.models import Job
 from apps.jobs.selectors import job_get
-from apps.jobs.services import leases_expire, log_store, logs_store
+from apps.jobs.services import leases_expire, log_archive, logs_archive
 from controlplane.lib import clock
 from tests.clients import Client, problem
 from tests.signing import AgentClient, enrolled
@@ -58,7 +58,7 @@ def test_a_job_that_has_not_run_has_an_empty_log_that_is_not_complete(viewer: Cl
 def test_a_job_that_was_cancelled_before_it_ran_has_an_empty_complete_log(operator: Client, job_id: str) -> None:
     operator.post(f"/jobs/{job_id}/cancel")
     assert piece(operator, job_id) == (b"", 0, "true")
-    logs_store()
+    logs_archive()
     assert piece(operator, job_id) == (b"", 0, "true")
 
 
@@ -93,7 +93,7 @@ def test_every_offset_gives_exactly_the_bytes_behind_it(viewer: Client, job_id: 
     agent.finish(assignment, log_chunks=5)
     for stored in (False, True):
         if stored:
-            log_store(job=job_get(job_id))
+            log_archive(job=job_get(job_id))
         for offset in (0, 1, 7, 8, 9, 307, 308, 309, 310, 311, 373):
             # Once from what the process remembers of the sizes, once without.
             for _ in range(2):
@@ -110,7 +110,7 @@ def test_an_offset_behind_the_end_gives_nothing_and_says_where_the_end_is(
         assert piece(viewer, job_id, offset) == (b"", 5, "false")
     agent.finish(assignment, log_chunks=1)
     assert piece(viewer, job_id, 2**53) == (b"", 5, "true")
-    logs_store()
+    logs_archive()
     assert piece(viewer, job_id, 2**53) == (b"", 5, "true")
 
 
@@ -160,7 +160,7 @@ def test_a_gap_that_stays_hides_nothing_and_does_not_move_when_the_log_is_stored
     agent.finish(assignment, log_chunks=4)
     for offset, rest in ((0, b"acz"), (1, b"cz"), (2, b"z")):
         assert piece(viewer, job_id, offset) == (rest, 3, "true")
-    logs_store()
+    logs_archive()
     assert piece(viewer, job_id) == (b"acz", 3, "true")
 
 
@@ -184,7 +184,7 @@ def test_both_attempts_are_shown_one_after_the_other(
         for _ in range(2):
             assert piece(operator, job_id) == (expected, 295, "true")
             assert piece(operator, job_id, 285) == (expected[285:], 295, "true")
-            logs_store()
+            logs_archive()
 
 
 def test_a_log_of_20_megabytes_reads_in_slices_as_it_was_written(
@@ -196,7 +196,7 @@ def test_a_log_of_20_megabytes_reads_in_slices_as_it_was_written(
     assert len(read(viewer, job_id).content) == LOG_SLICE_BYTES
     assert whole(viewer, job_id) == data
     agent.finish(assignment, log_chunks=pieces)
-    logs_store()
+    logs_archive()
     assert whole(viewer, job_id) == data
     assert piece(viewer, job_id, 19_999_990) == (data[-10:], 20_000_000, "true")
 
@@ -207,7 +207,7 @@ def test_storing_again_mends_what_a_broken_storing_left(viewer: Client, job_id: 
     agent.finish(assignment, log_chunks=1)
     # A storing that broke off has left a file that no job names.
     storages["logs"].save(f"{job_id}-broken.log", ContentFile(b"the wh"))
-    logs_store()
+    logs_archive()
     assert job_get(job_id).log_stored
     assert piece(viewer, job_id) == (b"the whole log", 13, "true")
 
@@ -215,11 +215,11 @@ def test_storing_again_mends_what_a_broken_storing_left(viewer: Client, job_id: 
 def test_storing_is_for_jobs_that_have_ended_and_is_done_once(viewer: Client, job_id: str, agent: AgentClient) -> None:
     assignment = agent.take()
     agent.log(assignment, 0, b"a")
-    assert logs_store() == 0
-    log_store(job=job_get(job_id))
+    assert logs_archive() == 0
+    log_archive(job=job_get(job_id))
     assert not job_get(job_id).log_stored
     agent.finish(assignment, log_chunks=1)
-    assert (logs_store(), logs_store()) == (1, 0)
+    assert (logs_archive(), logs_archive()) == (1, 0)
     stored = Job.find(job_id)
     assert stored is not None
     assert stored.log_stored

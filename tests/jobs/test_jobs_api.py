@@ -390,7 +390,7 @@ def test_steps_follow_the_agents_heartbeats_while_the_job_runs(operator: Client,
             "completed_at": None,
         },
     ]
-    agent.beat(free_slots=0, running=[{**assignment, "steps": steps}])
+    agent.heartbeat(free_slots=0, running=[{**assignment, "steps": steps}])
     job = shown(operator, job_id)
     assert (job["status"], job["agent_id"], job["attempt"]) == ("running", agent.agent_id, 1)
     assert job["agent_name"] == "build-1"
@@ -463,7 +463,7 @@ def test_a_queued_job_is_cancelled_at_once_and_handed_to_nobody(operator: Client
     answer = operator.post(f"/jobs/{job_id}/cancel")
     assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
     assert answer.json()["completed_at"]
-    assert agent.beat()["jobs"] == []
+    assert agent.heartbeat()["jobs"] == []
     assert [action for _, action in acts(f"job:{job_id}")] == ["job.created", "job.cancelled"]
 
 
@@ -471,10 +471,10 @@ def test_an_assigned_job_is_cancelled_at_once_and_its_agent_may_not_start_it(
     operator: Client, agent: AgentClient
 ) -> None:
     job_id = created(operator)
-    (assignment,) = agent.beat()["jobs"]
+    (assignment,) = agent.heartbeat()["jobs"]
     assert operator.post(f"/jobs/{job_id}/cancel").json()["status"] == "cancelled"
     problem(agent.start(assignment), 409, "stale_attempt")
-    assert agent.beat()["jobs"] == []
+    assert agent.heartbeat()["jobs"] == []
 
 
 def test_a_running_job_is_cancelled_through_its_agent(operator: Client, agent: AgentClient) -> None:
@@ -482,7 +482,7 @@ def test_a_running_job_is_cancelled_through_its_agent(operator: Client, agent: A
     assignment = agent.take()
     answer = operator.post(f"/jobs/{job_id}/cancel")
     assert (answer.status_code, answer.json()["status"], answer.json()["cancel_requested"]) == (200, "running", True)
-    assert agent.beat(running=[assignment])["wishes"] == [{**assignment, "wish": "cancel"}]
+    assert agent.heartbeat(running=[assignment])["wishes"] == [{**assignment, "wish": "cancel"}]
     assert agent.finish(assignment, exit_code=None, error_message="cancelled").status_code == 200
     assert shown(operator, job_id)["status"] == "cancelled"
 
@@ -529,7 +529,7 @@ def test_an_ended_job_runs_again_as_a_new_job_like_it(operator: Client, agent: A
     assert (new["retry_of"], new["git_ref"], new["priority"], new["attempt"]) == (old, "v1", 70, 0)
     assert (new["exit_code"], new["agent_id"], new["commit"], new["completed_at"]) == (None, None, None, None)
     assert job_get(new["job_id"]).env == {"A": "1"}
-    assert [assignment["job_id"] for assignment in agent.beat()["jobs"]] == [new["job_id"]]
+    assert [assignment["job_id"] for assignment in agent.heartbeat()["jobs"]] == [new["job_id"]]
     assert shown(operator, old)["status"] == "failed"
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from apps.jobs.states import (
     FINAL,
-    HELD,
+    LEASED,
     OPEN,
     Status,
     StepState,
@@ -57,7 +57,7 @@ def test_a_transition_that_is_not_possible_is_refused_with_both_states() -> None
 def test_every_status_is_open_or_final_and_what_is_held_is_open() -> None:
     assert set(Status) == OPEN | FINAL
     assert not OPEN & FINAL
-    assert HELD < OPEN
+    assert LEASED < OPEN
 
 
 def test_every_open_job_can_come_to_an_end() -> None:
@@ -73,7 +73,7 @@ def test_every_open_job_can_come_to_an_end() -> None:
     [
         (0, None, [], False, Status.COMPLETED),
         (0, "", [StepState.COMPLETED], False, Status.COMPLETED),
-        # It was too late for the wish.
+        # It was too late for the command.
         (0, None, [StepState.COMPLETED], True, Status.COMPLETED),
         (0, "the workspace is gone", [], False, Status.FAILED),
         (1, None, [StepState.FAILED], False, Status.FAILED),

@@ -13,7 +13,7 @@ from django.urls import set_script_prefix
 from apps.jobs.models import Job
 from apps.jobs.selectors import job_get
 from apps.jobs.serializers.jobs import JobSerializer
-from apps.jobs.services import log_store, logs_store
+from apps.jobs.services import log_archive, logs_archive
 from apps.jobs.services import sweep as sweeps
 from tests.clients import Client, problem
 from tests.conftest import CloudServices
@@ -69,7 +69,7 @@ def test_the_log_reads_the_same_from_chunks_and_from_s3(
 ) -> None:
     assert whole(viewer, ended) == DATA
     assert objects(cloud_services) == []
-    assert logs_store() == 1
+    assert logs_archive() == 1
     (name,) = objects(cloud_services)
     assert name == job_get(ended).log_stored
     assert whole(viewer, ended) == DATA
@@ -83,12 +83,12 @@ def test_an_empty_log_is_kept_too(
     viewer: Client, job_id: str, agent: AgentClient, cloud_services: CloudServices
 ) -> None:
     agent.finish(agent.take(), log_chunks=0)
-    assert logs_store() == 1
+    assert logs_archive() == 1
     assert piece(viewer, job_id) == (b"", 0, "true")
 
 
 def test_a_piece_costs_its_size_and_no_more(viewer: Client, ended: str) -> None:
-    logs_store()
+    logs_archive()
     with s3_reads() as sizes:
         piece(viewer, ended, len(DATA) - 100)
     assert sizes == [100]
@@ -96,8 +96,8 @@ def test_a_piece_costs_its_size_and_no_more(viewer: Client, ended: str) -> None:
 
 def test_two_who_store_one_log_at_once_leave_one_file(ended: str, cloud_services: CloudServices) -> None:
     first, second = job_get(ended), job_get(ended)
-    log_store(job=first)
-    log_store(job=second)
+    log_archive(job=first)
+    log_archive(job=second)
     assert objects(cloud_services) == [job_get(ended).log_stored]
 
 
@@ -107,13 +107,13 @@ def test_a_sweep_that_takes_long_leaves_the_rest_to_the_next(
     make_job()
     agent.finish(agent.take(), log_chunks=0)
     monkeypatch.setattr(sweeps, "_LOGS_SECONDS", 0)
-    assert [logs_store() for _ in range(3)] == [1, 1, 0]
+    assert [logs_archive() for _ in range(3)] == [1, 1, 0]
 
 
 def test_a_log_that_somebody_has_taken_away_is_told_as_such(
     viewer: Client, ended: str, cloud_services: CloudServices
 ) -> None:
-    logs_store()
+    logs_archive()
     (name,) = objects(cloud_services)
     cloud_services.s3.delete_object(Bucket=cloud_services.bucket, Key=name)
     problem(viewer.get(f"/jobs/{ended}/log"), 404, "log_not_found")
@@ -123,7 +123,7 @@ def test_a_log_that_somebody_has_taken_away_is_told_as_such(
 def test_a_job_tells_where_its_log_is(viewer: Client, ended: str) -> None:
     job = viewer.get(f"/jobs/{ended}").json()
     assert job["logs_url"] == f"{viewer.server}/jobs/{ended}/log"
-    logs_store()
+    logs_archive()
     assert viewer.get(job["logs_url"].removeprefix(viewer.server)).content == DATA[:1_000_000]
     assert Job.find(ended) is not None
 

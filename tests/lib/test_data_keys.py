@@ -1,4 +1,4 @@
-"""Sealing under KMS: what opens, what KMS is asked, and what happens while it does not answer."""
+"""Encryption under KMS: what opens, what KMS is asked, and what happens while it does not answer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ import pytest
 
 from controlplane.lib import data_keys
 from controlplane.lib.aws import client
-from controlplane.lib.data_keys import LIFETIME_SECONDS, SEALINGS_AT_MOST, data_keys_forget
-from controlplane.lib.envelope import SealBroken, seal, unseal
+from controlplane.lib.data_keys import ENCRYPTIONS_AT_MOST, LIFETIME_SECONDS, data_keys_forget
+from controlplane.lib.envelope import DecryptionFailed, decrypt, encrypt
 from controlplane.lib.errors import Unavailable
 from tests.conftest import CloudServices
 
@@ -43,102 +43,104 @@ def clock_of_keys(monkeypatch: pytest.MonkeyPatch) -> Any:
     return clock
 
 
-def test_a_sealed_secret_opens_in_its_context_in_this_process_and_in_another(cloud_services: CloudServices) -> None:
-    text = seal(b"secret", context=CONTEXT)
-    assert unseal(text, context=CONTEXT) == b"secret"
+def test_a_encrypted_secret_opens_in_its_context_in_this_process_and_in_another(cloud_services: CloudServices) -> None:
+    text = encrypt(b"secret", context=CONTEXT)
+    assert decrypt(text, context=CONTEXT) == b"secret"
     data_keys_forget()
-    assert unseal(text, context=CONTEXT) == b"secret"
+    assert decrypt(text, context=CONTEXT) == b"secret"
 
 
 def test_the_text_names_the_key_of_kms_and_carries_no_secret(cloud_services: CloudServices) -> None:
-    version, key_id, *_ = seal(b"open sesame", context=CONTEXT).split(".")
+    version, key_id, *_ = encrypt(b"open sesame", context=CONTEXT).split(".")
     assert (version, key_id) == ("2", cloud_services.key_id)
 
 
 def test_it_does_not_open_in_another_place(cloud_services: CloudServices) -> None:
-    text = seal(b"secret", context=CONTEXT)
-    with pytest.raises(SealBroken):
-        unseal(text, context=("agent-key", "agent", "other"))
+    text = encrypt(b"secret", context=CONTEXT)
+    with pytest.raises(DecryptionFailed):
+        decrypt(text, context=("agent-key", "agent", "other"))
 
 
 def test_it_does_not_open_in_another_stage(cloud_services: CloudServices, settings: Any) -> None:
-    text = seal(b"secret", context=CONTEXT)
+    text = encrypt(b"secret", context=CONTEXT)
     data_keys_forget()
     settings.STAGE = "production"
-    with pytest.raises(SealBroken):
-        unseal(text, context=CONTEXT)
+    with pytest.raises(DecryptionFailed):
+        decrypt(text, context=CONTEXT)
 
 
 @pytest.mark.parametrize("part", [1, 2, 3, 4])
 def test_a_text_with_a_part_of_another_does_not_open(cloud_services: CloudServices, part: int) -> None:
-    text, other = seal(b"secret", context=CONTEXT).split("."), seal(b"other", context=CONTEXT).split(".")
+    text, other = encrypt(b"secret", context=CONTEXT).split("."), encrypt(b"other", context=CONTEXT).split(".")
     data_keys_forget()
     other[1] = cloud_services.kms.create_key()["KeyMetadata"]["KeyId"]
-    other[2] = seal(b"third", context=CONTEXT).split(".")[2]
+    other[2] = encrypt(b"third", context=CONTEXT).split(".")[2]
     text[part] = other[part]
-    with pytest.raises(SealBroken):
-        unseal(".".join(text), context=CONTEXT)
+    with pytest.raises(DecryptionFailed):
+        decrypt(".".join(text), context=CONTEXT)
 
 
 def test_a_text_cannot_name_a_key_of_another_account(cloud_services: CloudServices) -> None:
-    text = seal(b"secret", context=CONTEXT).split(".")
+    text = encrypt(b"secret", context=CONTEXT).split(".")
     text[1] = f"arn:aws:kms:eu-central-1:999999999999:key/{cloud_services.key_id}"
-    with kms_calls() as calls, pytest.raises(SealBroken):
-        unseal(".".join(text), context=CONTEXT)
+    with kms_calls() as calls, pytest.raises(DecryptionFailed):
+        decrypt(".".join(text), context=CONTEXT)
     assert calls == []
 
 
-def test_what_was_sealed_under_the_aliass_former_key_still_opens(cloud_services: CloudServices, settings: Any) -> None:
-    text = seal(b"secret", context=CONTEXT)
+def test_what_was_encrypted_under_the_aliass_former_key_still_opens(
+    cloud_services: CloudServices, settings: Any
+) -> None:
+    text = encrypt(b"secret", context=CONTEXT)
     other = cloud_services.kms.create_key()["KeyMetadata"]["KeyId"]
     cloud_services.kms.update_alias(AliasName=settings.KMS_KEY_ID, TargetKeyId=other)
     data_keys_forget()
-    assert unseal(text, context=CONTEXT) == b"secret"
-    assert seal(b"secret", context=CONTEXT).split(".")[1] == other
+    assert decrypt(text, context=CONTEXT) == b"secret"
+    assert encrypt(b"secret", context=CONTEXT).split(".")[1] == other
 
 
-def test_what_the_key_file_sealed_still_opens_where_the_file_is(
+def test_what_the_key_file_encrypted_still_opens_where_the_file_is(
     settings: Any, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     settings.KEY_FILE = tmp_path / "sealing.key"
-    text = seal(b"secret", context=CONTEXT)
+    text = encrypt(b"secret", context=CONTEXT)
     request.getfixturevalue("cloud_services")
-    assert unseal(text, context=CONTEXT) == b"secret"
-    assert seal(b"secret", context=CONTEXT).startswith("2.")
+    assert decrypt(text, context=CONTEXT) == b"secret"
+    assert encrypt(b"secret", context=CONTEXT).startswith("2.")
     settings.KEY_FILE = tmp_path / "elsewhere" / "sealing.key"
-    with pytest.raises(SealBroken, match=text.split(".")[1]):
-        unseal(text, context=CONTEXT)
+    with pytest.raises(DecryptionFailed, match=text.split(".")[1]):
+        decrypt(text, context=CONTEXT)
     assert not settings.KEY_FILE.exists()
 
 
-def test_one_call_of_kms_is_enough_for_many_sealings_and_openings(cloud_services: CloudServices) -> None:
+def test_one_call_of_kms_is_enough_for_many_encryptions_and_openings(cloud_services: CloudServices) -> None:
     with kms_calls() as calls:
-        texts = [seal(b"secret", context=CONTEXT) for _ in range(20)]
-        assert {unseal(text, context=CONTEXT) for text in texts} == {b"secret"}
+        texts = [encrypt(b"secret", context=CONTEXT) for _ in range(20)]
+        assert {decrypt(text, context=CONTEXT) for text in texts} == {b"secret"}
         assert calls == ["GenerateDataKey"]
         data_keys_forget()
         for _ in range(20):
-            unseal(texts[0], context=CONTEXT)
+            decrypt(texts[0], context=CONTEXT)
     assert calls == ["GenerateDataKey", "Decrypt"]
 
 
 def test_a_data_key_is_used_for_an_hour_at_most(cloud_services: CloudServices, clock_of_keys: Any) -> None:
     assert timedelta(seconds=LIFETIME_SECONDS) == timedelta(hours=1)
     with kms_calls() as calls:
-        text = seal(b"secret", context=CONTEXT)
+        text = encrypt(b"secret", context=CONTEXT)
         clock_of_keys.now += LIFETIME_SECONDS - 1
-        seal(b"secret", context=CONTEXT)
-        unseal(text, context=CONTEXT)
+        encrypt(b"secret", context=CONTEXT)
+        decrypt(text, context=CONTEXT)
         assert calls == ["GenerateDataKey"]
         clock_of_keys.now += 1
-        unseal(text, context=CONTEXT)
-        seal(b"secret", context=CONTEXT)
+        decrypt(text, context=CONTEXT)
+        encrypt(b"secret", context=CONTEXT)
     assert calls == ["GenerateDataKey", "Decrypt", "GenerateDataKey"]
 
 
-def test_a_data_key_seals_a_bounded_number_of_texts(cloud_services: CloudServices) -> None:
+def test_a_data_key_encrypts_a_bounded_number_of_texts(cloud_services: CloudServices) -> None:
     with kms_calls() as calls:
-        texts = {seal(b"secret", context=CONTEXT).split(".")[2] for _ in range(SEALINGS_AT_MOST + 1)}
+        texts = {encrypt(b"secret", context=CONTEXT).split(".")[2] for _ in range(ENCRYPTIONS_AT_MOST + 1)}
     assert calls == ["GenerateDataKey"] * 2
     assert len(texts) == 2
 
@@ -149,14 +151,14 @@ def test_a_key_that_is_not_there_is_a_failure_of_ours_and_not_of_the_text(
 ) -> None:
     settings.KMS_KEY_ID = alias
     with pytest.raises(Unavailable):
-        seal(b"secret", context=CONTEXT)
+        encrypt(b"secret", context=CONTEXT)
 
 
 def test_a_disabled_key_opens_nothing_and_says_so_as_an_outage(cloud_services: CloudServices) -> None:
-    text = seal(b"secret", context=CONTEXT)
+    text = encrypt(b"secret", context=CONTEXT)
     data_keys_forget()
     cloud_services.kms.disable_key(KeyId=cloud_services.key_id)
     with pytest.raises(Unavailable):
-        unseal(text, context=CONTEXT)
+        decrypt(text, context=CONTEXT)
     with pytest.raises(Unavailable):
-        seal(b"secret", context=CONTEXT)
+        encrypt(b"secret", context=CONTEXT)

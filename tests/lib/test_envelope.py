@@ -1,4 +1,4 @@
-"""Sealing: what opens, what does not, and the key file."""
+"""Encryption: what opens, what does not, and the key file."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.lib.envelope import SealBroken, seal, unseal
+from controlplane.lib.envelope import DecryptionFailed, decrypt, encrypt
 
 CONTEXT = ("agent-key", "agent", "key")
 
@@ -21,48 +21,48 @@ def key_file(settings: Any, tmp_path: Path) -> Path:
 
 
 @given(st.binary(max_size=100), st.lists(st.text(), max_size=4))
-def test_a_sealed_secret_opens_in_its_context(secret: bytes, context: list[str]) -> None:
-    assert unseal(seal(secret, context=context), context=context) == secret
+def test_a_encrypted_secret_opens_in_its_context(secret: bytes, context: list[str]) -> None:
+    assert decrypt(encrypt(secret, context=context), context=context) == secret
 
 
 @pytest.mark.parametrize(
     "elsewhere", [("agent-key", "agent", "other"), ("agent-key", "agent"), ("agent-key", "agentkey"), ()]
 )
-def test_a_sealed_secret_does_not_open_in_another_place(elsewhere: tuple[str, ...]) -> None:
-    with pytest.raises(SealBroken):
-        unseal(seal(b"secret", context=CONTEXT), context=elsewhere)
+def test_a_encrypted_secret_does_not_open_in_another_place(elsewhere: tuple[str, ...]) -> None:
+    with pytest.raises(DecryptionFailed):
+        decrypt(encrypt(b"secret", context=CONTEXT), context=elsewhere)
 
 
 @given(st.data())
 def test_a_changed_text_does_not_open(data: st.DataObject) -> None:
-    text = seal(b"secret", context=CONTEXT)
+    text = encrypt(b"secret", context=CONTEXT)
     place = data.draw(st.integers(0, len(text) - 2))
     other = data.draw(st.sampled_from("AZaz09-_.é").filter(lambda character: character != text[place]))
-    with pytest.raises(SealBroken):
-        unseal(text[:place] + other + text[place + 1 :], context=CONTEXT)
+    with pytest.raises(DecryptionFailed):
+        decrypt(text[:place] + other + text[place + 1 :], context=CONTEXT)
 
 
 @given(st.text())
 def test_any_other_text_does_not_open(text: str) -> None:
-    with pytest.raises(SealBroken):
-        unseal(text, context=CONTEXT)
+    with pytest.raises(DecryptionFailed):
+        decrypt(text, context=CONTEXT)
 
 
-def test_sealing_twice_gives_different_texts_that_do_not_hold_the_secret() -> None:
-    first, second = (seal(b"open sesame", context=CONTEXT) for _ in range(2))
+def test_encrypting_twice_gives_different_texts_that_do_not_hold_the_secret() -> None:
+    first, second = (encrypt(b"open sesame", context=CONTEXT) for _ in range(2))
     assert first != second
     assert "sesame" not in first
 
 
-def test_a_text_sealed_by_another_machine_names_the_key_that_is_missing(settings: Any, tmp_path: Path) -> None:
-    text = seal(b"secret", context=CONTEXT)
+def test_a_text_encrypted_by_another_machine_names_the_key_that_is_missing(settings: Any, tmp_path: Path) -> None:
+    text = encrypt(b"secret", context=CONTEXT)
     settings.KEY_FILE = tmp_path / "another.key"
-    with pytest.raises(SealBroken, match=text.split(".")[1]):
-        unseal(text, context=CONTEXT)
+    with pytest.raises(DecryptionFailed, match=text.split(".")[1]):
+        decrypt(text, context=CONTEXT)
 
 
 def test_the_key_is_made_at_first_use_for_the_owner_alone(key_file: Path) -> None:
-    seal(b"secret", context=CONTEXT)
+    encrypt(b"secret", context=CONTEXT)
     assert key_file.stat().st_mode & 0o777 == 0o600
     assert len(key_file.read_bytes()) == 32
     assert list(key_file.parent.iterdir()) == [key_file]
@@ -73,7 +73,7 @@ def test_a_key_that_others_can_read_is_refused(key_file: Path) -> None:
     key_file.write_bytes(b"k" * 32)
     key_file.chmod(0o644)
     with pytest.raises(RuntimeError, match="chmod 600"):
-        seal(b"secret", context=CONTEXT)
+        encrypt(b"secret", context=CONTEXT)
 
 
 def test_a_damaged_key_is_refused_and_left_as_it_is(key_file: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_damaged_key_is_refused_and_left_as_it_is(key_file: Path) -> None:
     key_file.write_bytes(b"short")
     key_file.chmod(0o600)
     with pytest.raises(RuntimeError, match="32 bytes"):
-        seal(b"secret", context=CONTEXT)
+        encrypt(b"secret", context=CONTEXT)
     assert key_file.read_bytes() == b"short"
 
 
@@ -91,9 +91,9 @@ from pathlib import Path
 from typing import Any
 from django.conf import settings
 settings.configure(KEY_FILE=Path(sys.argv[1]), KMS_KEY_ID="")
-from controlplane.lib.envelope import seal
+from controlplane.lib.envelope import encrypt
 sys.stdin.read()
-print(seal(b"secret", context=["race"]))
+print(encrypt(b"secret", context=["race"]))
 """
 
 
@@ -109,4 +109,4 @@ def test_processes_that_start_at_once_agree_on_one_key(key_file: Path) -> None:
         racer.stdin.close()
         racer.stdin = None
     texts = [racer.communicate(timeout=30)[0].strip() for racer in racers]
-    assert [unseal(text, context=["race"]) for text in texts] == [b"secret"] * 6
+    assert [decrypt(text, context=["race"]) for text in texts] == [b"secret"] * 6

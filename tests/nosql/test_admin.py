@@ -180,5 +180,5 @@ def test_whoever_may_not_do_an_act_is_not_offered_it() -> None:
 def test_what_a_facade_hides_is_no_field_of_it() -> None:
     for model in (page.model for page in pages()):
         names = {field.name for field in model._meta.get_fields()}
-        assert not names & {"data", "keys", "sealed", "env"}, model
+        assert not names & {"data", "keys", "encrypted", "env"}, model
     assert "password" in User.get_attributes()

@@ -97,14 +97,14 @@ def test_a_job_that_waits_again_has_waited_since_it_was_taken_back(
         call_command("sweep")
         assert written.values(names.QUEUE_DEPTH) == [1]
     with clock.shifted(timedelta(minutes=3)):
-        agent.beat(running=[])
+        agent.heartbeat(running=[])
     assert written.values(names.JOB_WAIT)[-1] == pytest.approx(60, abs=5)
 
 
 def test_each_minute_tells_of_queue_and_fleet(
     agent: AgentClient, make_job: Callable[..., str], written: Written
 ) -> None:
-    agent.beat()
+    agent.heartbeat()
     make_job()
     make_job(labels=["gpu"], priority=90)
     with clock.shifted(timedelta(minutes=20)):

@@ -42,13 +42,13 @@ def test_the_line_names_the_job_and_the_agent(
     job_id = make_job()
     assignment = agent.take()
     agent.finish(assignment)
-    beat, start, finish = written.requests
-    assert [line["route"] for line in (beat, start, finish)] == [
+    heartbeat, start, finish = written.requests
+    assert [line["route"] for line in (heartbeat, start, finish)] == [
         "/agents/{agent_id}/heartbeat",
         "/agents/{agent_id}/jobs/{job_id}/start",
         "/agents/{agent_id}/jobs/{job_id}/finish",
     ]
-    for line in (beat, start, finish):
+    for line in (heartbeat, start, finish):
         assert (line["actor_kind"], line["actor_id"]) == ("agent", agent.agent_id)
         assert (line["agent_id"], line["job_id"]) == (agent.agent_id, job_id)
 

@@ -69,10 +69,10 @@ def test_a_traced_request_is_told_with_its_calls(
     sampled: None,
 ) -> None:
     job_id = make_job()
-    (assignment,) = agent.beat()["jobs"]
+    (assignment,) = agent.heartbeat()["jobs"]
     agent.start(assignment)
-    beat, start = daemon.documents()
-    for document in (beat, start):
+    heartbeat, start = daemon.documents()
+    for document in (heartbeat, start):
         well_formed(document)
         assert (document["trace_id"], document["parent_id"], document["type"]) == (ROOT, PARENT, "subsegment")
         assert document["http"] == {"response": {"status": 200}}

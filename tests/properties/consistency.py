@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from apps.agents.models import Beat
+from apps.agents.models import Heartbeat
 from apps.audit.models import AuditRecord
 from apps.jobs.label_sets import position_job_id, position_priority, set_id
 from apps.jobs.models import SETS, DayCounter, Job, QueueEntry, QueueSet
-from apps.jobs.states import FINAL, HELD, Status
+from apps.jobs.states import FINAL, LEASED, Status
 from controlplane.nosql.record import Record
 from controlplane.nosql.tables import record_tables
 
@@ -49,7 +49,7 @@ class Everything:
     jobs: dict[str, Job] = field(default_factory=dict)
     entries: list[QueueEntry] = field(default_factory=list)
     sets: dict[str, QueueSet] = field(default_factory=dict)
-    beats: dict[str, Beat] = field(default_factory=dict)
+    heartbeats: dict[str, Heartbeat] = field(default_factory=dict)
     counted: Counter[str] = field(default_factory=Counter)
     acts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -58,7 +58,9 @@ class Everything:
         """Five scans. Nothing may write meanwhile."""
         found = cls()
         found.jobs = {job.job_id: job for job in map(Job.from_raw_data, raw_items(Job))}
-        found.beats = {beat.agent_id: beat for beat in map(Beat.from_raw_data, raw_items(Beat))}
+        found.heartbeats = {
+            heartbeat.agent_id: heartbeat for heartbeat in map(Heartbeat.from_raw_data, raw_items(Heartbeat))
+        }
         for item in raw_items(QueueEntry):
             if item["set_id"]["S"] == SETS:
                 found.sets[item["position"]["S"]] = QueueSet.from_raw_data(item)
@@ -102,9 +104,9 @@ class Everything:
 
     def _of_leases(self) -> Iterator[str]:
         held = Counter(
-            (agent_id, job_id, holding.attempt, holding.started, holding.wish)
-            for agent_id, beat in self.beats.items()
-            for job_id, holding in beat.holdings.items()
+            (agent_id, job_id, lease.attempt, lease.started, lease.command)
+            for agent_id, heartbeat in self.heartbeats.items()
+            for job_id, lease in heartbeat.leases.items()
         )
         assigned = Counter(
             (
@@ -115,7 +117,7 @@ class Everything:
                 "cancel" if job.cancel_requested else None,
             )
             for job in self.jobs.values()
-            if job.status in HELD
+            if job.status in LEASED
         )
         for lease in held - assigned:
             yield f"an agent holds what is not its own: {lease}"

@@ -38,11 +38,11 @@ from apps.jobs.services import (
     job_retry,
     leases_expire,
     log_append,
-    logs_store,
+    logs_archive,
     sets_prune,
-    work_hand_out,
+    work_dispatch,
 )
-from apps.jobs.states import FINAL, HELD
+from apps.jobs.states import FINAL, LEASED
 from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
@@ -89,7 +89,7 @@ class _Job:
 
     @property
     def is_held(self) -> bool:
-        return self.status in HELD
+        return self.status in LEASED
 
     @property
     def log(self) -> bytes:
@@ -114,7 +114,7 @@ class _Agent:
 
     actor: Actor
     labels: tuple[str, ...]
-    beat_at: float
+    heartbeat_at: float
     created: int = 0
     nonce: str = ""
 
@@ -174,7 +174,7 @@ class JobLife(RuleBasedStateMachine):
         self.stack.enter_context(clock.shifted(self.start + timedelta(seconds=self.now) - clock.now()))
 
     def _ends_of_leases(self) -> list[float]:
-        return [agent.beat_at + LEASE for agent in self.agents]
+        return [agent.heartbeat_at + LEASE for agent in self.agents]
 
     def _tick_past(self, moments: Iterable[float]) -> None:
         """Let some more time pass if one of these moments is so near that real time would decide."""
@@ -276,7 +276,7 @@ class JobLife(RuleBasedStateMachine):
         replay = replay and bool(agent.nonce)
         if not replay:
             agent.created, agent.nonce = agent.created + 1, f"nonce-{number}-{self.now}"
-            agent.beat_at = self.now
+            agent.heartbeat_at = self.now
         result = heartbeat_record(
             agent_id=agent.actor.id,
             report=_report(free, running),
@@ -285,16 +285,16 @@ class JobLife(RuleBasedStateMachine):
         )
         assert result.fresh is not replay
         before = {job.job_id: job.attempt for job in self.jobs}
-        handout = work_hand_out(
+        dispatch = work_dispatch(
             agent=agent.actor,
             labels=agent.labels,
-            held=result.beat.holdings,
+            leases=result.heartbeat.leases,
             running=running,
             free_slots=free,
             fresh=result.fresh,
-            takes_work=result.fresh and result.beat.status == "healthy",
+            takes_work=result.fresh and result.heartbeat.status == "healthy",
         )
-        assert sorted((wish.job_id, wish.attempt, wish.wish) for wish in handout.wishes) == sorted(
+        assert sorted((command.job_id, command.attempt, command.command) for command in dispatch.commands) == sorted(
             (job.job_id, job.attempt, "cancel") for job in named if job.cancel
         )
         offered = self._after_heartbeat([job for job in held if job not in named], fresh=not replay)
@@ -302,8 +302,8 @@ class JobLife(RuleBasedStateMachine):
         if not replay and self.now - self.looked_at >= LOOK_EVERY:
             self.looked_at = self.now
             self.took_back = self._leases_end()
-        assignments = {assignment.job_id: assignment.attempt for assignment in handout.assignments}
-        assert len(assignments) == len(handout.assignments)
+        assignments = {assignment.job_id: assignment.attempt for assignment in dispatch.assignments}
+        assert len(assignments) == len(dispatch.assignments)
         for job in offered:
             assert assignments.pop(job.job_id) == job.attempt
         self._claimed(number, assignments, before, room=0 if replay else free - len(offered))
@@ -330,7 +330,7 @@ class JobLife(RuleBasedStateMachine):
         lost = [
             job
             for job in self.jobs
-            if job.is_held and job.agent is not None and self.now - self.agents[job.agent].beat_at > LEASE
+            if job.is_held and job.agent is not None and self.now - self.agents[job.agent].heartbeat_at > LEASE
         ]
         for job in lost:
             self._lost(job)
@@ -427,14 +427,14 @@ class JobLife(RuleBasedStateMachine):
         sequence = len(chunks)
         if again and chunks:
             sequence, data = len(chunks) - 1, chunks[-1]
-        code, wish = _answer(
+        code, command = _answer(
             log_append, agent_id=agent.actor.id, job_id=job.job_id, attempt=attempt, sequence=sequence, data=data
         )
         if not (own and job.is_held):
             assert code == "stale_attempt"
             return
         assert code == ""
-        assert wish == ("cancel" if job.cancel else None)
+        assert command == ("cancel" if job.cancel else None)
         if sequence == len(chunks):
             job.printed.setdefault(attempt, []).append(data)
 
@@ -492,7 +492,7 @@ class JobLife(RuleBasedStateMachine):
     @rule()
     def logs_are_stored(self) -> None:
         self._tick()
-        logs_store()
+        logs_archive()
         for job in self.jobs:
             if job.status in FINAL:
                 self._log_is_right(job)

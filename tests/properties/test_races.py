@@ -13,7 +13,7 @@ import pytest
 from django.core.cache import cache
 
 from apps.accounts.policies import ROLES
-from apps.agents.selectors import beats_get
+from apps.agents.selectors import heartbeats_get
 from apps.agents.services import agent_enrol, enrolment_token_create, heartbeat_record
 from apps.jobs.models import Job
 from apps.jobs.selectors.queue import queue_registry
@@ -27,7 +27,7 @@ from apps.jobs.services import (
     job_create,
     jobs_claim,
     leases_expire,
-    logs_store,
+    logs_archive,
     sets_prune,
 )
 from apps.pipelines.services import pipeline_save
@@ -128,7 +128,7 @@ def test_a_job_that_is_cancelled_while_it_starts_is_cancelled_or_asked_to_be(age
         if started == "stale_attempt":
             assert status_of(job_id)[0] == "cancelled"
         else:
-            assert beats_get([agent.id])[agent.id].holdings[job_id].wish == "cancel" or (
+            assert heartbeats_get([agent.id])[agent.id].leases[job_id].command == "cancel" or (
                 status_of(job_id)[0] == "cancelled"
             )
             if status_of(job_id)[0] == "running":
@@ -158,7 +158,7 @@ def test_an_attempt_that_finishes_while_it_expires_does_one_of_the_two(agent: Ac
         job_id = running(agent)
         first, expired = race(
             partial(attempt_finish, agent=agent, job_id=job_id, attempt=1, result=SUCCESS),
-            partial(attempt_expire, agent_id=agent.id, job_id=job_id, attempt=1, beat_at=None, reason="a test"),
+            partial(attempt_expire, agent_id=agent.id, job_id=job_id, attempt=1, heartbeat_at=None, reason="a test"),
         )
         assert (first, expired) in {(True, False), ("stale_attempt", True)}
         assert status_of(job_id)[0] == ("completed" if first is True else "queued")
@@ -170,7 +170,7 @@ def test_an_attempt_that_finishes_while_it_expires_does_one_of_the_two(agent: Ac
 def test_a_heartbeat_in_the_moment_of_expiry_keeps_the_lease_or_comes_too_late(agent: Actor) -> None:
     for number in range(1, TIMES + 1):
         job_id = running(agent)
-        seen = beats_get([agent.id])[agent.id].at
+        seen = heartbeats_get([agent.id])[agent.id].at
         _, expired = race(
             partial(
                 heartbeat_record,
@@ -179,9 +179,9 @@ def test_a_heartbeat_in_the_moment_of_expiry_keeps_the_lease_or_comes_too_late(a
                 created=number,
                 nonce=f"nonce-number-{number:05d}",
             ),
-            partial(attempt_expire, agent_id=agent.id, job_id=job_id, attempt=1, beat_at=seen, reason="a test"),
+            partial(attempt_expire, agent_id=agent.id, job_id=job_id, attempt=1, heartbeat_at=seen, reason="a test"),
         )
-        held = job_id in beats_get([agent.id])[agent.id].holdings
+        held = job_id in heartbeats_get([agent.id])[agent.id].leases
         assert held is not expired
         job_cancel(actor=ADMIN, job_id=job_id)
         if held:
@@ -190,9 +190,9 @@ def test_a_heartbeat_in_the_moment_of_expiry_keeps_the_lease_or_comes_too_late(a
 
 def test_a_heartbeat_just_before_expiry_keeps_the_lease(agent: Actor) -> None:
     job_id = running(agent)
-    seen = beats_get([agent.id])[agent.id].at
-    heartbeat_record(agent_id=agent.id, report=_report(), created=1, nonce="nonce-of-this-beat")
-    assert not attempt_expire(agent_id=agent.id, job_id=job_id, attempt=1, beat_at=seen, reason="a test")
+    seen = heartbeats_get([agent.id])[agent.id].at
+    heartbeat_record(agent_id=agent.id, report=_report(), created=1, nonce="nonce-of-this-heartbeat")
+    assert not attempt_expire(agent_id=agent.id, job_id=job_id, attempt=1, heartbeat_at=seen, reason="a test")
     assert status_of(job_id) == ("running", 1)
 
 
@@ -215,11 +215,11 @@ def test_a_cancellation_while_a_lease_expires_is_not_forgotten(agent: Actor) -> 
         job_id = running(agent)
         cancelled, _ = race(
             partial(job_cancel, actor=ADMIN, job_id=job_id),
-            partial(attempt_expire, agent_id=agent.id, job_id=job_id, attempt=1, beat_at=None, reason="a test"),
+            partial(attempt_expire, agent_id=agent.id, job_id=job_id, attempt=1, heartbeat_at=None, reason="a test"),
         )
         assert isinstance(cancelled, Job)
-        # Between the two readings of an expiry the wish may have come: then the next sweep ends it.
-        attempt_expire(agent_id=agent.id, job_id=job_id, attempt=1, beat_at=None, reason="a test")
+        # Between the two readings of an expiry the command may have come: then the next sweep ends it.
+        attempt_expire(agent_id=agent.id, job_id=job_id, attempt=1, heartbeat_at=None, reason="a test")
         assert status_of(job_id)[0] == "cancelled"
         assert claim(agent) == []
 
@@ -236,7 +236,7 @@ def test_two_sweeps_at_once_store_logs_and_prune_sets_without_harm(agent: Actor)
     jobs = [running(agent) for _ in range(5)]
     for job_id in jobs:
         attempt_finish(agent=agent, job_id=job_id, attempt=1, result=SUCCESS)
-    race(logs_store, logs_store, sets_prune, sets_prune)
+    race(logs_archive, logs_archive, sets_prune, sets_prune)
     with clock.shifted(timedelta(seconds=65)):
         cache.clear()
         race(sets_prune, sets_prune, queued)

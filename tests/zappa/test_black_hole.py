@@ -47,9 +47,9 @@ def agents_request() -> dict[str, Any]:
     agent_id = new_id()
     machine = Machine("", agent_id, f"{agent_id}.01234567", b"x" * 32)
     body = json.dumps({"agent_id": machine.agent_id, **REPORT}).encode()
-    headers = {**HEADERS, **machine.signed("POST", machine.beat_path, body)}
+    headers = {**HEADERS, **machine.signed("POST", machine.heartbeat_path, body)}
     return http_api_event(
-        "POST", machine.beat_path, headers={name.lower(): value for name, value in headers.items()}, body=body
+        "POST", machine.heartbeat_path, headers={name.lower(): value for name, value in headers.items()}, body=body
     )
 
 
@@ -58,7 +58,7 @@ PROGRAM = {**HEADERS, "authorization": "Bearer hcp_" + "x" * 43}
 REQUESTS = {
     "reads": lambda: http_api_event("GET", "/jobs", headers=PROGRAM),
     "writes": lambda: http_api_event("POST", "/jobs", headers=PROGRAM, body=b"{}"),
-    "beats": agents_request,
+    "heartbeats": agents_request,
 }
 
 

@@ -94,7 +94,7 @@ def test_binary_bodies_arrive_as_they_were_signed(gateway: Gateway, agent: Agent
 
 
 def test_a_body_that_was_changed_under_way_is_refused(gateway: Gateway, agent: AgentClient) -> None:
-    request = agent.beat_request()
+    request = agent.heartbeat_request()
     answer = gateway("POST", request.path, "", request.headers, request.body + b" ", "")
     assert (answer.status, json.loads(answer.body)["code"]) == (401, "digest_mismatch")
 
@@ -102,5 +102,5 @@ def test_a_body_that_was_changed_under_way_is_refused(gateway: Gateway, agent: A
 def test_the_agent_program_signs_what_every_gateway_accepts(gateway: Gateway, agent: AgentClient) -> None:
     machine = Machine("", agent.agent_id, agent.key_id, agent.secret)
     body = json.dumps({"agent_id": agent.agent_id, **REPORT}).encode()
-    headers = {"Content-Type": "application/json", **machine.signed("POST", machine.beat_path, body)}
-    assert gateway("POST", machine.beat_path, "", headers, body, "").status == 200
+    headers = {"Content-Type": "application/json", **machine.signed("POST", machine.heartbeat_path, body)}
+    assert gateway("POST", machine.heartbeat_path, "", headers, body, "").status == 200

@@ -25,8 +25,8 @@ from apps.accounts.services import (
     session_logout,
     session_start,
     sessions_end,
-    sign_in_brake,
     sign_in_failed_record,
+    sign_in_rate_limit,
 )
 from controlplane.http.openapi import PUBLIC, problems
 from controlplane.http.requests import body_validated, client_address, client_region, query_validated
@@ -63,7 +63,7 @@ class SessionView(PublicView):
         if not isinstance(access_token, str) or not _PROVIDER_TOKEN.fullmatch(access_token):
             raise InvalidInput.field("oauth_tokens.access_token", "this is no access token.")
         address = client_address(request)
-        sign_in_brake(address=address, account=f"{provider}#{subject}")
+        sign_in_rate_limit(address=address, account=f"{provider}#{subject}")
         identity = token_identity(request._request, provider, access_token)
         try:
             if identity.subject != subject:

@@ -3,7 +3,7 @@
 from apps.accounts.services.api_tokens import api_token_create, api_token_revoke, api_token_verify
 from apps.accounts.services.identities import identity_sign_in
 from apps.accounts.services.oauth_states import oauth_state_add, oauth_state_consume
-from apps.accounts.services.rate_limits import api_call_brake, sign_in_brake
+from apps.accounts.services.rate_limits import api_call_rate_limit, sign_in_rate_limit
 from apps.accounts.services.sessions import (
     VerifiedSession,
     device_remove,
@@ -20,7 +20,7 @@ from apps.accounts.services.users import user_create, user_disable, user_passwor
 
 __all__ = [
     "VerifiedSession",
-    "api_call_brake",
+    "api_call_rate_limit",
     "api_token_create",
     "api_token_revoke",
     "api_token_verify",
@@ -34,8 +34,8 @@ __all__ = [
     "session_token_shaped",
     "session_verify",
     "sessions_end",
-    "sign_in_brake",
     "sign_in_failed_record",
+    "sign_in_rate_limit",
     "sign_out",
     "user_create",
     "user_disable",

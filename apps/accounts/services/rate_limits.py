@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from django.conf import settings
 
-from apps.accounts.models import Brake, email_normalise, secret_hash
+from apps.accounts.models import RateLimitWindow, email_normalise, secret_hash
 from controlplane.lib import clock
 from controlplane.lib.errors import TooManyRequests, Unavailable
 from controlplane.nosql.connection import ConditionFailed
@@ -25,7 +25,7 @@ CALLS_TOLD_AT_ONCE = 50
 _MAX_CALLERS = 10_000
 
 
-def sign_in_brake(*, address: str, account: str | None = None) -> None:
+def sign_in_rate_limit(*, address: str, account: str | None = None) -> None:
     """Count an attempt to sign in from this address, and to this account (an e-mail address in any spelling).
 
     It is counted before anything is looked at, so that attempts at the same time are as many as one after the other.
@@ -36,11 +36,14 @@ def sign_in_brake(*, address: str, account: str | None = None) -> None:
         limits.append(("account", email_normalise(account), settings.SIGN_IN_ATTEMPTS_PER_ACCOUNT))
     seconds = settings.SIGN_IN_WINDOW_SECONDS
     for what, who, limit in limits:
-        brake, ends_at = _brake(f"sign-in by {what}", who, seconds)
+        counted, ends_at = _window(f"sign-in by {what}", who, seconds)
         try:
-            brake.update(
-                actions=[Brake.tries.add(1), Brake.expires_at.set(datetime.fromtimestamp(ends_at, UTC))],
-                condition=Brake.tries.does_not_exist() | (Brake.tries < limit),
+            counted.update(
+                actions=[
+                    RateLimitWindow.tries.add(1),
+                    RateLimitWindow.expires_at.set(datetime.fromtimestamp(ends_at, UTC)),
+                ],
+                condition=RateLimitWindow.tries.does_not_exist() | (RateLimitWindow.tries < limit),
             )
         except ConditionFailed as error:
             raise TooManyRequests(
@@ -98,7 +101,7 @@ class _CallCounter:
 counter = _CallCounter()
 
 
-def api_call_brake(*, caller: str) -> None:
+def api_call_rate_limit(*, caller: str) -> None:
     """Count a call by a token or session, named by what is no secret. Raises TooManyRequests.
 
     Each process lets in at most CALLS_TOLD_AT_ONCE - 1 calls a minute of which the others do not know; the limit is
@@ -114,19 +117,24 @@ def api_call_brake(*, caller: str) -> None:
         ) from None
     if not telling:
         return
-    brake, ends_at = _brake("calls", caller, CALLS_WINDOW_SECONDS)
+    counted, ends_at = _window("calls", caller, CALLS_WINDOW_SECONDS)
     try:
-        brake.update(actions=[Brake.tries.add(telling), Brake.expires_at.set(datetime.fromtimestamp(ends_at, UTC))])
+        counted.update(
+            actions=[
+                RateLimitWindow.tries.add(telling),
+                RateLimitWindow.expires_at.set(datetime.fromtimestamp(ends_at, UTC)),
+            ]
+        )
     except Unavailable:
         logger.warning("calls of the API cannot be counted just now")
         return
-    counter.learn(caller, window, int(brake.tries))
+    counter.learn(caller, window, int(counted.tries))
 
 
-def _brake(what: str, who: str, seconds: int) -> tuple[Brake, int]:
+def _window(what: str, who: str, seconds: int) -> tuple[RateLimitWindow, int]:
     """The counter of this window, and when the window ends. Its key is a hash, since what people type may be long."""
     window = clock.epoch() // seconds
-    return Brake(secret_hash(f"{what} {who} {window}")), (window + 1) * seconds
+    return RateLimitWindow(secret_hash(f"{what} {who} {window}")), (window + 1) * seconds
 
 
 def _network(address: str) -> str:

@@ -7,7 +7,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apps.accounts.authentication import next_page, sign_in
 from apps.accounts.identities import providers_configured
-from apps.accounts.services import identity_sign_in, sign_in_brake, sign_in_failed_record
+from apps.accounts.services import identity_sign_in, sign_in_failed_record, sign_in_rate_limit
 from apps.accounts.views.sign_in_page import sign_in_page
 from controlplane.http.requests import client_address
 from controlplane.lib.errors import ApplicationError
@@ -35,7 +35,7 @@ def oauth_start(request: HttpRequest, provider: str) -> HttpResponse:
 
     _require(provider)
     try:
-        sign_in_brake(address=client_address(request))
+        sign_in_rate_limit(address=client_address(request))
         request.session[_NEXT_KEY] = next_page(request)
         return redirect(sign_in_url(request, provider))
     except ApplicationError as error:
@@ -50,7 +50,7 @@ def oauth_complete(request: HttpRequest, provider: str) -> HttpResponse:
 
     _require(provider)
     try:
-        sign_in_brake(address=client_address(request))
+        sign_in_rate_limit(address=client_address(request))
         identity = sign_in_identity(request, provider)
     except ApplicationError as error:
         return _failed(request, provider, error)

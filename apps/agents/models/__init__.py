@@ -3,7 +3,7 @@
 from apps.agents.models.agent import Agent, AgentKey
 from apps.agents.models.enrolment import ENROLMENT_TOKENS, EnrolmentReceipt, EnrolmentToken
 from apps.agents.models.fleet import FLEET, FleetCounter
-from apps.agents.models.heartbeat import RUNNING_LIMIT_BYTES, Beat, Holding
+from apps.agents.models.heartbeat import RUNNING_LIMIT_BYTES, Heartbeat, Lease
 
 __all__ = [
     "ENROLMENT_TOKENS",
@@ -11,9 +11,9 @@ __all__ = [
     "RUNNING_LIMIT_BYTES",
     "Agent",
     "AgentKey",
-    "Beat",
     "EnrolmentReceipt",
     "EnrolmentToken",
     "FleetCounter",
-    "Holding",
+    "Heartbeat",
+    "Lease",
 ]

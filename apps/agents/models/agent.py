@@ -9,10 +9,10 @@ from controlplane.nosql.record import Record, table_name
 
 
 class AgentKey(MapAttribute[str, Any]):
-    """One of an agent's signing keys, sealed (associated data: agent id and key id)."""
+    """One of an agent's signing keys, encrypted (associated data: agent id and key id)."""
 
     key_id = UnicodeAttribute()
-    sealed = UnicodeAttribute()
+    encrypted = UnicodeAttribute(attr_name="sealed")
     created_at = UnicodeAttribute()
     # The agent has signed with it, so nobody is told the key any more.
     used = BooleanAttribute(default=False)
@@ -56,7 +56,7 @@ class AgentsByName(GlobalSecondaryIndex["Agent"]):
 
 
 class Agent(Record):
-    """Who an agent is and how it is configured. Changes rarely; what changes with each heartbeat is in `Beat`."""
+    """Who an agent is and how it is configured. Changes rarely; what changes with each heartbeat is in `Heartbeat`."""
 
     class Meta(Record.Meta):
         table_name = table_name("agents")

@@ -12,7 +12,7 @@ from apps.agents.states import STEP_STATES
 from controlplane.lib import clock
 from controlplane.nosql.record import Record, table_name
 
-# Beyond this size a beat keeps the running jobs without their steps: an item may have 400 KB.
+# Beyond this size a heartbeat keeps the running jobs without their steps: an item may have 400 KB.
 RUNNING_LIMIT_BYTES = 64 * 1024
 
 _STEP_STATE_OF = {letter: state for state, letter in STEP_STATES.items()}
@@ -21,8 +21,8 @@ _STEP_STATE_OF = {letter: state for state, letter in STEP_STATES.items()}
 class RunningAttribute(Attribute[list[dict[str, Any]]]):
     """The running jobs of a heartbeat: ``[{job_id, attempt, steps?}]``, as the report has them.
 
-    Kept as one short text (states as letters, times as milliseconds), so that a usual beat stays under 1 KB and costs
-    one write unit. Steps are left out where the text would grow beyond RUNNING_LIMIT_BYTES.
+    Kept as one short text (states as letters, times as milliseconds), so that a usual heartbeat stays under 1 KB and
+    costs one write unit. Steps are left out where the text would grow beyond RUNNING_LIMIT_BYTES.
     """
 
     attr_type = STRING
@@ -86,27 +86,27 @@ def _moment(milliseconds: int | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class Holding:
+class Lease:
     """An attempt of a job that an agent holds: since when, whether it has acknowledged it, and what is wished of it."""
 
     attempt: int
     at: str
     started: bool
-    wish: str | None = None
+    command: str | None = None
 
 
-class Beat(Record):
+class Heartbeat(Record):
     """An agent's last heartbeat and the jobs it holds: the only item that is written every few seconds.
 
-    `held` is ``{job_id: {"attempt": int, "at": timestamp of the assignment, "started": bool, "wish": "cancel"}}``;
-    `wish` may be absent. This is the lease: a job is held while the beat's own `at` is younger than 45 s.
+    `lease_map` is ``{job_id: {"attempt": int, "at": timestamp of the assignment, "started": bool, "wish": "cancel"}}``;
+    `wish`, a cancel request, may be absent. A lease lasts for 45 s after the heartbeat's own `at`.
     """
 
     class Meta(Record.Meta):
         table_name = table_name("heartbeats")
 
     agent_id = UnicodeAttribute(hash_key=True)
-    # The signature's `created` of the last beat, and the nonces of that second: time only moves forward.
+    # The signature's `created` of the last heartbeat, and the nonces of that second: time only moves forward.
     created = NumberAttribute(default=0)
     nonces: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
     # When the server took it.
@@ -121,9 +121,12 @@ class Beat(Record):
     running = RunningAttribute(default=list)
     # Follows Agent.status, always in the same transaction.
     status = UnicodeAttribute()
-    held: MapAttribute[str, Any] = MapAttribute(default=dict)
+    lease_map: MapAttribute[str, Any] = MapAttribute(default=dict, attr_name="held")
 
     @property
-    def holdings(self) -> dict[str, Holding]:
-        """`held`, by the job's id."""
-        return {job_id: Holding(**held) for job_id, held in self.held.as_dict().items()}
+    def leases(self) -> dict[str, Lease]:
+        """The leases by their jobs' ids."""
+        return {
+            job_id: Lease(kept["attempt"], kept["at"], kept["started"], kept.get("wish"))
+            for job_id, kept in self.lease_map.as_dict().items()
+        }

@@ -2,7 +2,7 @@
 
 from apps.agents.selectors.agents import REGION, AgentPage, agent_get, agent_list
 from apps.agents.selectors.fleet import fleet_counts
-from apps.agents.selectors.heartbeats import beats_by_region, beats_get, silent_beats
+from apps.agents.selectors.heartbeats import heartbeats_by_region, heartbeats_get, silent_heartbeats
 from apps.agents.selectors.identities import (
     IDENTITY_SECONDS,
     AgentIdentity,
@@ -21,12 +21,12 @@ __all__ = [
     "IdentityKey",
     "agent_get",
     "agent_list",
-    "beats_by_region",
-    "beats_get",
     "fleet_counts",
+    "heartbeats_by_region",
+    "heartbeats_get",
     "identity_forget",
     "identity_get",
     "key_context",
     "keys_alive",
-    "silent_beats",
+    "silent_heartbeats",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from apps.agents.models import Agent
 from apps.agents.states import KEY_OVERLAP
 from controlplane.lib import clock
-from controlplane.lib.envelope import unseal
+from controlplane.lib.envelope import decrypt
 
 # How long a process trusts what it read of an agent's keys, labels and status.
 IDENTITY_SECONDS = 60
@@ -103,16 +103,16 @@ def _identity_read(agent_id: str) -> AgentIdentity | None:
 
 
 def keys_alive(agent: Agent) -> tuple[IdentityKey, ...]:
-    """The agent's keys that are accepted now, unsealed: the newest, and for 24 hours the one before it."""
+    """The agent's keys that are accepted now, decrypted: the newest, and for 24 hours the one before it."""
     keys = list(agent.keys)
     if keys and clock.now() - clock.parse_timestamp(keys[0].created_at) >= KEY_OVERLAP:
         keys = keys[:1]
     return tuple(
-        IdentityKey(key.key_id, unseal(key.sealed, context=key_context(agent.agent_id, key.key_id)), bool(key.used))
+        IdentityKey(key.key_id, decrypt(key.encrypted, context=key_context(agent.agent_id, key.key_id)), bool(key.used))
         for key in keys
     )
 
 
 def key_context(agent_id: str, key_id: str) -> tuple[str, ...]:
-    """The place that an agent's sealed key is bound to."""
+    """The place that an agent's encrypted key is bound to."""
     return ("agent-key", agent_id, key_id)

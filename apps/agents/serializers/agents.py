@@ -97,7 +97,7 @@ class AgentListQuerySerializer(serializers.Serializer[Any]):
     cursor = serializers.CharField(required=False)
 
 
-class HeldJobSerializer(serializers.Serializer[Any]):
+class LeasedJobSerializer(serializers.Serializer[Any]):
     """A job that an agent holds."""
 
     job_id = serializers.CharField()
@@ -128,7 +128,7 @@ class AgentSerializer(serializers.Serializer[Any]):
     jobs_queued = serializers.IntegerField()
     jobs_completed = serializers.IntegerField()
     uptime_seconds = serializers.IntegerField()
-    running_jobs = HeldJobSerializer(many=True)
+    running_jobs = LeasedJobSerializer(many=True)
 
 
 class AgentPageSerializer(serializers.Serializer[Any]):
@@ -139,9 +139,9 @@ class AgentPageSerializer(serializers.Serializer[Any]):
     next_cursor = serializers.CharField(allow_null=True)
 
 
-def agent_json(agent: Any, beat: Any) -> dict[str, Any]:
+def agent_json(agent: Any, heartbeat: Any) -> dict[str, Any]:
     """An agent and its last heartbeat (None if it is not known) as `AgentSerializer` describes them."""
-    beaten = beat is not None and beat.created > 0
+    reported = heartbeat is not None and heartbeat.created > 0
     numbers = ("free_slots", "jobs_queued", "jobs_completed", "uptime_seconds")
     return {
         "agent_id": agent.agent_id,
@@ -156,19 +156,22 @@ def agent_json(agent: Any, beat: Any) -> dict[str, Any]:
         "arch": agent.arch,
         "version": agent.version,
         "created_at": agent.created_at,
-        "last_heartbeat": beat.at if beaten else None,
-        **{name: getattr(beat, name) if beaten else None for name in ("cpu_percent", "memory_percent", "disk_percent")},
-        **{name: int(getattr(beat, name)) if beaten else 0 for name in numbers},
+        "last_heartbeat": heartbeat.at if reported else None,
+        **{
+            name: getattr(heartbeat, name) if reported else None
+            for name in ("cpu_percent", "memory_percent", "disk_percent")
+        },
+        **{name: int(getattr(heartbeat, name)) if reported else 0 for name in numbers},
         "running_jobs": [
-            {"job_id": job_id, "attempt": holding.attempt, "started": holding.started}
-            for job_id, holding in sorted(beat.holdings.items() if beat else ())
+            {"job_id": job_id, "attempt": lease.attempt, "started": lease.started}
+            for job_id, lease in sorted(heartbeat.leases.items() if heartbeat else ())
         ],
     }
 
 
-def effective_status(agent: Any, beat: Any) -> str:
+def effective_status(agent: Any, heartbeat: Any) -> str:
     """The agent's status as the sweep would set it now."""
-    if beat is None:
+    if heartbeat is None:
         return str(agent.status)
-    silence = clock.now() - clock.parse_timestamp(beat.at)
+    silence = clock.now() - clock.parse_timestamp(heartbeat.at)
     return status_after_silence(AgentStatus(agent.status), silence.total_seconds()).value

@@ -1,17 +1,17 @@
 """Everything that changes agents. Each service is one conditional write or one transaction."""
 
-from apps.agents.models import Holding
+from apps.agents.models import Lease
 from apps.agents.services.configuration import agent_configure
 from apps.agents.services.enrolment import agent_enrol, enrolment_token_create, enrolment_token_revoke
 from apps.agents.services.heartbeats import HeartbeatResult, heartbeat_record
 from apps.agents.services.keys import AgentCredentials, agent_key_mark_used, agent_key_rotate
-from apps.agents.services.leases import held_add, held_remove, held_remove_expired, held_start, held_wish_cancel
+from apps.agents.services.leases import lease_add, lease_remove, lease_remove_expired, lease_request_cancel, lease_start
 from apps.agents.services.lifecycle import agent_drain, agent_resume, agent_retire, agents_mark_silent
 
 __all__ = [
     "AgentCredentials",
     "HeartbeatResult",
-    "Holding",
+    "Lease",
     "agent_configure",
     "agent_drain",
     "agent_enrol",
@@ -23,9 +23,9 @@ __all__ = [
     "enrolment_token_create",
     "enrolment_token_revoke",
     "heartbeat_record",
-    "held_add",
-    "held_remove",
-    "held_remove_expired",
-    "held_start",
-    "held_wish_cancel",
+    "lease_add",
+    "lease_remove",
+    "lease_remove_expired",
+    "lease_request_cancel",
+    "lease_start",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from apps.accounts.policies import Permission, permission_require
-from apps.agents.models import Agent, Beat, EnrolmentReceipt, EnrolmentToken
+from apps.agents.models import Agent, EnrolmentReceipt, EnrolmentToken, Heartbeat
 from apps.agents.selectors import keys_alive
 from apps.agents.services.keys import AgentCredentials, key_make
 from apps.agents.services.lifecycle import fleet_count
@@ -140,7 +140,7 @@ def agent_enrol(
         condition=(EnrolmentToken.uses_left > 0) & (EnrolmentToken.expires_at > now),
     )
     tx.put("agent", agent)
-    tx.put("beat", Beat(agent_id, at=agent.created_at, status=agent.status))
+    tx.put("heartbeat", Heartbeat(agent_id, at=agent.created_at, status=agent.status))
     if idempotency_key is not None:
         receipt = EnrolmentReceipt(
             _receipt_hash(token, idempotency_key), agent_id=agent_id, expires_at=now + RECEIPT_LIFETIME

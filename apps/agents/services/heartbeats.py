@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from apps.agents.models import Agent, Beat
+from apps.agents.models import Agent, Heartbeat
 from apps.agents.selectors import identity_forget
 from apps.agents.services.lifecycle import ATTEMPTS, status_move
 from apps.agents.states import SILENT, AgentStatus
@@ -14,7 +14,7 @@ from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 # The signature's time has whole seconds; so many heartbeats of one second are told apart by their nonces.
-MAX_BEATS_A_SECOND = 20
+MAX_HEARTBEATS_A_SECOND = 20
 
 _REPORTED = (
     "cpu_percent",
@@ -32,7 +32,7 @@ _REPORTED = (
 class HeartbeatResult:
     """The agent's item after a heartbeat. `fresh` is False for one that was taken before: it has changed nothing."""
 
-    beat: Beat
+    heartbeat: Heartbeat
     fresh: bool
 
 
@@ -46,25 +46,25 @@ def heartbeat_record(*, agent_id: str, report: dict[str, Any], created: int, non
     TooManyRequests (more than 20 in a second) and NotFound (``agent_not_found``).
     """
     at = clock.timestamp(clock.now())
-    reported = [getattr(Beat, name).set(report[name]) for name in _REPORTED]
-    actions = [Beat.created.set(created), Beat.at.set(at), *reported]
-    beat = Beat(agent_id)
-    first = [*actions, Beat.nonces.set([nonce])]
+    reported = [getattr(Heartbeat, name).set(report[name]) for name in _REPORTED]
+    actions = [Heartbeat.created.set(created), Heartbeat.at.set(at), *reported]
+    heartbeat = Heartbeat(agent_id)
+    first = [*actions, Heartbeat.nonces.set([nonce])]
     try:
-        beat.update(actions=first, condition=(Beat.created < created) & _awake())
+        heartbeat.update(actions=first, condition=(Heartbeat.created < created) & _awake())
     except ConditionFailed:
         return _record_otherwise(agent_id, actions, created=created, nonce=nonce, at=at)
-    return HeartbeatResult(beat, fresh=True)
+    return HeartbeatResult(heartbeat, fresh=True)
 
 
 def _awake() -> Any:
-    return Beat.status.is_in(AgentStatus.HEALTHY.value, AgentStatus.DRAINING.value)
+    return Heartbeat.status.is_in(AgentStatus.HEALTHY.value, AgentStatus.DRAINING.value)
 
 
 def _record_otherwise(agent_id: str, actions: list[Any], *, created: int, nonce: str, at: str) -> HeartbeatResult:
     """The same for a heartbeat that is not simply the next one: find out why, and do what is right then."""
     for _ in range(ATTEMPTS):
-        standing = Beat.find(agent_id)
+        standing = Heartbeat.find(agent_id)
         if standing is None:
             raise NotFound("There is no such agent.", code="agent_not_found")
         if standing.status == AgentStatus.RETIRED:
@@ -74,32 +74,32 @@ def _record_otherwise(agent_id: str, actions: list[Any], *, created: int, nonce:
         if standing.created == created and nonce in standing.nonces:
             # Ours, by its moment: it was written, and the answer to that was lost on the way to us.
             return HeartbeatResult(standing, fresh=standing.at == at)
-        if standing.created == created and len(standing.nonces) >= MAX_BEATS_A_SECOND:
+        if standing.created == created and len(standing.nonces) >= MAX_HEARTBEATS_A_SECOND:
             raise TooManyRequests("So many heartbeats in one second are too many.", retry_after=1)
         if standing.created == created:
-            room = Beat.nonces[MAX_BEATS_A_SECOND - 1].does_not_exist()
-            condition = (Beat.created == created) & ~Beat.nonces.contains(nonce) & room
-            nonces = Beat.nonces.set(Beat.nonces.append([nonce]))
+            room = Heartbeat.nonces[MAX_HEARTBEATS_A_SECOND - 1].does_not_exist()
+            condition = (Heartbeat.created == created) & ~Heartbeat.nonces.contains(nonce) & room
+            nonces = Heartbeat.nonces.set(Heartbeat.nonces.append([nonce]))
         else:
-            condition = Beat.created < created
-            nonces = Beat.nonces.set([nonce])
+            condition = Heartbeat.created < created
+            nonces = Heartbeat.nonces.set([nonce])
         try:
-            beat = _write(standing, [*actions, nonces], condition)
+            heartbeat = _write(standing, [*actions, nonces], condition)
         except (ConditionFailed, TransactionFailed):
             continue
-        return HeartbeatResult(beat, fresh=True)
+        return HeartbeatResult(heartbeat, fresh=True)
     raise Unavailable("Too many heartbeats of this agent at once. Please try again.")
 
 
-def _write(standing: Beat, actions: list[Any], condition: Any) -> Beat:
+def _write(standing: Heartbeat, actions: list[Any], condition: Any) -> Heartbeat:
     if standing.status not in SILENT:
-        beat = Beat(standing.agent_id)
-        beat.update(actions=actions, condition=condition & _awake())
-        return beat
+        heartbeat = Heartbeat(standing.agent_id)
+        heartbeat.update(actions=actions, condition=condition & _awake())
+        return heartbeat
     return _awaken(standing, actions, condition)
 
 
-def _awaken(standing: Beat, actions: list[Any], condition: Any) -> Beat:
+def _awaken(standing: Heartbeat, actions: list[Any], condition: Any) -> Heartbeat:
     """Take the heartbeat of an agent that was silent, which makes it healthy."""
     agent_id = standing.agent_id
     agent = Agent.find(agent_id)
@@ -113,12 +113,12 @@ def _awaken(standing: Beat, actions: list[Any], condition: Any) -> Beat:
         before=AgentStatus(standing.status),
         after=AgentStatus.HEALTHY,
         actor=Actor(kind="agent", id=agent_id, name=agent.name),
-        beat_actions=actions,
-        beat_condition=condition,
+        heartbeat_actions=actions,
+        heartbeat_condition=condition,
     )
     tx.commit()
     identity_forget(agent_id)
-    beat = Beat.find(agent_id)
-    if beat is None:
+    heartbeat = Heartbeat.find(agent_id)
+    if heartbeat is None:
         raise NotFound("There is no such agent.", code="agent_not_found")
-    return beat
+    return heartbeat

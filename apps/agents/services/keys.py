@@ -1,4 +1,4 @@
-"""The keys that agents sign with: 256 bits each, stored sealed, at most two alive."""
+"""The keys that agents sign with: 256 bits each, stored encrypted, at most two alive."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
-from controlplane.lib.envelope import seal
+from controlplane.lib.envelope import encrypt
 from controlplane.lib.errors import Conflict, Unavailable
 from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.transaction import Transaction, TransactionFailed
@@ -34,7 +34,7 @@ def key_make(agent_id: str) -> tuple[AgentKey, AgentCredentials]:
     secret = secrets.token_bytes(KEY_BYTES)
     key = AgentKey(  # type: ignore[no-untyped-call]
         key_id=key_id,
-        sealed=seal(secret, context=key_context(agent_id, key_id)),
+        encrypted=encrypt(secret, context=key_context(agent_id, key_id)),
         created_at=clock.timestamp(clock.now()),
         used=False,
     )

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from apps.agents.models import Agent, Beat, FleetCounter
-from apps.agents.selectors import agent_get, beats_by_region, identity_forget
+from apps.agents.models import Agent, FleetCounter, Heartbeat
+from apps.agents.selectors import agent_get, heartbeats_by_region, identity_forget
 from apps.agents.states import TRANSITIONS, AgentStatus, status_after_silence
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
@@ -63,34 +63,34 @@ def _agent_become(agent_id: str, after: AgentStatus, actor: Actor) -> Agent:
 
 
 def agents_mark_silent() -> int:
-    """Mark agents unhealthy that have not beaten for 45 seconds, and dead after 300. Returns how many were marked.
+    """Mark agents unhealthy that have not reported for 45 seconds, and dead after 300. Returns how many were marked.
 
     A heartbeat that comes in between wins, and so does another sweep.
     """
     marked = 0
-    for region, beats in beats_by_region():
-        for beat in beats:
-            silence = clock.now() - clock.parse_timestamp(beat.at)
-            before = AgentStatus(beat.status)
+    for region, heartbeats in heartbeats_by_region():
+        for heartbeat in heartbeats:
+            silence = clock.now() - clock.parse_timestamp(heartbeat.at)
+            before = AgentStatus(heartbeat.status)
             after = status_after_silence(before, silence.total_seconds())
             if after == before:
                 continue
             tx = Transaction()
             status_move(
                 tx,
-                agent_id=beat.agent_id,
+                agent_id=heartbeat.agent_id,
                 region=region,
                 before=before,
                 after=after,
                 actor=SYSTEM,
-                beat_condition=Beat.at == beat.at,
+                heartbeat_condition=Heartbeat.at == heartbeat.at,
             )
             try:
                 tx.commit()
             except TransactionFailed:
                 continue
-            identity_forget(beat.agent_id)
-            subject = {"agent_id": beat.agent_id, "region": region}
+            identity_forget(heartbeat.agent_id)
+            subject = {"agent_id": heartbeat.agent_id, "region": region}
             logger.warning("agent is %s: silent for %.0f s", after, silence.total_seconds(), extra=subject)
             marked += 1
     return marked
@@ -104,20 +104,20 @@ def status_move(
     before: AgentStatus,
     after: AgentStatus,
     actor: Actor,
-    beat_actions: "Sequence[Update]" = (),
-    beat_condition: Any = None,
+    heartbeat_actions: "Sequence[Update]" = (),
+    heartbeat_condition: Any = None,
 ) -> None:
-    """Add a change of an agent's status to the transaction, with the agent's heartbeat under the label "beat".
+    """Add a change of an agent's status to the transaction, with the agent's heartbeat under the label "heartbeat".
 
-    It holds only if the status is still `before`, and `beat_condition` for the heartbeat.
+    It holds only if the status is still `before`, and `heartbeat_condition` for the heartbeat.
     """
     tx.update("agent", Agent(agent_id), actions=[Agent.status.set(after.value)], condition=Agent.status == before.value)
-    unchanged = Beat.status == before.value
+    unchanged = Heartbeat.status == before.value
     tx.update(
-        "beat",
-        Beat(agent_id),
-        actions=[Beat.status.set(after.value), *beat_actions],
-        condition=unchanged if beat_condition is None else unchanged & beat_condition,
+        "heartbeat",
+        Heartbeat(agent_id),
+        actions=[Heartbeat.status.set(after.value), *heartbeat_actions],
+        condition=unchanged if heartbeat_condition is None else unchanged & heartbeat_condition,
     )
     fleet_count(tx, "fleet-before", region=region, status=before, change=-1)
     fleet_count(tx, "fleet-after", region=region, status=after, change=1)

@@ -8,7 +8,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 
 from apps.accounts.policies import Permission
-from apps.agents.selectors import agent_get, agent_list, beats_get
+from apps.agents.selectors import agent_get, agent_list, heartbeats_get
 from apps.agents.states import AgentStatus
 from apps.dashboard.pages import page, refresh_seconds, show
 from apps.jobs.selectors import jobs_recent
@@ -22,12 +22,12 @@ class AgentRow:
     """An agent with its last heartbeat (None before the first)."""
 
     agent: Any
-    beat: Any
+    heartbeat: Any
 
     @property
     def running(self) -> list[str]:
         """The ids of the jobs that it holds."""
-        return sorted(self.beat.holdings) if self.beat else []
+        return sorted(self.heartbeat.leases) if self.heartbeat else []
 
 
 @page(Permission.AGENTS_READ)
@@ -73,7 +73,7 @@ def agent_page(request: HttpRequest, agent_id: str) -> HttpResponse:
             "section": "agents",
             "row": row,
             "agent": row.agent,
-            "beat": row.beat,
+            "heartbeat": row.heartbeat,
             "jobs": jobs_recent(agent_id=agent_id, limit=JOBS_OF_AGENT),
             "seconds": refresh_seconds(busy=bool(row.running)),
         },
@@ -81,5 +81,5 @@ def agent_page(request: HttpRequest, agent_id: str) -> HttpResponse:
 
 
 def _rows(agents: Sequence[Any]) -> list[AgentRow]:
-    beats = beats_get([agent.agent_id for agent in agents])
-    return [AgentRow(agent, beats.get(agent.agent_id)) for agent in agents]
+    heartbeats = heartbeats_get([agent.agent_id for agent in agents])
+    return [AgentRow(agent, heartbeats.get(agent.agent_id)) for agent in agents]

@@ -11,7 +11,7 @@ from apps.accounts.policies import Permission
 from apps.dashboard.pages import BUSY_SECONDS, offset_parameter, page, shared_context
 from apps.dashboard.terminal import Style, terminal_html
 from apps.jobs.selectors import LogSlice, job_get, job_log_read, job_steps
-from apps.jobs.states import FINAL, HELD
+from apps.jobs.states import FINAL, LEASED
 from controlplane.lib.ids import new_id
 
 # So much of a log is in one answer.
@@ -45,7 +45,7 @@ def job_facts(job: Any) -> dict[str, Any]:
         "job": job,
         "steps": job_steps(job),
         "ended": job.status in FINAL,
-        "seconds": BUSY_SECONDS if job.status in HELD | FINAL else WAITING_SECONDS,
+        "seconds": BUSY_SECONDS if job.status in LEASED | FINAL else WAITING_SECONDS,
         # The page's head is only sent again when one of these has changed, so that no button moves under the hand.
         "seen": f"{job.status}.{job.attempt}.{'cancelling' if job.cancel_requested else ''}",
     }

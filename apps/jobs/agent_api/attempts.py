@@ -67,14 +67,14 @@ def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict
 @agent_endpoint
 def log(request: HttpRequest, signed: SignedRequest, job_id: str, attempt: int, sequence: int) -> dict[str, Any]:
     """Take one piece of the attempt's log."""
-    wish = log_append(
+    command = log_append(
         agent_id=signed.agent_id,
         job_id=job_id,
         attempt=attempt,
         sequence=sequence,
         data=decoded_body(request, limit=CHUNK_LIMIT),
     )
-    return {"wish": wish}
+    return {"wish": command}
 
 
 @documented("post", "apps.jobs.agent_api.documentation.FINISH")

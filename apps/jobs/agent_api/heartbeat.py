@@ -8,7 +8,7 @@ from apps.agents.authentication import SignedRequest
 from apps.agents.serializers import heartbeat_report
 from apps.agents.services import heartbeat_record
 from apps.jobs.agent_api.requests import agent_actor, agent_endpoint
-from apps.jobs.services import work_hand_out
+from apps.jobs.services import work_dispatch
 from controlplane.http.documented import documented
 from controlplane.http.json_body import json_body
 
@@ -19,19 +19,19 @@ def heartbeat(request: HttpRequest, signed: SignedRequest) -> dict[str, Any]:
     """The agent tells how it is and what it runs; the answer says what it gets and what it is to stop."""
     report = heartbeat_report(json_body(request), agent_id=signed.agent_id)
     result = heartbeat_record(agent_id=signed.agent_id, report=report, created=signed.created, nonce=signed.nonce)
-    handout = work_hand_out(
+    dispatch = work_dispatch(
         agent=agent_actor(signed),
         labels=signed.agent.labels,
-        held=result.beat.holdings,
+        leases=result.heartbeat.leases,
         running=report["running"],
         free_slots=report["free_slots"],
         fresh=result.fresh,
-        takes_work=result.fresh and result.beat.status == "healthy",
+        takes_work=result.fresh and result.heartbeat.status == "healthy",
     )
     return {
-        "status": result.beat.status,
-        "next_check_interval": handout.next_check_interval,
+        "status": result.heartbeat.status,
+        "next_check_interval": dispatch.next_check_interval,
         "config_version": signed.agent.config_version,
-        "jobs": [assignment.as_dict() for assignment in handout.assignments],
-        "wishes": [wish.as_dict() for wish in handout.wishes],
+        "jobs": [assignment.as_dict() for assignment in dispatch.assignments],
+        "wishes": [command.as_dict() for command in dispatch.commands],
     }

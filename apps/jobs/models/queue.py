@@ -6,7 +6,7 @@ from pynamodb.attributes import ListAttribute, NumberAttribute, UnicodeAttribute
 
 from controlplane.nosql.record import Record, table_name
 
-# The partition in which the requirement sets themselves stand.
+# The partition in which the label sets themselves stand.
 SETS = "sets"
 # Among them, the row that says when expired leases were last looked for: every poll reads it with the registry.
 LEASES = "!leases"
@@ -28,7 +28,7 @@ class QueueEntry(Record):
 
 
 class QueueSet(Record):
-    """A requirement set in which work may wait: the registry, small enough to be read whole by every poll."""
+    """A label set in which work may wait: the registry, small enough to be read whole by every poll."""
 
     class Meta(Record.Meta):
         table_name = table_name("queue")

@@ -7,7 +7,7 @@ from typing import Any
 from pynamodb.expressions.condition import Condition
 from pynamodb.indexes import GlobalSecondaryIndex
 
-from apps.agents.selectors import beats_get
+from apps.agents.selectors import heartbeats_get
 from apps.jobs.models import OPEN, Job
 from apps.jobs.selectors.overview import days_with_jobs, outcome_total
 from apps.jobs.states import FINAL, Status
@@ -75,8 +75,8 @@ def job_get(job_id: str) -> Job:
 def job_steps(job: Job) -> list[Mapping[str, Any]]:
     """The steps with their states; of a running attempt as its agent last told them (one call)."""
     if job.status == Status.RUNNING and job.agent_id:
-        beat = beats_get([job.agent_id]).get(job.agent_id)
-        for entry in beat.running if beat else []:
+        heartbeat = heartbeats_get([job.agent_id]).get(job.agent_id)
+        for entry in heartbeat.running if heartbeat else []:
             if (entry["job_id"], entry["attempt"]) == (job.job_id, job.attempt) and entry.get("steps"):
                 return list(entry["steps"])
     return list(job.steps or [])

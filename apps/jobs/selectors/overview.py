@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from apps.jobs.models import OPEN, DayCounter, Job
-from apps.jobs.states import HELD
+from apps.jobs.states import LEASED
 from apps.jobs.states import OPEN as OPEN_STATUSES
 from controlplane.lib import clock
 
@@ -75,8 +75,8 @@ def job_overview(*, days: int = 14) -> Overview:
     jobs.sort(key=lambda job: job.created_at, reverse=True)
     return Overview(
         outcomes=job_outcomes(days=days),
-        running=[job for job in jobs if job.status in HELD],
-        waiting=[job for job in jobs if job.status in OPEN_STATUSES - HELD],
+        running=[job for job in jobs if job.status in LEASED],
+        waiting=[job for job in jobs if job.status in OPEN_STATUSES - LEASED],
         is_lower_bound=len(keys) > OPEN_LIMIT,
     )
 

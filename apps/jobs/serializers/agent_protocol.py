@@ -48,7 +48,7 @@ class HeartbeatSerializer(serializers.Serializer[Any]):
     config_version = serializers.IntegerField(allow_null=True, required=False, min_value=0, max_value=_MOST)
 
 
-class WishSerializer(AssignmentSerializer):
+class CommandSerializer(AssignmentSerializer):
     """What is wished of a running attempt: cancel it, or abandon it since it is another agent's now."""
 
     wish = serializers.ChoiceField(choices=["cancel", "abandon"])
@@ -61,7 +61,7 @@ class HeartbeatAnswerSerializer(serializers.Serializer[Any]):
     next_check_interval = serializers.IntegerField(help_text="Seconds.")
     config_version = serializers.IntegerField()
     jobs = AssignmentSerializer(many=True)
-    wishes = WishSerializer(many=True)
+    wishes = CommandSerializer(many=True)
 
 
 class AttemptSerializer(serializers.Serializer[Any]):

@@ -8,19 +8,19 @@ from apps.jobs.services.attempts import (
     attempt_release,
     attempt_start,
 )
-from apps.jobs.services.dispatch import Handout, work_hand_out
+from apps.jobs.services.dispatch import Dispatch, work_dispatch
 from apps.jobs.services.gauges import gauges_measure
 from apps.jobs.services.jobs import job_cancel, job_create, job_retry
 from apps.jobs.services.leases import leases_expire
-from apps.jobs.services.logs import CHUNK_LIMIT, log_append, log_store
+from apps.jobs.services.logs import CHUNK_LIMIT, log_append, log_archive
 from apps.jobs.services.queue import Assignment, jobs_claim
-from apps.jobs.services.sweep import logs_store, sets_prune
+from apps.jobs.services.sweep import logs_archive, sets_prune
 
 __all__ = [
     "CHUNK_LIMIT",
     "Assignment",
     "AttemptResult",
-    "Handout",
+    "Dispatch",
     "attempt_define",
     "attempt_expire",
     "attempt_finish",
@@ -33,8 +33,8 @@ __all__ = [
     "jobs_claim",
     "leases_expire",
     "log_append",
-    "log_store",
-    "logs_store",
+    "log_archive",
+    "logs_archive",
     "sets_prune",
-    "work_hand_out",
+    "work_dispatch",
 ]

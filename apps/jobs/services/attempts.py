@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apps.agents.services import held_remove, held_remove_expired, held_start
+from apps.agents.services import lease_remove, lease_remove_expired, lease_start
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from apps.jobs.label_sets import agent_may_take
@@ -14,7 +14,7 @@ from apps.jobs.policies import attempt_require, is_attempt_of
 from apps.jobs.services.counters import counter_add, ending_measure
 from apps.jobs.services.jobs import ending_actions, steps_of
 from apps.jobs.services.queue import entry_of, set_register
-from apps.jobs.states import FINAL, HELD, Status, status_after_finish, status_after_loss, transition_require
+from apps.jobs.states import FINAL, LEASED, Status, status_after_finish, status_after_loss, transition_require
 from apps.pipelines.definitions import definition_parse
 from apps.pipelines.services import pipeline_learn
 from controlplane.lib import clock, metric_names
@@ -59,7 +59,7 @@ def attempt_start(*, agent: Actor, job_id: str, attempt: int) -> Job:
         ],
         condition=_is_attempt(agent.id, attempt) & (Job.status == Status.ASSIGNED),
     )
-    held_start(transaction, agent_id=agent.id, job_id=job_id, attempt=attempt)
+    lease_start(transaction, agent_id=agent.id, job_id=job_id, attempt=attempt)
     audit_add(transaction, actor=agent, action=Action.JOB_STARTED, target=f"job:{job_id}", detail={"attempt": attempt})
     try:
         transaction.commit()
@@ -180,7 +180,7 @@ def _finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult, c
         actions=[*ending_actions(job_id, status), *_result_actions(result)],
         condition=_is_attempt(agent.id, attempt) & (Job.status == Status.RUNNING) & asked,
     )
-    held_remove(transaction, agent_id=agent.id, job_id=job_id, attempt=attempt)
+    lease_remove(transaction, agent_id=agent.id, job_id=job_id, attempt=attempt)
     counter_add(transaction, status=status)
     audit_add(
         transaction,
@@ -212,19 +212,19 @@ def attempt_release(*, agent_id: str, job_id: str, attempt: int) -> bool:
     return _requeue(job, actor=SYSTEM, reason="the agent did not acknowledge it")
 
 
-def attempt_expire(*, agent_id: str, job_id: str, attempt: int, beat_at: str | None, reason: str) -> bool:
+def attempt_expire(*, agent_id: str, job_id: str, attempt: int, heartbeat_at: str | None, reason: str) -> bool:
     """Take away an attempt whose agent is silent or does not name it any more; the job waits again or has failed.
 
-    With `beat_at`, only if the agent has not been heard of since then. False when there was nothing to take away.
+    With `heartbeat_at`, only if the agent has not been heard of since then. False when there was nothing to take away.
     """
     job = Job.find(job_id)
-    if job is None or not is_attempt_of(job, agent_id=agent_id, attempt=attempt) or job.status not in HELD:
+    if job is None or not is_attempt_of(job, agent_id=agent_id, attempt=attempt) or job.status not in LEASED:
         return False
     lost = int(job.lost_attempts) + 1
     after = status_after_loss(lost_attempts=lost, retries=int(job.retries), cancel_requested=bool(job.cancel_requested))
     if after == Status.QUEUED:
-        return _requeue(job, actor=SYSTEM, reason=reason, lost_attempts=lost, beat_at=beat_at)
-    return _lose(job, after, reason=reason, lost_attempts=lost, beat_at=beat_at)
+        return _requeue(job, actor=SYSTEM, reason=reason, lost_attempts=lost, heartbeat_at=heartbeat_at)
+    return _lose(job, after, reason=reason, lost_attempts=lost, heartbeat_at=heartbeat_at)
 
 
 def _requeue(
@@ -234,11 +234,11 @@ def _requeue(
     reason: str,
     lost_attempts: int | None = None,
     labels: list[str] | None = None,
-    beat_at: str | None = None,
+    heartbeat_at: str | None = None,
 ) -> bool:
     """Put the job of a held attempt back into the queue. False when the attempt has changed meanwhile.
 
-    Also when it is to be cancelled since it was read: nothing that waits may be under a wish for its end.
+    Also when it is to be cancelled since it was read: nothing that waits may be under a command for its end.
     """
     before, attempt = Status(job.status), int(job.attempt)
     transition_require(before, Status.QUEUED)
@@ -264,7 +264,7 @@ def _requeue(
         condition=_is_attempt(agent_id, attempt) & (Job.status == before) & Job.cancel_requested.does_not_exist(),
     )
     transaction.put("entry", entry_of(job, attempt=attempt + 1, since=clock.timestamp(clock.now())))
-    _held_remove(transaction, job, agent_id, beat_at)
+    _lease_remove(transaction, job, agent_id, heartbeat_at)
     audit_add(
         transaction,
         actor=actor,
@@ -276,12 +276,12 @@ def _requeue(
 
 
 def _lose(
-    job: Job, after: Status, *, reason: str, lost_attempts: int | None = None, beat_at: str | None = None
+    job: Job, after: Status, *, reason: str, lost_attempts: int | None = None, heartbeat_at: str | None = None
 ) -> bool:
     """End the job of an attempt that was lost for the last time, or that was to be cancelled anyway."""
     transition_require(Status(job.status), after)
     attempt, agent_id = int(job.attempt), str(job.agent_id)
-    # A wish to cancel that comes in between decides how the job ends, so it is looked at again.
+    # A command to cancel that comes in between decides how the job ends, so it is looked at again.
     asked = Job.cancel_requested == True if job.cancel_requested else Job.cancel_requested.does_not_exist()  # noqa: E712
     transaction = Transaction()
     transaction.update(
@@ -294,7 +294,7 @@ def _lose(
         ],
         condition=_is_attempt(agent_id, attempt) & (Job.status == job.status) & asked,
     )
-    _held_remove(transaction, job, agent_id, beat_at)
+    _lease_remove(transaction, job, agent_id, heartbeat_at)
     counter_add(transaction, status=after)
     audit_add(
         transaction,
@@ -317,12 +317,14 @@ def _told(job: Job, reason: str, outcome: str) -> bool:
     return True
 
 
-def _held_remove(transaction: Transaction, job: Job, agent_id: str, beat_at: str | None) -> None:
+def _lease_remove(transaction: Transaction, job: Job, agent_id: str, heartbeat_at: str | None) -> None:
     attempt = int(job.attempt)
-    if beat_at is None:
-        held_remove(transaction, agent_id=agent_id, job_id=job.job_id, attempt=attempt)
+    if heartbeat_at is None:
+        lease_remove(transaction, agent_id=agent_id, job_id=job.job_id, attempt=attempt)
     else:
-        held_remove_expired(transaction, agent_id=agent_id, job_id=job.job_id, attempt=attempt, beat_at=beat_at)
+        lease_remove_expired(
+            transaction, agent_id=agent_id, job_id=job.job_id, attempt=attempt, heartbeat_at=heartbeat_at
+        )
 
 
 def _result_actions(result: AttemptResult) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from apps.agents.services import Holding
+from apps.agents.services import Lease
 from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.services.attempts import attempt_expire, attempt_release
 from apps.jobs.services.leases import LEASE, leases_look
@@ -28,36 +28,36 @@ _MOST_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
-class Wish:
+class Command:
     """What is wished of an attempt that an agent runs: ``cancel`` it, or ``abandon`` it since it is not the agent's."""
 
     job_id: str
     attempt: int
-    wish: str
+    command: str
 
     def as_dict(self) -> dict[str, str | int]:
-        return {"job_id": self.job_id, "attempt": self.attempt, "wish": self.wish}
+        return {"job_id": self.job_id, "attempt": self.attempt, "wish": self.command}
 
 
 @dataclass
-class Handout:
+class Dispatch:
     """What a heartbeat is answered with."""
 
     next_check_interval: int
     assignments: list[Assignment] = field(default_factory=list)
-    wishes: list[Wish] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
 
 
-def work_hand_out(
+def work_dispatch(
     *,
     agent: Actor,
     labels: Collection[str],
-    held: Mapping[str, Holding],
+    leases: Mapping[str, Lease],
     running: Sequence[Mapping[str, Any]],
     free_slots: int,
     fresh: bool,
     takes_work: bool,
-) -> Handout:
+) -> Dispatch:
     """Compare what the agent runs with what it holds, and give it work for its free slots.
 
     An attempt that it holds and has not acknowledged is offered again, or released after a minute. One that it has
@@ -66,39 +66,39 @@ def work_hand_out(
     `takes_work` also for an agent that drains.
     """
     named = {(entry["job_id"], entry["attempt"]) for entry in running}
-    handout = Handout(next_check_interval=_interval(settings.AGENT_CHECK_SECONDS))
-    for job_id, holding in held.items():
-        attempt, age = holding.attempt, clock.now() - clock.parse_timestamp(holding.at)
+    dispatch = Dispatch(next_check_interval=_interval(settings.AGENT_CHECK_SECONDS))
+    for job_id, lease in leases.items():
+        attempt, age = lease.attempt, clock.now() - clock.parse_timestamp(lease.at)
         if (job_id, attempt) in named:
-            if holding.wish:
-                handout.wishes.append(Wish(job_id, attempt, holding.wish))
-        elif not holding.started:
+            if lease.command:
+                dispatch.commands.append(Command(job_id, attempt, lease.command))
+        elif not lease.started:
             if age > ACKNOWLEDGE_WITHIN:
                 attempt_release(agent_id=agent.id, job_id=job_id, attempt=attempt)
             else:
-                handout.assignments.append(Assignment(job_id, attempt))
+                dispatch.assignments.append(Assignment(job_id, attempt))
         elif fresh and age > LEASE:
             reason = "the agent does not run it any more"
-            attempt_expire(agent_id=agent.id, job_id=job_id, attempt=attempt, beat_at=None, reason=reason)
-    handout.wishes += [
-        Wish(job_id, attempt, "abandon")
+            attempt_expire(agent_id=agent.id, job_id=job_id, attempt=attempt, heartbeat_at=None, reason=reason)
+    dispatch.commands += [
+        Command(job_id, attempt, "abandon")
         for job_id, attempt in sorted(named)
-        if job_id not in held or held[job_id].attempt != attempt
+        if job_id not in leases or leases[job_id].attempt != attempt
     ]
     if takes_work:
-        _claim_for(handout, agent, labels, free_slots - len(handout.assignments))
-    return handout
+        _claim_for(dispatch, agent, labels, free_slots - len(dispatch.assignments))
+    return dispatch
 
 
-def _claim_for(handout: Handout, agent: Actor, labels: Collection[str], slots: int) -> None:
+def _claim_for(dispatch: Dispatch, agent: Actor, labels: Collection[str], slots: int) -> None:
     registry = queue_registry()
     leases_look(looked_at=registry.looked_at)
     set_ids = registry.sets_for(labels)
     if not set_ids:
         return
-    handout.next_check_interval = _interval(min(_BUSY_INTERVAL, settings.AGENT_CHECK_SECONDS))
+    dispatch.next_check_interval = _interval(min(_BUSY_INTERVAL, settings.AGENT_CHECK_SECONDS))
     if slots > 0:
-        handout.assignments += jobs_claim(agent=agent, set_ids=set_ids, limit=min(slots, _MOST_AT_ONCE))
+        dispatch.assignments += jobs_claim(agent=agent, set_ids=set_ids, limit=min(slots, _MOST_AT_ONCE))
 
 
 def _interval(seconds: int) -> int:

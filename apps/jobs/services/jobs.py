@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from apps.agents.services import held_remove, held_wish_cancel
+from apps.agents.services import lease_remove, lease_request_cancel
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from apps.jobs import policies
@@ -124,7 +124,7 @@ def _cancel_in_state(job: Job, *, actor: Actor) -> None:
     transaction = Transaction()
     if status == Status.RUNNING:
         transaction.update("job", job, actions=[Job.cancel_requested.set(True)], condition=unchanged)
-        held_wish_cancel(transaction, agent_id=str(job.agent_id), job_id=job.job_id, attempt=attempt)
+        lease_request_cancel(transaction, agent_id=str(job.agent_id), job_id=job.job_id, attempt=attempt)
         audit_add(transaction, actor=actor, action=Action.JOB_CANCEL_REQUESTED, target=target)
         transaction.commit()
         return
@@ -133,7 +133,7 @@ def _cancel_in_state(job: Job, *, actor: Actor) -> None:
     if status == Status.QUEUED:
         transaction.delete("entry", entry_of(job, attempt=attempt + 1))
     elif status == Status.ASSIGNED:
-        held_remove(transaction, agent_id=str(job.agent_id), job_id=job.job_id, attempt=attempt)
+        lease_remove(transaction, agent_id=str(job.agent_id), job_id=job.job_id, attempt=attempt)
     counter_add(transaction, status=Status.CANCELLED)
     audit_add(transaction, actor=actor, action=Action.JOB_CANCELLED, target=target)
     transaction.commit()

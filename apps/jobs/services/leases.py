@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from apps.agents.selectors import silent_beats
+from apps.agents.selectors import silent_heartbeats
 from apps.jobs.models import LEASES, SETS, QueueSet
 from apps.jobs.services.attempts import attempt_expire
 from controlplane.lib import clock
@@ -20,13 +20,13 @@ _LOOK_EVERY = timedelta(seconds=20)
 def leases_expire() -> int:
     """Take every job away from agents that have been silent for longer than a lease. Returns how many."""
     expired = 0
-    for beat in silent_beats(silent_for=LEASE):
-        for job_id, holding in beat.holdings.items():
+    for heartbeat in silent_heartbeats(silent_for=LEASE):
+        for job_id, lease in heartbeat.leases.items():
             expired += attempt_expire(
-                agent_id=beat.agent_id,
+                agent_id=heartbeat.agent_id,
                 job_id=job_id,
-                attempt=holding.attempt,
-                beat_at=beat.at,
+                attempt=lease.attempt,
+                heartbeat_at=heartbeat.at,
                 reason="the agent was not heard of any more",
             )
     return expired

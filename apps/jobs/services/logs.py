@@ -28,7 +28,7 @@ _GATE_SECONDS = 1
 
 
 def log_append(*, agent_id: str, job_id: str, attempt: int, sequence: int, data: bytes) -> str | None:
-    """Keep one piece of an attempt's log. Returns the wish for the job (``cancel``) or None.
+    """Keep one piece of an attempt's log. Returns the command for the job (``cancel``) or None.
 
     Pieces are numbered from 0 without gaps, in the order in which they were printed; sending one again does no harm.
     Raises TooLarge above `CHUNK_LIMIT` bytes, NotFound, or Conflict with code ``stale_attempt``.
@@ -38,25 +38,25 @@ def log_append(*, agent_id: str, job_id: str, attempt: int, sequence: int, data:
     if sequence < 0:
         raise InvalidInput.field("sequence", "is a number from 0")
     gate = f"log-gate:{agent_id}:{job_id}:{attempt}"
-    wish = cache.get(gate)
-    if wish is None:
+    command = cache.get(gate)
+    if command is None:
         job = attempt_require(
             Job.find(job_id, attributes=["job_id", "status", "attempt", "agent_id", "cancel_requested"]),
             agent_id=agent_id,
             attempt=attempt,
         )
-        wish = "cancel" if job.cancel_requested else ""
-        cache.set(gate, wish, _GATE_SECONDS)
+        command = "cancel" if job.cancel_requested else ""
+        cache.set(gate, command, _GATE_SECONDS)
     LogChunk(
         stream=log_stream(job_id, attempt),
         sequence=sequence,
         data=data,
         expires_at=clock.now() + _CHUNK_LIFETIME,
     ).save()
-    return wish or None
+    return command or None
 
 
-def log_store(*, job: Job) -> None:
+def log_archive(*, job: Job) -> None:
     """Copy the whole log of an ended job to object storage, after which nothing is left to do for it.
 
     May be repeated, also by two at once: a file bears the digest of its content, and the job names the one that counts.

@@ -7,7 +7,7 @@ from itertools import islice
 
 from django.core.cache import cache
 
-from apps.agents.services import held_add
+from apps.agents.services import lease_add
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from apps.jobs.label_sets import position_job_id, position_priority, queue_position, set_id
@@ -135,7 +135,7 @@ def _entry_claim(entry: QueueEntry, *, agent: Actor) -> bool:
         ],
         condition=(Job.status == Status.QUEUED) & (Job.attempt == attempt - 1),
     )
-    held_add(transaction, agent_id=agent.id, job_id=job_id, attempt=attempt, at=now)
+    lease_add(transaction, agent_id=agent.id, job_id=job_id, attempt=attempt, at=now)
     audit_add(transaction, actor=agent, action=Action.JOB_CLAIMED, target=f"job:{job_id}", detail={"attempt": attempt})
     try:
         transaction.commit(attempts=1)

@@ -7,7 +7,7 @@ from itertools import islice
 
 from apps.jobs.models import OPEN, Job, QueueSet
 from apps.jobs.selectors.queue import queue_head, queue_registry
-from apps.jobs.services.logs import log_store
+from apps.jobs.services.logs import log_archive
 from apps.jobs.states import FINAL
 from controlplane.lib import clock
 from controlplane.nosql.connection import ConditionFailed
@@ -26,7 +26,7 @@ _SETTLED_AFTER = timedelta(seconds=5)
 
 
 def sets_prune() -> int:
-    """Take requirement sets out of the registry in which nothing has waited for a while. Returns how many.
+    """Take label sets out of the registry in which nothing has waited for a while. Returns how many.
 
     In two steps, since a job may be on its way into the set: mark it, and a minute later delete it if it is still
     marked and still empty. Whoever enqueues takes the mark away first.
@@ -52,7 +52,7 @@ def _set_prune(queue_set: QueueSet) -> bool:
     return False
 
 
-def logs_store() -> int:
+def logs_archive() -> int:
     """Put away the logs of jobs that have ended. Returns how many.
 
     Raises Unavailable when one cannot be put away just now. Those before it are, and it stands in its chunks as before.
@@ -60,7 +60,7 @@ def logs_store() -> int:
     stored = 0
     began = time.monotonic()
     for job in islice(_ended_and_open(), _LOGS_AT_ONCE):
-        log_store(job=job)
+        log_archive(job=job)
         stored += 1
         if time.monotonic() - began > _LOGS_SECONDS:
             break

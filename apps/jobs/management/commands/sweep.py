@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from apps.agents.services import agents_mark_silent
-from apps.jobs.services import gauges_measure, leases_expire, logs_store, sets_prune
+from apps.jobs.services import gauges_measure, leases_expire, logs_archive, sets_prune
 from controlplane.lib.errors import Unavailable
 from controlplane.observability.works import observed
 
@@ -37,5 +37,5 @@ class Command(BaseCommand):
             gauges_measure()
             done["queues pruned"] = sets_prune()
             # Last, since object storage may be out when all else is well.
-            done["logs stored"] = logs_store()
+            done["logs stored"] = logs_archive()
         self.stdout.write(", ".join(f"{count} {what}" for what, count in done.items()))
