@@ -12,10 +12,10 @@ import pytest
 from django.core.cache import cache
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
-from controlplane.nosql.tables import create_tables, record_tables
+from controlplane.nosql.tables import create_tables
 from tests.access import access_enforce
 from tests.clients import Client
-from tests.emulator import running_emulator
+from tests.emulator import emulator_clear, running_emulator
 
 
 @pytest.fixture(scope="session")
@@ -33,15 +33,7 @@ def tables(emulator: str) -> Iterator[None]:
     """Empty tables; what the test wrote, and what the process remembers of it, is deleted after it."""
     yield
     cache.clear()
-    for kinds in record_tables().values():
-        kind = kinds[0]
-        connection = kind._get_connection()
-        keys = connection.get_meta_table().get_key_names()
-        while items := connection.scan()["Items"]:
-            for item in items:
-                connection.connection.client.delete_item(
-                    TableName=kind.Meta.table_name, Key={name: item[name] for name in keys}
-                )
+    emulator_clear(emulator)
 
 
 class _QuietHandler(WSGIRequestHandler):

@@ -1,5 +1,6 @@
 """The emulator of AWS of a test process."""
 
+import http.client
 import os
 import socket
 import subprocess
@@ -7,6 +8,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).parents[1]
+CLEAR_PATH = "/tests/clear"
 
 
 def free_port() -> int:
@@ -20,7 +26,8 @@ def running_emulator(services: str = "dynamodb") -> Iterator[str]:
     """Start ministack on loopback with these services (separated by commas), yield its URL, and stop it."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "ministack"],
+        [sys.executable, "-m", "tests.emulator_process"],
+        cwd=ROOT,
         env={
             **os.environ,
             "BIND_HOST": "127.0.0.1",
@@ -40,6 +47,18 @@ def running_emulator(services: str = "dynamodb") -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def emulator_clear(url: str) -> None:
+    """Delete the items of all tables of the emulator at this URL. The tables stay."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    try:
+        connection.request("POST", CLEAR_PATH)
+        status = connection.getresponse().status
+    finally:
+        connection.close()
+    if status != 204:
+        raise RuntimeError(f"the emulator answered {status} to {CLEAR_PATH}")
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
