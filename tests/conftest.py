@@ -15,7 +15,7 @@ from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from controlplane.nosql.tables import create_tables
 from tests.access import access_enforce
 from tests.clients import Client
-from tests.emulator import emulator_clear, running_emulator
+from tests.emulator import items_clear, running_emulator
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +33,7 @@ def tables(emulator: str) -> Iterator[None]:
     """Empty tables; what the test wrote, and what the process remembers of it, is deleted after it."""
     yield
     cache.clear()
-    emulator_clear(emulator)
+    items_clear(emulator)
 
 
 class _QuietHandler(WSGIRequestHandler):

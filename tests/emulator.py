@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parents[1]
-CLEAR_PATH = "/tests/clear"
+ITEMS_PATH = "/tests/items"
 
 
 def free_port() -> int:
@@ -49,16 +49,32 @@ def running_emulator(services: str = "dynamodb") -> Iterator[str]:
         process.wait(10)
 
 
-def emulator_clear(url: str) -> None:
+def items_clear(url: str) -> None:
     """Delete the items of all tables of the emulator at this URL. The tables stay."""
+    _items_request(url, "DELETE")
+
+
+def items_read(url: str) -> bytes:
+    """The items of all tables as JSON: {table: {partition key: {sort key: item}}}, without tables that have none."""
+    return _items_request(url, "GET")
+
+
+def items_replace(url: str, items: bytes) -> None:
+    """Let the tables hold these items, as `items_read` gave them, and no others."""
+    _items_request(url, "PUT", items)
+
+
+def _items_request(url: str, method: str, body: bytes | None = None) -> bytes:
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
     try:
-        connection.request("POST", CLEAR_PATH)
-        status = connection.getresponse().status
+        connection.request(method, ITEMS_PATH, body)
+        response = connection.getresponse()
+        answer = response.read()
     finally:
         connection.close()
-    if status != 204:
-        raise RuntimeError(f"the emulator answered {status} to {CLEAR_PATH}")
+    if response.status != 200:
+        raise RuntimeError(f"the emulator answered {response.status} to {method} {ITEMS_PATH}")
+    return answer
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
