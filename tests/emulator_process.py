@@ -10,6 +10,7 @@ One call in place of a scan or a write for each table, which also finds what oth
 """
 
 import json
+import os
 from collections import defaultdict
 from typing import Any
 
@@ -59,5 +60,10 @@ async def _body(receive: Any) -> bytes:
 
 
 if __name__ == "__main__":
+    if "lambda" in os.environ["SERVICES"].split(","):
+        from ministack.services import lambda_svc
+
+        # How long a function is "InProgress" after each change: half a second by itself.
+        lambda_svc._LAMBDA_STATE_TRANSITION_DELAY = 0.05
     ministack.app.app = _application
     ministack.app.main()
