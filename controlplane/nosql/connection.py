@@ -1,5 +1,6 @@
 """The one connection to DynamoDB that all records share, and what its failures are called here."""
 
+import os
 import random
 import time
 from functools import cache
@@ -90,6 +91,11 @@ class SharedConnection(Connection):
             )
         return client
 
+    def idle_close(self) -> None:
+        """Close the sockets that no call uses; the next call opens a new one."""
+        if self._client is not None:
+            self._client.close()
+
     def _make_api_call(self, operation_name: str, operation_kwargs: dict[str, Any]) -> dict[str, Any]:
         for attempt in range(CONFLICT_ATTEMPTS):
             try:
@@ -146,10 +152,14 @@ def pause_before_retry(attempt: int) -> None:
 @cache
 def shared_connection() -> SharedConnection:
     """The process's connection. botocore takes the endpoint from AWS_ENDPOINT_URL, as AWS's own tools do."""
-    return SharedConnection(
+    connection = SharedConnection(
         region=settings.AWS_REGION,
         connect_timeout_seconds=CONNECT_TIMEOUT_SECONDS,
         read_timeout_seconds=READ_TIMEOUT_SECONDS,
         max_retry_attempts=RETRIES,
         max_pool_connections=50,
     )
+    # Two processes on one socket read each other's answers. The child closes its copies, which sends nothing: neither
+    # ours nor urllib3 says goodbye in TLS, so the parent's connections live on.
+    os.register_at_fork(after_in_child=connection.idle_close)
+    return connection

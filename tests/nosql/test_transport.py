@@ -1,9 +1,14 @@
 """Connections to DynamoDB: kept, replaced and given up, against a real socket that says what the test wants."""
 
 import datetime
+import json
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -312,3 +317,76 @@ def test_tls_is_spoken_with_who_is_known_and_with_nobody_else(start: Start, cert
     unknown = start([OK], tls=context)
     with pytest.raises(SSLError):
         transport(unknown).send(request(unknown))
+
+
+# Connects, forks, and lets both processes ask at the same time. Prints what each one was answered.
+FORKING = """
+import json, multiprocessing
+from controlplane.nosql.connection import shared_connection
+
+def answered(name):
+    key = {"name": {"S": name}}
+    return shared_connection()._make_api_call("GetItem", {"TableName": "t", "Key": key})["Item"]["name"]["S"]
+
+def answers(process):
+    both_ready.wait(10)
+    return [answered(f"{process} {number}") for number in range(50)]
+
+fork = multiprocessing.get_context("fork")
+both_ready = fork.Barrier(2)
+first = answered("parent first")
+received, sent = fork.Pipe(duplex=False)
+child = fork.Process(target=lambda: sent.send(answers("child")))
+child.start()
+printed = {"parent": [first, *answers("parent")], "child": received.recv()}
+child.join()
+print(json.dumps(printed))
+"""
+
+
+class Items(Echo):
+    """Answers GetItem with an item that is its own key, and records what came on which connection."""
+
+    asked: dict[int, list[str]]
+
+    def do_POST(self) -> None:
+        key = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["Key"]
+        self.asked[self.client_address[1]].append(key["name"]["S"])
+        body = json.dumps({"Item": key}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+# Behind a proxy, botocore's own session sends.
+@pytest.mark.parametrize("way", ["plain", "TLS", "proxy"])
+def test_a_forked_process_opens_a_connection_of_its_own_and_its_parent_keeps_its_own(
+    way: str, certificate: Path
+) -> None:
+    asked: dict[int, list[str]] = defaultdict(list)
+    with PatientServer(("127.0.0.1", 0), type("Recorder", (Items,), {"asked": asked})) as listener:
+        if way == "TLS":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            listener.socket = context.wrap_socket(listener.socket, server_side=True)
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        url = f"http{'s' if way == 'TLS' else ''}://127.0.0.1:{listener.server_port}"
+        reached = {"AWS_ENDPOINT_URL": url, "AWS_CA_BUNDLE": str(certificate), "NO_PROXY": "127.0.0.1"}
+        if way == "proxy":
+            reached = {"AWS_ENDPOINT_URL": "http://dynamodb.invalid", "HTTP_PROXY": url, "NO_PROXY": ""}
+        done = subprocess.run(
+            [sys.executable, "-c", FORKING],
+            env={**os.environ, "DJANGO_SETTINGS_MODULE": "controlplane.settings", **reached},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        listener.shutdown()
+    assert done.returncode == 0, done.stderr
+    parent = ["parent first", *(f"parent {number}" for number in range(50))]
+    child = [f"child {number}" for number in range(50)]
+    assert json.loads(done.stdout) == {"parent": parent, "child": child}
+    # Also a single goodbye of the child's on its parent's connection would make it three.
+    assert list(asked.values()) == [parent, child]
