@@ -1,10 +1,10 @@
-"""Taking jobs away from agents that are silent."""
+"""Taking jobs away from agents that send no heartbeats."""
 
 from datetime import timedelta
 
 from apps.agents.selectors import silent_heartbeats
 from apps.jobs.models import LEASES, SETS, QueueSet
-from apps.jobs.services.attempts import attempt_expire
+from apps.jobs.services.losses import attempt_expire
 from controlplane.lib import clock
 from controlplane.lib.errors import Unavailable
 from controlplane.nosql.connection import ConditionFailed
@@ -27,7 +27,7 @@ def leases_expire() -> int:
                 job_id=job_id,
                 attempt=lease.attempt,
                 heartbeat_at=heartbeat.at,
-                reason="the agent was not heard of any more",
+                reason=f"its agent sent no heartbeat for {LEASE.seconds} s",
             )
     return expired
 
@@ -35,7 +35,7 @@ def leases_expire() -> int:
 def leases_look(*, looked_at: str | None) -> int:
     """The same between two sweeps, on behalf of a poll that has read in the registry when it was last done.
 
-    Does nothing unless that is long enough ago, and nobody else is faster.
+    Does nothing unless that is long enough ago, and no other poll was faster.
     """
     now = clock.now()
     if looked_at is not None and now - clock.parse_timestamp(looked_at) < _LOOK_EVERY:
@@ -45,6 +45,6 @@ def leases_look(*, looked_at: str | None) -> int:
         QueueSet(SETS, LEASES).update(actions=[QueueSet.looked_at.set(clock.timestamp(now))], condition=as_seen)
         return leases_expire()
     except (ConditionFailed, Unavailable):
-        # Another poll is faster; or DynamoDB fails just now, which is no reason to fail the agent that asks: the sweep
-        # looks as well.
+        # Another poll was faster; or DynamoDB fails, which is no reason to fail the agent that asks: the sweep looks
+        # as well.
         return 0
