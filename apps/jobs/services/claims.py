@@ -18,12 +18,12 @@ from controlplane.lib.actor import Actor
 from controlplane.lib.work import measure, subject_note
 from controlplane.nosql.transaction import TransactionConflicted, TransactionFailed
 
-# How often a poll may lose the race for a job before it leaves the work to others.
+# How often a poll may lose the race for a job before it leaves the work to other agents.
 _TRIES = 4
 
-# Without contention the head of the queue is taken, so that jobs run in their order. Each lost race widens the range
-# from which the next claim is drawn, so that fifty agents do not run for the same job; each win narrows it slowly,
-# and after a few quiet seconds it is forgotten.
+# Without contention a claim takes the head of the queue, so that jobs run in their order. Each lost race widens the
+# range from which the next claim is drawn, so that fifty agents do not try for the same job. Each win narrows it
+# slowly, and after a few quiet seconds it is forgotten.
 _WIDEST_SPREAD = 200
 _SPREAD = "queue-spread"
 _SPREAD_SECONDS = 5
@@ -60,7 +60,7 @@ def jobs_claim(*, agent: Actor, set_ids: Sequence[str], limit: int) -> list[Assi
 
 
 def _in_order_of_trial(entries: Sequence[QueueEntry]) -> list[QueueEntry]:
-    """The entries in their order, those of the first priority shuffled over the present spread."""
+    """The entries in their order, those of the first priority shuffled over the current spread."""
     if not entries:
         return []
     first = position_priority(entries[0].position)

@@ -19,11 +19,11 @@ from controlplane.lib.actor import Actor
 # An assignment that is not acknowledged is released after this time.
 ACKNOWLEDGE_WITHIN = timedelta(seconds=60)
 
-# Seconds until the agent should ask again when there is work of its kind; else AGENT_CHECK_SECONDS.
+# Seconds until the agent should poll again when work of its kind waits; else AGENT_CHECK_SECONDS.
 _BUSY_INTERVAL = 5
 _JITTER = 0.2
 
-# How many jobs one heartbeat may take, so that it stays quick and others get some too.
+# How many jobs one heartbeat may take, so that it stays quick and other agents get some too.
 _MOST_AT_ONCE = 4
 
 
@@ -108,5 +108,5 @@ def _claim_for(dispatch: Dispatch, agent: Actor, labels: Collection[str], slots:
 
 
 def _interval(seconds: int) -> int:
-    """`seconds` give or take a fifth, so that agents that were started together do not stay in step."""
+    """`seconds` plus or minus a fifth, so that agents that started together do not poll together."""
     return max(1, round(seconds * random.uniform(1 - _JITTER, 1 + _JITTER)))  # noqa: S311

@@ -1,4 +1,4 @@
-"""What people do to jobs: create, cancel, run again."""
+"""What users do to jobs: create, cancel, retry."""
 
 import hashlib
 import json
@@ -45,11 +45,11 @@ def job_create(
     labels: Sequence[str] = (),
     idempotency_key: str | None = None,
 ) -> Job:
-    """Queue a job of a pipeline (None: the default one) for a ref (None: its default one).
+    """Queue a job of a pipeline (None: the default pipeline) for a ref (None: the pipeline's default ref).
 
     The job asks for the pipeline's labels and for `labels`. The same `idempotency_key` within 24 hours gives the job
-    that it made. Raises NotFound for an unknown pipeline, InvalidInput for what can be no ref, Unprocessable when the
-    key was used for another payload, Conflict while a request with the same key is under way.
+    that it made. Raises NotFound for an unknown pipeline, InvalidInput for an invalid ref, Unprocessable when the key
+    was used for another payload, Conflict while a request with the same key is under way.
     """
     policies.job_create_require(actor)
     if git_ref is not None:
@@ -115,7 +115,7 @@ def job_cancel(*, actor: Actor, job_id: str) -> Job:
             # The job has moved since it was read: its new status decides what a cancellation means.
             continue
         return job_get(job_id)
-    raise Conflict("The job keeps changing. Please try again.", code="job_state")
+    raise Conflict("The job keeps changing. Try again.", code="job_state")
 
 
 def _cancel_in_state(job: Job, *, actor: Actor) -> None:
@@ -198,7 +198,8 @@ def _job_enqueue(job: Job, *, actor: Actor, action: Action, idempotency: Idempot
     except TransactionConflicted as conflict:
         if "idempotency" in conflict.conflicted:
             raise Conflict(
-                "A request with this Idempotency-Key is under way.", code="idempotency_key_in_use"
+                "A request with this Idempotency-Key is still being processed. Try again.",
+                code="idempotency_key_in_use",
             ) from conflict
         raise
     except TransactionFailed as failure:
@@ -213,7 +214,7 @@ def _job_made_with(made: IdempotencyKey, idempotency: IdempotencyKey) -> Job:
     """The job that the same key made before. Raises Unprocessable when that was for another payload."""
     if made.fingerprint != idempotency.fingerprint:
         raise Unprocessable(
-            "This Idempotency-Key was used for a request with another content.", code="idempotency_key_reused"
+            "This Idempotency-Key was used for other content. Send a new key.", code="idempotency_key_reused"
         )
     return job_get(made.job_id)
 

@@ -12,13 +12,13 @@ from controlplane.nosql.connection import ConditionFailed
 # A lease lasts this long after the last heartbeat that names the job.
 LEASE = timedelta(seconds=45)
 
-# So often the agents' polls look for expired leases, all processes together. With the lease and a poll this stays below
-# the 90 seconds within which the job of a killed agent waits again.
+# How often the agents' polls look for expired leases, all processes together. The lease, this interval and a poll
+# together stay below the 90 seconds within which the job of a killed agent waits again.
 _LOOK_EVERY = timedelta(seconds=20)
 
 
 def leases_expire() -> int:
-    """Take every job away from agents that have been silent for longer than a lease. Returns how many."""
+    """Take every job away from agents that have sent no heartbeat for longer than a lease. Returns how many."""
     expired = 0
     for heartbeat in silent_heartbeats(silent_for=LEASE):
         for job_id, lease in heartbeat.leases.items():
@@ -33,7 +33,7 @@ def leases_expire() -> int:
 
 
 def leases_look(*, looked_at: str | None) -> int:
-    """The same between two sweeps, on behalf of a poll that has read in the registry when it was last done.
+    """Do the same between two sweeps, for a poll that has read from the registry when that was last done.
 
     Does nothing unless that is long enough ago, and no other poll was faster.
     """
