@@ -14,7 +14,6 @@ from typing import Any
 from django.conf import settings
 from django.core.cache import cache
 
-from apps.accounts.policies import ROLES
 from apps.agents.services import AgentCredentials, agent_enrol, enrolment_token_create, heartbeat_record
 from apps.jobs.models import DayCounter
 from apps.jobs.services import (
@@ -30,10 +29,10 @@ from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.nosql.tables import record_tables
+from tests.conftest import ADMIN
 from tests.emulator import items_read, items_replace
 from tests.properties.consistency import COUNTERS, Items, emulator_url, tables_empty
 
-ADMIN = Actor("user", "01kaadmin00000000000000000", "admin", frozenset(ROLES["admin"]))
 REPOSITORY = "https://git.example.com/app.git"
 DEFINITION = "retries: 1\nsteps:\n  - name: test\n    run: make test\n"
 SUCCESS = AttemptResult(exit_code=0, error_message=None, steps=[], log_chunks=1, commit="c0ffee")
