@@ -29,7 +29,8 @@ def running_emulator(services: str = "dynamodb") -> Iterator[str]:
         [sys.executable, "-m", "tests.emulator_process"],
         cwd=ROOT,
         env={
-            **os.environ,
+            # Nothing of it is measured, and it would cost time.
+            **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
             "SERVICES": services,
