@@ -194,7 +194,7 @@ def _job_enqueue(job: Job, *, actor: Actor, action: Action, idempotency: Idempot
         absent = IdempotencyKey.key.does_not_exist() | (IdempotencyKey.expires_at < clock.now())
         transaction.put("idempotency", idempotency, absent)
     try:
-        move_commit(move, transaction)
+        move_commit(move, transaction=transaction)
     except TransactionConflicted as conflict:
         if "idempotency" in conflict.conflicted:
             raise Conflict(

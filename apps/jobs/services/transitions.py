@@ -20,6 +20,7 @@ from controlplane.lib import clock, metric_names
 from controlplane.lib.actor import Actor
 from controlplane.lib.ids import id_moment
 from controlplane.lib.work import measure
+from controlplane.nosql.connection import CONFLICT_ATTEMPTS
 from controlplane.nosql.transaction import Transaction
 
 
@@ -49,15 +50,15 @@ class Move:
     detail: Mapping[str, str | int | None] | None = None
 
 
-def move_commit(move: Move, transaction: Transaction | None = None, **options: int) -> None:
-    """Make the move, together with what `transaction` holds already, and count it in the metrics.
+def move_commit(move: Move, *, transaction: Transaction | None = None, attempts: int = CONFLICT_ATTEMPTS) -> None:
+    """Make the move, together with what `transaction` has already, and count it in the metrics.
 
-    `options` are those of `Transaction.commit`. Raises Conflict for a move that there is not, and what
-    `Transaction.commit` raises: TransactionFailed when the job, its queue entry or the lease has changed meanwhile.
+    While another writer holds an item, it is tried up to `attempts` times. Raises what `move_add` and
+    `Transaction.commit` raise: TransactionFailed when the job, its queue entry or the lease has changed meanwhile.
     """
     transaction = transaction or Transaction()
     move_add(transaction, move)
-    transaction.commit(**options)
+    transaction.commit(attempts=attempts)
     if move.after in FINAL:
         measure(metric_names.JOBS_ENDED[move.after], 1)
 
@@ -65,7 +66,7 @@ def move_commit(move: Move, transaction: Transaction | None = None, **options: i
 def move_add(transaction: Transaction, move: Move) -> None:
     """Add all that the move changes, under the labels "job", "entry", "heartbeat", "counter" and "audit".
 
-    Raises Conflict with code ``job_finished`` or ``job_state`` for a move that there is not.
+    Raises Conflict with code ``job_finished`` or ``job_state`` for a move that `apps.jobs.states` does not allow.
     """
     if move.before is None:
         transaction.put("job", move.job)
@@ -111,7 +112,7 @@ def cancel_request_commit(*, job: Job, actor: Actor) -> None:
 
 
 def attempt_fence(agent_id: str, attempt: int) -> Any:
-    """The condition that only the agent which holds the attempt meets, and only for this attempt."""
+    """The condition that a write of the agent meets while this attempt is its own."""
     return (Job.agent_id == agent_id) & (Job.attempt == attempt)
 
 
