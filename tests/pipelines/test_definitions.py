@@ -37,7 +37,7 @@ def refusals(text: str) -> list[Any]:
     try:
         definition_parse(text)
     except InvalidInput as error:
-        return error.errors or ["refused without a reason"]
+        return [*error.errors] or ["refused without a reason"]
     return []
 
 
