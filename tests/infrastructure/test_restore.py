@@ -200,10 +200,10 @@ class Rewind:
 def _caches_forget() -> None:
     """As in a process that has just started."""
     from apps.accounts.services import api_tokens
-    from apps.agents import selectors
+    from apps.agents.selectors import identities
 
     cache.clear()
-    selectors._identities._entries.clear()
+    identities._identities.clear()
     api_tokens._verified._entries.clear()
 
 
