@@ -122,7 +122,7 @@ def test_a_job_is_shown_without_what_it_was_given_to_keep(admin: Browser, scene:
 
 
 def test_cancelling_asks_first_and_running_again_makes_a_new_job(operator: Browser, jobs: dict[str, str]) -> None:
-    assert "what runs is stopped" in operator.act(JOBS, "cancel", jobs["waiting"], confirmed=False).text
+    assert "running jobs will be stopped" in operator.act(JOBS, "cancel", jobs["waiting"], confirmed=False).text
     assert job_get(jobs["waiting"]).status == "queued"
     said = operator.said(operator.act(JOBS, "cancel", jobs["waiting"], jobs["failed"]))
     assert "The job has already ended" in said
