@@ -1,9 +1,11 @@
 """Reading pipelines. All reads are consistent."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from apps.pipelines.definitions import PIPELINE_NAME
 from apps.pipelines.models import SCOPE, Pipeline
+from apps.pipelines.parsing import definition_parse
 from controlplane.lib.cursors import cursor_decode, cursor_encode
 from controlplane.lib.errors import NotFound
 
@@ -21,11 +23,16 @@ class PipelinePage:
 
 def pipeline_get(name: str) -> Pipeline:
     """The pipeline of that name. Raises NotFound with the code ``pipeline_not_found``."""
-    # A name that no pipeline can have need not be looked for, and DynamoDB takes not every text for a key.
+    # DynamoDB does not accept every text as a key, so an invalid name is not looked up.
     pipeline = Pipeline.find(SCOPE, name) if PIPELINE_NAME.fullmatch(name) else None
     if pipeline is None:
         raise NotFound(f"There is no pipeline of the name “{name[:63]}”.", code="pipeline_not_found")
     return pipeline
+
+
+def pipeline_definition(pipeline: Pipeline) -> dict[str, Any] | None:
+    """The definition that is kept on the server, parsed, as `Definition.as_dict` gives it; None if there is none."""
+    return definition_parse(pipeline.definition).as_dict() if pipeline.definition else None
 
 
 def pipeline_list(*, limit: int = 50, cursor: str | None = None) -> PipelinePage:

@@ -15,7 +15,7 @@ from apps.jobs.services.counters import counter_add, ending_measure
 from apps.jobs.services.jobs import ending_actions, steps_of
 from apps.jobs.services.queue import entry_of, set_register
 from apps.jobs.states import FINAL, LEASED, Status, status_after_finish, status_after_loss, transition_require
-from apps.pipelines.definitions import definition_parse
+from apps.pipelines.parsing import definition_parse
 from apps.pipelines.services import pipeline_learn
 from controlplane.lib import clock, metric_names
 from controlplane.lib.actor import SYSTEM, Actor
