@@ -10,7 +10,7 @@ from apps.pipelines.models import SCOPE, Pipeline
 from tests.admin.conftest import Browser, errors, form_values, keys, rows
 from tests.dashboard.scene import DEFINITION, Scene
 
-PIPELINES = "/admin/jobs/pipeline/"
+PIPELINES = "/admin/pipelines/pipeline/"
 JOBS = "/admin/jobs/job/"
 TRAIL = "/admin/audit/auditrecord/"
 

@@ -33,7 +33,7 @@ def test_savers_at_the_same_time_leave_one_of_their_versions_and_a_record_each(o
     for thread in threads:
         thread.join()
     saved = [answer for answer in answers if answer.status_code in (200, 201)]
-    # The others were told that too many save it.
+    # The others got the answer that too many save it.
     assert {answer.status_code for answer in answers} <= {200, 201, 409, 503}
     assert sum(answer.status_code == 201 for answer in saved) == 1
     assert sorted(answer.json()["revision"] for answer in saved) == list(range(1, len(saved) + 1))
