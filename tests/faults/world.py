@@ -131,7 +131,7 @@ _VARYING: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b\d{4}-\d\d-\d\d\b"), "<day>"),
     (re.compile(r"#\d{13}#"), "#<moment>#"),
 )
-_LEFT_OUT = frozenset({"created", "nonces", "expires_at", "encrypted", "password", "data", "revision"})
+_LEFT_OUT = frozenset({"created", "nonces", "expires_at", "sealed", "password", "data", "revision"})
 
 
 def snapshot() -> Counter[str]:
