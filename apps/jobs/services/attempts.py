@@ -13,7 +13,7 @@ from apps.jobs.services.losses import attempt_pass_on
 from apps.jobs.services.steps import steps_of
 from apps.jobs.services.transitions import Move, attempt_fence, move_commit
 from apps.jobs.states import FINAL, Status, status_after_finish
-from apps.pipelines.definitions import definition_parse
+from apps.pipelines.parsing import definition_parse
 from apps.pipelines.services import pipeline_learn
 from controlplane.lib import clock, metric_names
 from controlplane.lib.actor import Actor

@@ -21,7 +21,7 @@ from apps.jobs.states import FINAL, Status
 from apps.pipelines.definitions import DEFAULT_RETRIES
 from apps.pipelines.models import Pipeline
 from apps.pipelines.refs import ref_validate
-from apps.pipelines.selectors import pipeline_get
+from apps.pipelines.selectors import pipeline_definition, pipeline_get
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, NotFound, Unprocessable
@@ -151,7 +151,7 @@ def _job_of(
     """A queued job of the pipeline, not yet written."""
     job_id = new_id()
     created = id_moment(job_id)
-    definition = source.definition_parsed()
+    definition = pipeline_definition(source)
     return Job(
         job_id=job_id,
         run_id=new_id(),
