@@ -45,7 +45,7 @@ def refusals(text: str) -> list[Any]:
     try:
         definition_parse(text)
     except InvalidInput as error:
-        return error.errors or ["refused without a reason"]
+        return list[Any](error.errors) or ["refused without a reason"]
     return []
 
 
