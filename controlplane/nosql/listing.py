@@ -91,12 +91,13 @@ class Listing(Generic[R]):
             if start and not _reached(partition, start[hash_name], forward_in_index):
                 continue
             here = start if start and partition == start[hash_name] else None
+            stored = {self.kind.get_attributes()[name].attr_name: {"S": text} for name, text in (here or {}).items()}
             source: Any = self.index if self.index else self.kind
             found = source.query(
                 partition,
                 condition,
                 scan_index_forward=forward_in_index,
-                last_evaluated_key={name: {"S": text} for name, text in here.items()} if here else None,
+                last_evaluated_key=stored or None,
                 page_size=min(size, _BATCH),
                 # An index cannot be read so.
                 consistent_read=self.index is None,
