@@ -103,7 +103,7 @@ def notes_world() -> Iterator[dict[str, list[Any]]]:
     import boto3
 
     client = boto3.client("dynamodb", region_name="eu-central-1")
-    for table, key in [
+    for table, name in [
         ("sessions", "session_id"),
         ("agents", "agent_id"),
         ("heartbeats", "agent_id"),
@@ -111,8 +111,8 @@ def notes_world() -> Iterator[dict[str, list[Any]]]:
     ]:
         client.create_table(
             TableName=f"notes-{table}",
-            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": name, "KeyType": "HASH"}],
             BillingMode="PAY_PER_REQUEST",
         )
     token, agent_id, key = "t" * 43, "a" * 26, b"k" * 32

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import requests
@@ -301,7 +302,7 @@ def test_a_page_that_the_role_does_not_allow_says_so(ada: User, signed_in: Clien
 
 
 def test_a_password_hashed_the_old_way_is_hashed_anew_at_sign_in_and_the_session_holds(
-    ada: User, outsider: Client, settings: pytest.FixtureRequest
+    ada: User, outsider: Client, settings: Any
 ) -> None:
     settings.PASSWORD_HASHERS = [
         "django.contrib.auth.hashers.ScryptPasswordHasher",

@@ -227,11 +227,11 @@ class FakeControlPlane:
             results = verifier.verify(message, body=body, require_components=("@method", "@path", "content-digest"))
         except InvalidSignature as error:
             return 401, {"code": "signature_invalid", "detail": str(error)}
-        nonce = results[0].parameters["nonce"]
+        nonce = str(results[0].parameters["nonce"])
         if not re.fullmatch(r"[A-Za-z0-9_-]{16,64}", nonce) or nonce in self._nonces:
             self.problems.append(f"nonce {nonce}")
         self._nonces.add(nonce)
-        created = results[0].parameters["created"]
+        created = int(results[0].parameters["created"])
         if path.endswith("/heartbeat"):
             if created <= self._created:
                 self.problems.append(f"a heartbeat's time went from {self._created} to {created}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,9 @@ def test_the_workspace_is_fresh_and_removed_afterwards(run: Any, shared_agent: A
     second = run(run="pwd; test ! -e behind")
     assert second.finish["exit_code"] == 0
     for job in (first, second):
-        eventually(lambda job=job: not list((shared_agent.state / "work").glob(f"agent-*/{job.job_id}*")))
+        eventually(
+            partial(lambda job_id: not list((shared_agent.state / "work").glob(f"agent-*/{job_id}*")), job.job_id)
+        )
 
 
 def test_a_repository_that_does_not_exist_fails_the_job(run: Any, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import secrets
 import signal
 import stat
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -245,7 +246,7 @@ def test_a_third_sigterm_ends_the_agent_at_once_and_leaves_no_process(
     plane.prints(job, "begun")
     for count in (1, 2, 3):
         agent.signal(signal.SIGTERM)
-        eventually(lambda count=count: agent.output.count("leav") + agent.output.count("stopping") >= count)
+        eventually(partial(lambda seen: agent.output.count("leav") + agent.output.count("stopping") >= seen, count))
     assert agent.exit_code(3) == 1
     eventually(lambda: not agent.leftovers())
 
