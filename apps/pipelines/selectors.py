@@ -1,9 +1,11 @@
 """Reading pipelines. All reads are consistent."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from apps.pipelines.definitions import PIPELINE_NAME
 from apps.pipelines.models import SCOPE, Pipeline
+from apps.pipelines.parsing import definition_parse
 from controlplane.lib.errors import NotFound
 from controlplane.nosql.listing import Listing, place_decode
 
@@ -29,6 +31,11 @@ def pipeline_get(name: str) -> Pipeline:
     if pipeline is None:
         raise NotFound(f"There is no pipeline of the name “{name[:63]}”.", code="pipeline_not_found")
     return pipeline
+
+
+def pipeline_definition(pipeline: Pipeline) -> dict[str, Any] | None:
+    """The definition that is kept on the server, parsed, as `Definition.as_dict` gives it; None if there is none."""
+    return definition_parse(pipeline.definition).as_dict() if pipeline.definition else None
 
 
 def pipeline_list(*, limit: int = 50, cursor: str | None = None) -> PipelinePage:

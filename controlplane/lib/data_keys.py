@@ -1,6 +1,6 @@
 """Keys for encryption that KMS makes and opens: each is stored, encrypted by KMS, in the texts that it encrypts.
 
-KMS bills each call and each takes some milliseconds, so a process keeps keys for a while: see docs/decisions/0064.
+KMS bills each call and each takes some milliseconds, so a process keeps keys for a while: see docs/decisions/0010.
 """
 
 import threading

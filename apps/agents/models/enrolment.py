@@ -5,7 +5,7 @@ from pynamodb.indexes import GlobalSecondaryIndex, KeysOnlyProjection
 
 from controlplane.nosql.record import Record, table_name
 
-# The one partition of the index that lists enrolment tokens, which all expire: docs/decisions/0010-admin.md
+# The one partition of the index that lists enrolment tokens, which all expire: docs/decisions/0006
 ENROLMENT_TOKENS = "enrolment-tokens"
 
 

@@ -6,15 +6,14 @@ from django.http import HttpRequest
 
 from apps.agents.authentication import SignedRequest
 from apps.jobs.agent_api.requests import agent_actor, agent_endpoint, decoded_body
-from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.serializers.agent_reports import attempt_number, attempt_result
 from apps.jobs.services import (
     CHUNK_LIMIT,
     attempt_define,
     attempt_finish,
     attempt_start,
-    jobs_claim,
     log_append,
+    next_dispatch,
 )
 from apps.pipelines.definitions import DEFINITION_PATH
 from controlplane.http.documented import documented
@@ -83,12 +82,10 @@ def finish(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str
     """The attempt has ended; the answer is the next one for the slot that it leaves, if work waits."""
     body = json_body(request)
     agent = agent_actor(signed)
-    # What is wrong with a request is told before it has had any effect.
+    # A mistake in the request is refused before the request has had any effect.
     wants_next = body.get("wants_next", True)
     if not isinstance(wants_next, bool):
         raise InvalidInput.field("wants_next", "is true or false")
     first = attempt_finish(agent=agent, job_id=job_id, attempt=attempt_number(body), result=attempt_result(body))
-    claimed = []
-    if first and wants_next:
-        claimed = jobs_claim(agent=agent, set_ids=queue_registry().sets_for(signed.agent.labels), limit=1)
-    return {"next": claimed[0].as_dict() if claimed else None}
+    following = next_dispatch(agent=agent, labels=signed.agent.labels) if first and wants_next else None
+    return {"next": following.as_dict() if following else None}
