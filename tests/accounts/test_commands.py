@@ -113,9 +113,9 @@ def test_sessions_in_the_servers_memory_are_not_said_to_be_none(olga: User) -> N
     assert "only the server's process can list its sessions" in ended.stderr
 
 
-@pytest.mark.parametrize("command", ["list_sessions", "revoke_sessions"])
-def test_an_unknown_person_is_told(olga: User, command: str) -> None:
-    ended = command(command, "nobody@example.com")
+@pytest.mark.parametrize("name", ["list_sessions", "revoke_sessions"])
+def test_an_unknown_user_is_refused(olga: User, name: str) -> None:
+    ended = command(name, "nobody@example.com")
     assert (ended.returncode, ended.stderr) == (1, "CommandError: No user has the address nobody@example.com.\n")
 
 
