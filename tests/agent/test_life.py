@@ -267,8 +267,7 @@ def test_a_third_sigterm_ends_the_agent_at_once_and_leaves_no_process(
         "the agent exits at once",
     ):
         agent.signal(signal.SIGTERM)
-        eventually(partial(lambda expected: f"{expected}
-" in agent.output, message))
+        eventually(partial(lambda expected: f"{expected}\n" in agent.output, message))
     assert agent.exit_code(3) == 1
     eventually(lambda: not agent.leftovers())
 
