@@ -62,7 +62,7 @@ def problem_body(error: ApplicationError) -> dict[str, Any]:
         "type": "about:blank",
         "title": _title(error),
         "status": error.status,
-        "code": error.code,
+        "code": error.code.value,
         "detail": error.message,
     }
     if error.errors:
