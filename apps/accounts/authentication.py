@@ -28,6 +28,7 @@ from apps.accounts.services import (
 from apps.accounts.session_store import SessionStore
 from controlplane.http.requests import client_address, client_region
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Forbidden, NotAuthenticated
 from controlplane.lib.work import actor_note
 
@@ -136,7 +137,9 @@ def session_actor(request: Request) -> tuple[Actor, str]:
     """The user of the request's session, and the hash of its token. Raises Forbidden for an API token."""
     actor = request_actor(request)
     if not isinstance(request.auth, str):
-        raise Forbidden("This needs a session. An API token cannot list or end sessions.", code="session_needed")
+        raise Forbidden(
+            "This needs a session. An API token cannot list or end sessions.", code=ErrorCode.SESSION_NEEDED
+        )
     return actor, request.auth
 
 

@@ -10,6 +10,7 @@ from apps.agents.selectors import AgentIdentity, IdentityKey, identity_get
 from apps.agents.services import agent_key_mark_used
 from apps.agents.states import AgentStatus
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Forbidden, NotAuthenticated
 from controlplane.lib.ids import ID_PATTERN
 from controlplane.lib.signatures import (
@@ -55,10 +56,10 @@ def signed_agent(request: HttpRequest, agent_id: str, *, marks_key_used: bool = 
     _verify(request, signature, key.secret if key else _NOBODYS_KEY, known=key is not None)
     digest_require(headers.get("Content-Digest", ""), request.body)
     if agent is None or key is None or agent.agent_id != agent_id:
-        raise Forbidden("This is another agent's.", code="wrong_agent")
+        raise Forbidden("This is another agent's.", code=ErrorCode.WRONG_AGENT)
     actor_note(Actor("agent", agent.agent_id, agent.name))
     if agent.status == AgentStatus.RETIRED:
-        raise Forbidden("This agent is retired.", code="agent_retired")
+        raise Forbidden("This agent is retired.", code=ErrorCode.AGENT_RETIRED)
     if marks_key_used and not key.used:
         agent_key_mark_used(agent_id=agent_id, key_id=key_id)
     return SignedRequest(agent_id, created, nonce, agent)
@@ -85,7 +86,7 @@ def _verify(request: HttpRequest, signature: Signature, key: bytes, *, known: bo
     except NotAuthenticated:
         if known:
             raise
-        raise NotAuthenticated("The signature's key is not known.", code="key_unknown") from None
+        raise NotAuthenticated("The signature's key is not known.", code=ErrorCode.KEY_UNKNOWN) from None
 
 
 def signed_path(request: HttpRequest) -> str:
@@ -96,6 +97,6 @@ def signed_path(request: HttpRequest) -> str:
     path = request.path
     if request.META.get("QUERY_STRING") or not _PATH.fullmatch(path):
         raise NotAuthenticated(
-            "Signed paths hold only letters, digits and / _ . - and no query.", code="signature_invalid"
+            "Signed paths hold only letters, digits and / _ . - and no query.", code=ErrorCode.SIGNATURE_INVALID
         )
     return path

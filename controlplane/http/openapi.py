@@ -24,6 +24,8 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiResponse
 
+from controlplane.lib.error_codes import ErrorCode
+
 Json = dict[str, Any]
 Security = Sequence[Mapping[str, list[str]]]
 
@@ -41,7 +43,7 @@ _PROBLEM: Json = {
         "type": {"type": "string", "description": "Always about:blank; `code` tells problems apart."},
         "title": {"type": "string", "description": "What HTTP calls the status."},
         "status": {"type": "integer"},
-        "code": {"type": "string", "description": "Stable, for programs.", "examples": ["pipeline_not_found"]},
+        "code": {"$ref": "#/components/schemas/ErrorCode"},
         "detail": {"type": "string", "description": "One sentence for people."},
         "request_id": {"type": "string", "description": "Of failures of ours (5xx): what to tell those who run this."},
         "errors": {
@@ -58,6 +60,12 @@ _PROBLEM: Json = {
             },
         },
     },
+}
+
+_ERROR_CODE: Json = {
+    "type": "string",
+    "description": "Stable, for programs.\n\n" + "\n".join(f"- `{code}`: {code.meaning}" for code in ErrorCode),
+    "enum": [code.value for code in ErrorCode],
 }
 
 _AGENT_SIGNATURE: Json = {
@@ -157,6 +165,6 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
 def common_parts_add(result: Json, **_: Any) -> Json:
     """drf-spectacular's last hook: what operations refer to."""
     components = result.setdefault("components", {})
-    components.setdefault("schemas", {})["Problem"] = _PROBLEM
+    components.setdefault("schemas", {}).update(Problem=_PROBLEM, ErrorCode=_ERROR_CODE)
     components.setdefault("securitySchemes", {})["agentSignature"] = _AGENT_SIGNATURE
     return result

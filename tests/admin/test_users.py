@@ -98,7 +98,7 @@ def test_a_person_is_added_and_can_sign_in(admin: Browser, sign_in: SignIn) -> N
     ("changes", "told"),
     [
         ({"email": "admin@example.com"}, "There is a user with this e-mail address already."),
-        ({"email": "no address"}, "this is no e-mail address"),
+        ({"email": "no address"}, "must be an e-mail address"),
         ({"name": " "}, "This field is required."),
         ({"role": "root"}, "Select a valid choice"),
         ({"password_again": "another long password"}, "The two passwords differ."),

@@ -10,6 +10,7 @@ from apps.agents.states import LABEL, MAX_LABELS, MAX_SLOTS
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, InvalidInput, NotFound
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
@@ -65,7 +66,7 @@ def agent_configure(
         # Our own record of the act stands there when the answer to the first attempt was lost.
         if error.failed.get("audit") is None:
             if error.failed.get("agent") is None:
-                raise NotFound("There is no such agent.", code="agent_not_found") from error
+                raise NotFound("There is no such agent.", code=ErrorCode.AGENT_NOT_FOUND) from error
             raise _changed_meanwhile() from error
     finally:
         identity_forget(agent_id)
@@ -75,18 +76,18 @@ def agent_configure(
 def _names_checked(field: str, names: Sequence[str]) -> list[str]:
     kept = list(dict.fromkeys(names))
     if len(kept) > MAX_LABELS:
-        raise InvalidInput.field(field, f"has at most {MAX_LABELS}")
+        raise InvalidInput.field(field, f"must have at most {MAX_LABELS} entries")
     for name in kept:
         if not LABEL.fullmatch(name):
-            raise InvalidInput.field(field, f"“{name[:63]}”: 1 to 63 letters, digits and . _ : / = - only")
+            raise InvalidInput.field(field, f"“{name[:63]}” must have 1 to 63 letters, digits and . _ : / = -")
     return kept
 
 
 def _slots_checked(slots: int) -> int:
     if not 1 <= slots <= MAX_SLOTS:
-        raise InvalidInput.field("slots", f"is 1 to {MAX_SLOTS}")
+        raise InvalidInput.field("slots", f"must be from 1 to {MAX_SLOTS}")
     return slots
 
 
 def _changed_meanwhile() -> Conflict:
-    return Conflict("Somebody else has changed this agent in the meantime.", code="changed_meanwhile")
+    return Conflict("Somebody else has changed this agent in the meantime.", code=ErrorCode.CHANGED_MEANWHILE)

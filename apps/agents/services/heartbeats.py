@@ -9,6 +9,7 @@ from apps.agents.services.lifecycle import ATTEMPTS, status_move
 from apps.agents.states import SILENT, AgentStatus
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, Forbidden, NotFound, TooManyRequests, Unavailable
 from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.transaction import Transaction, TransactionFailed
@@ -66,11 +67,11 @@ def _record_otherwise(agent_id: str, actions: list[Any], *, created: int, nonce:
     for _ in range(ATTEMPTS):
         standing = Heartbeat.find(agent_id)
         if standing is None:
-            raise NotFound("There is no such agent.", code="agent_not_found")
+            raise NotFound("There is no such agent.", code=ErrorCode.AGENT_NOT_FOUND)
         if standing.status == AgentStatus.RETIRED:
-            raise Forbidden("This agent is retired.", code="agent_retired")
+            raise Forbidden("This agent is retired.", code=ErrorCode.AGENT_RETIRED)
         if standing.created > created:
-            raise Conflict("A later heartbeat has been taken.", code="heartbeat_out_of_order")
+            raise Conflict("A later heartbeat has been taken.", code=ErrorCode.HEARTBEAT_OUT_OF_ORDER)
         if standing.created == created and nonce in standing.nonces:
             # Ours, by its moment: it was written, and the answer to that was lost on the way to us.
             return HeartbeatResult(standing, fresh=standing.at == at)
@@ -104,7 +105,7 @@ def _awaken(standing: Heartbeat, actions: list[Any], condition: Any) -> Heartbea
     agent_id = standing.agent_id
     agent = Agent.find(agent_id)
     if agent is None:
-        raise NotFound("There is no such agent.", code="agent_not_found")
+        raise NotFound("There is no such agent.", code=ErrorCode.AGENT_NOT_FOUND)
     tx = Transaction()
     status_move(
         tx,
@@ -120,5 +121,5 @@ def _awaken(standing: Heartbeat, actions: list[Any], condition: Any) -> Heartbea
     identity_forget(agent_id)
     heartbeat = Heartbeat.find(agent_id)
     if heartbeat is None:
-        raise NotFound("There is no such agent.", code="agent_not_found")
+        raise NotFound("There is no such agent.", code=ErrorCode.AGENT_NOT_FOUND)
     return heartbeat

@@ -50,7 +50,7 @@ def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict
     # How long it may be is the definition's own rule, whose breach fails the job as any other mistake in it.
     text = body.get("text")
     if not isinstance(text, str):
-        raise InvalidInput.field("text", "is the content of the pipeline file")
+        raise InvalidInput.field("text", "must be the content of the pipeline file")
     parsed = attempt_define(
         agent=agent_actor(signed),
         agent_labels=signed.agent.labels,
@@ -85,7 +85,7 @@ def finish(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str
     # A mistake in the request is refused before the request has had any effect.
     wants_next = body.get("wants_next", True)
     if not isinstance(wants_next, bool):
-        raise InvalidInput.field("wants_next", "is true or false")
+        raise InvalidInput.field("wants_next", "must be true or false")
     first = attempt_finish(agent=agent, job_id=job_id, attempt=attempt_number(body), result=attempt_result(body))
     following = next_dispatch(agent=agent, labels=signed.agent.labels) if first and wants_next else None
     return {"next": following.as_dict() if following else None}
