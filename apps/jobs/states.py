@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from apps.agents.states import StepState as StepState
 from controlplane.lib.errors import Conflict
 
 
@@ -18,18 +19,6 @@ class Status(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
-
-
-class StepState(StrEnum):
-    """Where a step of an attempt stands."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    TIMED_OUT = "timed_out"
-    CANCELLED = "cancelled"
-    SKIPPED = "skipped"
 
 
 # An agent holds the job: it has been offered the attempt or runs it.

@@ -6,9 +6,10 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.agents.selectors import REGION
-from apps.agents.states import LABEL, MAX_LABELS, MAX_SLOTS, AgentStatus, status_after_silence
+from apps.agents.states import MAX_SLOTS, AgentStatus, status_after_silence
 from controlplane.http.requests import TextField, WholeNumberField
 from controlplane.lib import clock
+from controlplane.lib.labels import LABEL, MAX_LABELS
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 MAX_TEXT = 255
@@ -60,32 +61,6 @@ class CredentialsSerializer(serializers.Serializer[Any]):
     agent_id = serializers.CharField()
     key_id = serializers.CharField()
     workload_identity_secret = serializers.CharField(help_text="The signing key's 32 bytes in base64.")
-
-
-class EndpointsSerializer(serializers.Serializer[Any]):
-    """The paths of an agent's other requests, with {job_id}, {attempt} and {sequence} to be filled in."""
-
-    heartbeat = serializers.CharField()
-    start = serializers.CharField()
-    definition = serializers.CharField()
-    log = serializers.CharField()
-    finish = serializers.CharField()
-
-
-class AgentConfigSerializer(serializers.Serializer[Any]):
-    """What an agent is told to be."""
-
-    agent_id = serializers.CharField()
-    key_id = serializers.CharField(help_text="The newest of the agent's keys: sign with this one.")
-    workload_identity_secret = serializers.CharField(
-        allow_null=True, help_text="That key in base64, until the agent has used it; then null."
-    )
-    deployment_targets = serializers.ListField(child=serializers.CharField())
-    schedule_interval_seconds = serializers.IntegerField(help_text="How often an idle agent sends a heartbeat.")
-    config_version = serializers.IntegerField()
-    slots = serializers.IntegerField()
-    labels = serializers.ListField(child=serializers.CharField())
-    endpoints = EndpointsSerializer()
 
 
 class AgentListQuerySerializer(serializers.Serializer[Any]):
