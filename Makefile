@@ -6,6 +6,11 @@ STATE_DIR ?= .local
 # How many test processes; `auto` is one for each core.
 WORKERS ?= auto
 
+# With any value the tests measure which branches they run, as in .ci/run.
+COVERAGE ?=
+# Of these the lines are listed that no test runs.
+LISTED := apps/*/services/*,agent/*
+
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -29,8 +34,10 @@ run: install ## Run the control plane, its database and an agent on this machine
 
 test: lint types test-all ## Everything that must hold: lint, types, import contracts and all tests.
 
-test-all: install ## All tests.
-	$(BIN)/python -m pytest -q -n $(WORKERS)
+test-all: install ## All tests, and which ten were the slowest.
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --durations=10 $(if $(COVERAGE),--cov --cov-report=)
+	$(if $(COVERAGE),$(BIN)/coverage report --include='$(LISTED)' --show-missing --skip-covered)
+	$(if $(COVERAGE),$(BIN)/coverage report --format=total)
 
 test-quick: install ## The tests that need neither a browser nor many processes.
 	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore tests/browser --ignore tests/endtoend --ignore tests/local --ignore tests/properties -m "not deploy"

@@ -50,7 +50,7 @@ def email_normalise(email: str) -> str:
     return email.strip().lower()
 
 
-# The one partition of the indexes that list people, and of the one that lists tokens: docs/decisions/0010-admin.md
+# The one partition of the indexes that list people, and of the one that lists tokens: docs/decisions/0006
 USERS = "users"
 API_TOKENS = "api-tokens"
 

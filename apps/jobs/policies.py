@@ -1,4 +1,4 @@
-"""Who may do what to a job: people by their permissions, an agent only to the attempt that it holds."""
+"""Who may do what to a job: users by their permissions, an agent only to the attempt that it has a lease on."""
 
 from apps.accounts.policies import Permission, permission_require
 from apps.jobs.models import Job
@@ -23,18 +23,18 @@ def job_retry_require(actor: Actor) -> None:
 
 
 def is_attempt_of(job: Job, *, agent_id: str, attempt: int) -> bool:
-    """Whether `attempt` is the job's latest and was given to this agent, ended or not."""
+    """Whether `attempt` is the job's latest and this agent's, ended or not."""
     return job.agent_id == agent_id and job.attempt == attempt
 
 
 def attempt_require(job: Job | None, *, agent_id: str, attempt: int) -> Job:
-    """The job, if the agent holds this attempt of it now.
+    """The job, if the agent has a lease on this attempt of it now.
 
-    Raises NotFound for a job that there is not, Conflict with code ``stale_attempt`` for an attempt that has ended, was
+    Raises NotFound for an unknown job, Conflict with code ``stale_attempt`` for an attempt that has ended, was
     given to another agent, or never was.
     """
     if job is None:
         raise NotFound("There is no such job.", code="job_not_found")
     if not (is_attempt_of(job, agent_id=agent_id, attempt=attempt) and job.status in LEASED):
-        raise Conflict("This attempt of the job is not the agent's any more.", code="stale_attempt")
+        raise Conflict("This attempt is no longer the agent's. Stop it.", code="stale_attempt")
     return job

@@ -1,4 +1,4 @@
-"""What may happen to a job: its statuses, which may follow which, and what an attempt's end makes of it."""
+"""What may happen to a job: its statuses, the moves between them, and what the end of an attempt makes of it."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -9,7 +9,7 @@ from controlplane.lib.errors import Conflict
 
 
 class Status(StrEnum):
-    """Where a job stands."""
+    """The status of a job."""
 
     WAITING = "waiting"
     QUEUED = "queued"
@@ -21,7 +21,7 @@ class Status(StrEnum):
     TIMED_OUT = "timed_out"
 
 
-# An agent holds the job: it has been offered the attempt or runs it.
+# An agent has a lease on the job: it was offered the attempt, or runs it.
 LEASED = frozenset({Status.ASSIGNED, Status.RUNNING})
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT})
 OPEN = frozenset(Status) - FINAL
@@ -52,7 +52,7 @@ def transition_require(before: Status, after: Status) -> None:
 def status_after_finish(
     *, exit_code: int | None, error_message: str | None, steps: Sequence[Mapping[str, Any]], cancel_requested: bool
 ) -> Status:
-    """What an attempt that has ended by itself makes of its job."""
+    """The job's status after an attempt that its agent has finished."""
     if exit_code == 0 and not error_message:
         return Status.COMPLETED
     if cancel_requested:
@@ -63,7 +63,7 @@ def status_after_finish(
 
 
 def status_after_loss(*, lost_attempts: int, retries: int, cancel_requested: bool) -> Status:
-    """What the loss of an attempt (the `lost_attempts`-th, this one included) makes of its job."""
+    """The job's status after the loss of an attempt, the `lost_attempts`-th with this one."""
     if cancel_requested:
         return Status.CANCELLED
     return Status.QUEUED if lost_attempts <= retries else Status.FAILED

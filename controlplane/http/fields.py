@@ -18,7 +18,7 @@ For the endpoints that are called all the time: it needs neither DRF nor drf-spe
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -229,16 +229,18 @@ def nullable(field: Field) -> Member:
     return Member(field, required=True, null=True, default=None)
 
 
+def _required(declared: Field | Member) -> Member:
+    """A member that is declared by its field alone may be neither missing nor null."""
+    return declared if isinstance(declared, Member) else Member(declared, required=True, null=False, default=None)
+
+
 class Object(Field):
     """A JSON object; `name` is that of its component in the API document. Members that are not named are ignored."""
 
     def __init__(self, name: str, about: str, members: Mapping[str, Field | Member]) -> None:
         self.name = name
         self.about = about
-        self.members: dict[str, Member] = {
-            member: declared if isinstance(declared, Member) else Member(declared, required=True, null=False, default=None)
-            for member, declared in members.items()
-        }
+        self.members = {member: _required(declared) for member, declared in members.items()}
         self._checks = [
             (member, f".{member}", declared.field.check, declared.required, declared.null, declared.default)
             for member, declared in self.members.items()
@@ -266,7 +268,7 @@ class Object(Field):
             "type": "object",
             "description": self.about,
             "properties": {name: _member_schema(member, object_schema) for name, member in self.members.items()},
-            **_required(name for name, member in self.members.items() if member.required),
+            "required": sorted(name for name, member in self.members.items() if member.required),
         }
 
 
@@ -286,8 +288,3 @@ def _member_schema(member: Member, object_schema: ObjectSchema) -> Json:
         if "enum" in schema:
             schema["enum"] = [*schema["enum"], None]
     return schema if member.default is None else {**schema, "default": member.default}
-
-
-def _required(names: Iterable[str]) -> Json:
-    required = sorted(names)
-    return {"required": required} if required else {}

@@ -7,8 +7,9 @@ A DRF view is described by drf-spectacular's ``@extend_schema``, a plain Django 
 
     HEARTBEAT = {"request": HEARTBEAT_FIELDS, "responses": HEARTBEAT_ANSWER, "security": AGENT}
 
-which names the arguments of ``extend_schema`` (a serializer, or a table of fields: see `controlplane.http.fields`) and does nothing to the view at run time; what it names is imported only
-when the document is made. The view's docstring is the description, if there is no other.
+which names the arguments of ``extend_schema`` and does nothing to the view at run time; what it names is imported only
+when the document is made. A request or an answer is a serializer or a table of fields (`controlplane.http.fields`). The
+view's docstring is the description, if there is no other.
 
 Problems need not be described: every operation gets those that its security, its parameters and its body make possible,
 and ``default`` for the others. To tell of a particular one, spread `problems` into the responses:

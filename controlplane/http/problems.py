@@ -108,10 +108,10 @@ def application_error(exception: BaseException | None) -> ApplicationError | Non
 
 
 def _drf_error(exception: BaseException | None) -> ApplicationError | None:
-    """DRF is loaded by those who use it, and only then can an error be one of its own."""
+    """DRF's errors need its classes, and loading DRF is slow: until something else has loaded it, no error is DRF's."""
     if "rest_framework.exceptions" not in sys.modules:
         return None
-    from controlplane.http.drf_problems import drf_error
+    from controlplane.http.drf_errors import drf_error
 
     return drf_error(exception)
 

@@ -1,5 +1,6 @@
-"""The one connection to DynamoDB that all records share, and what its failures are called here."""
+"""The one connection to DynamoDB that all records share, and the exceptions that it raises."""
 
+import os
 import random
 import time
 from functools import cache
@@ -22,11 +23,11 @@ CONNECT_TIMEOUT_SECONDS = 1
 READ_TIMEOUT_SECONDS = 2
 RETRIES = 2
 
-# A conflict means that another writer holds the item just now. It has left the item as it was, so trying again is safe.
+# A conflict means that another transaction is writing the item. Nothing was written, so another try is safe.
 CONFLICT_ATTEMPTS = 8
 _CONFLICT_PAUSE_SECONDS = 0.02
 
-# AWS's names for "not your fault, come back later".
+# Error codes of AWS that a later try of the same request may not meet.
 _TRANSIENT = frozenset(
     {
         "InternalServerError",
@@ -39,7 +40,7 @@ _TRANSIENT = frozenset(
         "ServiceUnavailable",
         "ThrottlingException",
         "TransactionInProgressException",
-        # A request signed with expired credentials, a wrong role: nothing that the client could mend.
+        # Expired credentials, a wrong role, a missing table: the client of our API cannot correct these.
         "AccessDeniedException",
         "ExpiredTokenException",
         "UnrecognizedClientException",
@@ -54,7 +55,7 @@ _WRITES = frozenset({"BatchWriteItem", "DeleteItem", "PutItem", "TransactWriteIt
 
 
 class ConditionFailed(Exception):
-    """A single write's condition did not hold and nothing was written. `item` stands there, if it was asked for."""
+    """A single write's condition did not hold. `item` is the current item, if it was requested."""
 
     def __init__(self, item: dict[str, Any] | None = None) -> None:
         super().__init__("the condition of the write did not hold")
@@ -62,15 +63,15 @@ class ConditionFailed(Exception):
 
 
 class SharedConnection(Connection):
-    """PynamoDB's connection with our names for failures.
+    """PynamoDB's connection, which raises this package's exceptions.
 
     Raises `Unavailable` when DynamoDB does not answer or throttles, `ConditionFailed` when a condition does not hold;
-    an item that another transaction holds is tried again a few times first.
+    a write that conflicts with another transaction is tried again up to `CONFLICT_ATTEMPTS` times first.
     """
 
     @property
     def session(self) -> Session:
-        """botocore's session. Given a name, it does not put one together for each call, a tenth of it."""
+        """botocore's session. It has a fixed User-Agent, because botocore would otherwise build one for each call."""
         session = super().session
         if session.get_default_client_config() is None:
             session.set_default_client_config(Config(user_agent="hybrid-ci-cd"))
@@ -78,7 +79,7 @@ class SharedConnection(Connection):
 
     @property
     def client(self) -> Any:
-        """botocore's client, which sends by our own `Transport` unless there is a proxy to pass."""
+        """botocore's client. It sends by `Transport`; behind a proxy, botocore's own HTTP session sends."""
         client = super().client
         session = client._endpoint.http_session
         if not isinstance(session, Transport) and not get_environ_proxies(client.meta.endpoint_url):
@@ -89,6 +90,11 @@ class SharedConnection(Connection):
                 ca_bundle=self.session.get_config_variable("ca_bundle"),
             )
         return client
+
+    def idle_close(self) -> None:
+        """Close the sockets that no call uses; the next call opens a new one."""
+        if self._client is not None:
+            self._client.close()
 
     def _make_api_call(self, operation_name: str, operation_kwargs: dict[str, Any]) -> dict[str, Any]:
         for attempt in range(CONFLICT_ATTEMPTS):
@@ -114,7 +120,7 @@ class SharedConnection(Connection):
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _counted_call(self, operation_name: str, operation_kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The call, noted of the work at hand with what it costs. To ask for that costs nothing but a longer answer."""
+        """The call. Its number, capacity and span are recorded on the current work, if there is one."""
         work = current_work()
         if work is None or operation_name in _MANAGEMENT:
             return super()._make_api_call(operation_name, operation_kwargs)
@@ -132,7 +138,7 @@ class SharedConnection(Connection):
 
 
 def _tables(arguments: dict[str, Any]) -> tuple[str, ...]:
-    """The tables that a call is about, each once."""
+    """The tables that a call reads or writes, each once."""
     parts = (part for item in arguments.get("TransactItems", ()) for part in item.values())
     several = (*arguments.get("RequestItems", ()), *(part["TableName"] for part in parts))
     return (arguments["TableName"],) if "TableName" in arguments else tuple(dict.fromkeys(several))
@@ -146,10 +152,14 @@ def pause_before_retry(attempt: int) -> None:
 @cache
 def shared_connection() -> SharedConnection:
     """The process's connection. botocore takes the endpoint from AWS_ENDPOINT_URL, as AWS's own tools do."""
-    return SharedConnection(
+    connection = SharedConnection(
         region=settings.AWS_REGION,
         connect_timeout_seconds=CONNECT_TIMEOUT_SECONDS,
         read_timeout_seconds=READ_TIMEOUT_SECONDS,
         max_retry_attempts=RETRIES,
         max_pool_connections=50,
     )
+    # Two processes on one socket would read each other's responses. The child closes its copies of the sockets. Neither
+    # Transport nor urllib3 sends a TLS close_notify when it closes, so the parent's connections stay usable.
+    os.register_at_fork(after_in_child=connection.idle_close)
+    return connection

@@ -1,7 +1,7 @@
-"""How requests to DynamoDB travel: kept connections and a parser in C, in place of botocore's use of urllib3.
+"""The HTTP session of botocore's DynamoDB client: persistent connections and a parser in C instead of urllib3.
 
-A call to DynamoDB is small and a request of ours makes one or two, so the way is a good part of what they cost (see
-docs/decisions/0054). botocore goes on to build, sign, retry and read them; this only sends and receives.
+A request to the API makes one or two small calls to DynamoDB, and urllib3 is a large part of their CPU time. botocore
+still builds, signs, retries and parses the calls; this module only sends and receives.
 """
 
 import socket
@@ -23,50 +23,53 @@ from botocore.httpsession import get_cert_path
 from httptools import HttpParserError, HttpResponseParser
 from urllib3.util import wait_for_read
 
-_PIECE_BYTES = 65536
+_RECEIVE_BYTES = 65536
 
 
 class Transport:
-    """What botocore calls an HTTP session, for one endpoint that is reached without a proxy. For any number of threads.
+    """An HTTP session for botocore, for one endpoint that is reached without a proxy. Thread-safe.
 
-    Raises botocore's own exceptions, so that botocore retries as ever.
+    Raises botocore's own exceptions, so that botocore retries as with its own session.
     """
 
     def __init__(
         self, endpoint_url: str, *, connect_timeout: float, read_timeout: float, ca_bundle: str | None = None
     ) -> None:
-        """Times are in seconds. `ca_bundle` is a file of authorities (AWS_CA_BUNDLE) in place of botocore's own."""
+        """Times are in seconds. `ca_bundle` is a file of certificate authorities (AWS_CA_BUNDLE)."""
         self._url = endpoint_url
         self._ca_bundle = ca_bundle
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
         self._tls: ssl.SSLContext | None = None
-        # The one that was used last is the least likely to be closed by the other side.
+        # A stack: the server is least likely to have closed the connection that was used last.
         self._idle: deque[socket.socket] = deque()
 
     def send(self, request: AWSPreparedRequest) -> AWSResponse:
-        """The answer, read to its end."""
+        """Send the request and return its complete response.
+
+        Raises ConnectTimeoutError, EndpointConnectionError, SSLError, ReadTimeoutError, ConnectionClosedError.
+        """
         message = _message(request)
         connection = self._idle_connection() or self._new_connection()
-        answer = _Answer()
+        response = _Response()
         try:
             connection.sendall(message)
-            while not answer.complete:
-                answer.take(connection.recv(_PIECE_BYTES))
+            while not response.complete:
+                response.take(connection.recv(_RECEIVE_BYTES))
         except TimeoutError as error:
             connection.close()
             raise ReadTimeoutError(endpoint_url=self._url, error=error) from error
         except (OSError, HttpParserError) as error:
             connection.close()
             raise ConnectionClosedError(error=error, request=request, endpoint_url=self._url) from error
-        if answer.connection_kept:
+        if response.connection_kept:
             self._idle.append(connection)
         else:
             connection.close()
-        return AWSResponse(request.url, answer.status, answer.headers, answer)
+        return AWSResponse(request.url, response.status, response.headers, response)
 
     def close(self) -> None:
-        """Close the connections that nobody uses just now."""
+        """Close the idle connections, without a TLS close_notify. Connections in use are not affected."""
         while self._idle:
             self._idle.pop().close()
 
@@ -76,7 +79,7 @@ class Transport:
                 connection = self._idle.pop()
             except IndexError:
                 return None
-            # Who has something to say unasked has closed it.
+            # A server that sends something before a request has closed the connection, or is about to.
             if not wait_for_read(connection, timeout=0):
                 return connection
             connection.close()
@@ -90,7 +93,7 @@ class Transport:
             )
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if url.scheme == "https":
-                # Reading the list of authorities takes longer than a call.
+                # Kept, because reading the certificate authorities takes longer than a call.
                 self._tls = self._tls or ssl.create_default_context(cafile=self._ca_bundle or get_cert_path(True))
                 connection = self._tls.wrap_socket(connection, server_hostname=host)
         except TimeoutError as error:
@@ -103,32 +106,32 @@ class Transport:
         return connection
 
 
-class _Answer:
-    """One answer as it comes. The methods ``on_…`` are called by the parser; `stream` is how botocore reads the body.
+class _Response:
+    """One response while it is received. The parser calls the methods ``on_…``; botocore reads the body by `stream`.
 
-    It is complete only when its own length, or its last chunk, says so: what merely ends may have been cut off.
+    It is complete only at its declared length or its last chunk: one that ends with the connection may be truncated.
     """
 
     def __init__(self) -> None:
         self._parser = HttpResponseParser(self)
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
         self.headers: dict[str, str] = {}
         self.status = 0
         self.connection_kept = False
         self.complete = False
 
     def take(self, data: bytes) -> None:
-        """What has come; nothing is the end. Raises ConnectionError, HttpParserError."""
+        """Parse received bytes; none means that the connection has ended. Raises ConnectionError, HttpParserError."""
         if not data:
-            raise ConnectionError("the answer broke off")
+            raise ConnectionError("the connection ended before the response did")
         self._parser.feed_data(data)
 
     def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
-        yield from self._pieces
+        yield from self._chunks
 
     def on_message_begin(self) -> None:
         if self.complete:
-            raise ConnectionError("there is one answer more than questions")
+            raise ConnectionError("the server sent a second response to one request")
         self.headers.clear()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -138,21 +141,21 @@ class _Answer:
         self.status = self._parser.get_status_code()
         self.connection_kept = self._parser.should_keep_alive()
 
-    def on_body(self, piece: bytes) -> None:
-        self._pieces.append(piece)
+    def on_body(self, chunk: bytes) -> None:
+        self._chunks.append(chunk)
 
     def on_message_complete(self) -> None:
-        # Below 200 stands what comes before the answer.
+        # A status below 200 is informational; the response follows.
         if self.status >= 200:
             self.complete = True
-            # Two objects that hold each other would stay until garbage is looked for.
+            # Each refers to the other: without this, only the garbage collector would free them.
             del self._parser
 
 
 def _message(request: AWSPreparedRequest) -> bytes:
-    """Head and body in one piece: in two, the second waits for the first one's receipt.
+    """Head and body as one buffer: sent in two pieces, the body may wait for the acknowledgement of the head.
 
-    Raises ValueError for a header that could be read as two.
+    Raises ValueError for a header with a control character, which could be read as two headers.
     """
     url = urlsplit(request.url)
     body = request.body if isinstance(request.body, bytes) else (request.body or "").encode()
@@ -164,5 +167,5 @@ def _message(request: AWSPreparedRequest) -> bytes:
     lines = [f"{request.method} {url.path or '/'} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     for line in lines:
         if not line.isprintable():
-            raise ValueError("a header holds a control character")
+            raise ValueError("a header contains a control character")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

@@ -2,7 +2,7 @@
 
 A line for each request would cost more than the requests' own logs. So figures are kept for some seconds while a
 process is busy, and written together; in a process with little to do, each request's are written at once. What a busy
-process has not written when it ends, at most those seconds, is lost. See docs/decisions/0061.
+process has not written when it ends, at most those seconds, is lost. See docs/decisions/0015.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Traces for X-Ray: what a request did inside the segment that Lambda itself makes of each invocation.
 
 Lambda decides which invocations are traced, and says so in _X_AMZN_TRACE_ID. For those a subsegment with the calls to
-DynamoDB in it goes to the daemon beside the function, as one datagram. See docs/decisions/0062.
+DynamoDB in it goes to the daemon beside the function, as one datagram. See docs/decisions/0015.
 """
 
 import os

@@ -8,20 +8,14 @@ import pytest
 from apps.accounts.models import ApiToken, User
 from apps.accounts.policies import ROLES, Permission
 from apps.accounts.selectors import api_token_list
-from apps.accounts.services import api_token_create, api_token_revoke, api_token_verify, user_create, user_disable
+from apps.accounts.services import api_token_create, api_token_revoke, api_token_verify, user_disable
 from apps.accounts.services.api_tokens import CACHE_SECONDS
 from apps.audit.selectors import audit_list
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM
 from controlplane.lib.errors import InvalidInput, NotAuthenticated
 from tests.clients import Client
-from tests.conftest import PASSWORD
 from tests.metering import dynamodb_calls
-
-
-@pytest.fixture
-def ada(tables: None) -> User:
-    return user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="operator", actor=SYSTEM)
 
 
 def refusal(secret: str) -> str:

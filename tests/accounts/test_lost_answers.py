@@ -63,11 +63,6 @@ def first_answer_lost() -> Iterator[list[str]]:
         events.unregister("before-send.dynamodb", unique_id="first-answer-lost")
 
 
-@pytest.fixture
-def ada(tables: None) -> User:
-    return user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="operator", actor=SYSTEM)
-
-
 def actor(user: User) -> Actor:
     return Actor("user", user.user_id, user.name)
 

@@ -10,7 +10,7 @@ from django.conf import settings
 
 from apps.accounts.models import Session, User, secret_hash
 from apps.accounts.selectors import user_get
-from apps.accounts.services import user_create, user_disable
+from apps.accounts.services import user_disable
 from apps.audit.models import AuditRecord
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM
@@ -19,11 +19,6 @@ from tests.conftest import PASSWORD
 from tests.metering import dynamodb_calls
 
 PAGE = "/dashboard/"
-
-
-@pytest.fixture
-def ada(tables: None) -> User:
-    return user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="operator", actor=SYSTEM)
 
 
 def csrf_token(browser: Client, path: str = "/signin") -> str:

@@ -91,6 +91,8 @@ class AgentProcess:
             "HYBRID_CI_URL": url or self._plane.url,
             "HYBRID_CI_STATE_DIR": str(self.state),
             **({"HYBRID_CI_TOKEN": token} if token else {}),
+            # By which coverage measures it, when the tests are measured.
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
         }
         with self._stderr.open("ab") as stderr:
             self._process = subprocess.Popen(

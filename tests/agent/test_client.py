@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from agent import client as agents
 from agent import clock
-from agent.client import Backoff, Client, GivenUp, Refused, Unreachable
+from agent.client import Backoff, GivenUp, Refused, Unreachable
 from agent.identity import plain_id
 
 
@@ -72,6 +73,24 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     return path
+
+
+class Client(agents.Client):
+    """An agent has one for as long as it lives; those of a test are closed at its end."""
+
+    made: ClassVar[list[Client]] = []
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.made.append(self)
+
+
+@pytest.fixture(autouse=True)
+def _connections_closed() -> Iterator[None]:
+    yield
+    while Client.made:
+        for connection in Client.made.pop()._idle:
+            connection.close()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from django.core.cache import cache
 
 from controlplane.lib.errors import ApplicationError
 from tests.faults.injection import Fault, fault
-from tests.faults.world import Act, World, difference, snapshot
+from tests.faults.world import Act, World, difference, snapshot, world_again
 from tests.properties.consistency import Everything
 
 
@@ -62,7 +62,7 @@ class Undisturbed:
 
 @remembered
 def _undisturbed(scenario: Scenario) -> Undisturbed:
-    world = World()
+    world = world_again()
     try:
         act = scenario.prepare(world)
         before = snapshot()
@@ -109,7 +109,7 @@ FAULTS = [
 def faults_survived(scenario: Scenario, kind: Fault, *, lasting: bool) -> None:
     """Let the act meet the fault at each of its calls in turn, and compare. The fixture `tables` is needed."""
     for call, operation in enumerate(_undisturbed(scenario).calls):
-        world = World()
+        world = world_again()
         try:
             _fail_once_and_compare(world, scenario, kind, lasting, call, where=f"{kind} at call {call} ({operation})")
         finally:

@@ -18,17 +18,17 @@ from apps.accounts.services import (
     sessions_end,
     sign_in_failed_record,
     sign_out,
-    user_create,
     user_disable,
 )
 from apps.accounts.services.api_tokens import _verified
 from apps.accounts.session_store import SessionStore
 from controlplane.lib import clock
-from controlplane.lib.actor import SYSTEM, Actor
+from controlplane.lib.actor import Actor
 from controlplane.lib.errors import NotAuthenticated
+from tests.conftest import ADMIN, ada_create
 from tests.faults.injection import Fault, fault
 from tests.faults.scenarios import FAULTS, Scenario, Scenarios, faults_survived
-from tests.faults.world import ADMIN, Act, World
+from tests.faults.world import Act, World
 
 PASSWORD = "a long enough password"
 
@@ -40,7 +40,7 @@ scenario = Scenarios()
 
 
 def _someone() -> User:
-    return user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="admin", actor=SYSTEM)
+    return ada_create("admin")
 
 
 @scenario("email_taken")

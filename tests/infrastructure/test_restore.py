@@ -15,7 +15,7 @@ import pytest
 from django.conf import settings
 from django.core.cache import cache
 
-from apps.accounts.services import api_token_create, api_token_verify, user_create, user_disable
+from apps.accounts.services import api_token_create, api_token_verify, user_disable
 from apps.accounts.services.api_tokens import api_token_revoke
 from apps.agents.services import agents_mark_silent
 from apps.audit.models import AuditRecord
@@ -30,8 +30,8 @@ from controlplane.nosql.record import table_name
 from controlplane.nosql.tables import create_tables
 from tests.accounts.browser import Browser
 from tests.clients import Client
-from tests.conftest import PASSWORD
-from tests.faults.world import ADMIN, World
+from tests.conftest import ADMIN, ada_create
+from tests.faults.world import World
 from tests.infrastructure.conftest import infrastructure
 from tests.infrastructure.test_deployment import _EMPTY_ZIP, client
 
@@ -200,10 +200,10 @@ class Rewind:
 def _caches_forget() -> None:
     """As in a process that has just started."""
     from apps.accounts.services import api_tokens
-    from apps.agents import selectors
+    from apps.agents.selectors import identities
 
     cache.clear()
-    selectors._identities._entries.clear()
+    identities._identities.clear()
     api_tokens._verified._entries.clear()
 
 
@@ -217,7 +217,7 @@ def world(server: str) -> Iterator[World]:
 def test_a_session_that_was_ended_since_is_back_until_there_is_a_new_secret_key(
     world: World, server: str, settings: Any
 ) -> None:
-    user = user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="admin", actor=SYSTEM)
+    user = ada_create("admin")
     browser = Browser(server)
     browser.sign_in()
     then = Rewind()
@@ -230,7 +230,7 @@ def test_a_session_that_was_ended_since_is_back_until_there_is_a_new_secret_key(
 
 
 def test_an_api_token_that_was_revoked_since_is_back_and_the_trail_names_it(world: World, server: str) -> None:
-    user = user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="admin", actor=SYSTEM)
+    user = ada_create("admin")
     token, secret = api_token_create(user=user, name="ci", actor=SYSTEM)
     then = Rewind()
     api_token_revoke(token=token, actor=ADMIN)

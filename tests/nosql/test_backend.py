@@ -7,7 +7,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
 from controlplane.nosql.backend.base import SqlRefused
-from tests.commands import manage
+from tests.commands import command as run_command
 
 MESSAGE = "There is no SQL database"
 
@@ -76,7 +76,7 @@ def test_atomic_requests_and_durable_blocks_are_let_through() -> None:
 @pytest.mark.parametrize("command", ["migrate", "flush", "dbshell", "sqlflush"])
 def test_commands_for_sql_end_with_one_clear_sentence(command: str) -> None:
     arguments = [command, "--no-input"] if command == "flush" else [command]
-    ended = manage(*arguments, SECRET_KEY="x" * 50)
+    ended = run_command(*arguments)
     assert ended.returncode == 1
     assert MESSAGE in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -88,6 +88,6 @@ def test_migrate_says_that_there_is_nothing_to_migrate() -> None:
 
 
 def test_no_migration_is_ever_wanted() -> None:
-    ended = manage("makemigrations", "--check", SECRET_KEY="x" * 50)
+    ended = run_command("makemigrations", "--check")
     assert ended.returncode == 0, ended.stderr
     assert "No changes detected" in ended.stdout

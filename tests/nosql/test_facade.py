@@ -9,13 +9,13 @@ from apps.accounts.services import user_create
 from controlplane.lib.actor import SYSTEM
 from controlplane.nosql.backend.base import SqlRefused
 from controlplane.nosql.query import Unserved
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, ada_create
 from tests.metering import dynamodb_calls
 
 
 @pytest.fixture
 def ada(tables: None) -> User:
-    return user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="viewer", actor=SYSTEM)
+    return ada_create("viewer")
 
 
 def test_in_django_a_facade_has_its_records_name_and_attributes() -> None:

@@ -1,9 +1,14 @@
-"""Connections to DynamoDB: kept, replaced and given up, against a real socket that says what the test wants."""
+"""Connections to DynamoDB: reuse, replacement, time-outs and forks, against a real server that the test scripts."""
 
 import datetime
+import json
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,7 +37,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Amzn-RequestId: one\r\n\r\n{}"
 
 @dataclass
 class Server:
-    """Takes connections and answers the requests on each with what `script` has for it; then closes it."""
+    """Accepts connections; sends the responses that `script` lists for each, one per request, and then closes it."""
 
     url: str
     script: list[list[bytes]]
@@ -45,7 +50,7 @@ Start = Callable[..., Server]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a server. Each inner list is one connection's answers; an empty answer is silence."""
+    """Starts a server. Each inner list is one connection's responses; an empty response means that none is sent."""
     listeners: list[socket.socket] = []
 
     def run(*script: list[bytes], tls: ssl.SSLContext | None = None) -> Server:
@@ -103,7 +108,7 @@ def transport(server: Server, **options: object) -> Transport:
     return Transport(server.url, **{"connect_timeout": 1, "read_timeout": 0.5, **options})  # type: ignore[arg-type]
 
 
-def test_head_and_body_go_and_come_whole(start: Start) -> None:
+def test_head_and_body_are_sent_and_received_completely(start: Start) -> None:
     server = start([OK])
     answer = transport(server).send(request(server, b"x" * 300_000))
     assert (answer.status_code, answer.content, answer.headers["x-amzn-requestid"]) == (200, b"{}", "one")
@@ -115,14 +120,14 @@ def test_head_and_body_go_and_come_whole(start: Start) -> None:
     assert body == b"x" * 300_000
 
 
-def test_a_connection_is_used_again(start: Start) -> None:
+def test_a_connection_is_reused(start: Start) -> None:
     server = start([OK, OK, OK])
     way = transport(server)
     assert [way.send(request(server)).status_code for _ in range(3)] == [200, 200, 200]
     assert [len(asked) for asked in server.asked] == [3]
 
 
-def test_a_connection_that_the_other_side_closed_meanwhile_is_replaced(start: Start) -> None:
+def test_an_idle_connection_that_the_server_closed_is_replaced(start: Start) -> None:
     server = start([OK], [OK])
     way = transport(server)
     way.send(request(server))
@@ -130,7 +135,7 @@ def test_a_connection_that_the_other_side_closed_meanwhile_is_replaced(start: St
     assert way.send(request(server)).status_code == 200
 
 
-def test_a_connection_that_is_to_be_closed_is_not_used_again(start: Start) -> None:
+def test_a_connection_that_the_server_will_close_is_not_reused(start: Start) -> None:
     server = start([OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")], [OK])
     way = transport(server)
     assert [way.send(request(server)).content for _ in range(2)] == [b"{}", b"{}"]
@@ -144,14 +149,14 @@ def test_a_body_in_chunks_is_read(start: Start) -> None:
     assert transport(server).send(request(server)).content == b"{}"
 
 
-def test_an_answer_without_a_body_is_whole(start: Start) -> None:
+def test_a_response_without_a_body_is_complete(start: Start) -> None:
     server = start([b"HTTP/1.1 204 No Content\r\n\r\n", OK])
     way = transport(server)
     assert [way.send(request(server)).status_code for _ in range(2)] == [204, 200]
     assert len(server.asked) == 1
 
 
-def test_a_second_answer_is_nobodys(start: Start) -> None:
+def test_a_second_response_to_one_request_is_discarded(start: Start) -> None:
     server = start([OK + OK], [OK])
     way = transport(server)
     with pytest.raises(ConnectionClosedError):
@@ -159,7 +164,7 @@ def test_a_second_answer_is_nobodys(start: Start) -> None:
     assert way.send(request(server)).content == b"{}"
 
 
-def test_a_large_answer_comes_whole(start: Start) -> None:
+def test_a_large_response_is_received_completely(start: Start) -> None:
     body = b"x" * 16_000_000
     server = start([b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body, OK])
     way = transport(server, read_timeout=5)
@@ -168,12 +173,12 @@ def test_a_large_answer_comes_whole(start: Start) -> None:
     assert len(server.asked) == 1
 
 
-def test_an_answer_to_go_on_is_not_taken_for_the_answer(start: Start) -> None:
+def test_an_informational_response_is_skipped(start: Start) -> None:
     server = start([b"HTTP/1.1 100 Continue\r\n\r\n" + OK])
     assert transport(server).send(request(server)).content == b"{}"
 
 
-# A cut in the head, or in a body whose length nobody told, would otherwise pass for an empty or a short answer.
+# A response truncated in its head, or in a body without a declared length, would otherwise look empty or short.
 @pytest.mark.parametrize(
     "answer",
     [
@@ -187,13 +192,13 @@ def test_an_answer_to_go_on_is_not_taken_for_the_answer(start: Start) -> None:
         b"x\n",
     ],
 )
-def test_an_answer_that_is_not_whole_or_no_answer_is_a_closed_connection(start: Start, answer: bytes) -> None:
+def test_a_truncated_or_invalid_response_is_a_closed_connection(start: Start, answer: bytes) -> None:
     server = start([answer])
     with pytest.raises(ConnectionClosedError):
         transport(server).send(request(server))
 
 
-def test_silence_is_a_time_out_and_the_late_answer_is_nobodys(start: Start) -> None:
+def test_no_response_is_a_time_out_and_a_late_response_is_discarded(start: Start) -> None:
     server = start([b""], [OK])
     way = transport(server)
     with pytest.raises(ReadTimeoutError):
@@ -202,7 +207,7 @@ def test_silence_is_a_time_out_and_the_late_answer_is_nobodys(start: Start) -> N
     assert way.send(request(server)).content == b"{}"
 
 
-def test_silence_in_the_middle_of_a_body_is_a_time_out(start: Start) -> None:
+def test_a_body_that_stops_half_way_is_a_time_out(start: Start) -> None:
     server = start([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", b""], [OK])
     way = transport(server)
     with pytest.raises(ReadTimeoutError):
@@ -212,7 +217,7 @@ def test_silence_in_the_middle_of_a_body_is_a_time_out(start: Start) -> None:
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers with what it is told."""
+    """Responds with the request's body."""
 
     protocol_version = "HTTP/1.1"
 
@@ -224,16 +229,16 @@ class Echo(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Requests are not worth a line in the tests' output."""
 
 
 class PatientServer(ThreadingHTTPServer):
-    """All threads connect at once, and whoever finds the queue full waits a second before trying again."""
+    """All threads connect at once, and a client that finds the queue full waits a second before it tries again."""
 
     request_queue_size = 64
 
 
-def test_each_thread_gets_the_answer_to_its_own_question() -> None:
+def test_each_thread_gets_the_response_to_its_own_request() -> None:
     with PatientServer(("127.0.0.1", 0), Echo) as listener, ThreadPoolExecutor(8) as pool:
         threading.Thread(target=listener.serve_forever, daemon=True).start()
         server = Server(f"http://127.0.0.1:{listener.server_port}", [])
@@ -245,7 +250,7 @@ def test_each_thread_gets_the_answer_to_its_own_question() -> None:
     assert answers == questions
 
 
-def test_a_header_cannot_be_broken_into_two(start: Start) -> None:
+def test_a_header_cannot_inject_another_header(start: Start) -> None:
     server = start([OK])
     forged = request(server)
     forged.headers["X-Amz-Security-Token"] = "token\r\nX-Amz-Target: DynamoDB_20120810.DeleteTable"
@@ -253,7 +258,7 @@ def test_a_header_cannot_be_broken_into_two(start: Start) -> None:
         transport(server).send(forged)
 
 
-def test_where_nobody_listens_there_is_no_connection() -> None:
+def test_a_port_without_a_server_is_a_connection_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         url = f"http://127.0.0.1:{gone.getsockname()[1]}"
     server = Server(url, [])
@@ -261,12 +266,12 @@ def test_where_nobody_listens_there_is_no_connection() -> None:
         transport(server).send(request(server))
 
 
-def test_who_does_not_take_the_connection_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_accept_in_time_is_a_connect_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         address = listener.getsockname()
-        # So many wait already that the kernel answers no more.
+        # The queue is full, so the kernel does not complete further handshakes.
         waiting = [socket.socket() for _ in range(4)]
         for sock in waiting:
             sock.setblocking(False)
@@ -280,7 +285,7 @@ def test_who_does_not_take_the_connection_in_time_is_given_up(monkeypatch: pytes
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
-    """A key and a certificate of its own making for 127.0.0.1, in one file."""
+    """A key and a self-signed certificate for 127.0.0.1, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)  # noqa: TID251 — certificates know no other clock
@@ -303,7 +308,7 @@ def certificate(tmp_path: Path) -> Path:
     return file
 
 
-def test_tls_is_spoken_with_who_is_known_and_with_nobody_else(start: Start, certificate: Path) -> None:
+def test_tls_accepts_only_a_server_with_a_trusted_certificate(start: Start, certificate: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     known = start([OK, OK], tls=context)
@@ -312,3 +317,74 @@ def test_tls_is_spoken_with_who_is_known_and_with_nobody_else(start: Start, cert
     unknown = start([OK], tls=context)
     with pytest.raises(SSLError):
         transport(unknown).send(request(unknown))
+
+
+# Connects, forks, and sends requests from both processes at the same time. Prints the responses of each.
+FORKING = """
+import json, multiprocessing
+from controlplane.nosql.connection import shared_connection
+
+def answered(name):
+    key = {"name": {"S": name}}
+    return shared_connection()._make_api_call("GetItem", {"TableName": "t", "Key": key})["Item"]["name"]["S"]
+
+def answers(process):
+    both_ready.wait(10)
+    return [answered(f"{process} {number}") for number in range(50)]
+
+fork = multiprocessing.get_context("fork")
+both_ready = fork.Barrier(2)
+first = answered("parent first")
+received, sent = fork.Pipe(duplex=False)
+child = fork.Process(target=lambda: sent.send(answers("child")))
+child.start()
+printed = {"parent": [first, *answers("parent")], "child": received.recv()}
+child.join()
+print(json.dumps(printed))
+"""
+
+
+class Items(Echo):
+    """Responds to GetItem with an item that consists of its key, and records which connection sent which key."""
+
+    asked: dict[int, list[str]]
+
+    def do_POST(self) -> None:
+        key = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["Key"]
+        self.asked[self.client_address[1]].append(key["name"]["S"])
+        body = json.dumps({"Item": key}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+# Behind a proxy, botocore's own session sends.
+@pytest.mark.parametrize("way", ["plain", "TLS", "proxy"])
+def test_a_forked_process_opens_its_own_connection_and_its_parent_keeps_its_own(way: str, certificate: Path) -> None:
+    asked: dict[int, list[str]] = defaultdict(list)
+    with PatientServer(("127.0.0.1", 0), type("Recorder", (Items,), {"asked": asked})) as listener:
+        if way == "TLS":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            listener.socket = context.wrap_socket(listener.socket, server_side=True)
+        threading.Thread(target=listener.serve_forever, daemon=True).start()
+        url = f"http{'s' if way == 'TLS' else ''}://127.0.0.1:{listener.server_port}"
+        reached = {"AWS_ENDPOINT_URL": url, "AWS_CA_BUNDLE": str(certificate), "NO_PROXY": "127.0.0.1"}
+        if way == "proxy":
+            reached = {"AWS_ENDPOINT_URL": "http://dynamodb.invalid", "HTTP_PROXY": url, "NO_PROXY": ""}
+        done = subprocess.run(
+            [sys.executable, "-c", FORKING],
+            env={**os.environ, "DJANGO_SETTINGS_MODULE": "controlplane.settings", **reached},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        listener.shutdown()
+    assert done.returncode == 0, done.stderr
+    parent = ["parent first", *(f"parent {number}" for number in range(50))]
+    child = [f"child {number}" for number in range(50)]
+    assert json.loads(done.stdout) == {"parent": parent, "child": child}
+    # A TLS close_notify from the child would have closed the parent's connection, and there would be three.
+    assert list(asked.values()) == [parent, child]

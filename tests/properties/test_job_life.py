@@ -24,7 +24,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from apps.accounts.policies import ROLES
 from apps.agents.services import agent_enrol, agents_mark_silent, enrolment_token_create, heartbeat_record
 from apps.jobs.models import Job
 from apps.jobs.selectors import job_log_read
@@ -47,9 +46,8 @@ from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import ApplicationError
+from tests.conftest import ADMIN
 from tests.properties.consistency import Everything, tables_empty
-
-ADMIN = Actor("user", "01kaadmin00000000000000000", "admin", frozenset(ROLES["admin"]))
 
 LABELS = ("gpu", "linux")
 AGENTS: tuple[tuple[str, ...], ...] = ((), ("linux",), ("gpu", "linux"))

@@ -1,4 +1,4 @@
-"""Agents as JSON, and what people and new machines may send about them."""
+"""Agents as JSON, and the requests of people and of new machines."""
 
 import re
 from typing import Any
@@ -18,7 +18,7 @@ _STATUSES = [status.value for status in AgentStatus]
 
 
 class PrintableField(TextField):
-    """A text of printable characters; with `form`, one that it matches entirely."""
+    """A text of printable characters; with `form`, all of it matches that."""
 
     default_error_messages = {"form": "has a form that is not allowed here ({form})"}  # noqa: RUF012 — as DRF declares it
 
@@ -38,13 +38,16 @@ class PrintableField(TextField):
 
 
 class EnrolmentSerializer(serializers.Serializer[Any]):
-    """What a machine sends to become an agent. Other members are ignored."""
+    """The request of a machine to become an agent. Other members are ignored."""
 
     token = PrintableField(max_length=100, help_text="An enrolment token, hce_…")
-    name = PrintableField(form=_NAME, help_text="For people; need not be unique.")
+    name = PrintableField(form=_NAME, help_text="For people. Two agents may have the same.")
     region = PrintableField(form=REGION)
     labels = serializers.ListField(
-        child=PrintableField(form=LABEL), max_length=MAX_LABELS, default=list, help_text="What jobs may ask for."
+        child=PrintableField(form=LABEL),
+        max_length=MAX_LABELS,
+        default=list,
+        help_text="A job runs only where all of its labels are.",
     )
     slots = WholeNumberField(
         min_value=1, max_value=MAX_SLOTS, default=1, help_text="How many jobs the agent runs at a time."
@@ -56,7 +59,7 @@ class EnrolmentSerializer(serializers.Serializer[Any]):
 
 
 class CredentialsSerializer(serializers.Serializer[Any]):
-    """What a new agent signs its requests with."""
+    """The identity of a new agent, with the key for its signatures."""
 
     agent_id = serializers.CharField()
     key_id = serializers.CharField()
@@ -64,7 +67,7 @@ class CredentialsSerializer(serializers.Serializer[Any]):
 
 
 class AgentListQuerySerializer(serializers.Serializer[Any]):
-    """What ``GET /agents`` can be narrowed to."""
+    """The filters and the page of ``GET /agents``."""
 
     region = serializers.RegexField(rf"\A{REGION.pattern}\Z", required=False)
     status = serializers.ChoiceField(required=False, choices=_STATUSES)
@@ -73,15 +76,15 @@ class AgentListQuerySerializer(serializers.Serializer[Any]):
 
 
 class LeasedJobSerializer(serializers.Serializer[Any]):
-    """A job that an agent holds."""
+    """A job on which an agent has a lease."""
 
     job_id = serializers.CharField()
     attempt = serializers.IntegerField()
-    started = serializers.BooleanField(help_text="The agent has acknowledged it.")
+    started = serializers.BooleanField(help_text="Whether the agent has acknowledged it.")
 
 
 class AgentSerializer(serializers.Serializer[Any]):
-    """An agent with what its last heartbeat said."""
+    """An agent with its last heartbeat."""
 
     agent_id = serializers.CharField()
     name = serializers.CharField()
@@ -110,12 +113,12 @@ class AgentPageSerializer(serializers.Serializer[Any]):
     """A page of agents, by region and then by age."""
 
     agents = AgentSerializer(many=True)
-    total = serializers.IntegerField(help_text="How many agents there are under these filters.")
+    total = serializers.IntegerField(help_text="How many agents match the filters.")
     next_cursor = serializers.CharField(allow_null=True)
 
 
 def agent_json(agent: Any, heartbeat: Any) -> dict[str, Any]:
-    """An agent and its last heartbeat (None if it is not known) as `AgentSerializer` describes them."""
+    """An agent and its last heartbeat, None without one, as `AgentSerializer` describes them."""
     reported = heartbeat is not None and heartbeat.created > 0
     numbers = ("free_slots", "jobs_queued", "jobs_completed", "uptime_seconds")
     return {
@@ -145,7 +148,7 @@ def agent_json(agent: Any, heartbeat: Any) -> dict[str, Any]:
 
 
 def effective_status(agent: Any, heartbeat: Any) -> str:
-    """The agent's status as the sweep would set it now."""
+    """The agent's status as a sweep would set it now."""
     if heartbeat is None:
         return str(agent.status)
     silence = clock.now() - clock.parse_timestamp(heartbeat.at)

@@ -6,15 +6,14 @@ from django.http import HttpRequest
 
 from apps.agents.authentication import SignedRequest
 from apps.jobs.agent_api.requests import agent_actor, agent_endpoint, decoded_body
-from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.serializers.agent_protocol import DEFINITION_REPORT, FINISH, START, attempt_result
 from apps.jobs.services import (
     CHUNK_LIMIT,
     attempt_define,
     attempt_finish,
     attempt_start,
-    jobs_claim,
     log_append,
+    next_dispatch,
 )
 from apps.pipelines.definitions import DEFINITION_PATH
 from controlplane.http.documented import documented
@@ -78,7 +77,5 @@ def finish(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str
     report = FINISH.check(json_body(request))
     agent = agent_actor(signed)
     first = attempt_finish(agent=agent, job_id=job_id, attempt=report["attempt"], result=attempt_result(report))
-    claimed = []
-    if first and report["wants_next"]:
-        claimed = jobs_claim(agent=agent, set_ids=queue_registry().sets_for(signed.agent.labels), limit=1)
-    return {"next": claimed[0].as_dict() if claimed else None}
+    following = next_dispatch(agent=agent, labels=signed.agent.labels) if first and report["wants_next"] else None
+    return {"next": following.as_dict() if following else None}

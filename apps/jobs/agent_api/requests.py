@@ -41,16 +41,16 @@ def decoded_body(request: HttpRequest, *, limit: int) -> bytes:
     if encoding == "identity":
         return request.body
     if encoding != "gzip":
-        raise InvalidInput.field("Content-Encoding", "is gzip or identity")
+        raise InvalidInput.field("Content-Encoding", "must be gzip or identity")
     packed = request.body
     if not packed:
-        # Python takes nothing at all for an empty file.
-        raise InvalidInput.field("body", "is not what gzip makes")
+        # Python reads no bytes at all as an empty file.
+        raise InvalidInput.field("body", "must be compressed with gzip, as Content-Encoding says")
     try:
-        # One byte more than is allowed tells a body that is too large without unpacking all of it.
+        # One byte more than is allowed shows that the body is too large, without unpacking all of it.
         data = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(limit + 1)
     except (OSError, EOFError, zlib.error):
-        raise InvalidInput.field("body", "is not what gzip makes") from None
+        raise InvalidInput.field("body", "must be compressed with gzip, as Content-Encoding says") from None
     if len(data) > limit:
         raise TooLarge(f"The body has more than {limit} bytes when it is unpacked.", code="log_chunk_too_large")
     return data

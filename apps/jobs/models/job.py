@@ -5,6 +5,7 @@ from typing import Any
 from pynamodb.attributes import BooleanAttribute, JSONAttribute, ListAttribute, NumberAttribute, UnicodeAttribute
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
 
+from controlplane.lib.ids import id_moment
 from controlplane.nosql.record import Record, table_name
 
 # The value of `Job.open`, and so the one partition of `ByOpen`. It does not grow with time: a job leaves it when it has
@@ -13,6 +14,11 @@ OPEN = "open"
 
 # These never change, so that a job's later updates cost nothing in the indexes that carry them.
 _LISTED = ["pipeline", "git_ref"]
+
+
+def created_day(job_id: str) -> str:
+    """The day on which the job was created, as ``2026-11-21``. The id says it, so it costs no read."""
+    return f"{id_moment(job_id):%Y-%m-%d}"
 
 
 class ByDay(GlobalSecondaryIndex["Job"]):

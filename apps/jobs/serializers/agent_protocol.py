@@ -76,9 +76,7 @@ DEFINITION_REPORT = Object(
     {"attempt": ATTEMPT, "commit": _COMMIT, "text": Text()},
 )
 
-LOG_ANSWER = Object(
-    "LogAnswer", "What the agent shall do with the attempt.", {"wish": nullable(Choice(("cancel",)))}
-)
+LOG_ANSWER = Object("LogAnswer", "What the agent shall do with the attempt.", {"wish": nullable(Choice(("cancel",)))})
 
 FINISH = Object(
     "Finish",
@@ -95,7 +93,9 @@ FINISH = Object(
 )
 
 FINISH_ANSWER = Object(
-    "FinishAnswer", "The next attempt for the slot that is free now, if a job is queued.", {"next": nullable(ASSIGNMENT)}
+    "FinishAnswer",
+    "The next attempt for the slot that is free now, if a job is queued.",
+    {"next": nullable(ASSIGNMENT)},
 )
 
 

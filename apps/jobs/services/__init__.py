@@ -3,18 +3,18 @@
 from apps.jobs.services.attempts import (
     AttemptResult,
     attempt_define,
-    attempt_expire,
     attempt_finish,
-    attempt_release,
     attempt_start,
 )
-from apps.jobs.services.dispatch import Dispatch, work_dispatch
+from apps.jobs.services.claims import Assignment, jobs_claim
+from apps.jobs.services.dispatch import Dispatch, next_dispatch, work_dispatch
 from apps.jobs.services.gauges import gauges_measure
 from apps.jobs.services.jobs import job_cancel, job_create, job_retry
 from apps.jobs.services.leases import leases_expire
-from apps.jobs.services.logs import CHUNK_LIMIT, log_append, log_archive
-from apps.jobs.services.queue import Assignment, jobs_claim
-from apps.jobs.services.sweep import logs_archive, sets_prune
+from apps.jobs.services.log_archives import log_archive, logs_archive
+from apps.jobs.services.logs import CHUNK_LIMIT, log_append
+from apps.jobs.services.losses import attempt_expire, attempt_release
+from apps.jobs.services.queue import sets_prune
 
 __all__ = [
     "CHUNK_LIMIT",
@@ -35,6 +35,7 @@ __all__ = [
     "log_append",
     "log_archive",
     "logs_archive",
+    "next_dispatch",
     "sets_prune",
     "work_dispatch",
 ]

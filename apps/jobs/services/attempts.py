@@ -1,34 +1,30 @@
-"""What happens to an attempt of a job: started, defined, finished by its agent; released or lost without it."""
+"""What an agent reports about an attempt of a job: it has started, what its pipeline file says, how it ended."""
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apps.agents.services import lease_remove, lease_remove_expired, lease_start
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from apps.jobs.label_sets import agent_may_take
 from apps.jobs.models import Job
 from apps.jobs.policies import attempt_require, is_attempt_of
-from apps.jobs.services.counters import counter_add, ending_measure
-from apps.jobs.services.jobs import ending_actions, steps_of
-from apps.jobs.services.queue import entry_of, set_register
-from apps.jobs.states import FINAL, LEASED, Status, status_after_finish, status_after_loss, transition_require
-from apps.pipelines.definitions import definition_parse
+from apps.jobs.services.losses import attempt_pass_on
+from apps.jobs.services.steps import steps_of
+from apps.jobs.services.transitions import Move, attempt_fence, move_commit
+from apps.jobs.states import FINAL, Status, status_after_finish
+from apps.pipelines.parsing import definition_parse
 from apps.pipelines.services import pipeline_learn
 from controlplane.lib import clock, metric_names
-from controlplane.lib.actor import SYSTEM, Actor
+from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, InvalidInput, Unprocessable
 from controlplane.lib.work import measure
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class AttemptResult:
-    """How an agent says that an attempt has ended. `exit_code` is None when no step's process could be run."""
+    """How an attempt has ended, as its agent reports it. `exit_code` is None when no step's process could be run."""
 
     exit_code: int | None
     error_message: str | None
@@ -38,33 +34,27 @@ class AttemptResult:
 
 
 def attempt_start(*, agent: Actor, job_id: str, attempt: int) -> Job:
-    """The agent acknowledges the attempt and gets all that it needs to run it. Starting again changes nothing.
+    """The agent acknowledges the attempt; the job is what it needs to run it. Starting again changes nothing.
 
     Raises NotFound, or Conflict with code ``stale_attempt``.
     """
     job = attempt_require(Job.find(job_id), agent_id=agent.id, attempt=attempt)
     if job.status == Status.RUNNING:
         return job
-    transition_require(Status(job.status), Status.RUNNING)
-    now = clock.timestamp(clock.now())
-    transaction = Transaction()
-    transaction.update(
-        "job",
-        job,
-        actions=[
-            Job.status.set(Status.RUNNING),
-            Job.started_at.set(now),
-            Job.started_by.set(agent.id),
-            Job.agent_name.set(agent.name),
-        ],
-        condition=_is_attempt(agent.id, attempt) & (Job.status == Status.ASSIGNED),
+    move = Move(
+        job=job,
+        before=Status.ASSIGNED,
+        after=Status.RUNNING,
+        attempt=attempt,
+        actor=agent,
+        action=Action.JOB_STARTED,
+        agent_id=agent.id,
+        detail={"attempt": attempt},
     )
-    lease_start(transaction, agent_id=agent.id, job_id=job_id, attempt=attempt)
-    audit_add(transaction, actor=agent, action=Action.JOB_STARTED, target=f"job:{job_id}", detail={"attempt": attempt})
     try:
-        transaction.commit()
+        move_commit(move)
     except TransactionFailed:
-        # Either our own write, whose response was lost, or the attempt is gone: the job itself tells.
+        # The same request came twice at a time, or the agent has lost the attempt: the job says which.
         job = attempt_require(Job.find(job_id), agent_id=agent.id, attempt=attempt)
         if job.status != Status.RUNNING:
             raise Conflict("The attempt cannot be started.", code="stale_attempt") from None
@@ -76,13 +66,13 @@ def attempt_define(
 ) -> Mapping[str, Any]:
     """Read the repository's own pipeline file for a running attempt; returns the parsed definition.
 
-    Telling it again changes nothing. Raises Unprocessable whose errors name line and field, Conflict with code
+    Reporting it again changes nothing. Raises Unprocessable whose errors name line and field, Conflict with code
     ``stale_attempt``, or Conflict with code ``job_moved`` when the file asks for labels that this agent lacks: the job
-    then waits for one that has them.
+    then waits for an agent that has them.
     """
     job = attempt_require(Job.find(job_id), agent_id=agent.id, attempt=attempt)
     if job.status != Status.RUNNING:
-        raise Conflict("This attempt of the job is not running.", code="stale_attempt")
+        raise _stale()
     try:
         definition = definition_parse(text).as_dict()
     except InvalidInput as error:
@@ -96,10 +86,16 @@ def attempt_define(
         timeout=definition["timeout"],
     )
     if not agent_may_take(labels, agent_labels):
-        _move(job, actor=agent, labels=labels)
+        attempt_pass_on(job=job, actor=agent, labels=labels)
         raise Conflict("The job asks for labels that this agent lacks.", code="job_moved")
-    if job.defined_attempt == attempt:
-        return definition
+    if job.defined_attempt != attempt:
+        _definition_write(job, definition, agent=agent, attempt=attempt, commit=commit, labels=labels)
+    return definition
+
+
+def _definition_write(
+    job: Job, definition: Mapping[str, Any], *, agent: Actor, attempt: int, commit: str | None, labels: list[str]
+) -> None:
     transaction = Transaction()
     transaction.update(
         "job",
@@ -111,38 +107,30 @@ def attempt_define(
             Job.retries.set(definition["retries"]),
             Job.labels.set(labels),
         ],
-        condition=_is_attempt(agent.id, attempt)
+        condition=attempt_fence(agent.id, attempt)
         & (Job.status == Status.RUNNING)
         & (Job.defined_attempt.does_not_exist() | (Job.defined_attempt < attempt)),
     )
-    audit_add(transaction, actor=agent, action=Action.JOB_DEFINED, target=f"job:{job_id}", detail={"commit": commit})
+    target = f"job:{job.job_id}"
+    audit_add(transaction, actor=agent, action=Action.JOB_DEFINED, target=target, detail={"commit": commit})
     try:
         transaction.commit()
     except TransactionFailed:
-        # Either told before, maybe by our own write whose response was lost, or the attempt is gone.
-        job = attempt_require(Job.find(job_id), agent_id=agent.id, attempt=attempt)
+        # The same request came twice at a time, or the agent has lost the attempt: the job says which.
+        job = attempt_require(Job.find(job.job_id), agent_id=agent.id, attempt=attempt)
         if job.defined_attempt != attempt:
-            raise Conflict("This attempt of the job is not running.", code="stale_attempt") from None
-    return definition
-
-
-def _move(job: Job, *, actor: Actor, labels: list[str]) -> None:
-    """Let the job wait for an agent that has these labels, unless it is to be cancelled: then that is its end."""
-    if job.cancel_requested:
-        _lose(job, Status.CANCELLED, reason="its pipeline asks for other labels")
-    else:
-        _requeue(job, actor=actor, reason="its pipeline asks for other labels", labels=labels)
+            raise _stale() from None
 
 
 def attempt_finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult) -> bool:
-    """The agent's attempt has ended, and so has the job. True the first time, False when it is told again.
+    """The agent's attempt has ended, and so has the job. True the first time, False for a repeated report.
 
     Raises NotFound, or Conflict with code ``stale_attempt``.
     """
     try:
         _finish(agent=agent, job_id=job_id, attempt=attempt, result=result, cancel_requested=False)
     except TransactionFailed:
-        # The usual case needs no read. What stands there tells which of the others this is.
+        # The usual case needs no read. The job says which of the others this is.
         if _has_ended(agent.id, job_id, attempt):
             return False
         try:
@@ -150,7 +138,7 @@ def attempt_finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptRe
         except TransactionFailed:
             if _has_ended(agent.id, job_id, attempt):
                 return False
-            raise Conflict("This attempt of the job is not running.", code="stale_attempt") from None
+            raise _stale() from None
     return True
 
 
@@ -164,189 +152,50 @@ def _has_ended(agent_id: str, job_id: str, attempt: int) -> bool:
 
 
 def _finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult, cancel_requested: bool) -> None:
-    """End the job if it is running and a cancellation has, or has not, been asked for. Raises TransactionFailed."""
-    status = status_after_finish(
+    """End the job if it runs and a cancel request is, or is not, there. Raises TransactionFailed."""
+    after = status_after_finish(
         exit_code=result.exit_code,
         error_message=result.error_message,
         steps=result.steps,
         cancel_requested=cancel_requested,
     )
-    transition_require(Status.RUNNING, status)
-    asked = Job.cancel_requested == True if cancel_requested else Job.cancel_requested.does_not_exist()  # noqa: E712
-    transaction = Transaction()
-    transaction.update(
-        "job",
-        Job(job_id=job_id),
-        actions=[*ending_actions(job_id, status), *_result_actions(result)],
-        condition=_is_attempt(agent.id, attempt) & (Job.status == Status.RUNNING) & asked,
+    move_commit(
+        Move(
+            job=Job(job_id=job_id),
+            before=Status.RUNNING,
+            after=after,
+            attempt=attempt,
+            actor=agent,
+            action=Action.JOB_FINISHED,
+            agent_id=agent.id,
+            changes=_result_changes(result),
+            cancel_requested=cancel_requested,
+            detail={"attempt": attempt, "exit_code": result.exit_code},
+        )
     )
-    lease_remove(transaction, agent_id=agent.id, job_id=job_id, attempt=attempt)
-    counter_add(transaction, status=status)
-    audit_add(
-        transaction,
-        actor=agent,
-        action=Action.JOB_FINISHED,
-        target=f"job:{job_id}",
-        result=status,
-        detail={"attempt": attempt, "exit_code": result.exit_code},
-    )
-    transaction.commit()
-    ending_measure(status=status)
-    ran = _ran_seconds(result.steps)
-    if ran is not None:
-        measure(metric_names.JOB_RUN, ran)
+    seconds = _seconds_run(result.steps)
+    if seconds is not None:
+        measure(metric_names.JOB_RUN, seconds)
 
 
-def _ran_seconds(steps: Sequence[Mapping[str, Any]]) -> float | None:
-    """From the begin of the first step to the end of the last one, as the agent tells it; None when it does not."""
+def _seconds_run(steps: Sequence[Mapping[str, Any]]) -> float | None:
+    """From the start of the first step to the end of the last one, as the agent reports; None when it does not."""
     begun = [clock.parse_timestamp(step["started_at"]) for step in steps if step.get("started_at")]
     ended = [clock.parse_timestamp(step["completed_at"]) for step in steps if step.get("completed_at")]
     return max(0.0, (max(ended) - min(begun)).total_seconds()) if begun and ended else None
 
 
-def attempt_release(*, agent_id: str, job_id: str, attempt: int) -> bool:
-    """Take back an attempt that its agent did not acknowledge. False when it is not the agent's any more."""
-    job = Job.find(job_id)
-    if job is None or not is_attempt_of(job, agent_id=agent_id, attempt=attempt) or job.status != Status.ASSIGNED:
-        return False
-    return _requeue(job, actor=SYSTEM, reason="the agent did not acknowledge it")
-
-
-def attempt_expire(*, agent_id: str, job_id: str, attempt: int, heartbeat_at: str | None, reason: str) -> bool:
-    """Take away an attempt whose agent is silent or does not name it any more; the job waits again or has failed.
-
-    With `heartbeat_at`, only if the agent has not been heard of since then. False when there was nothing to take away.
-    """
-    job = Job.find(job_id)
-    if job is None or not is_attempt_of(job, agent_id=agent_id, attempt=attempt) or job.status not in LEASED:
-        return False
-    lost = int(job.lost_attempts) + 1
-    after = status_after_loss(lost_attempts=lost, retries=int(job.retries), cancel_requested=bool(job.cancel_requested))
-    if after == Status.QUEUED:
-        return _requeue(job, actor=SYSTEM, reason=reason, lost_attempts=lost, heartbeat_at=heartbeat_at)
-    return _lose(job, after, reason=reason, lost_attempts=lost, heartbeat_at=heartbeat_at)
-
-
-def _requeue(
-    job: Job,
-    *,
-    actor: Actor,
-    reason: str,
-    lost_attempts: int | None = None,
-    labels: list[str] | None = None,
-    heartbeat_at: str | None = None,
-) -> bool:
-    """Put the job of a held attempt back into the queue. False when the attempt has changed meanwhile.
-
-    Also when it is to be cancelled since it was read: nothing that waits may be under a command for its end.
-    """
-    before, attempt = Status(job.status), int(job.attempt)
-    transition_require(before, Status.QUEUED)
-    agent_id = str(job.agent_id)
-    if labels is not None:
-        job.labels = labels
-    set_register(labels=job.labels)
-    transaction = Transaction()
-    transaction.update(
-        "job",
-        job,
-        actions=[
-            Job.status.set(Status.QUEUED),
-            Job.agent_id.remove(),
-            Job.assigned_at.remove(),
-            Job.started_at.remove(),
-            Job.started_by.remove(),
-            Job.agent_name.remove(),
-            Job.labels.set(job.labels),
-            Job.lost_attempts.set(int(job.lost_attempts) if lost_attempts is None else lost_attempts),
-            *([Job.steps.set(steps_of({"steps": job.steps}))] if job.steps else []),
-        ],
-        condition=_is_attempt(agent_id, attempt) & (Job.status == before) & Job.cancel_requested.does_not_exist(),
-    )
-    transaction.put("entry", entry_of(job, attempt=attempt + 1, since=clock.timestamp(clock.now())))
-    _lease_remove(transaction, job, agent_id, heartbeat_at)
-    audit_add(
-        transaction,
-        actor=actor,
-        action=Action.JOB_REQUEUED,
-        target=f"job:{job.job_id}",
-        detail={"attempt": attempt, "reason": reason, "agent_id": agent_id},
-    )
-    return _committed(transaction) and _told(job, reason, "waits again")
-
-
-def _lose(
-    job: Job, after: Status, *, reason: str, lost_attempts: int | None = None, heartbeat_at: str | None = None
-) -> bool:
-    """End the job of an attempt that was lost for the last time, or that was to be cancelled anyway."""
-    transition_require(Status(job.status), after)
-    attempt, agent_id = int(job.attempt), str(job.agent_id)
-    # A command to cancel that comes in between decides how the job ends, so it is looked at again.
-    asked = Job.cancel_requested == True if job.cancel_requested else Job.cancel_requested.does_not_exist()  # noqa: E712
-    transaction = Transaction()
-    transaction.update(
-        "job",
-        job,
-        actions=[
-            *ending_actions(job.job_id, after),
-            Job.error_message.set(f"Attempt {attempt} was lost: {reason}."),
-            Job.lost_attempts.set(int(job.lost_attempts) if lost_attempts is None else lost_attempts),
-        ],
-        condition=_is_attempt(agent_id, attempt) & (Job.status == job.status) & asked,
-    )
-    _lease_remove(transaction, job, agent_id, heartbeat_at)
-    counter_add(transaction, status=after)
-    audit_add(
-        transaction,
-        actor=SYSTEM,
-        action=Action.JOB_FINISHED,
-        target=f"job:{job.job_id}",
-        result=after,
-        detail={"attempt": attempt, "reason": reason, "agent_id": agent_id},
-    )
-    if not _committed(transaction):
-        return False
-    ending_measure(status=after)
-    return _told(job, reason, f"has ended as {after}")
-
-
-def _told(job: Job, reason: str, outcome: str) -> bool:
-    """Write down that an attempt was taken from its agent; true."""
-    subject = {"job_id": job.job_id, "agent_id": job.agent_id, "attempt": int(job.attempt)}
-    logger.warning("attempt taken back, since %s; the job %s", reason, outcome, extra=subject)
-    return True
-
-
-def _lease_remove(transaction: Transaction, job: Job, agent_id: str, heartbeat_at: str | None) -> None:
-    attempt = int(job.attempt)
-    if heartbeat_at is None:
-        lease_remove(transaction, agent_id=agent_id, job_id=job.job_id, attempt=attempt)
-    else:
-        lease_remove_expired(
-            transaction, agent_id=agent_id, job_id=job.job_id, attempt=attempt, heartbeat_at=heartbeat_at
-        )
-
-
-def _result_actions(result: AttemptResult) -> list[Any]:
-    """What the agent tells of the attempt; what it does not know stays as it is."""
-    told: list[tuple[Any, Any]] = [
+def _result_changes(result: AttemptResult) -> list[Any]:
+    """What the agent reports of the attempt; what it does not know stays as it is."""
+    reported: list[tuple[Any, Any]] = [
         (Job.log_chunks, result.log_chunks),
         (Job.exit_code, result.exit_code),
         (Job.error_message, result.error_message),
         (Job.steps, list(result.steps) or None),
         (Job.commit, result.commit),
     ]
-    return [attribute.set(value) for attribute, value in told if value is not None]
+    return [attribute.set(value) for attribute, value in reported if value is not None]
 
 
-def _is_attempt(agent_id: str, attempt: int) -> Any:
-    """The condition that fences: only the agent that holds the attempt, and only this attempt."""
-    return (Job.agent_id == agent_id) & (Job.attempt == attempt)
-
-
-def _committed(transaction: Transaction) -> bool:
-    try:
-        transaction.commit()
-    except TransactionFailed:
-        return False
-    return True
+def _stale() -> Conflict:
+    return Conflict("This attempt of the job is not running.", code="stale_attempt")

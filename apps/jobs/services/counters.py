@@ -5,26 +5,20 @@ from datetime import datetime
 
 from apps.jobs.models import DayCounter
 from apps.jobs.states import FINAL, Status
-from controlplane.lib import clock, metric_names
-from controlplane.lib.work import measure
+from controlplane.lib import clock
 from controlplane.nosql.transaction import Transaction
 
-# Writers that meet on one item make each other wait; eight shares keep that rare at hundreds of jobs a second.
+# Writers of one item make each other wait; eight shares keep that rare at hundreds of jobs a second.
 _SHARES = 8
 
 
 def counter_add(transaction: Transaction, *, status: Status, moment: datetime | None = None) -> None:
     """Count one job: as created when `status` is queued or waiting, else under the status with which it ended.
 
-    It counts for the day of `moment` (in UTC), by default now. Lists look for jobs on the days that have any created,
-    so a creation is counted for the day that the job itself bears.
+    It counts for the day of `moment` (in UTC), by default now. Lists look for jobs on the days with a created job, so a
+    creation counts for the day in the job's own id.
     """
     day = moment or clock.now()
     name = status.value if status in FINAL else "created"
     share = DayCounter(year=day.strftime("%Y"), day_share=f"{day:%m-%d}#{random.randrange(_SHARES)}")  # noqa: S311
     transaction.update("counter", share, actions=[getattr(DayCounter, name).add(1)])
-
-
-def ending_measure(*, status: Status) -> None:
-    """Tell the metrics that a job has ended so. To be called once the transaction that ends it has gone through."""
-    measure(metric_names.JOBS_ENDED[status], 1)

@@ -1,4 +1,4 @@
-"""The answer to a heartbeat: what the agent holds, what it is to stop, what it gets."""
+"""What an agent is offered: work and commands after a heartbeat, the next attempt after a finish."""
 
 import random
 from collections.abc import Collection, Mapping, Sequence
@@ -10,26 +10,26 @@ from django.conf import settings
 
 from apps.agents.services import Lease
 from apps.jobs.selectors.queue import queue_registry
-from apps.jobs.services.attempts import attempt_expire, attempt_release
+from apps.jobs.services.claims import Assignment, jobs_claim
 from apps.jobs.services.leases import LEASE, leases_look
-from apps.jobs.services.queue import Assignment, jobs_claim
+from apps.jobs.services.losses import attempt_expire, attempt_release
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 
 # An assignment that is not acknowledged is released after this time.
 ACKNOWLEDGE_WITHIN = timedelta(seconds=60)
 
-# Seconds until the agent should ask again when there is work of its kind; else AGENT_CHECK_SECONDS.
+# Seconds until the agent should poll again when work of its kind waits; else AGENT_CHECK_SECONDS.
 _BUSY_INTERVAL = 5
 _JITTER = 0.2
 
-# How many jobs one heartbeat may take, so that it stays quick and others get some too.
+# How many jobs one heartbeat may take, so that it stays quick and other agents get some too.
 _MOST_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
 class Command:
-    """What is wished of an attempt that an agent runs: ``cancel`` it, or ``abandon`` it since it is not the agent's."""
+    """What an agent must do with an attempt that it runs: ``cancel`` it, or ``abandon`` it as another agent's."""
 
     job_id: str
     attempt: int
@@ -41,7 +41,7 @@ class Command:
 
 @dataclass
 class Dispatch:
-    """What a heartbeat is answered with."""
+    """The answer to a heartbeat. `next_check_interval` is in seconds."""
 
     next_check_interval: int
     assignments: list[Assignment] = field(default_factory=list)
@@ -58,12 +58,12 @@ def work_dispatch(
     fresh: bool,
     takes_work: bool,
 ) -> Dispatch:
-    """Compare what the agent runs with what it holds, and give it work for its free slots.
+    """Compare what the agent runs with its leases, and give it work for its free slots.
 
-    An attempt that it holds and has not acknowledged is offered again, or released after a minute. One that it has
-    acknowledged and does not name any more is lost: the agent has been restarted. One that it names and does not hold
-    has been given to another. `fresh` is False for a heartbeat seen before, which says nothing of what runs now, and
-    `takes_work` also for an agent that drains.
+    A leased attempt that it has not acknowledged is offered again, or released after a minute. One that it acknowledged
+    and no longer names is lost: the agent was restarted. One that it names without a lease belongs to another agent.
+    `fresh` is False for a repeated heartbeat, which does not say what runs now; then, and for an agent that drains,
+    `takes_work` is False.
     """
     named = {(entry["job_id"], entry["attempt"]) for entry in running}
     dispatch = Dispatch(next_check_interval=_interval(settings.AGENT_CHECK_SECONDS))
@@ -78,7 +78,7 @@ def work_dispatch(
             else:
                 dispatch.assignments.append(Assignment(job_id, attempt))
         elif fresh and age > LEASE:
-            reason = "the agent does not run it any more"
+            reason = "the agent no longer runs it"
             attempt_expire(agent_id=agent.id, job_id=job_id, attempt=attempt, heartbeat_at=None, reason=reason)
     dispatch.commands += [
         Command(job_id, attempt, "abandon")
@@ -88,6 +88,12 @@ def work_dispatch(
     if takes_work:
         _claim_for(dispatch, agent, labels, free_slots - len(dispatch.assignments))
     return dispatch
+
+
+def next_dispatch(*, agent: Actor, labels: Collection[str]) -> Assignment | None:
+    """The next attempt for the slot that a finished one leaves, or None when no work of the agent's kind waits."""
+    claimed = jobs_claim(agent=agent, set_ids=queue_registry().sets_for(labels), limit=1)
+    return claimed[0] if claimed else None
 
 
 def _claim_for(dispatch: Dispatch, agent: Actor, labels: Collection[str], slots: int) -> None:
@@ -102,5 +108,5 @@ def _claim_for(dispatch: Dispatch, agent: Actor, labels: Collection[str], slots:
 
 
 def _interval(seconds: int) -> int:
-    """`seconds` give or take a fifth, so that agents that were started together do not stay in step."""
+    """`seconds` plus or minus a fifth, so that agents that started together do not poll together."""
     return max(1, round(seconds * random.uniform(1 - _JITTER, 1 + _JITTER)))  # noqa: S311

@@ -1,4 +1,4 @@
-"""What people do to jobs: create, cancel, run again."""
+"""What users do to jobs: create, cancel, retry."""
 
 import hashlib
 import json
@@ -8,20 +8,20 @@ from typing import Any
 
 from django.conf import settings
 
-from apps.agents.services import lease_remove, lease_request_cancel
 from apps.audit.actions import Action
-from apps.audit.services import audit_add
 from apps.jobs import policies
 from apps.jobs.label_sets import DEFAULT_PRIORITY
 from apps.jobs.models import OPEN, IdempotencyKey, Job
+from apps.jobs.models.job import created_day
 from apps.jobs.selectors.jobs import job_get
-from apps.jobs.services.counters import counter_add, ending_measure
 from apps.jobs.services.queue import entry_of, set_register
-from apps.jobs.states import FINAL, Status, StepState, transition_require
+from apps.jobs.services.steps import steps_of
+from apps.jobs.services.transitions import Move, cancel_request_commit, move_commit
+from apps.jobs.states import FINAL, Status
 from apps.pipelines.definitions import DEFAULT_RETRIES
 from apps.pipelines.models import Pipeline
 from apps.pipelines.refs import ref_validate
-from apps.pipelines.selectors import pipeline_get
+from apps.pipelines.selectors import pipeline_definition, pipeline_get
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, NotFound, Unprocessable
@@ -45,11 +45,11 @@ def job_create(
     labels: Sequence[str] = (),
     idempotency_key: str | None = None,
 ) -> Job:
-    """Queue a job of a pipeline (None: the default one) for a ref (None: its default one).
+    """Queue a job of a pipeline (None: the default pipeline) for a ref (None: the pipeline's default ref).
 
     The job asks for the pipeline's labels and for `labels`. The same `idempotency_key` within 24 hours gives the job
-    that it made. Raises NotFound for an unknown pipeline, InvalidInput for what can be no ref, Unprocessable when the
-    key was used for another payload, Conflict while a request with the same key is under way.
+    that it made. Raises NotFound for an unknown pipeline, InvalidInput for an invalid ref, Unprocessable when the key
+    was used for another payload, Conflict while a request with the same key is under way.
     """
     policies.job_create_require(actor)
     if git_ref is not None:
@@ -59,7 +59,7 @@ def job_create(
     try:
         source = pipeline_get(pipeline or settings.DEFAULT_PIPELINE)
     except NotFound:
-        # What was answered once is answered again, also when the pipeline is gone since.
+        # A repeated request gets the same answer, also when the pipeline has been deleted since.
         made = IdempotencyKey.find(idempotency.key) if idempotency else None
         if idempotency is None or made is None or made.expires_at < clock.now():
             raise
@@ -112,51 +112,30 @@ def job_cancel(*, actor: Actor, job_id: str) -> Job:
         try:
             _cancel_in_state(job, actor=actor)
         except TransactionFailed:
-            # The job has moved on; what is to be done depends on where it stands now.
+            # The job has moved since it was read: its new status decides what a cancellation means.
             continue
         return job_get(job_id)
-    raise Conflict("The job keeps changing. Please try again.", code="job_state")
+    raise Conflict("The job keeps changing. Try again.", code="job_state")
 
 
 def _cancel_in_state(job: Job, *, actor: Actor) -> None:
-    status, attempt, target = Status(job.status), int(job.attempt), f"job:{job.job_id}"
-    unchanged = (Job.status == status) & (Job.attempt == attempt)
-    transaction = Transaction()
+    """Raises TransactionFailed when the job has moved since it was read."""
+    status, attempt = Status(job.status), int(job.attempt)
     if status == Status.RUNNING:
-        transaction.update("job", job, actions=[Job.cancel_requested.set(True)], condition=unchanged)
-        lease_request_cancel(transaction, agent_id=str(job.agent_id), job_id=job.job_id, attempt=attempt)
-        audit_add(transaction, actor=actor, action=Action.JOB_CANCEL_REQUESTED, target=target)
-        transaction.commit()
+        cancel_request_commit(job=job, actor=actor)
         return
-    transition_require(status, Status.CANCELLED)
-    transaction.update("job", job, actions=ending_actions(job.job_id, Status.CANCELLED), condition=unchanged)
-    if status == Status.QUEUED:
-        transaction.delete("entry", entry_of(job, attempt=attempt + 1))
-    elif status == Status.ASSIGNED:
-        lease_remove(transaction, agent_id=str(job.agent_id), job_id=job.job_id, attempt=attempt)
-    counter_add(transaction, status=Status.CANCELLED)
-    audit_add(transaction, actor=actor, action=Action.JOB_CANCELLED, target=target)
-    transaction.commit()
-    ending_measure(status=Status.CANCELLED)
-
-
-def created_day(job_id: str) -> str:
-    """The day, as ``2026-11-21``, on which the job was created. Its id tells, so that nobody need read the job."""
-    return f"{id_moment(job_id):%Y-%m-%d}"
-
-
-def ending_actions(job_id: str, status: Status) -> list[Any]:
-    """The changes that every end of a job makes to it."""
-    return [
-        Job.status.set(status),
-        Job.outcome.set(f"{status}#{created_day(job_id)}"),
-        Job.completed_at.set(clock.timestamp(clock.now())),
-    ]
-
-
-def steps_of(definition: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The steps of a parsed definition before anything has run."""
-    return [{"name": step["name"], "state": StepState.PENDING} for step in definition["steps"]]
+    move_commit(
+        Move(
+            job=job,
+            before=status,
+            after=Status.CANCELLED,
+            attempt=attempt,
+            actor=actor,
+            action=Action.JOB_CANCELLED,
+            agent_id=job.agent_id or "",
+            entry=entry_of(job, attempt=attempt + 1),
+        )
+    )
 
 
 def _job_of(
@@ -172,7 +151,7 @@ def _job_of(
     """A queued job of the pipeline, not yet written."""
     job_id = new_id()
     created = id_moment(job_id)
-    definition = source.definition_parsed()
+    definition = pipeline_definition(source)
     return Job(
         job_id=job_id,
         run_id=new_id(),
@@ -199,51 +178,45 @@ def _job_enqueue(job: Job, *, actor: Actor, action: Action, idempotency: Idempot
     """Write a new job and its entry in the queue; or give the job that the same request made before."""
     subject_note(job_id=job.job_id)
     set_register(labels=job.labels)
-    transaction = Transaction()
-    transaction.put("job", job)
-    transaction.put("entry", entry_of(job, attempt=1))
-    counter_add(transaction, status=Status.QUEUED, moment=id_moment(job.job_id))
-    audit_add(
-        transaction,
+    move = Move(
+        job=job,
+        before=None,
+        after=Status.QUEUED,
+        attempt=0,
         actor=actor,
         action=action,
-        target=f"job:{job.job_id}",
+        entry=entry_of(job, attempt=1),
         detail={"pipeline": job.pipeline, "git_ref": job.git_ref, "retry_of": job.retry_of},
     )
+    transaction = Transaction()
     if idempotency:
         idempotency.job_id = job.job_id
         absent = IdempotencyKey.key.does_not_exist() | (IdempotencyKey.expires_at < clock.now())
         transaction.put("idempotency", idempotency, absent)
     try:
-        transaction.commit()
+        move_commit(move, transaction=transaction)
     except TransactionConflicted as conflict:
         if "idempotency" in conflict.conflicted:
             raise Conflict(
-                "A request with this Idempotency-Key is under way.", code="idempotency_key_in_use"
+                "A request with this Idempotency-Key is still being processed. Try again.",
+                code="idempotency_key_in_use",
             ) from conflict
         raise
     except TransactionFailed as failure:
-        return _job_made_before(job, idempotency, failure)
+        made = failure.failed.get("idempotency")
+        if idempotency and isinstance(made, IdempotencyKey):
+            return _job_made_with(made, idempotency)
+        raise
     return job
 
 
-def _job_made_before(job: Job, idempotency: IdempotencyKey | None, failure: TransactionFailed) -> Job:
-    standing = failure.failed.get("idempotency")
-    if idempotency and isinstance(standing, IdempotencyKey):
-        return _job_made_with(standing, idempotency)
-    if "job" in failure.failed:
-        # Ids are unique, so this is our own write, whose response was lost.
-        return job_get(job.job_id)
-    raise failure
-
-
-def _job_made_with(standing: IdempotencyKey, idempotency: IdempotencyKey) -> Job:
-    """The job that the standing key has made. Raises Unprocessable when that was for another payload."""
-    if standing.fingerprint != idempotency.fingerprint:
+def _job_made_with(made: IdempotencyKey, idempotency: IdempotencyKey) -> Job:
+    """The job that the same key made before. Raises Unprocessable when that was for another payload."""
+    if made.fingerprint != idempotency.fingerprint:
         raise Unprocessable(
-            "This Idempotency-Key was used for a request with another content.", code="idempotency_key_reused"
+            "This Idempotency-Key was used for other content. Send a new key.", code="idempotency_key_reused"
         )
-    return job_get(standing.job_id)
+    return job_get(made.job_id)
 
 
 def _idempotency(actor: Actor, key: str | None, payload: Mapping[str, Any]) -> IdempotencyKey | None:

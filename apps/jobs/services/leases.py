@@ -1,10 +1,10 @@
-"""Taking jobs away from agents that are silent."""
+"""Taking jobs away from agents that send no heartbeats."""
 
 from datetime import timedelta
 
 from apps.agents.selectors import silent_heartbeats
 from apps.jobs.models import LEASES, SETS, QueueSet
-from apps.jobs.services.attempts import attempt_expire
+from apps.jobs.services.losses import attempt_expire
 from controlplane.lib import clock
 from controlplane.lib.errors import Unavailable
 from controlplane.nosql.connection import ConditionFailed
@@ -12,13 +12,13 @@ from controlplane.nosql.connection import ConditionFailed
 # A lease lasts this long after the last heartbeat that names the job.
 LEASE = timedelta(seconds=45)
 
-# So often the agents' polls look for expired leases, all processes together. With the lease and a poll this stays below
-# the 90 seconds within which the job of a killed agent waits again.
+# How often the agents' polls look for expired leases, all processes together. The lease, this interval and a poll
+# together stay below the 90 seconds within which the job of a killed agent waits again.
 _LOOK_EVERY = timedelta(seconds=20)
 
 
 def leases_expire() -> int:
-    """Take every job away from agents that have been silent for longer than a lease. Returns how many."""
+    """Take every job away from agents that have sent no heartbeat for longer than a lease. Returns how many."""
     expired = 0
     for heartbeat in silent_heartbeats(silent_for=LEASE):
         for job_id, lease in heartbeat.leases.items():
@@ -27,15 +27,15 @@ def leases_expire() -> int:
                 job_id=job_id,
                 attempt=lease.attempt,
                 heartbeat_at=heartbeat.at,
-                reason="the agent was not heard of any more",
+                reason=f"its agent sent no heartbeat for {LEASE.seconds} s",
             )
     return expired
 
 
 def leases_look(*, looked_at: str | None) -> int:
-    """The same between two sweeps, on behalf of a poll that has read in the registry when it was last done.
+    """Do the same between two sweeps, for a poll that has read from the registry when that was last done.
 
-    Does nothing unless that is long enough ago, and nobody else is faster.
+    Does nothing unless that is long enough ago, and no other poll was faster.
     """
     now = clock.now()
     if looked_at is not None and now - clock.parse_timestamp(looked_at) < _LOOK_EVERY:
@@ -45,6 +45,6 @@ def leases_look(*, looked_at: str | None) -> int:
         QueueSet(SETS, LEASES).update(actions=[QueueSet.looked_at.set(clock.timestamp(now))], condition=as_seen)
         return leases_expire()
     except (ConditionFailed, Unavailable):
-        # Another poll is faster; or DynamoDB fails just now, which is no reason to fail the agent that asks: the sweep
-        # looks as well.
+        # Another poll was faster; or DynamoDB fails, which is no reason to fail the agent that asks: the sweep looks
+        # as well.
         return 0

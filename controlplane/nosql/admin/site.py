@@ -15,7 +15,6 @@ from django.views.i18n import JavaScriptCatalog
 
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Forbidden
-from controlplane.nosql.admin.apps import RecordAdminConfig
 from controlplane.nosql.admin.content_types import content_types_seed
 
 # Of Django's own pages these need tables that there are not, or are the product's own.
@@ -98,7 +97,7 @@ class RecordSite(AdminSite):
 
     def i18n_javascript(self, request: HttpRequest, extra_context: Any = None) -> Any:  # noqa: ARG002 — Django's own
         """The texts of the admin's scripts, under the name by which the admin is installed here."""
-        return JavaScriptCatalog.as_view(packages=[RecordAdminConfig.name])(request)
+        return JavaScriptCatalog.as_view(packages=[__package__])(request)
 
     def get_urls(self) -> list[Any]:
         urls: list[URLPattern | URLResolver] = super().get_urls()

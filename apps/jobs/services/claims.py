@@ -1,0 +1,114 @@
+"""How an agent gets a job out of the queue."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from django.core.cache import cache
+
+from apps.audit.actions import Action
+from apps.jobs.label_sets import position_job_id, position_priority
+from apps.jobs.models import Job, QueueEntry
+from apps.jobs.selectors.queue import HEAD, queue_front, waited_seconds
+from apps.jobs.services.transitions import Move, move_commit
+from apps.jobs.states import Status
+from controlplane.lib import metric_names
+from controlplane.lib.actor import Actor
+from controlplane.lib.work import measure, subject_note
+from controlplane.nosql.transaction import TransactionConflicted, TransactionFailed
+
+# How often a poll may lose the race for a job before it leaves the work to other agents.
+_TRIES = 4
+
+# Without contention a claim takes the head of the queue, so that jobs run in their order. Each lost race widens the
+# range from which the next claim is drawn, so that fifty agents do not try for the same job. Each win narrows it
+# slowly, and after a few quiet seconds it is forgotten.
+_WIDEST_SPREAD = 200
+_SPREAD = "queue-spread"
+_SPREAD_SECONDS = 5
+
+# The threads of one process share which entries they try, for longer than a claim takes.
+_TRIED_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """An attempt offered to an agent, which acknowledges it by starting it."""
+
+    job_id: str
+    attempt: int
+
+    def as_dict(self) -> dict[str, str | int]:
+        return {"job_id": self.job_id, "attempt": self.attempt}
+
+
+def jobs_claim(*, agent: Actor, set_ids: Sequence[str], limit: int) -> list[Assignment]:
+    """Take up to `limit` waiting jobs of these sets for the agent, the most urgent first.
+
+    Each job costs one transaction: the entry goes, the job is assigned, the agent gets a lease. So one job of one set
+    costs two calls to DynamoDB when no other agent competes for it.
+    """
+    claimed: list[Assignment] = []
+    front = queue_front(set_ids, limit=max(HEAD, round(cache.get(_SPREAD, 1))))
+    for entry in islice(filter(_entry_reserve, _in_order_of_trial(front)), _TRIES + limit):
+        if _entry_claim(entry, agent=agent):
+            claimed.append(Assignment(job_id=position_job_id(entry.position), attempt=int(entry.attempt)))
+        if len(claimed) == limit:
+            break
+    return claimed
+
+
+def _in_order_of_trial(entries: Sequence[QueueEntry]) -> list[QueueEntry]:
+    """The entries in their order, those of the first priority shuffled over the current spread."""
+    if not entries:
+        return []
+    first = position_priority(entries[0].position)
+    equals = [entry for entry in entries if position_priority(entry.position) == first]
+    reach = max(1, min(len(equals), round(cache.get(_SPREAD, 1))))
+    near, far = equals[:reach], list(entries[reach:])
+    random.shuffle(near)
+    return near + far
+
+
+def _entry_reserve(entry: QueueEntry) -> bool:
+    """Whether no other thread of this process tries the entry at the moment. Saves a race that is as good as lost."""
+    if cache.add(f"queue-tried:{entry.position}#{int(entry.attempt)}", True, _TRIED_SECONDS):
+        return True
+    _widen_spread()
+    return False
+
+
+def _widen_spread() -> None:
+    cache.set(_SPREAD, min(_WIDEST_SPREAD, cache.get(_SPREAD, 1) * 2), _SPREAD_SECONDS)
+
+
+def _narrow_spread() -> None:
+    spread = cache.get(_SPREAD)
+    if spread is not None:
+        cache.set(_SPREAD, max(1, spread * 0.98), _SPREAD_SECONDS)
+
+
+def _entry_claim(entry: QueueEntry, *, agent: Actor) -> bool:
+    """Try to give the entry's attempt to the agent. False when another was faster or the job has been cancelled."""
+    job_id, attempt = position_job_id(entry.position), int(entry.attempt)
+    move = Move(
+        job=Job(job_id=job_id),
+        before=Status.QUEUED,
+        after=Status.ASSIGNED,
+        attempt=attempt - 1,
+        actor=agent,
+        action=Action.JOB_CLAIMED,
+        agent_id=agent.id,
+        entry=entry,
+        detail={"attempt": attempt},
+    )
+    try:
+        move_commit(move, attempts=1)
+    except (TransactionConflicted, TransactionFailed):
+        _widen_spread()
+        return False
+    _narrow_spread()
+    measure(metric_names.JOB_WAIT, waited_seconds(entry))
+    subject_note(job_id=job_id)
+    return True

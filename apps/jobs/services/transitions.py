@@ -1,0 +1,178 @@
+"""The one way for a job to move from one status to another.
+
+`apps.jobs.states` says which moves there are. Here is what each of them changes besides the job: the queue entry, the
+lease, the counters, the audit trail and the metrics, all in one transaction. A feature that must act when a job may
+start or has ended adds its part to `_job_may_start` or `_job_ended`, and every move of that kind has it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from apps.agents.services import lease_add, lease_remove, lease_remove_expired, lease_request_cancel, lease_start
+from apps.audit.actions import Action
+from apps.audit.services import audit_add
+from apps.jobs.models import Job, QueueEntry
+from apps.jobs.models.job import created_day
+from apps.jobs.services.counters import counter_add
+from apps.jobs.states import FINAL, LEASED, Status, transition_require
+from controlplane.lib import clock, metric_names
+from controlplane.lib.actor import Actor
+from controlplane.lib.ids import id_moment
+from controlplane.lib.work import measure
+from controlplane.nosql.connection import CONFLICT_ATTEMPTS
+from controlplane.nosql.transaction import Transaction
+
+
+@dataclass(frozen=True)
+class Move:
+    """A job's move to another status: what its transaction must know.
+
+    `job` is the whole record when it is new (`before` is None), else its key is enough. `attempt` is the number of the
+    attempt that the job is at before the move. `agent_id` names the agent that holds the lease, or gets it; it is
+    empty where there is none.
+    `entry` is the queue entry that the move adds or deletes. `changes` are further updates of the job. With
+    `heartbeat_at`, the lease ends only if the agent has sent no heartbeat since then. A cancel request that arrives in
+    between may decide how an attempt ends, so `cancel_requested` says what the caller has seen of it.
+    """
+
+    job: Job
+    before: Status | None
+    after: Status
+    attempt: int
+    actor: Actor
+    action: Action
+    agent_id: str = ""
+    entry: QueueEntry | None = None
+    changes: Sequence[Any] = ()
+    heartbeat_at: str | None = None
+    cancel_requested: bool = False
+    detail: Mapping[str, str | int | None] | None = None
+
+
+def move_commit(move: Move, *, transaction: Transaction | None = None, attempts: int = CONFLICT_ATTEMPTS) -> None:
+    """Make the move, together with what `transaction` has already, and count it in the metrics.
+
+    While another writer holds an item, it is tried up to `attempts` times. Raises what `move_add` and
+    `Transaction.commit` raise: TransactionFailed when the job, its queue entry or the lease has changed meanwhile.
+    """
+    transaction = transaction or Transaction()
+    move_add(transaction, move)
+    transaction.commit(attempts=attempts)
+    if move.after in FINAL:
+        measure(metric_names.JOBS_ENDED[move.after], 1)
+
+
+def move_add(transaction: Transaction, move: Move) -> None:
+    """Add all that the move changes, under the labels "job", "entry", "heartbeat", "counter" and "audit".
+
+    Raises Conflict with code ``job_finished`` or ``job_state`` for a move that `apps.jobs.states` does not allow.
+    """
+    if move.before is None:
+        transaction.put("job", move.job)
+        counter_add(transaction, status=move.after, moment=id_moment(move.job.job_id))
+    else:
+        transition_require(move.before, move.after)
+        transaction.update(
+            "job", move.job, actions=[*_status_changes(move), *move.changes], condition=_fence_of(move, move.before)
+        )
+        _lease_follow(transaction, move, move.before)
+    if move.before == Status.QUEUED and move.entry:
+        transaction.delete("entry", move.entry, QueueEntry.attempt == move.entry.attempt)
+    if move.after == Status.QUEUED:
+        _job_may_start(transaction, move)
+    if move.after in FINAL:
+        _job_ended(transaction, move)
+    audit_add(
+        transaction,
+        actor=move.actor,
+        action=move.action,
+        target=f"job:{move.job.job_id}",
+        result=move.after if move.action == Action.JOB_FINISHED else "ok",
+        detail=move.detail,
+    )
+
+
+def cancel_request_commit(*, job: Job, actor: Actor) -> None:
+    """Ask the agent that runs the job to cancel it. The job stays as it is until the agent has.
+
+    Raises TransactionFailed when the job does not run any more.
+    """
+    agent_id, attempt = str(job.agent_id), int(job.attempt)
+    transaction = Transaction()
+    transaction.update(
+        "job",
+        job,
+        actions=[Job.cancel_requested.set(True)],
+        condition=attempt_fence(agent_id, attempt) & (Job.status == Status.RUNNING),
+    )
+    lease_request_cancel(transaction, agent_id=agent_id, job_id=job.job_id, attempt=attempt)
+    audit_add(transaction, actor=actor, action=Action.JOB_CANCEL_REQUESTED, target=f"job:{job.job_id}")
+    transaction.commit()
+
+
+def attempt_fence(agent_id: str, attempt: int) -> Any:
+    """The condition that a write of the agent meets while this attempt is its own."""
+    return (Job.agent_id == agent_id) & (Job.attempt == attempt)
+
+
+def _fence_of(move: Move, before: Status) -> Any:
+    unchanged = (Job.status == before) & (Job.attempt == move.attempt)
+    if before in LEASED:
+        unchanged &= Job.agent_id == move.agent_id
+    if before in LEASED and move.after not in LEASED:
+        asked = Job.cancel_requested
+        unchanged &= asked == True if move.cancel_requested else asked.does_not_exist()  # noqa: E712 — a condition
+    return unchanged
+
+
+def _status_changes(move: Move) -> list[Any]:
+    now = clock.timestamp(clock.now())
+    changes = [Job.status.set(move.after)]
+    if move.after == Status.ASSIGNED:
+        changes += [Job.attempt.set(move.attempt + 1), Job.agent_id.set(move.agent_id), Job.assigned_at.set(now)]
+    elif move.after == Status.RUNNING:
+        changes += [
+            Job.started_at.set(now),
+            Job.started_by.set(move.agent_id),
+            Job.agent_name.set(move.actor.name),
+        ]
+    elif move.after == Status.QUEUED:
+        marks = (Job.agent_id, Job.assigned_at, Job.started_at, Job.started_by, Job.agent_name)
+        changes += [mark.remove() for mark in marks]
+    elif move.after in FINAL:
+        changes += [Job.outcome.set(f"{move.after}#{created_day(move.job.job_id)}"), Job.completed_at.set(now)]
+    return changes
+
+
+def _lease_follow(transaction: Transaction, move: Move, before: Status) -> None:
+    """Begin, acknowledge or end the agent's lease, as the move says."""
+    agent_id, job_id = move.agent_id, move.job.job_id
+    if move.after == Status.ASSIGNED:
+        at = clock.timestamp(clock.now())
+        lease_add(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt + 1, at=at)
+    elif move.after == Status.RUNNING:
+        lease_start(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt)
+    elif before in LEASED:
+        _lease_end(transaction, move)
+
+
+def _lease_end(transaction: Transaction, move: Move) -> None:
+    agent_id, job_id = move.agent_id, move.job.job_id
+    if move.heartbeat_at is None:
+        lease_remove(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt)
+    else:
+        lease_remove_expired(
+            transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt, heartbeat_at=move.heartbeat_at
+        )
+
+
+def _job_may_start(transaction: Transaction, move: Move) -> None:
+    """The job waits for an agent from now on: its entry goes into the queue."""
+    if move.entry is not None:
+        transaction.put("entry", move.entry)
+
+
+def _job_ended(transaction: Transaction, move: Move) -> None:
+    """The job has ended for good: it counts for the day."""
+    counter_add(transaction, status=move.after)
