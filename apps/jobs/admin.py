@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from apps.accounts.policies import Permission
-from apps.audit.admin import act_of
+from apps.audit.admin import history_entry
 from apps.audit.selectors import audit_between
 from apps.jobs.models import Job
 from apps.jobs.selectors.jobs import BY_DAY, BY_OPEN, BY_OUTCOME
@@ -101,7 +101,7 @@ class JobAdmin(NosqlModelAdmin):
         last = obj.record.completed_at or clock.timestamp(clock.now())
         end = clock.timestamp(clock.parse_timestamp(last) + _AFTERWARDS)
         found = audit_between(target=f"job:{obj.pk}", first=obj.record.created_at, last=end)
-        return History([act_of(record) for record in reversed(found)])
+        return History([history_entry(record) for record in reversed(found)])
 
     @act(
         "Cancel",

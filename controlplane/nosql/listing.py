@@ -186,7 +186,11 @@ class Listing(Generic[R]):
         return [name for name in (self.kind._hash_keyname, self.kind._range_keyname) if name]
 
     def _place(self, entry: Mapping[str, Mapping[str, str]]) -> Place:
-        return {name: entry[name]["S"] for name in {*self._own_keys(), *self.key_names()}}
+        return {name: entry[self._stored_name(name)]["S"] for name in {*self._own_keys(), *self.key_names()}}
+
+    def _stored_name(self, name: str) -> str:
+        stored: str = self.kind.get_attributes()[name].attr_name
+        return stored
 
     def _looks(
         self,
@@ -238,7 +242,7 @@ class Listing(Generic[R]):
         select: str | None = None,
     ) -> Iterator[dict[str, Any]]:
         """DynamoDB's own answers, since PynamoDB does not pass on how many entries it has looked at."""
-        last = {name: {"S": text} for name, text in start.items()} if start else None
+        last = {self._stored_name(name): {"S": text} for name, text in start.items()} if start else None
         while True:
             answer: dict[str, Any] = self.kind._get_connection().query(
                 partition,

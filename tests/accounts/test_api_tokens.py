@@ -203,5 +203,5 @@ def test_the_api_answers_who_shows_a_token(operator: Client) -> None:
 
 
 def test_a_wrong_token_beside_a_session_is_still_refused(operator: Client) -> None:
-    operator.session.headers["Authorization"] += "x"
+    operator.session.headers["Authorization"] = f"Bearer {operator.token}x"
     assert operator.get("/jobs").status_code == 401

@@ -69,7 +69,7 @@ def test_my_sessions_are_listed_first_and_others_by_address(admin: Browser, sign
     assert "These are your own" in admin.page(SESSIONS)
     assert len(rows(admin.page(SESSIONS, params={"q": "Viewer@example.com"}))) == 1
     page = admin.page(SESSIONS, params={"user_id": viewer.user_id})
-    assert keys(page) == [session.session_id for session in session_list(viewer.user_id)]
+    assert keys(page) == [session.token_hash for session in session_list(viewer.user_id)]
     assert rows(admin.page(SESSIONS, params={"q": "nobody@example.com"})) == []
 
 

@@ -1,5 +1,7 @@
 """What a log's bytes become in a page."""
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,7 +80,7 @@ def test_a_style_that_is_not_ours_is_plain(forged: str) -> None:
     assert Style.parse(forged) == Style()
 
 
-def text_of(pieces: list[str]) -> str:
+def text_of(pieces: Iterable[str]) -> str:
     return "".join(pieces).replace('<span class="sgr-colour-1">', "").replace("</span>", "")
 
 

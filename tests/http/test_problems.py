@@ -136,7 +136,8 @@ def test_a_body_that_is_too_large_is_read_to_its_end() -> None:
     }
     setup_testing_defaults(environ)
     statuses: list[str] = []
-    application(environ, lambda status, _: statuses.append(status))
+    start_response: Any = lambda status, _: statuses.append(status)  # noqa: E731
+    application(environ, start_response)
     assert statuses[0].startswith("413 ")
     assert body.read() == b""
 

@@ -14,6 +14,7 @@ from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjec
 from troposphere import cloudwatch
 
 from controlplane.infrastructure import access, stack
+from controlplane.infrastructure.template import stage_template
 from controlplane.nosql.record import Record, table_name
 from controlplane.nosql.tables import record_tables
 from tests.infrastructure.conftest import infrastructure
@@ -224,7 +225,7 @@ def test_tables_without_their_key_are_not_taken_over(staging_stack: str) -> None
 def test_a_first_deployment_that_fails_says_why_and_the_next_one_goes_on(
     aws: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = stack.stage_template
+    whole = stage_template
 
     def with_what_fails(*arguments: Any, **options: Any) -> Any:
         template = whole(*arguments, **options)
@@ -265,7 +266,7 @@ def test_destroy_wants_the_function_undeployed_first(aws: str, staging_stack: st
 def test_production_is_deployed_protected_and_destroyed_only_by_its_full_name(
     aws: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = stack.stage_template
+    whole = stage_template
 
     def without_scaling(*arguments: Any, **options: Any) -> Any:
         # The emulator has no Application Auto Scaling.

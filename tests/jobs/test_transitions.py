@@ -19,7 +19,7 @@ from controlplane.lib.errors import Conflict
 from controlplane.nosql.transaction import TransactionFailed
 from tests.jobs.conftest import MakeAgent
 from tests.metering import dynamodb_calls
-from tests.properties.consistency import Everything, raw_items
+from tests.properties.consistency import Everything, Items
 
 BEFORE = (Status.QUEUED, Status.ASSIGNED, Status.RUNNING)
 ALLOWED = [(before, after) for before in BEFORE for after in Status if may_follow(before, after)]
@@ -56,7 +56,8 @@ def move_from(job_id: str, after: Status, agent: Actor) -> Move:
 
 def stored() -> list[list[dict[str, Any]]]:
     """All that a move may change, as it is in the database."""
-    return [list(raw_items(kind)) for kind in (Job, QueueEntry, Heartbeat, DayCounter, AuditRecord)]
+    items = Items()
+    return [list(items.of(kind)) for kind in (Job, QueueEntry, Heartbeat, DayCounter, AuditRecord)]
 
 
 @pytest.fixture

@@ -1,5 +1,8 @@
 """The database backend without a database: what works as a code path, and how SQL is refused."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
@@ -26,13 +29,13 @@ MESSAGE = "There is no SQL database"
     ],
     ids=["list", "count", "exists", "create", "save", "delete", "update"],
 )
-def test_what_would_need_sql_is_refused_in_words(model: type, use: object) -> None:
+def test_what_would_need_sql_is_refused_in_words(model: type, use: Callable[[type], object]) -> None:
     with pytest.raises(SqlRefused, match=MESSAGE):
         use(model)
 
 
 @pytest.mark.parametrize("model", [ContentType, Permission, Group])
-def test_a_query_that_is_known_to_find_nothing_needs_no_sql(model: type) -> None:
+def test_a_query_that_is_known_to_find_nothing_needs_no_sql(model: Any) -> None:
     assert list(model.objects.none()) == []
     assert not model.objects.none().exists()
 

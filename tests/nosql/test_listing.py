@@ -31,7 +31,8 @@ def listed(regions: list[str], *, descending: bool = False) -> Listing[Agent]:
 def all_pages(
     agents: Listing[Agent], regions: list[str], limit: int, status: str | None = None
 ) -> list[ListingPage[Agent]]:
-    pages, start = [], None
+    pages: list[ListingPage[Agent]] = []
+    start = None
     while not pages or start:
         pages.append(agents.page(regions, limit=limit, start=start, keep=lambda found: status in (None, found.status)))
         start = pages[-1].next

@@ -206,7 +206,12 @@ class JobLife(RuleBasedStateMachine):
     )
     def create(self, pipeline: str, labels: tuple[str, ...], priority: int, key: str | None) -> None:
         self._tick()
-        request = {"pipeline": pipeline, "git_ref": "topic", "labels": list(labels), "priority": priority}
+        request: dict[str, Any] = {
+            "pipeline": pipeline,
+            "git_ref": "topic",
+            "labels": list(labels),
+            "priority": priority,
+        }
         made = self.keys.get(key or "")
         if made and self.now - made[2] < REMEMBERED:
             if made[0] == request:

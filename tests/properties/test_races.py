@@ -44,7 +44,7 @@ Outcome = object
 
 
 @pytest.fixture
-def agent(tables: None) -> Iterator[Actor]:
+def agent(tables: None) -> Actor:
     """An enrolled agent; the pipeline ``self`` is there too."""
     pipeline_save(
         actor=ADMIN,
