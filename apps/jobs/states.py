@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from apps.agents.states import StepState as StepState
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict
 
@@ -19,18 +20,6 @@ class Status(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
-
-
-class StepState(StrEnum):
-    """The state of a step of an attempt."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    TIMED_OUT = "timed_out"
-    CANCELLED = "cancelled"
-    SKIPPED = "skipped"
 
 
 # An agent has a lease on the job: it was offered the attempt, or runs it.

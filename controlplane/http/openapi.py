@@ -5,10 +5,11 @@ A DRF view is described by drf-spectacular's ``@extend_schema``, a plain Django 
     @documented("post", "apps.jobs.agent_api.documentation.HEARTBEAT")
     def heartbeat(request, agent_id): …
 
-    HEARTBEAT = {"request": BeatSerializer, "responses": AnswerSerializer, "security": AGENT}
+    HEARTBEAT = {"request": HEARTBEAT_FIELDS, "responses": HEARTBEAT_ANSWER, "security": AGENT}
 
 which names the arguments of ``extend_schema`` and does nothing to the view at run time; what it names is imported only
-when the document is made. The view's docstring is the description, if there is no other.
+when the document is made. A request or an answer is a serializer or a table of fields (`controlplane.http.fields`). The
+view's docstring is the description, if there is no other.
 
 Problems need not be described: every operation gets those that its security, its parameters and its body make possible,
 and ``default`` for the others. To tell of a particular one, spread `problems` into the responses:
@@ -20,10 +21,11 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import OpenApiResponse
+from drf_spectacular.utils import Direction, OpenApiResponse
 
+from controlplane.http.fields import Object
 from controlplane.lib.error_codes import ErrorCode
 
 Json = dict[str, Any]
@@ -135,6 +137,21 @@ def _problem_response(status: HTTPStatus | None) -> Json:
         "description": status.phrase if status else "Any other problem",
         "content": {PROBLEM_CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
+
+
+class TableOfFields(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    """Makes a component of a table of fields, where ``extend_schema`` takes a serializer."""
+
+    target_class = "controlplane.http.fields.Object"
+
+    def get_name(self, auto_schema: AutoSchema, direction: Direction) -> str:  # noqa: ARG002
+        return str(self.target.name)
+
+    def map_serializer(self, auto_schema: AutoSchema, direction: Direction) -> Json:
+        def reference(table: Object) -> Json:
+            return dict(auto_schema.resolve_serializer(table, direction).ref)
+
+        return dict(self.target.component(reference))
 
 
 class ApiTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

@@ -45,13 +45,13 @@ def decoded_body(request: HttpRequest, *, limit: int) -> bytes:
         raise InvalidInput.field("Content-Encoding", "must be gzip or identity")
     packed = request.body
     if not packed:
-        # Python takes nothing at all for an empty file.
-        raise InvalidInput.field("body", "must be compressed by gzip, as Content-Encoding says")
+        # Python reads no bytes at all as an empty file.
+        raise InvalidInput.field("body", "must be compressed with gzip, as Content-Encoding says")
     try:
-        # One byte more than is allowed tells a body that is too large without unpacking all of it.
+        # One byte more than is allowed shows that the body is too large, without unpacking all of it.
         data = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(limit + 1)
     except (OSError, EOFError, zlib.error):
-        raise InvalidInput.field("body", "must be compressed by gzip, as Content-Encoding says") from None
+        raise InvalidInput.field("body", "must be compressed with gzip, as Content-Encoding says") from None
     if len(data) > limit:
         raise TooLarge(f"The body has more than {limit} bytes when it is unpacked.", code=ErrorCode.LOG_CHUNK_TOO_LARGE)
     return data
