@@ -236,7 +236,7 @@ def _job_details(answer: dict[str, Any]) -> JobDetails:
         env=_env(answer["env"]),
         timeout=_seconds(answer["timeout"]),
         definition=_definition(answer["definition"]) if answer["definition"] is not None else None,
-        definition_path=str(answer.get("definition_path") or ".hybrid-ci.yml"),
+        definition_path=str(answer["definition_path"]),
     )
 
 

@@ -252,10 +252,10 @@ class Object(Field):
         checked = {}
         for name, suffix, check, required, null, default in self._checks:
             given = value.get(name)
-            if given is None and (null or (not required and name not in value)):
+            if given is None and (null if name in value else not required):
                 checked[name] = copy.copy(default)
             else:
-                # What is missing is refused as what it is not.
+                # A required member that is missing is refused in the words for null.
                 checked[name] = check(given, path + suffix if path else name)
         return checked
 

@@ -25,7 +25,6 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSe
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import Direction, OpenApiResponse
 
-from controlplane.http.fields import Object
 from controlplane.lib.error_codes import ErrorCode
 
 Json = dict[str, Any]
@@ -148,7 +147,7 @@ class TableOfFields(OpenApiSerializerExtension):  # type: ignore[no-untyped-call
         return str(self.target.name)
 
     def map_serializer(self, auto_schema: AutoSchema, direction: Direction) -> Json:
-        def reference(table: Object) -> Json:
+        def reference(table: Any) -> Json:
             return dict(auto_schema.resolve_serializer(table, direction).ref)
 
         return dict(self.target.component(reference))

@@ -7,7 +7,19 @@ from apps.agents.serializers.heartbeats import ATTEMPT, JOB_ID
 from apps.agents.serializers.steps import EXIT_CODE, STEPS
 from apps.agents.states import AgentStatus
 from apps.jobs.services import AttemptResult
-from controlplane.http.fields import Choice, Flag, ListOf, MapOf, Object, Text, WholeNumber, nullable, optional
+from controlplane.http.fields import (
+    Choice,
+    Field,
+    Flag,
+    ListOf,
+    MapOf,
+    Member,
+    Object,
+    Text,
+    WholeNumber,
+    nullable,
+    optional,
+)
 
 # The error message of an attempt is cut to this many characters, so that a job's item stays small.
 MAX_ERROR_MESSAGE = 1000
@@ -43,7 +55,7 @@ STEP_DEFINITION = Object(
     "StepDefinition", "A step to run.", {"name": Text(), "run": Text(), "env": _ENV, "timeout": _SECONDS}
 )
 
-_WORK = {"steps": ListOf(STEP_DEFINITION), "env": _ENV, "timeout": _SECONDS}
+_WORK: dict[str, Field | Member] = {"steps": ListOf(STEP_DEFINITION), "env": _ENV, "timeout": _SECONDS}
 
 WORK = Object("Work", "What to run; `timeout` is that of the whole job.", _WORK)
 
