@@ -157,7 +157,7 @@ def our_world() -> Iterator[dict[str, list[Any]]]:
 
     list(create_tables())
     user = user_create(email="ada@example.com", password="a long password", name="Ada", role="admin", actor=SYSTEM)
-    token = session_start(user=user, provider="google", device=None, address="127.0.0.1").session_key or ""
+    token = session_start(user=user, provider="google", device=None, address="127.0.0.1").token
     while True:
         agent = enrolled("")
         # No two heartbeats of an agent are of the same second, and none is older than five minutes.

@@ -1,4 +1,4 @@
-"""What the trail is made of."""
+"""The records of the audit trail."""
 
 from pynamodb.attributes import JSONAttribute, UnicodeAttribute
 from pynamodb.indexes import GlobalSecondaryIndex, KeysOnlyProjection
@@ -7,7 +7,7 @@ from controlplane.nosql.record import Record, table_name
 
 
 class ByTarget(GlobalSecondaryIndex["AuditRecord"]):
-    """What was done to one thing. Only acts that have `about` are in it."""
+    """The events of one target. Only events that have `about` are in it."""
 
     class Meta:
         index_name = "by_target"
@@ -18,9 +18,10 @@ class ByTarget(GlobalSecondaryIndex["AuditRecord"]):
 
 
 class AuditRecord(Record):
-    """One act: who did what, on what, when, and how it ended. Written once, with the act, and never changed.
+    """An audit event: which actor did what to which target, when, and with which result.
 
-    A day is a partition; within it `entry` (``time#ulid``) sorts by time and keeps acts of one microsecond apart.
+    It is written once, in the transaction of the change itself, and never changed. A day is a partition. Within it
+    `entry` (``time#ulid``) sorts by time and tells events of the same microsecond apart.
     """
 
     class Meta(Record.Meta):
@@ -35,7 +36,7 @@ class AuditRecord(Record):
     target = UnicodeAttribute()
     result = UnicodeAttribute()
     detail = JSONAttribute(null=True)
-    # The target again, when its history is read from the index: see `apps.audit.services`.
+    # The target again, if its history is read from the index: see `apps.audit.services`.
     about = UnicodeAttribute(null=True)
 
     by_target = ByTarget()

@@ -14,6 +14,7 @@ from django.utils.safestring import SafeString, mark_safe
 from drf_spectacular.generators import SchemaGenerator
 
 from controlplane.http.openapi import PROBLEM_CONTENT_TYPE, Json
+from controlplane.lib.error_codes import ErrorCode
 
 # What people's programs ask for most comes first; other tags follow by name.
 _TAGS = ("jobs", "pipelines", "agents", "tokens", "auth")
@@ -76,17 +77,20 @@ class Operation:
 
 @dataclass(frozen=True)
 class Documentation:
-    """The whole document: operations by tag, and what every problem holds."""
+    """The whole document: operations by tag, the members of every problem, and the error codes."""
 
     tags: list[tuple[str, list[Operation]]]
     problem: list[Field]
+    error_codes: list[ErrorCode]
 
 
 @cache
 def documentation() -> Documentation:
     """The API of this release; made once in a process, as it does not change."""
     document: Json = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
-    reader = _Reader(document["components"]["schemas"])
+    # The page has a table of the codes.
+    code = {"type": "string", "description": "Stable, for programs: one of the error codes."}
+    reader = _Reader({**document["components"]["schemas"], "ErrorCode": code})
     operations = [
         reader.operation(method, path, operation)
         for path, methods in document["paths"].items()
@@ -98,6 +102,7 @@ def documentation() -> Documentation:
     return Documentation(
         tags=[(tag, list(group)) for tag, group in groupby(operations, key=lambda operation: operation.tag)],
         problem=list(reader.fields({"$ref": "#/components/schemas/Problem"})),
+        error_codes=sorted(ErrorCode),
     )
 
 

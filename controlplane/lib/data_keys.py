@@ -5,10 +5,10 @@ KMS bills each call and each takes some milliseconds, so a process keeps keys fo
 
 import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from botocore.exceptions import ClientError
+from cachetools import TTLCache
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 
@@ -18,7 +18,7 @@ from controlplane.lib.aws import client, failures_named
 LIFETIME_SECONDS = 3600
 # How much one key encrypts; GCM's random nonces would allow a million times more.
 ENCRYPTIONS_AT_MOST = 1_000
-_KEPT_AT_MOST = 10_000
+_REMEMBERED_AT_MOST = 10_000
 
 # KMS's words for a key that it did not encrypt, or not with this key or for this stage.
 _NOT_OURS = frozenset({"IncorrectKeyException", "InvalidCiphertextException"})
@@ -38,55 +38,54 @@ class DataKey:
 
 
 @dataclass
-class _Kept:
-    key: DataKey
-    since: float
-    encryptions: int = 0
+class _Encryption:
+    """The key with which this process encrypts, and for how many texts it has done so."""
 
-    def is_fresh(self) -> bool:
-        return time.monotonic() - self.since < LIFETIME_SECONDS
+    key: DataKey
+    uses: int = 0
 
 
 class _Keys:
-    """What this process keeps: one key to encrypt with, and those that it has opened. The oldest goes when there are
-    too many. Two threads that miss one at once ask KMS twice, which does no harm.
+    """The keys that this process remembers: one for encryption under each KMS key, and those that it has decrypted.
+
+    Two threads that miss a key at once both ask KMS, which does no harm.
     """
 
     def __init__(self) -> None:
-        self._encryption: dict[str, _Kept] = {}
-        self._opened: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._encryption: TTLCache[str, _Encryption] = TTLCache(_REMEMBERED_AT_MOST, LIFETIME_SECONDS, timer=_seconds)
+        self._opened: TTLCache[bytes, DataKey] = TTLCache(_REMEMBERED_AT_MOST, LIFETIME_SECONDS, timer=_seconds)
         self._lock = threading.Lock()
 
     def encryption(self, name: str) -> DataKey | None:
         with self._lock:
-            kept = self._encryption.get(name)
-            if kept is None or not kept.is_fresh() or kept.encryptions >= ENCRYPTIONS_AT_MOST:
+            found = self._encryption.get(name)
+            if found is None or found.uses >= ENCRYPTIONS_AT_MOST:
                 return None
-            kept.encryptions += 1
-            return kept.key
+            found.uses += 1
+            return found.key
 
     def opened(self, encrypted: bytes) -> DataKey | None:
         with self._lock:
-            kept = self._opened.get(encrypted)
-            return kept.key if kept and kept.is_fresh() else None
+            return self._opened.get(encrypted)
 
     def made(self, name: str, key: DataKey) -> None:
         with self._lock:
-            self._encryption[name] = _Kept(key, time.monotonic(), encryptions=1)
-        # Who has encrypted with it can open with it.
-        self.keep(key)
+            self._encryption[name] = _Encryption(key, uses=1)
+            # The process that encrypts with a key can also decrypt with it.
+            self._opened[key.encrypted] = key
 
     def keep(self, key: DataKey) -> None:
         with self._lock:
-            self._opened[key.encrypted] = _Kept(key, time.monotonic())
-            self._opened.move_to_end(key.encrypted)
-            if len(self._opened) > _KEPT_AT_MOST:
-                self._opened.popitem(last=False)
+            self._opened[key.encrypted] = key
 
     def clear(self) -> None:
         with self._lock:
             self._encryption.clear()
             self._opened.clear()
+
+
+def _seconds() -> float:
+    return time.monotonic()
 
 
 _keys = _Keys()

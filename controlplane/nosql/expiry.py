@@ -26,7 +26,7 @@ def expired_delete() -> Iterator[tuple[str, int]]:
             continue
         kind, expires_at = expiring
         deleted = 0
-        keys = [key for key in (kind._hash_keyname, kind._range_keyname) if key]
+        keys = [key.attr_name for key in kind.get_attributes().values() if key.is_hash_key or key.is_range_key]
         for item in kind.scan(expires_at < now, attributes_to_get=keys, page_size=_PAGE):
             try:
                 item.delete(condition=expires_at < now)

@@ -118,7 +118,7 @@ class RecordQuery(Generic[R]):
                 partitions,
                 limit=limit,
                 keep=lambda record: all(item.fulfilled_by(record) for item in self._lookups),
-                prefix=prefixes[0].value if prefixes else None,
+                within=listing.range_key.startswith(prefixes[0].value) if prefixes else None,
                 start=start,
                 backward=backward,
             )

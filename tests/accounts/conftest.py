@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from apps.accounts.models import session_memory
 from apps.accounts.services.rate_limits import counter
-from apps.accounts.session_rows import memory
 from tests.accounts.browser import Browser
 from tests.accounts.provider import CLIENT_ID, CLIENT_SECRET, Provider, running_provider
 
@@ -49,4 +49,4 @@ def _nothing_remembered() -> Iterator[None]:
     """What the process counts and keeps by itself is of one test."""
     yield
     counter.clear()
-    memory.clear()
+    session_memory.clear()

@@ -52,13 +52,16 @@ def test_a_token_may_be_made_for_ever(olga: User) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nobody@example.com", "--name", "ci"), "Nobody has the address nobody@example.com."),
-        (("olga@example.com", "--name", ""), "name: 1 to 100 printable characters."),
-        (("olga@example.com", "--name", "ci", "--days", "-1"), "expires_at: this is in the past."),
-        (("olga@example.com", "--name", "ci", "--days", "9999999999"), "--days is too large"),
+        (("nobody@example.com", "--name", "ci"), "No user has the address nobody@example.com."),
+        (("olga@example.com", "--name", ""), "name: must have 1 to 100 printable characters"),
+        (("olga@example.com", "--name", "ci", "--days", "-1"), "expires_at: must be in the future"),
+        (
+            ("olga@example.com", "--name", "ci", "--days", "9999999999"),
+            "--days is too large. Use 0 for a token that does not expire.",
+        ),
         (
             ("olga@example.com", "--name", "ci", "--permission", "accounts.manage"),
-            "permissions: a token may do no more than its owner.",
+            "permissions: must be permissions that the token's owner has",
         ),
     ],
 )
@@ -74,7 +77,7 @@ def test_a_token_is_revoked_by_its_id(server: str, olga: User) -> None:
     made = command("create_token", "olga@example.com", "--name", "ci")
     (token,) = api_token_list(olga.user_id)
     ended = command("revoke_token", token.token_id)
-    assert (ended.returncode, ended.stdout) == (0, "ci is revoked.\n")
+    assert (ended.returncode, ended.stdout) == (0, "Revoked the token ci.\n")
     assert Client(server, made.stdout.strip()).get("/jobs").status_code == 401
     assert acts()[0] == "system api_token.revoked"
 
@@ -87,33 +90,33 @@ def test_a_token_that_is_not_there_cannot_be_revoked(olga: User) -> None:
 def test_sessions_are_listed_and_ended(server: str, olga: User) -> None:
     browser = Client(server)
     session = session_start(user=olga, provider="password", device="Firefox on Linux", address="192.0.2.7")
-    browser.session.cookies.set("sessionid", session.session_key or "")
+    browser.session.cookies.set("sessionid", session.token)
     assert browser.get("/jobs").status_code == 200
     listed = command("list_sessions", "olga@example.com")
     assert listed.returncode == 0, listed.stderr
     assert len(listed.stdout.splitlines()) == 1
     assert "192.0.2.7  Firefox on Linux" in listed.stdout
-    assert (session.session_key or "") not in listed.stdout
+    assert session.token not in listed.stdout
     ended = command("revoke_sessions", "OLGA@example.com")
-    assert (ended.returncode, ended.stdout) == (0, "OLGA@example.com is signed out everywhere.\n")
+    assert (ended.returncode, ended.stdout) == (0, "Signed OLGA@example.com out everywhere.\n")
     assert session_list(olga.user_id) == []
     assert browser.get("/jobs").status_code == 401
     assert acts()[0] == "system user.signed_out_everywhere"
     again = command("list_sessions", "olga@example.com")
     assert (again.returncode, again.stdout) == (0, "")
-    assert "signed in nowhere" in again.stderr
+    assert "has no sessions" in again.stderr
 
 
 def test_sessions_in_the_servers_memory_are_not_said_to_be_none(olga: User) -> None:
     ended = manage("list_sessions", "olga@example.com", STAGE=STAGE, SESSION_STORE="memory")
     assert ended.returncode == 1
-    assert "only the server's own process knows" in ended.stderr
+    assert "only the server's process can list its sessions" in ended.stderr
 
 
 @pytest.mark.parametrize("name", ["list_sessions", "revoke_sessions"])
-def test_an_unknown_person_is_told(olga: User, name: str) -> None:
+def test_an_unknown_user_is_refused(olga: User, name: str) -> None:
     ended = command(name, "nobody@example.com")
-    assert (ended.returncode, ended.stderr) == (1, "CommandError: Nobody has the address nobody@example.com.\n")
+    assert (ended.returncode, ended.stderr) == (1, "CommandError: No user has the address nobody@example.com.\n")
 
 
 @pytest.mark.parametrize("name", ["create_token", "revoke_token", "list_sessions", "revoke_sessions", "prune"])

@@ -43,4 +43,4 @@ def test_bad_input_ends_with_one_sentence(email: str, password: str) -> None:
 def test_a_taken_address_is_told() -> None:
     command("create_admin", "ada@example.com", ADMIN_PASSWORD=PASSWORD)
     again = command("create_admin", "ada@example.com", ADMIN_PASSWORD=PASSWORD)
-    assert again.stderr == "CommandError: Someone has this e-mail address already.\n"
+    assert again.stderr == "CommandError: There is a user with this e-mail address already.\n"

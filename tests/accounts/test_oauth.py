@@ -118,7 +118,7 @@ def test_the_session_is_a_new_one_and_holds_nothing_of_the_old(browser: Browser,
     browser.get(back)
     assert browser.cookie != before
     (session,) = Session.scan()
-    assert session.session_id == secret_hash(browser.cookie)
+    assert session.token_hash == secret_hash(browser.cookie)
     assert set(SessionStore().decode(session.data)) == {
         "_auth_user_id",
         "_auth_user_backend",

@@ -64,7 +64,7 @@ def test_the_record_of_a_sign_in_tells_how_and_from_where(ada: User, outsider: C
 def test_the_session_is_known_as_the_persons(ada: User, outsider: Client) -> None:
     sign_in(outsider)
     (session,) = Session.by_user.query(ada.user_id)
-    assert session.session_id == secret_hash(cookie(outsider))
+    assert session.token_hash == secret_hash(cookie(outsider))
     assert session.provider == "password"
 
 
@@ -145,7 +145,7 @@ def test_signing_in_gives_a_new_key_and_drops_what_the_old_session_held(ada: Use
     outsider.session.cookies.set(settings.SESSION_COOKIE_NAME, planted.session_key)
     sign_in(outsider)
     (session,) = Session.scan()
-    assert session.session_id != secret_hash(planted.session_key)
+    assert session.token_hash != secret_hash(planted.session_key)
     assert "basket" not in SessionStore().decode(session.data)
 
 

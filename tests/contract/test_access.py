@@ -55,7 +55,7 @@ def session_of(server: str, user: User) -> Client:
     """A browser in which this person has signed in."""
     browser = sender(server)
     session = session_start(user=user, provider="password", device="tests", address="127.0.0.1")
-    browser.session.cookies.set(settings.SESSION_COOKIE_NAME, session.session_key or "")
+    browser.session.cookies.set(settings.SESSION_COOKIE_NAME, session.token)
     return browser
 
 

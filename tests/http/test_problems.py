@@ -73,16 +73,16 @@ def test_a_body_that_is_no_json_object_is_malformed(operator: Client, body: byte
     if body:
         problem(answer, 400, "malformed_json")
     else:
-        assert problem(answer, 400, "invalid_input")["errors"] == [
-            {"field": "repository", "message": "This field is required."}
-        ]
+        assert problem(answer, 400, "invalid_input")["errors"] == [{"field": "repository", "message": "must be given"}]
 
 
 def test_what_is_missing_wrong_or_unknown_is_named(operator: Client) -> None:
     body = problem(operator.put(PATH, json={"repository": ["a"], "default_ref": {}}), 400, "invalid_input")
     assert [error["field"] for error in body["errors"]] == ["repository", "default_ref"]
     body = problem(operator.put(PATH, json={"repository": "/a", "defaultref": "x"}), 400, "invalid_input")
-    assert body["errors"] == [{"field": "defaultref", "message": "is not a member here; did you mean default_ref?"}]
+    assert body["errors"] == [
+        {"field": "defaultref", "message": "must not be given: it is no member here; did you mean default_ref?"}
+    ]
 
 
 def test_a_nul_in_a_text_is_refused(operator: Client) -> None:

@@ -202,7 +202,7 @@ def _caches_forget() -> None:
     from apps.agents.selectors import identities
 
     cache.clear()
-    identities._identities._entries.clear()
+    identities._identities.clear()
     api_tokens._verified._entries.clear()
 
 

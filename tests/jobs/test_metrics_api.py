@@ -10,7 +10,7 @@ from apps.accounts.selectors import user_by_email
 from apps.accounts.services import api_token_create
 from apps.agents.services import agents_mark_silent
 from apps.jobs.api.metrics import exposition
-from apps.jobs.selectors.overview import DayOutcomes
+from apps.jobs.selectors.counters import DayOutcomes
 from apps.jobs.selectors.queue import FIGURED_ENTRIES, QueueFigures, queue_figures
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM

@@ -13,7 +13,7 @@ from rest_framework.views import APIView
 from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission, permission_require
 from apps.agents.selectors import fleet_counts
-from apps.jobs.selectors.overview import DayOutcomes, job_outcomes
+from apps.jobs.selectors.counters import DayOutcomes, job_outcomes
 from apps.jobs.selectors.queue import QueueFigures, queue_figures
 
 # What prometheus_client calls version 0.0.4 of the text format.

@@ -15,7 +15,6 @@ from django.views.i18n import JavaScriptCatalog
 
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Forbidden
-from controlplane.nosql.admin.apps import RecordAdminConfig
 from controlplane.nosql.admin.content_types import content_types_seed
 
 # Of Django's own pages these need tables that there are not, or are the product's own.
@@ -23,8 +22,8 @@ _DROPPED = frozenset({"autocomplete", "password_change", "password_change_done",
 
 
 @dataclass(frozen=True)
-class Act:
-    """One line of a history: when, who, what and on what, in words for people."""
+class HistoryEntry:
+    """One line of a history, in words for people: when, which actor, which action, on which target."""
 
     at: datetime
     who: str
@@ -35,9 +34,9 @@ class Act:
 
 @dataclass(frozen=True)
 class History:
-    """A page of what was done, newest first; `next_cursor` goes on with it."""
+    """A page of a history, newest first. `next_cursor` continues it and is None on the last page."""
 
-    acts: Sequence[Act]
+    entries: Sequence[HistoryEntry]
     next_cursor: str | None = None
 
 
@@ -49,18 +48,18 @@ class RecordSite(AdminSite):
     index_title = "Administration"
     site_url = settings.LOGIN_REDIRECT_URL
 
-    # The seams. `history_of` takes a target as the audit trail writes it (``user:01ka…``) and a cursor; `recent` gives
-    # what the actor may see of the last acts of all.
+    # Set by `connect`. `history_of` takes a target of the audit trail (``user:01ka…``) and a cursor; `recent` gives the
+    # last audit events that the actor may see.
     actor_of: Callable[[HttpRequest], Actor]
     history_of: Callable[[str, str | None], History]
-    recent: Callable[[Actor], Sequence[Act]]
+    recent: Callable[[Actor], Sequence[HistoryEntry]]
 
     def connect(
         self,
         *,
         actor_of: Callable[[HttpRequest], Actor],
         history_of: Callable[[str, str | None], History],
-        recent: Callable[[Actor], Sequence[Act]],
+        recent: Callable[[Actor], Sequence[HistoryEntry]],
     ) -> None:
         """Tell the site who acts and where history is; once, before its first page."""
         self.actor_of, self.history_of, self.recent = actor_of, history_of, recent
@@ -98,7 +97,7 @@ class RecordSite(AdminSite):
 
     def i18n_javascript(self, request: HttpRequest, extra_context: Any = None) -> Any:  # noqa: ARG002 — Django's own
         """The texts of the admin's scripts, under the name by which the admin is installed here."""
-        return JavaScriptCatalog.as_view(packages=[RecordAdminConfig.name])(request)
+        return JavaScriptCatalog.as_view(packages=[__package__])(request)
 
     def get_urls(self) -> list[Any]:
         urls: list[URLPattern | URLResolver] = super().get_urls()
@@ -116,7 +115,7 @@ class RecordSite(AdminSite):
         raise Http404
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        return super().index(request, {"recent_acts": self.recent(self.actor_of(request)), **(extra_context or {})})
+        return super().index(request, {"recent_events": self.recent(self.actor_of(request)), **(extra_context or {})})
 
     def get_log_entries(self, request: HttpRequest) -> Any:  # noqa: ARG002 — Django's own
         """Django's log is not used; `recent` and `history_of` are."""
