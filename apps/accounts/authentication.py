@@ -24,6 +24,7 @@ from apps.accounts.services import (
     session_start,
     session_verify,
     sign_in_rate_limit,
+    user_password_rehash,
 )
 from apps.accounts.session_store import SessionStore
 from controlplane.http.requests import client_address, client_region
@@ -82,8 +83,7 @@ class PasswordBackend(ModelBackend):
         sign_in_rate_limit(address=client_address(request) if request else "", account=username)
         found: Any = super().authenticate(request, username=username, password=password)
         if found is not None:
-            # Django may have renewed the hash of the password now, and it is part of a session's hash.
-            found.record.password = found.password
+            user_password_rehash(user=found.record, password=password)
         return found
 
     def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:

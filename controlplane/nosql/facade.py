@@ -1,7 +1,6 @@
 """What Django sees of a record: an unmanaged model with the record's name and attributes, and a manager without SQL."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -15,10 +14,8 @@ from pynamodb.attributes import (
     UnicodeAttribute,
     UTCDateTimeAttribute,
 )
-from pynamodb.expressions.update import Action
 
 from controlplane.lib.cursors import cursor_decode, cursor_encode
-from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.listing import Listing, Place
 from controlplane.nosql.query import Lookup, RecordQuery
 from controlplane.nosql.record import Record
@@ -181,23 +178,9 @@ class Facade(models.Model, metaclass=FacadeBase):
     # What was read, or None for a facade that was made by itself.
     record: Any = None
 
-    def save(self, *_args: Any, update_fields: Iterable[str] | None = None, **_options: Any) -> None:
-        """Write the named fields, which is how Django itself writes: a password hash that sign-in renewed.
-
-        If one of them has changed since it was read, what stands there is newer and stays. Raises TypeError without
-        `update_fields`: a whole record is written by its service.
-        """
-        if update_fields is None or self.record is None or self.record_kind._range_keyname:
-            raise TypeError(f"a {self._meta.verbose_name} is written by the services of its app")
-        attributes = self.record_kind.get_attributes()
-        condition = attributes[self._meta.pk.name].exists()
-        actions: list[Action] = []
-        for name in update_fields:
-            before = getattr(self.record, name)
-            condition &= attributes[name].does_not_exist() if before is None else attributes[name] == before
-            actions.append(attributes[name].set(getattr(self, name)))
-        with suppress(ConditionFailed):
-            self.record_kind(self.pk).update(actions=actions, condition=condition)
+    def save(self, *_args: Any, **_options: Any) -> None:
+        """Raises TypeError: only services write records."""
+        raise TypeError(f"a {self._meta.verbose_name} is written by the services of its app")
 
     @classmethod
     def partition(cls, key: str) -> str:

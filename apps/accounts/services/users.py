@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.contrib.auth.hashers import make_password
+from django.contrib.auth.hashers import make_password, verify_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
@@ -18,6 +18,7 @@ from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, InvalidInput, NotFound
 from controlplane.lib.ids import new_id
+from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.listing import search_key
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
@@ -127,6 +128,24 @@ def user_password_set(*, user_id: str, password: str, revision: int, actor: Acto
     ]
     _user_write(user_id, actions, revision=revision, actor=actor, action=Action.USER_PASSWORD_SET)
     return _existing(user_id)
+
+
+def user_password_rehash(*, user: User, password: str) -> None:
+    """Hash the password, which the user has just signed in with, by today's hasher if it is hashed by an older one.
+
+    `user` gets the hash that counts now, since it is part of a session's hash. The password stays the same, so this is
+    no audit event. Raises NotFound when the user was deleted meanwhile.
+    """
+    if not verify_password(password, user.password)[1]:
+        return
+    renewed = make_password(password)
+    try:
+        User(user.user_id).update(actions=[User.password.set(renewed)], condition=User.password == user.password)
+    except ConditionFailed:
+        # Another sign-in or a new password came first, or this write was repeated after a lost response.
+        user.password = _existing(user.user_id).password
+    else:
+        user.password = renewed
 
 
 def _user_write(
