@@ -1,4 +1,4 @@
-"""What DRF raises, and what it answers with when we raise: the part of `controlplane.http.problems` that knows DRF."""
+"""Converts between DRF's exceptions and our errors. Only this part of `controlplane.http.problems` imports DRF."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ from controlplane.lib.work import failure_note
 
 
 def problem_for_exception(exception: Exception, _: dict[str, Any]) -> Response | None:
-    """DRF's exception handler. None leaves a bug to Django, which logs it and calls `views.server_error`."""
+    """DRF's exception handler. Returns None for a bug: Django then logs it and calls `views.server_error`."""
     error = application_error(exception)
     failure_note(error or exception)
     if error is None:
@@ -23,7 +23,7 @@ def problem_for_exception(exception: Exception, _: dict[str, Any]) -> Response |
 
 
 def drf_error(exception: BaseException | None) -> ApplicationError | None:
-    """DRF's error in our family, or None for what is none of DRF's."""
+    """The application error for a DRF error. None for any other exception."""
     match exception:
         case drf.ValidationError():
             errors = list(_field_errors(exception.detail))
@@ -32,7 +32,7 @@ def drf_error(exception: BaseException | None) -> ApplicationError | None:
         case drf.ParseError():
             return InvalidInput(str(exception.detail), code="malformed_json")
         case drf.NotAuthenticated() | drf.AuthenticationFailed():
-            # DRF would make 403 of this when its first way to sign in names no challenge; we always have one.
+            # DRF would answer 403 when its first authentication scheme names no challenge. We always have one.
             return NotAuthenticated(str(exception.detail))
         case drf.PermissionDenied():
             return Forbidden(str(exception.detail))
@@ -53,14 +53,14 @@ def _field_errors(detail: Any, field: str = "") -> Iterator[dict[str, str]]:
     if isinstance(detail, dict):
         for name, inner in detail.items():
             if isinstance(name, int):
-                # A list's items at fault, by their places.
+                # The faulty items of a list, by their positions.
                 yield from _field_errors(inner, f"{field}[{name}]")
                 continue
             own = "" if name == "non_field_errors" else str(name)
             yield from _field_errors(inner, ".".join(part for part in (field, own) if part))
     elif isinstance(detail, list):
         for index, inner in enumerate(detail):
-            # Lists and objects in a list stand for the items of a field; texts for several faults of one field.
+            # Objects and lists in a list are the errors of its items; texts are several errors of one field.
             yield from _field_errors(inner, f"{field}[{index}]" if isinstance(inner, dict | list) else field)
     else:
         yield {"field": field or "body", "message": str(detail)}
