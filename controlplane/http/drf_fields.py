@@ -11,7 +11,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-# As JSON writes it. Python's own reader of numbers also takes underscores and any script's digits.
+# The grammar of JSON. Python's own number parser also accepts underscores and the digits of any script.
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 
 _MESSAGES: dict[type[serializers.Field], dict[str, str]] = {  # type: ignore[type-arg]
@@ -52,7 +52,7 @@ for _field, _messages in _MESSAGES.items():
 
 
 class TextField(serializers.CharField):
-    """A JSON string and nothing else, as it was sent. DRF's own makes texts of numbers and cuts white space off."""
+    """A JSON string, unchanged. DRF's own field also accepts numbers and strips white space."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(trim_whitespace=False, **options)
@@ -64,7 +64,7 @@ class TextField(serializers.CharField):
 
 
 class WholeNumberField(serializers.IntegerField):
-    """A JSON number without a fraction; in a query, its digits. DRF's own also takes "1.0", "1_0" and "١"."""
+    """A JSON number without a fraction; in a query, its digits. DRF's own field also accepts "1.0", "1_0" and "١"."""
 
     def to_internal_value(self, data: Any) -> int:
         if isinstance(data, str) and self.context.get("from_query") and _WHOLE_NUMBER.fullmatch(data):
