@@ -93,7 +93,7 @@ def test_a_cursor_of_another_list_leads_to_the_beginning_with_a_word(admin: Brow
     for path in ("/admin/pipelines/pipeline/?p=forged", "/admin/accounts/user/?role=admin&p=x.y"):
         answer = admin.get(path)
         assert answer.headers["Location"] == path[: path.index("p=")].rstrip("?&") + ("?" if "role" not in path else "")
-        assert "not of this list any more" in admin.said(answer)
+        assert "The link does not belong to this list." in admin.said(answer)
 
 
 def test_a_filter_that_is_not_declared_is_refused(admin: Browser) -> None:

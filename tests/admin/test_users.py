@@ -148,7 +148,7 @@ def test_of_two_people_who_change_one_person_the_second_is_told_and_nothing_is_o
     answer = admin.post(path, data={**mine, "name": "Eva"})
     assert answer.status_code == 200
     assert "This user was changed after you opened it. Load it again." in errors(answer.text)
-    assert "Nothing of yours was saved." in errors(answer.text)
+    assert "Your changes were not saved." in errors(answer.text)
     assert "Role is now: operator" in errors(answer.text)
     stored = User.find(eve.user_id)
     assert (stored.name, stored.role) == ("Eve", "operator")
