@@ -178,6 +178,7 @@ def test_a_silent_agent_that_heartbeats_over_eight_threads_comes_back_once(agent
     assert counters_are_right()
 
 
+@pytest.mark.slow
 def test_a_thousand_replays_over_eight_threads_have_one_effect(machine: Machine) -> None:
     body = machine.heartbeat_body()
     headers = machine.signed("POST", machine.heartbeat_path, body)

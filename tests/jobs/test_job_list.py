@@ -228,6 +228,7 @@ def test_forged_foreign_and_broken_cursors_are_refused(
     assert len(listed(viewer, f"limit=1&cursor={cursor}")["jobs"]) == 1
 
 
+@pytest.mark.slow
 def test_250_jobs_of_several_days_are_paged_without_loss_or_doubles_while_others_come(
     server: str, viewer: Client, pipeline: str, operator_actor: Actor
 ) -> None:
