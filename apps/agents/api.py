@@ -56,7 +56,9 @@ class EnrolView(APIView):
         """Enrol a machine that has an enrolment token: it becomes an agent."""
         idempotency_key = request.headers.get("Idempotency-Key")
         if idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
-            raise InvalidInput.field("Idempotency-Key", "is 16 to 128 of A-Z, a-z, 0-9 and . _ : -")
+            raise InvalidInput.field(
+                "Idempotency-Key", "must have 16 to 128 of the characters A-Z, a-z, 0-9 and . _ : -"
+            )
         serializer = EnrolmentSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         credentials = agent_enrol(**serializer.validated_data, idempotency_key=idempotency_key)

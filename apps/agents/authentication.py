@@ -10,6 +10,7 @@ from apps.agents.selectors import AgentIdentity, IdentityKey, identity_get
 from apps.agents.services import agent_key_mark_used
 from apps.agents.states import AgentStatus
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Forbidden, NotAuthenticated
 from controlplane.lib.ids import ID_PATTERN
 from controlplane.lib.signatures import (
@@ -55,10 +56,14 @@ def signed_agent(request: HttpRequest, agent_id: str, *, marks_key_used: bool = 
     _verify(request, signature, key.secret if key else _UNKNOWN_KEY, known=key is not None)
     digest_require(headers.get("Content-Digest", ""), request.body)
     if agent is None or key is None or agent.agent_id != agent_id:
-        raise Forbidden("The path is another agent's. Sign with the key of the agent in the path.", code="wrong_agent")
+        raise Forbidden(
+            "The path is another agent's. Sign with the key of the agent in the path.", code=ErrorCode.WRONG_AGENT
+        )
     actor_note(Actor("agent", agent.agent_id, agent.name))
     if agent.status == AgentStatus.RETIRED:
-        raise Forbidden("This agent is retired. Enrol the machine again with a new token.", code="agent_retired")
+        raise Forbidden(
+            "This agent is retired. Enrol the machine again with a new token.", code=ErrorCode.AGENT_RETIRED
+        )
     if marks_key_used and not key.used:
         agent_key_mark_used(agent_id=agent_id, key_id=key_id)
     return SignedRequest(agent_id, created, nonce, agent)
@@ -86,7 +91,7 @@ def _verify(request: HttpRequest, signature: Signature, key: bytes, *, known: bo
         if known:
             raise
         raise NotAuthenticated(
-            "There is no such key. Enrol the machine again with a new token.", code="key_unknown"
+            "There is no such key. Enrol the machine again with a new token.", code=ErrorCode.KEY_UNKNOWN
         ) from None
 
 
@@ -98,6 +103,6 @@ def signed_path(request: HttpRequest) -> str:
     path = request.path
     if request.META.get("QUERY_STRING") or not _PATH.fullmatch(path):
         raise NotAuthenticated(
-            "A signed path must have only letters, digits and / _ . - and no query.", code="signature_invalid"
+            "A signed path must have only letters, digits and / _ . - and no query.", code=ErrorCode.SIGNATURE_INVALID
         )
     return path

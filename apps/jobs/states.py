@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from apps.agents.states import StepState as StepState
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict
 
 
@@ -45,8 +46,8 @@ def transition_require(before: Status, after: Status) -> None:
     if may_follow(before, after):
         return
     if before in FINAL:
-        raise Conflict(f"The job has already ended: it is {before}.", code="job_finished")
-    raise Conflict(f"A job that is {before} cannot become {after}.", code="job_state")
+        raise Conflict(f"The job has already ended: it is {before}.", code=ErrorCode.JOB_FINISHED)
+    raise Conflict(f"A job that is {before} cannot become {after}.", code=ErrorCode.JOB_STATE)
 
 
 def status_after_finish(

@@ -7,7 +7,7 @@ from rest_framework import serializers
 
 from apps.agents.selectors import REGION
 from apps.agents.states import MAX_SLOTS, AgentStatus, status_after_silence
-from controlplane.http.requests import TextField, WholeNumberField
+from controlplane.http.drf_fields import ChoiceField, TextField, WholeNumberField
 from controlplane.lib import clock
 from controlplane.lib.labels import LABEL, MAX_LABELS
 
@@ -20,7 +20,7 @@ _STATUSES = [status.value for status in AgentStatus]
 class PrintableField(TextField):
     """A text of printable characters; with `form`, all of it matches that."""
 
-    default_error_messages = {"form": "has a form that is not allowed here ({form})"}  # noqa: RUF012 — as DRF declares it
+    default_error_messages = {"form": "must match {form}", "printable": "must have only printable characters"}  # noqa: RUF012 — as DRF declares it
 
     def __init__(self, *, form: re.Pattern[str] | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -31,7 +31,7 @@ class PrintableField(TextField):
     def to_internal_value(self, data: Any) -> str:
         text = super().to_internal_value(data)
         if not text.isprintable():
-            self.fail("form", form="printable characters")
+            self.fail("printable")
         if self.form and not self.form.fullmatch(text):
             self.fail("form", form=self.form.pattern)
         return text
@@ -70,7 +70,7 @@ class AgentListQuerySerializer(serializers.Serializer[Any]):
     """The filters and the page of ``GET /agents``."""
 
     region = serializers.RegexField(rf"\A{REGION.pattern}\Z", required=False)
-    status = serializers.ChoiceField(required=False, choices=_STATUSES)
+    status = ChoiceField(_STATUSES, required=False)
     limit = serializers.IntegerField(required=False, min_value=1, max_value=100, default=50)
     cursor = serializers.CharField(required=False)
 

@@ -10,6 +10,7 @@ from apps.agents.states import MAX_SLOTS
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, InvalidInput, NotFound
 from controlplane.lib.labels import LABEL, LABEL_FORM, MAX_LABELS
 from controlplane.nosql.transaction import Transaction, TransactionFailed
@@ -66,7 +67,7 @@ def agent_configure(
         if "agent" not in error.failed:
             raise
         if error.failed["agent"] is None:
-            raise NotFound("There is no such agent.", code="agent_not_found") from error
+            raise NotFound("There is no such agent.", code=ErrorCode.AGENT_NOT_FOUND) from error
         raise _changed_meanwhile() from error
     finally:
         identity_forget(agent_id)
@@ -76,7 +77,7 @@ def agent_configure(
 def _names_checked(field: str, names: Sequence[str]) -> list[str]:
     kept = list(dict.fromkeys(names))
     if len(kept) > MAX_LABELS:
-        raise InvalidInput.field(field, f"has at most {MAX_LABELS}")
+        raise InvalidInput.field(field, f"must have at most {MAX_LABELS} entries")
     for name in kept:
         if not LABEL.fullmatch(name):
             raise InvalidInput.field(field, f"“{name[:63]}” must be {LABEL_FORM}")
@@ -85,9 +86,9 @@ def _names_checked(field: str, names: Sequence[str]) -> list[str]:
 
 def _slots_checked(slots: int) -> int:
     if not 1 <= slots <= MAX_SLOTS:
-        raise InvalidInput.field("slots", f"is 1 to {MAX_SLOTS}")
+        raise InvalidInput.field("slots", f"must be from 1 to {MAX_SLOTS}")
     return slots
 
 
 def _changed_meanwhile() -> Conflict:
-    return Conflict("The agent was changed in the meantime. Load it again.", code="changed_meanwhile")
+    return Conflict("The agent was changed in the meantime. Load it again.", code=ErrorCode.CHANGED_MEANWHILE)

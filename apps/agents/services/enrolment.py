@@ -16,6 +16,7 @@ from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, InvalidInput, NotAuthenticated
 from controlplane.lib.ids import new_id
 from controlplane.nosql.listing import search_key
@@ -36,9 +37,9 @@ def enrolment_token_create(*, uses: int, expires_at: datetime, actor: Actor) -> 
     """
     permission_require(actor, Permission.AGENTS_ENROL)
     if not 1 <= uses <= MAX_USES:
-        raise InvalidInput.field("uses", f"is 1 to {MAX_USES}")
+        raise InvalidInput.field("uses", f"must be from 1 to {MAX_USES}")
     if expires_at <= clock.now():
-        raise InvalidInput.field("expires_at", "is in the past")
+        raise InvalidInput.field("expires_at", "must be in the future")
     secret = PREFIX + secrets.token_urlsafe(32)
     token = EnrolmentToken(
         _hash(secret),
@@ -169,17 +170,23 @@ def _enrolled_before(receipt: EnrolmentReceipt) -> AgentCredentials:
     if len(keys) != 1 or keys[0].used:
         raise Conflict(
             "This machine is enrolled already. To enrol it as another agent, send another Idempotency-Key.",
-            code="already_enrolled",
+            code=ErrorCode.ALREADY_ENROLLED,
         )
     return AgentCredentials(receipt.agent_id, keys[0].key_id, keys[0].secret)
 
 
 def _token_error(token: EnrolmentToken | None) -> NotAuthenticated:
     if token is None:
-        return NotAuthenticated("There is no such enrolment token. Ask for a new one.", code="enrolment_token_invalid")
+        return NotAuthenticated(
+            "There is no such enrolment token. Ask for a new one.", code=ErrorCode.ENROLMENT_TOKEN_INVALID
+        )
     if token.expires_at <= clock.now():
-        return NotAuthenticated("This enrolment token has expired. Ask for a new one.", code="enrolment_token_expired")
-    return NotAuthenticated("This enrolment token has no uses left. Ask for a new one.", code="enrolment_token_used")
+        return NotAuthenticated(
+            "This enrolment token has expired. Ask for a new one.", code=ErrorCode.ENROLMENT_TOKEN_EXPIRED
+        )
+    return NotAuthenticated(
+        "This enrolment token has no uses left. Ask for a new one.", code=ErrorCode.ENROLMENT_TOKEN_USED
+    )
 
 
 def _hash(secret: str) -> str:

@@ -9,6 +9,7 @@ from apps.agents.services.lifecycle import ATTEMPTS, status_move
 from apps.agents.states import SILENT, AgentStatus
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, Forbidden, NotFound, TooManyRequests, Unavailable
 from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.transaction import Transaction, TransactionFailed
@@ -66,11 +67,13 @@ def _record_otherwise(agent_id: str, actions: list[Any], *, created: int, nonce:
     for _ in range(ATTEMPTS):
         current = Heartbeat.find(agent_id)
         if current is None:
-            raise NotFound("There is no such agent.", code="agent_not_found")
+            raise NotFound("There is no such agent.", code=ErrorCode.AGENT_NOT_FOUND)
         if current.status == AgentStatus.RETIRED:
-            raise Forbidden("This agent is retired. Enrol the machine again with a new token.", code="agent_retired")
+            raise Forbidden(
+                "This agent is retired. Enrol the machine again with a new token.", code=ErrorCode.AGENT_RETIRED
+            )
         if current.created > created:
-            raise Conflict("A later heartbeat is recorded already.", code="heartbeat_out_of_order")
+            raise Conflict("A later heartbeat is recorded already.", code=ErrorCode.HEARTBEAT_OUT_OF_ORDER)
         if current.created == created and nonce in current.nonces:
             # With this very `at`, our own write was recorded and only the answer to it was lost.
             return HeartbeatResult(current, fresh=current.at == at)
@@ -106,7 +109,7 @@ def _awaken(current: Heartbeat, actions: list[Any], condition: Any) -> Heartbeat
     agent_id = current.agent_id
     agent = Agent.find(agent_id)
     if agent is None:
-        raise NotFound("There is no such agent.", code="agent_not_found")
+        raise NotFound("There is no such agent.", code=ErrorCode.AGENT_NOT_FOUND)
     tx = Transaction()
     status_move(
         tx,
@@ -122,5 +125,5 @@ def _awaken(current: Heartbeat, actions: list[Any], condition: Any) -> Heartbeat
     identity_forget(agent_id)
     heartbeat = Heartbeat.find(agent_id)
     if heartbeat is None:
-        raise NotFound("There is no such agent.", code="agent_not_found")
+        raise NotFound("There is no such agent.", code=ErrorCode.AGENT_NOT_FOUND)
     return heartbeat

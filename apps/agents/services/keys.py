@@ -12,6 +12,7 @@ from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.envelope import encrypt
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, Unavailable
 from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.transaction import Transaction, TransactionFailed
@@ -50,7 +51,7 @@ def agent_key_rotate(*, agent_id: str, actor: Actor, immediate: bool = False) ->
     for _ in range(ATTEMPTS):
         agent = agent_get(agent_id)
         if agent.status == AgentStatus.RETIRED:
-            raise Conflict("The agent is retired and needs no key.", code="agent_retired")
+            raise Conflict("The agent is retired and needs no key.", code=ErrorCode.AGENT_RETIRED)
         key, credentials = key_make(agent_id)
         # The agent has the newest key that it ever used, or else the one from its enrolment.
         kept = [] if immediate else [next((old for old in agent.keys if old.used), agent.keys[0])]

@@ -11,6 +11,7 @@ from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM, Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, Unavailable
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
@@ -45,7 +46,7 @@ def _agent_become(agent_id: str, after: AgentStatus, actor: Actor) -> Agent:
         if before == after:
             return agent
         if after not in TRANSITIONS[before]:
-            raise Conflict(f"The agent is {before} and cannot become {after}.", code="agent_status")
+            raise Conflict(f"The agent is {before} and cannot become {after}.", code=ErrorCode.AGENT_STATUS)
         tx = Transaction()
         status_move(tx, agent_id=agent_id, region=agent.region, before=before, after=after, actor=actor)
         try:

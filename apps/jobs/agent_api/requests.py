@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST
 
 from apps.agents.authentication import SignedRequest, signed_agent
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import InvalidInput, TooLarge
 
 AgentView = Callable[..., dict[str, Any]]
@@ -52,5 +53,5 @@ def decoded_body(request: HttpRequest, *, limit: int) -> bytes:
     except (OSError, EOFError, zlib.error):
         raise InvalidInput.field("body", "must be compressed with gzip, as Content-Encoding says") from None
     if len(data) > limit:
-        raise TooLarge(f"The body has more than {limit} bytes when it is unpacked.", code="log_chunk_too_large")
+        raise TooLarge(f"The body has more than {limit} bytes when it is unpacked.", code=ErrorCode.LOG_CHUNK_TOO_LARGE)
     return data
