@@ -125,6 +125,5 @@ PARTS = {
 def parts_of(app: str) -> Iterator[str]:
     """The parts that an app has, from its files."""
     for path in sorted((ROOT / "apps" / app).iterdir()):
-        if path.suffix == ".py" or (path / "__init__.py").exists():
-            if path.stem != "__init__":
-                yield path.stem
+        if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem != "__init__":
+            yield path.stem
