@@ -39,8 +39,11 @@ test-all: install ## All tests, and which ten were the slowest.
 	$(if $(COVERAGE),$(BIN)/coverage report --include='$(LISTED)' --show-missing --skip-covered)
 	$(if $(COVERAGE),$(BIN)/coverage report --format=total)
 
-test-quick: install ## The tests that need neither a browser nor many processes.
-	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore tests/browser --ignore tests/endtoend --ignore tests/local --ignore tests/properties -m "not deploy"
+# By what each directory was measured to take.
+NOT_QUICK := agent browser delivery deployment endtoend faults infrastructure local properties zappa contract/test_fuzz.py
+
+test-quick: install ## The control plane's own tests, in a minute: no agent, browser, fault, deployment, nor anything slow.
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not deploy and not slow" $(NOT_QUICK:%=--ignore tests/%)
 
 lint: install ## Check style, layout, who may import whom, workflows and container files.
 	$(BIN)/ruff check .
@@ -52,7 +55,7 @@ lint: install ## Check style, layout, who may import whom, workflows and contain
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml compose.trial.yaml
 
-types: install ## Check the types of all product code.
+types: install ## Check the types of all code, tests and benchmarks too.
 	$(BIN)/mypy
 
 format: install ## Lay the code out, and mend what can be mended without thought.

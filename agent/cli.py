@@ -25,7 +25,7 @@ from agent.identity import identity_load
 from agent.job import JobContext
 from agent.process import Launcher
 from agent.processes import kill_marked
-from agent.protocol import ControlPlane
+from agent.protocol import MAX_SLOTS, ControlPlane
 from agent.spool import Spool
 from agent.state import StateDirectory
 from agent.worker import Agent
@@ -174,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(
         work,
         "slots",
-        "number of jobs at once, up to 64 (default: the control plane decides, 1 at first)",
+        f"number of jobs at once, up to {MAX_SLOTS} (default: the control plane decides, 1 at first)",
         convert=_slots,
     )
     _add(
@@ -246,8 +246,8 @@ def _default_name() -> str:
 
 def _slots(text: str) -> int:
     number = _at_least_one(text)
-    if number > 64:
-        raise argparse.ArgumentTypeError("must be at most 64")
+    if number > MAX_SLOTS:
+        raise argparse.ArgumentTypeError(f"must be at most {MAX_SLOTS}")
     return number
 
 

@@ -21,7 +21,7 @@ from agent.delivery import deliver, log_refusal, log_spool_failure
 from agent.files import remove_folder
 from agent.log_stream import LogStream
 from agent.process import Launcher, RunningCommand
-from agent.protocol import Assignment, ControlPlane, Definition, JobDetails, StepDefinition
+from agent.protocol import Assignment, ControlPlane, Definition, JobDetails, StepDefinition, StepState
 from agent.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -141,8 +141,8 @@ class _Run:
             logger.exception("an unexpected error in the agent ended %s", self._attempt.job)
             error = f"The agent could not run the job: {failure or type(failure).__name__}"
         for step in self._steps:
-            if step["state"] == "pending":
-                self._update_step(step, state="skipped")
+            if step["state"] == StepState.PENDING:
+                self._update_step(step, state=StepState.SKIPPED)
         if error is not None:
             self._stream.say(f"── {error}")
         return {
@@ -236,7 +236,13 @@ class _Run:
         limits = [limit for limit in (self._timeout, definition.timeout) if limit is not None]
         self._timeout = min(limits) if limits else None
         self._steps = [
-            {"name": step.name, "state": "pending", "exit_code": None, "started_at": None, "completed_at": None}
+            {
+                "name": step.name,
+                "state": StepState.PENDING,
+                "exit_code": None,
+                "started_at": None,
+                "completed_at": None,
+            }
             for step in definition.steps
         ]
         self._attempt.set_steps(self._steps)
@@ -246,7 +252,7 @@ class _Run:
         self._raise_if_ending()
         title = f"── step {index + 1}/{len(self._steps)}: {_one_line(step.name)}"
         self._stream.say(title)
-        self._update_step(record, state="running", started_at=clock.timestamp())
+        self._update_step(record, state=StepState.RUNNING, started_at=clock.timestamp())
         began = time.monotonic()
         script = self._folder / f"step-{index + 1}.sh"
         limit = None if step.timeout is None else began + step.timeout
@@ -255,7 +261,7 @@ class _Run:
             script.write_text(step.run, encoding="utf-8")
             code = self._command(["/bin/sh", "-e", str(script)], env=env, output=self._stream.write, limit=limit)
         except Interrupted as interruption:
-            state = TIMED_OUT if interruption.reason == TIMED_OUT else "cancelled"
+            state = StepState.TIMED_OUT if interruption.reason == TIMED_OUT else StepState.CANCELLED
             self._update_step(record, state=state, completed_at=clock.timestamp())
             self._stream.say(f"{title} · {state.replace('_', ' ')} after {_seconds_since(began)}")
             if interruption.reason == TIMED_OUT and limit is not None and time.monotonic() >= limit:
@@ -263,10 +269,10 @@ class _Run:
                 raise JobFailed(message) from interruption
             raise
         except BaseException:
-            self._update_step(record, state="failed", completed_at=clock.timestamp())
+            self._update_step(record, state=StepState.FAILED, completed_at=clock.timestamp())
             raise
         self._exit_code = code
-        state = "failed" if code else "completed"
+        state = StepState.FAILED if code else StepState.COMPLETED
         self._update_step(record, state=state, exit_code=code, completed_at=clock.timestamp())
         self._stream.say(f"{title} · exit code {code} after {_seconds_since(began)}")
         if code:

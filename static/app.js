@@ -1,12 +1,12 @@
-// What htmx and HTML cannot do by themselves. Every page works without this file; it only refreshes itself less well.
+// What htmx and HTML cannot do alone. Every page works without this file, but refreshes less well.
 "use strict";
 
 (() => {
   const LOG_LIMIT = 4_000_000; // characters of a followed log that are kept in the page
   const announcer = () => document.getElementById("announcer");
-  let said;
+  let announced;
 
-  // A tab that nobody looks at asks for nothing; when it is looked at again, it asks at once.
+  // A hidden tab requests nothing. When it becomes visible, it refreshes at once.
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (document.hidden && event.detail.requestConfig.verb === "get") event.preventDefault();
   });
@@ -14,13 +14,13 @@
     if (!document.hidden) document.body.dispatchEvent(new Event("wake"));
   });
 
-  // Say when what the page shows may be old, and when it is not any more.
+  // Show a notice while the page may be out of date.
   const stale = (is) => () => (document.getElementById("stale").hidden = !is);
   document.addEventListener("htmx:sendError", stale(true));
   document.addEventListener("htmx:responseError", stale(true));
   document.addEventListener("htmx:beforeSwap", (event) => stale(event.detail.isError)());
 
-  // An answer that says the same as the one before is not put into the page: nothing flickers, no selection is lost.
+  // A response equal to the previous one is not swapped in: nothing flickers, and no selection is lost.
   const answers = new Map();
   document.addEventListener("htmx:beforeSwap", (event) => {
     const { target, serverResponse, requestConfig } = event.detail;
@@ -29,19 +29,19 @@
     answers.set(target.id, serverResponse);
   });
 
-  // Say what a part of the page has to announce, once for each change of it.
+  // Announce each change of a part of the page once.
   const announce = (aloud) => {
     const news = [...document.querySelectorAll("[data-announce]")].map((part) => part.dataset.announce).join(". ");
-    if (news === said) return;
+    if (news === announced) return;
     if (aloud && announcer()) {
       announcer().textContent = news;
       document.body.dispatchEvent(new Event("news"));
     }
-    said = news;
+    announced = news;
   };
   document.addEventListener("htmx:afterSettle", () => announce(true));
 
-  // The log follows its end unless the reader has scrolled away from it.
+  // The log scrolls to its end, unless the user has scrolled away from it.
   let following = true;
   const log = () => document.getElementById("log");
   const follow = () => {

@@ -24,10 +24,12 @@ from apps.accounts.services import (
     session_start,
     session_verify,
     sign_in_rate_limit,
+    user_password_rehash,
 )
 from apps.accounts.session_store import SessionStore
 from controlplane.http.requests import client_address, client_region
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Forbidden, NotAuthenticated
 from controlplane.lib.work import actor_note
 
@@ -81,8 +83,7 @@ class PasswordBackend(ModelBackend):
         sign_in_rate_limit(address=client_address(request) if request else "", account=username)
         found: Any = super().authenticate(request, username=username, password=password)
         if found is not None:
-            # Django may have renewed the hash of the password now, and it is part of a session's hash.
-            found.record.password = found.password
+            user_password_rehash(user=found.record, password=password)
         return found
 
     def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
@@ -136,7 +137,9 @@ def session_actor(request: Request) -> tuple[Actor, str]:
     """The user of the request's session, and the hash of its token. Raises Forbidden for an API token."""
     actor = request_actor(request)
     if not isinstance(request.auth, str):
-        raise Forbidden("This needs a session. An API token cannot list or end sessions.", code="session_needed")
+        raise Forbidden(
+            "This needs a session. An API token cannot list or end sessions.", code=ErrorCode.SESSION_NEEDED
+        )
     return actor, request.auth
 
 

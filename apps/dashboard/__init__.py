@@ -1,1 +1,1 @@
-"""Server-rendered pages over the other apps' selectors and services; owns no records."""
+"""Server-rendered pages. They read other apps' selectors, call their services, and own no records."""

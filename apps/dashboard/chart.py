@@ -1,4 +1,4 @@
-"""The geometry of the chart of outcomes; the template only draws it."""
+"""The geometry of the chart of ended jobs. The template only draws it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ OUTCOMES = ("completed", "cancelled", "timed_out", "failed")
 
 
 class DayOutcomes(Protocol):
-    """How many jobs ended on a day, by how they ended."""
+    """How many jobs ended on a day, by outcome."""
 
     @property
     def day(self) -> date | str: ...
@@ -28,7 +28,7 @@ class DayOutcomes(Protocol):
 
 @dataclass(frozen=True)
 class Piece:
-    """The part of a bar that stands for one outcome."""
+    """The segment of a bar for one outcome. `y` and `height` are in the chart's units."""
 
     outcome: str
     y: float
@@ -37,7 +37,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Bar:
-    """One day."""
+    """The bar of one day."""
 
     day: date
     x: int
@@ -49,7 +49,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """Bars of the days, oldest first, in a box of `width` × `height`."""
+    """The bars by day, oldest first, in a box of `width` × `height`."""
 
     bars: Sequence[Bar]
     width: int
@@ -61,7 +61,7 @@ class Chart:
 
 
 def outcome_chart(days: Iterable[DayOutcomes]) -> Chart:
-    """Place the bars; the highest day fills the height, and no outcome that happened is thinner than can be seen."""
+    """Place the bars. The day with the most jobs fills the height; each outcome that occurred is visible."""
     ordered = sorted(((_date(day.day), day) for day in days), key=lambda pair: pair[0])
     totals = [sum(getattr(day, outcome) for outcome in OUTCOMES) for _, day in ordered]
     highest = max(totals, default=0)

@@ -1,4 +1,4 @@
-"""What people send from pages."""
+"""The forms that pages submit."""
 
 import json
 import re
@@ -13,21 +13,21 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class JobForm(forms.Form):
-    """A job to queue. `key` makes sending the same form twice queue one job."""
+    """A job to queue. With `key`, submitting the same form twice queues only one job."""
 
     pipeline = forms.CharField(max_length=100, widget=forms.Select)
     git_ref = forms.CharField(
         label="Git ref",
         required=False,
         max_length=255,
-        help_text="A branch, tag or commit. Left empty: the pipeline's default.",
+        help_text="A branch, tag or commit. If empty, the pipeline's default ref.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "none", "spellcheck": "false"}),
     )
     env = forms.CharField(
         label="Variables",
         required=False,
         max_length=16_384,
-        help_text="One a line, as NAME=value. Everyone who may see the job can read them: no secrets here.",
+        help_text="One NAME=value per line. Everyone who can see the job can read them: put no secrets here.",
         widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
     )
     key = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
@@ -37,7 +37,7 @@ class JobForm(forms.Form):
         self.fields["pipeline"].widget.choices = [(name, name) for name in pipelines]
 
     def clean_env(self) -> dict[str, str]:
-        """The variables as a mapping; a line that is none is named by its number."""
+        """The variables as a mapping. Raises ValidationError with the number of a malformed line."""
         variables: dict[str, str] = {}
         for number, line in enumerate(self.cleaned_data["env"].splitlines(), start=1):
             if not line.strip():
@@ -50,12 +50,12 @@ class JobForm(forms.Form):
 
     @property
     def idempotency_key(self) -> str | None:
-        """The same for the same form with the same content: who goes back and changes something wants another job."""
+        """A key that is equal only for the same form with the same content: an edited form queues another job."""
         key = self.cleaned_data["key"]
         return json.dumps([key, *(self.cleaned_data[name] for name in ("pipeline", "git_ref", "env"))]) if key else None
 
     def refuse(self, error: ApplicationError) -> None:
-        """Show a service's refusal next to the field that it names. Raises it again if it is none of this form's."""
+        """Show a service's error next to the field that it names. Raises an error again that is not about this form."""
         if isinstance(error, NotFound):
             self.add_error("pipeline", error.message)
             return

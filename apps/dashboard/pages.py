@@ -1,4 +1,4 @@
-"""What all pages share: who may see them, what their templates can use, and how parts of them refresh."""
+"""What all pages share: the permission check, the context of their templates, and how live parts refresh."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -15,13 +15,13 @@ from controlplane.lib.errors import InvalidInput
 
 View = Callable[..., HttpResponse]
 
-# How often a page looks again, in seconds: while something moves, and otherwise.
+# Seconds between two refreshes of a page: while a job is active, and otherwise.
 BUSY_SECONDS = 2
 QUIET_SECONDS = 15
 
 
 def page(permission: Permission, *methods: str) -> Callable[[View], View]:
-    """Make a view a page: for people with `permission`, kept by no cache."""
+    """Make a view a page that requires `permission` and that no shared cache stores."""
 
     def decorate(view: View) -> View:
         guarded = require_http_methods(methods or ["GET", "HEAD"])(page_permission(permission)(view))
@@ -39,7 +39,7 @@ def page(permission: Permission, *methods: str) -> Callable[[View], View]:
 
 
 def is_fragment(request: HttpRequest) -> bool:
-    """Whether a part of a page asks, to refresh itself."""
+    """Whether htmx requests a part of a page."""
     return bool(request.htmx)  # type: ignore[attr-defined]
 
 
@@ -50,7 +50,7 @@ def show(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpRe
 
 
 def shared_context(request: HttpRequest) -> dict[str, Any]:
-    """What the templates of all pages use: what the reader may do, and the address to show in commands."""
+    """The context of every page: the permissions of the user, and the address to show in commands."""
     return {
         "permissions": request_actor(request).permissions,
         "base_url": request.build_absolute_uri(request.META.get("SCRIPT_NAME", "") or "/").rstrip("/"),
@@ -58,7 +58,7 @@ def shared_context(request: HttpRequest) -> dict[str, Any]:
 
 
 def refresh_seconds(*, busy: bool) -> int:
-    """How long a live part waits until it asks again."""
+    """Seconds until a live part refreshes again."""
     return BUSY_SECONDS if busy else QUIET_SECONDS
 
 
@@ -66,5 +66,5 @@ def offset_parameter(request: HttpRequest) -> int:
     """The query parameter `offset`, bytes from the beginning of a log. Raises InvalidInput."""
     text = request.GET.get("offset") or "0"
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
-        raise InvalidInput.field("offset", "a whole number of bytes is wanted.")
+        raise InvalidInput.field("offset", "must be a whole number of bytes")
     return int(text)

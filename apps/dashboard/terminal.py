@@ -1,4 +1,4 @@
-"""What a program printed to its terminal, as safe HTML."""
+"""Converts terminal output to safe HTML."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-# An escape sequence that is longer than this is taken for text; so what is held back of a growing log stays small.
+# A longer escape sequence counts as text. This bounds how many bytes of a growing log wait for the next piece.
 _MAX_SEQUENCE = 2048
 
 # ECMA-48: colours and cursor movements (CSI), titles and links (OSC), device strings, and the short ones.
@@ -21,14 +21,14 @@ _SEQUENCE = re.compile(
     r"|[0-OQ-WYZ\\`-~]"
     r")"
 )
-# The same, cut off somewhere before its end.
+# An escape sequence that the end of the data cuts off.
 _BEGINNING = re.compile(
     rb"\x1b(?:\[[0-?]{0,64}[ -/]{0,4}|[\]PX^_][^\x07\x1b\n]*\x1b?|[ -/]{1,4})?\Z"
-    # The other half of a line's end.
+    # The first half of a line end.
     rb"|\r\Z"
 )
 
-# Control characters print nothing; those that turn the direction of writing would show a line other than it is.
+# Control characters print nothing. Bidirectional controls could show a line in another order than it was printed.
 _INVISIBLE = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160)], None)
 _INVISIBLE |= dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")
 
@@ -37,7 +37,7 @@ _SGR_TEXT = re.compile(r"[0-9;]{0,32}\Z")
 
 @dataclass(frozen=True)
 class Style:
-    """How the terminal prints at a place. `colour` is one of the terminal's 16, `marked` any background."""
+    """How the terminal prints text. `colour` is one of the terminal's 16; `marked` means any background."""
 
     bold: bool = False
     dim: bool = False
@@ -48,7 +48,7 @@ class Style:
 
     @classmethod
     def parse(cls, text: str) -> "Style":
-        """The style that `str` wrote; anything else is the plain style."""
+        """Parse the output of `str(style)`. Any other text gives the plain style."""
         return cls().after(text) if _SGR_TEXT.match(text) else cls()
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ class Style:
         return ";".join(map(str, codes))
 
     def after(self, parameters: str) -> "Style":
-        """The style after an SGR sequence with these parameters; unknown ones change nothing."""
+        """The style after an SGR sequence with these parameters. Unknown parameters change nothing."""
         if not parameters.replace(";", "").replace(":", "").isdigit() and parameters:
             return self
         codes = iter([int(code or 0) for code in re.split("[;:]", parameters)])
@@ -90,7 +90,7 @@ class Style:
         return replace(self, **_CHANGES.get(code, {}))
 
     def _extended(self, code: int, codes: Iterator[int]) -> "Style":
-        """A colour out of 256 (``5;n``) or by its parts (``2;r;g;b``); only the first 16 are told apart."""
+        """A colour out of 256 (``5;n``) or by its components (``2;r;g;b``). Only the first 16 are distinguished."""
         kind = next(codes, None)
         chosen = next(codes, None)
         if kind == 2:
@@ -102,7 +102,7 @@ class Style:
 
     @property
     def classes(self) -> str:
-        """The names of the CSS classes that show this style; empty for the plain one."""
+        """The CSS classes that show this style. Empty for the plain style."""
         names = [name for name in ("bold", "dim", "italic", "underlined", "marked") if getattr(self, name)]
         if self.colour is not None:
             names.append(f"colour-{self.colour % 8}")
@@ -126,7 +126,7 @@ _CHANGES: dict[int, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Printout:
-    """A rendered piece: `consumed` of its bytes are in `html`, and the next piece begins in `style`."""
+    """A rendered piece: `html` shows the first `consumed` bytes, and the next piece begins in `style`."""
 
     html: SafeString
     consumed: int
@@ -134,10 +134,10 @@ class Printout:
 
 
 def terminal_html(data: bytes, *, style: Style, last: bool) -> Printout:
-    """Render `data`, which follows on a piece that ended in `style`.
+    """Render `data`, which follows a piece that ended in `style`.
 
-    Unless it is the `last` piece, a character or escape sequence that is cut off at its end is left for the next one.
-    Bytes that are no UTF-8 become replacement characters, and everything that HTML could mistake is escaped.
+    If this is not the `last` piece, a character or escape sequence that its end cuts off is left for the next one.
+    Bytes that are not UTF-8 become replacement characters. All text is escaped for HTML.
     """
     consumed = len(data) if last else _whole(data)
     text = data[:consumed].decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
@@ -162,7 +162,7 @@ def _span(text: str, style: Style) -> SafeString:
 
 
 def _whole(data: bytes) -> int:
-    """How many bytes of `data` come before a sequence or character that its end cuts off."""
+    """How many bytes of `data` precede a character or escape sequence that the end cuts off."""
     start = max(0, len(data) - _MAX_SEQUENCE)
     beginning = _BEGINNING.search(data, start)
     end = beginning.start() if beginning else len(data)

@@ -1,4 +1,4 @@
-"""The pages, all under ``/dashboard/`` and behind sign-in."""
+"""The pages, all under ``/dashboard/``. All require a signed-in user."""
 
 from django.urls import path, re_path
 
@@ -7,7 +7,7 @@ from controlplane.lib.ids import ID_PATTERN
 
 app_name = "dashboard"
 
-# Anything else than an identifier is simply not found.
+# A path without a valid identifier is not found.
 _JOB = rf"^jobs/(?P<job_id>{ID_PATTERN})"
 _AGENT = rf"^agents/(?P<agent_id>{ID_PATTERN})"
 

@@ -8,11 +8,7 @@ from typing import Any
 
 from apps.pipelines.definitions import (
     ENV_NAME,
-    LABEL,
-    MAX_LABELS,
-    MAX_NAME_LENGTH,
     MAX_RETRIES,
-    MAX_STEPS,
     MAX_TIMEOUT_SECONDS,
     Definition,
     Step,
@@ -31,6 +27,8 @@ from apps.pipelines.fields import (
 )
 from apps.pipelines.nodes import Problems, TooManyProblems
 from apps.pipelines.yaml_nodes import compose
+from controlplane.lib.labels import LABEL, LABEL_FORM, MAX_LABELS
+from controlplane.lib.steps import MAX_STEP_NAME, MAX_STEPS
 
 # For a command whose first line has nothing that can be printed.
 _UNNAMED = "unnamed step"
@@ -41,11 +39,11 @@ def _step(*, run: str, name: str | None = None, **members: Any) -> Step:
     if name is None:
         first_line = run.strip().partition("\n")[0]
         printable = "".join(character for character in first_line if character.isprintable())
-        name = printable.strip()[:MAX_NAME_LENGTH] or _UNNAMED
+        name = printable.strip()[:MAX_STEP_NAME] or _UNNAMED
     return Step(name=name, run=run, **members)
 
 
-_LABEL = Pattern(LABEL, "1 to 63 letters, digits and . _ : / = -, beginning with a letter or digit")
+_LABEL = Pattern(LABEL, LABEL_FORM)
 _ENV_NAME = Pattern(ENV_NAME, "1 to 255 letters, digits and _, not beginning with a digit")
 
 _ENV = MappingOf(_ENV_NAME, Text())
@@ -54,7 +52,7 @@ _TIMEOUT = Duration(most=MAX_TIMEOUT_SECONDS)
 STEP = Members(
     _step,
     {
-        "name": Line(max_length=MAX_NAME_LENGTH),
+        "name": Line(max_length=MAX_STEP_NAME),
         "run": Text(filled=True),
         "env": _ENV,
         "timeout": _TIMEOUT,

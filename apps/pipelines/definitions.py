@@ -21,14 +21,10 @@ from controlplane.lib.errors import InvalidInput
 DEFINITION_PATH = ".hybrid-ci.yml"
 
 MAX_BYTES = 64 * 1024
-MAX_STEPS = 100
-MAX_NAME_LENGTH = 100
-MAX_LABELS = 20
 MAX_RETRIES = 10
 DEFAULT_RETRIES = 2
 MAX_TIMEOUT_SECONDS = 7 * 24 * 3600
 
-LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=-]{0,62}")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import InvalidInput
 
 # A text with more mistakes than this is not a pipeline definition.
@@ -71,7 +72,7 @@ class Problems:
         message = f"line {first['line']}, {first['field']}: {first['message']}"
         if others:
             message += f" (and {others} more {'problem' if others == 1 else 'problems'})"
-        return InvalidInput(message, code="definition_invalid", errors=errors)
+        return InvalidInput(message, code=ErrorCode.DEFINITION_INVALID, errors=errors)
 
 
 def quoted(text: str, length: int = _MAX_QUOTED) -> str:

@@ -7,6 +7,7 @@ a shell or git could misread is not even stored.
 import re
 from urllib.parse import urlsplit
 
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import InvalidInput
 
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+@#-]{0,254}")
@@ -81,8 +82,8 @@ def _url_validate(repository: str, field: str) -> None:
 
 
 def _invalid_ref(field: str, message: str) -> InvalidInput:
-    return InvalidInput.field(field, message, code="invalid_ref")
+    return InvalidInput.field(field, message, code=ErrorCode.INVALID_REF)
 
 
 def _invalid_repository(field: str, message: str) -> InvalidInput:
-    return InvalidInput.field(field, message, code="invalid_repository")
+    return InvalidInput.field(field, message, code=ErrorCode.INVALID_REPOSITORY)

@@ -6,6 +6,7 @@ from typing import Any
 from apps.pipelines.definitions import PIPELINE_NAME
 from apps.pipelines.models import SCOPE, Pipeline
 from apps.pipelines.parsing import definition_parse
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import NotFound
 from controlplane.nosql.listing import Listing, place_decode
 
@@ -31,7 +32,7 @@ def pipeline_get(name: str) -> Pipeline:
     # DynamoDB refuses some texts as keys, such as the empty one, and no pipeline can have such a name.
     pipeline = Pipeline.find(SCOPE, name) if PIPELINE_NAME.fullmatch(name) else None
     if pipeline is None:
-        raise NotFound(f"There is no pipeline of the name “{name[:63]}”.", code="pipeline_not_found")
+        raise NotFound(f"There is no pipeline of the name “{name[:63]}”.", code=ErrorCode.PIPELINE_NOT_FOUND)
     return pipeline
 
 

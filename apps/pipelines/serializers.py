@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from controlplane.http.requests import TextField, WholeNumberField
+from controlplane.http.drf_fields import TextField, WholeNumberField
 from controlplane.lib.cursors import MAX_LENGTH as CURSOR_MAX_LENGTH
 
 

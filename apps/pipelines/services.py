@@ -13,6 +13,7 @@ from apps.pipelines.parsing import definition_parse
 from apps.pipelines.refs import ref_validate, repository_validate
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, NotFound
 from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.transaction import Transaction, TransactionFailed
@@ -78,7 +79,9 @@ def pipeline_save(
             # Somebody else has saved or deleted the pipeline since it was read.
             continue
         return PipelineSaved(pipeline, created=current is None)
-    raise Conflict("Too many people save this pipeline at the same time. Check it and try again.", code="pipeline_busy")
+    raise Conflict(
+        "Too many people save this pipeline at the same time. Check it and try again.", code=ErrorCode.PIPELINE_BUSY
+    )
 
 
 def pipeline_delete(*, actor: Actor, name: str) -> None:
@@ -91,7 +94,7 @@ def pipeline_delete(*, actor: Actor, name: str) -> None:
     try:
         transaction.commit()
     except TransactionFailed:
-        raise NotFound("There is no pipeline of this name.", code="pipeline_not_found") from None
+        raise NotFound("There is no pipeline of this name.", code=ErrorCode.PIPELINE_NOT_FOUND) from None
 
 
 def pipeline_learn(*, name: str, git_ref: str, labels: Sequence[str], retries: int, timeout: int | None) -> None:
@@ -114,9 +117,10 @@ def _revision_require(current: Pipeline | None, revision: int | None) -> None:
     if revision is None or revision == (int(current.revision) if current else 0):
         return
     if revision == 0:
-        raise Conflict("There is already a pipeline of this name. Choose another name.", code="name_taken")
+        raise Conflict("There is already a pipeline of this name. Choose another name.", code=ErrorCode.NAME_TAKEN)
     raise Conflict(
-        "Somebody else has changed this pipeline in the meantime. Check it and save again.", code="changed_meanwhile"
+        "Somebody else has changed this pipeline in the meantime. Check it and save again.",
+        code=ErrorCode.CHANGED_MEANWHILE,
     )
 
 

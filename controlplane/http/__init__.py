@@ -1,1 +1,1 @@
-"""Requests, bodies, problem details, the API document and the content policy; no app's business."""
+"""HTTP for all apps: requests, bodies, problem details, the API document and the content security policy."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from django.http import HttpRequest, HttpResponse
 
-# Whatever a log or a name might smuggle into a page: nothing but our own files is run, loaded or talked to.
+# Browsers run, load and contact only our own origin, whatever a log or a name injects into a page.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -20,12 +20,12 @@ CONTENT_SECURITY_POLICY = "; ".join(
 
 
 def policy_with_forms_to(origins: Iterable[str]) -> str:
-    """The same for a page whose forms lead on to these origins: browsers hold redirects of a form to it as well."""
+    """The same for a page whose forms lead to these origins: browsers apply the policy to a form's redirects, too."""
     return CONTENT_SECURITY_POLICY.replace("form-action 'self'", " ".join(["form-action 'self'", *origins]))
 
 
 class ContentPolicyMiddleware:
-    """Fences in whatever a browser would show as a page, errors too, unless the view has set a policy of its own."""
+    """Adds the policy to each response that a browser may show as a page, also to errors, unless the view set one."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

@@ -1,4 +1,8 @@
-"""The OpenAPI document in a form for people: what the page ``/docs`` shows."""
+"""Prepares the OpenAPI document for the page ``/docs``, which people read.
+
+`/docs` is rendered from our own OpenAPI document. Swagger UI (1.8 MB) and Redoc (1.1 MB) need
+`style-src 'unsafe-inline'`; this page needs no script. It is made once in a process, at the first request.
+"""
 
 import json
 import re
@@ -14,14 +18,15 @@ from django.utils.safestring import SafeString, mark_safe
 from drf_spectacular.generators import SchemaGenerator
 
 from controlplane.http.openapi import PROBLEM_CONTENT_TYPE, Json
+from controlplane.lib.error_codes import ErrorCode
 
-# What people's programs ask for most comes first; other tags follow by name.
+# People's programs use these tags most, so they come first. The others follow by name.
 _TAGS = ("jobs", "pipelines", "agents", "tokens", "auth")
-# A schema that contains itself is shown so deep.
+# How deep a schema is shown that contains itself.
 _DEEPEST = 4
-# As large as JSON's numbers go is no limit worth telling.
+# From here on, a bound is only the largest number of JSON, and the page does not show it.
 _NO_LIMIT = 2**53
-# How the two ways to sign in, and agents' signature, are called here.
+# How the page names each security scheme.
 _ACCESS = {"agentSignature": "signed by an agent", "apiToken": "signed in"}
 _FORMATS = {"date-time": "RFC 3339 time", "binary": "bytes", "uri": "URL"}
 _EXAMPLES = {"date-time": "2027-01-31T12:00:00Z", "uri": "https://example.com", "binary": "…"}
@@ -29,7 +34,7 @@ _EXAMPLES = {"date-time": "2027-01-31T12:00:00Z", "uri": "https://example.com", 
 
 @dataclass(frozen=True)
 class Field:
-    """A parameter, or a member of a JSON object; `depth` is how deep in the object it is."""
+    """A parameter, or a member of a JSON object. `depth` is its depth in the object."""
 
     name: str
     kind: str
@@ -40,7 +45,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Content:
-    """A body that is sent or answered: its media type, its members, and an example if it is JSON."""
+    """The body of a request or response: its media type, its members, and an example if it is JSON."""
 
     media_type: str
     fields: list[Field]
@@ -49,7 +54,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is answered when all is well."""
+    """A successful response."""
 
     status: int
     title: str
@@ -59,7 +64,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Operation:
-    """A method of a path. `problems` are the statuses that it refuses with."""
+    """A method of a path. `problems` are the statuses of its errors."""
 
     name: str
     tag: str
@@ -76,17 +81,20 @@ class Operation:
 
 @dataclass(frozen=True)
 class Documentation:
-    """The whole document: operations by tag, and what every problem holds."""
+    """The whole document: operations by tag, the members of every problem, and the error codes."""
 
     tags: list[tuple[str, list[Operation]]]
     problem: list[Field]
+    error_codes: list[ErrorCode]
 
 
 @cache
 def documentation() -> Documentation:
-    """The API of this release; made once in a process, as it does not change."""
+    """The API of this release. Made once in a process, because it does not change."""
     document: Json = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
-    reader = _Reader(document["components"]["schemas"])
+    # The page has a table of the codes.
+    code = {"type": "string", "description": "Stable, for programs: one of the error codes."}
+    reader = _Reader({**document["components"]["schemas"], "ErrorCode": code})
     operations = [
         reader.operation(method, path, operation)
         for path, methods in document["paths"].items()
@@ -98,11 +106,12 @@ def documentation() -> Documentation:
     return Documentation(
         tags=[(tag, list(group)) for tag, group in groupby(operations, key=lambda operation: operation.tag)],
         problem=list(reader.fields({"$ref": "#/components/schemas/Problem"})),
+        error_codes=sorted(ErrorCode),
     )
 
 
 class _Reader:
-    """Reads operations, following references to `schemas`."""
+    """Reads operations and follows references to `schemas`."""
 
     def __init__(self, schemas: Json) -> None:
         self._schemas = schemas
@@ -183,7 +192,7 @@ class _Reader:
         return _FORMATS.get(schema.get("format", ""), kind)
 
     def _resolved(self, schema: Json) -> Json:
-        """The schema behind references, and behind “this or null”."""
+        """The schema that references lead to, and the schema of “this or null”."""
         if "$ref" in schema:
             return self._resolved(self._schemas[schema["$ref"].rpartition("/")[2]])
         for combined in ("allOf", "oneOf", "anyOf"):
@@ -233,7 +242,7 @@ def _limits(schema: Json) -> str:
 
 
 def _command(method: str, path: str, body: Content | None, *, signed: bool) -> str:
-    """The operation as a command for a shell in which URL and TOKEN are set."""
+    """The operation as a shell command that uses the variables URL and TOKEN."""
     address = re.sub(r"{(\w+)}", lambda found: "$" + found[1].upper(), path)
     lines = [f'curl {"" if method == "get" else f"-X {method.upper()} "}"$URL{address}"']
     if signed:
@@ -246,7 +255,7 @@ def _command(method: str, path: str, body: Content | None, *, signed: bool) -> s
 
 
 def _prose(text: str) -> SafeString:
-    """A description, in which `backquotes` mark code."""
+    """A description as HTML. `Backquotes` mark code."""
     parts = text.split("`")
     marked = (
         f"<code>{conditional_escape(part)}</code>" if odd else str(conditional_escape(part))

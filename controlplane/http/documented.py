@@ -1,4 +1,4 @@
-"""Describing plain views for the API document (see `controlplane.http.openapi`) without loading what describes them."""
+"""Describes plain views for the API document (see `controlplane.http.openapi`) without importing drf-spectacular."""
 
 from collections.abc import Callable
 from functools import cached_property, update_wrapper
@@ -11,16 +11,16 @@ View = Callable[..., HttpResponse]
 
 
 def documented(method: str, description: str) -> Callable[[View], "DocumentedView"]:
-    """Describe `method` ("get", "post" …) of a plain view by what the path `description` names: a dict of the arguments
-    of ``extend_schema``, and ``security``.
+    """Describe `method` ("get", "post" …) of a plain view. The path `description` names a dict of the arguments of
+    ``extend_schema``, and ``security``.
 
-    It goes on the outermost place, above ``@csrf_exempt`` and the like.
+    This must be the outermost decorator, above ``@csrf_exempt`` and the like.
     """
     return lambda view: DocumentedView(view, method, description)
 
 
 class DocumentedView:
-    """A view that drf-spectacular, which looks for a DRF view behind each route, takes for one."""
+    """A view that drf-spectacular can describe: it looks for a DRF view behind each route."""
 
     initkwargs: ClassVar[dict[str, Any]] = {}
 
@@ -35,14 +35,14 @@ class DocumentedView:
 
     @cached_property
     def cls(self) -> type:
-        """The DRF view that carries the description. No request ever reaches it."""
+        """The DRF view that has the description. It never receives a request."""
         from drf_spectacular.utils import extend_schema
         from rest_framework.views import APIView
 
         description = dict(import_string(self._description))
 
         def handler(view: APIView) -> None:
-            """Only described, never called."""
+            """This function is only described, never called."""
 
         handler.__doc__ = self._view.__doc__
         members = {

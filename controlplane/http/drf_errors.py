@@ -5,6 +5,7 @@ from typing import Any
 
 from rest_framework import exceptions as drf
 
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput, NotAuthenticated
 
 
@@ -16,7 +17,7 @@ def drf_error(exception: BaseException | None) -> ApplicationError | None:
             message = f"{errors[0]['field']}: {errors[0]['message']}" if errors else "The request is not valid."
             return InvalidInput(message, errors=errors)
         case drf.ParseError():
-            return InvalidInput(str(exception.detail), code="malformed_json")
+            return InvalidInput(str(exception.detail), code=ErrorCode.MALFORMED_JSON)
         case drf.NotAuthenticated() | drf.AuthenticationFailed():
             # DRF would make 403 of this when its first way to sign in names no challenge; we always have one.
             return NotAuthenticated(str(exception.detail))
@@ -26,12 +27,17 @@ def drf_error(exception: BaseException | None) -> ApplicationError | None:
             wait = getattr(exception, "wait", None)
             return ApplicationError(
                 str(exception.detail),
-                code=str(exception.default_code),
+                code=_code(exception.default_code),
                 status=exception.status_code,
                 retry_after=int(wait) if wait else None,
             )
         case _:
             return None
+
+
+def _code(code: str) -> ErrorCode:
+    """DRF's own code, such as ``method_not_allowed``, if the API documents it."""
+    return next((known for known in ErrorCode if known == code), ErrorCode.BAD_REQUEST)
 
 
 def _field_errors(detail: Any, field: str = "") -> Iterator[dict[str, str]]:

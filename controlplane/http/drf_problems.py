@@ -9,7 +9,7 @@ from controlplane.lib.work import failure_note
 
 
 def problem_for_exception(exception: Exception, _: dict[str, Any]) -> Response | None:
-    """DRF's exception handler. None leaves a bug to Django, which logs it and calls `views.server_error`."""
+    """DRF's exception handler. Returns None for a bug: Django then logs it and calls `views.server_error`."""
     error = application_error(exception)
     failure_note(error or exception)
     if error is None:

@@ -1,4 +1,7 @@
-"""Asks the web server of this machine for /health: what a container is asked every few seconds, so without Django."""
+"""Requests /health from the web server of this machine. A container runs this every few seconds, so without Django.
+
+Slim images have no curl, and a plain request to 127.0.0.1 is refused, because it is not an allowed host.
+"""
 
 import os
 import sys
@@ -6,8 +9,8 @@ from http.client import HTTPConnection
 
 
 def main() -> int:
-    """Exit code 0 when it answers as it should, 1 when it answers otherwise; with no answer an error tells why."""
-    # It serves only the hosts of this setting; one that begins with a dot stands for all below it.
+    """Return 0 for a correct response and 1 for any other. Without a response, the raised error says why."""
+    # The server accepts only the hosts of this setting. A host that begins with a dot allows all its subdomains.
     host = os.environ.get("ALLOWED_HOSTS", "localhost").split(",")[0].strip().removeprefix(".")
     connection = HTTPConnection("127.0.0.1", int(os.environ["PORT"]), timeout=4)
     connection.request("GET", "/health", headers={"Host": host})

@@ -1,4 +1,4 @@
-"""Reading JSON strictly. Knows nothing of DRF, which the endpoints that are called all the time do without."""
+"""Reads JSON strictly. Does not import DRF, because the busiest endpoints run without it."""
 
 import json
 import math
@@ -8,9 +8,10 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, InvalidInput
 
-# An escaped half of a character: JSON allows it alone, but no UTF-8 can be made of it.
+# Half of an escaped surrogate pair: valid in JSON, but it cannot be encoded as UTF-8.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -20,55 +21,57 @@ def json_body(request: HttpRequest) -> dict[str, Any]:
 
 
 def json_type_require(request: HttpRequest) -> None:
-    """Raises ApplicationError 415 ``unsupported_media_type`` when there is a body that does not call itself JSON."""
+    """Raise ApplicationError 415 ``unsupported_media_type`` when the body's media type is not JSON."""
     if request.body and request.content_type != "application/json":
         raise ApplicationError(
-            f'Unsupported media type "{request.content_type}" in request.', code="unsupported_media_type", status=415
+            f'Unsupported media type "{request.content_type}" in request.',
+            code=ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+            status=415,
         )
 
 
 def members_known_require(body: dict[str, Any], known: Collection[str]) -> None:
-    """Raises InvalidInput that names the first member that is not one of `known`."""
+    """Raise InvalidInput with the name of the first member that is not one of `known`."""
     for name in body:
         if name not in known:
-            # Only who mistypes a name needs it.
+            # Imported here, because only a request with a mistyped name needs it.
             import difflib
 
             close = difflib.get_close_matches(name[:100], known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-            raise InvalidInput.field(name[:100], f"is not a member here; {hint}")
+            raise InvalidInput.field(name[:100], f"must not be given: it is no member here; {hint}")
 
 
 def json_object(value: Any) -> dict[str, Any]:
-    """`value` if it is a JSON object. Raises InvalidInput with code ``malformed_json``."""
+    """Return `value` if it is a JSON object. Raises InvalidInput with code ``malformed_json``."""
     if not isinstance(value, dict):
-        raise InvalidInput("The body is not a JSON object.", code="malformed_json")
+        raise InvalidInput("The body must be a JSON object.", code=ErrorCode.MALFORMED_JSON)
     return value
 
 
 def json_parse(raw: bytes) -> Any:
-    """The value of a JSON text. Raises InvalidInput with code ``malformed_json``."""
+    """Parse a JSON text. Raises InvalidInput with code ``malformed_json``."""
     try:
         text = raw.decode()
         value = json.loads(text, parse_constant=_finite, parse_float=_finite)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError:
-        raise InvalidInput("The body is not UTF-8.", code="malformed_json") from None
+        raise InvalidInput("The body must be UTF-8.", code=ErrorCode.MALFORMED_JSON) from None
     except UnicodeEncodeError:
-        raise InvalidInput("A text of the body has half a surrogate pair.", code="malformed_json") from None
+        raise InvalidInput("A string in the body has half a surrogate pair.", code=ErrorCode.MALFORMED_JSON) from None
     except RecursionError:
-        raise InvalidInput("The body is nested too deeply.", code="malformed_json") from None
+        raise InvalidInput("The body is nested too deeply.", code=ErrorCode.MALFORMED_JSON) from None
     except json.JSONDecodeError as error:
-        raise InvalidInput(f"The body is not JSON: {error}.", code="malformed_json") from None
+        raise InvalidInput(f"The body is not JSON: {error}.", code=ErrorCode.MALFORMED_JSON) from None
     except ValueError:
-        raise InvalidInput("A number in the body is too large, or none.", code="malformed_json") from None
+        raise InvalidInput("A number in the body is too large or not finite.", code=ErrorCode.MALFORMED_JSON) from None
     return value
 
 
 def _finite(literal: str) -> float:
-    """JSON has no NaN and no infinity, and DynamoDB neither."""
+    """Parse a number. JSON has no NaN and no infinity, and neither has DynamoDB."""
     number = float(literal)
     if not math.isfinite(number):
-        raise ValueError("a number is too large, or none")
+        raise ValueError("a number is too large or not finite")
     return number

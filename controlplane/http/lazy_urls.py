@@ -1,4 +1,4 @@
-"""Paths whose module is imported by the first request that may be for one of them."""
+"""URL patterns whose module is imported at the first request that may match one of them."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from django.urls.resolvers import RoutePattern
 
 
 class LazyUrls(URLResolver):
-    """As ``path("", include(module))``, for a module all of whose paths begin with one of `prefixes`.
+    """Like ``path("", include(module))``, for a module whose paths all begin with one of `prefixes`.
 
-    Names are found as ever: the first ``reverse`` imports all modules.
+    Names resolve as usual: the first ``reverse`` imports all modules.
     """
 
     def __init__(self, module: str, *prefixes: str) -> None:
@@ -18,7 +18,7 @@ class LazyUrls(URLResolver):
 
 
 class _Prefixes(RoutePattern):
-    """Matches nothing of the path, but looks at what it begins with."""
+    """Consumes nothing of the path, but checks its prefix."""
 
     def __init__(self, prefixes: tuple[str, ...]) -> None:
         super().__init__("")

@@ -1,17 +1,18 @@
-"""The API document at ``/schema``: what all operations have in common, and how an app describes its own.
+"""The API document at ``/schema``: the parts that all operations share, and how an app describes its own operations.
 
 A DRF view is described by drf-spectacular's ``@extend_schema``, a plain Django view by `controlplane.http.documented`:
 
     @documented("post", "apps.jobs.agent_api.documentation.HEARTBEAT")
     def heartbeat(request, agent_id): …
 
-    HEARTBEAT = {"request": BeatSerializer, "responses": AnswerSerializer, "security": AGENT}
+    HEARTBEAT = {"request": HEARTBEAT_FIELDS, "responses": HEARTBEAT_ANSWER, "security": AGENT}
 
-which names the arguments of ``extend_schema`` and does nothing to the view at run time; what it names is imported only
-when the document is made. The view's docstring is the description, if there is no other.
+The path names the arguments of ``extend_schema``. It changes nothing about the view at run time, and is imported only
+when the document is made. A request or an answer is a serializer or a table of fields (`controlplane.http.fields`). The
+view's docstring is the description, if there is no other.
 
-Problems need not be described: every operation gets those that its security, its parameters and its body make possible,
-and ``default`` for the others. To tell of a particular one, spread `problems` into the responses:
+Apps need not describe problems: every operation gets those that its security, its parameters and its body make
+possible, and ``default`` for the others. To describe a particular problem, spread `problems` into the responses:
 
     @extend_schema(responses={200: JobSerializer, **problems(409)})
 """
@@ -20,14 +21,16 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import OpenApiResponse
+from drf_spectacular.utils import Direction, OpenApiResponse
+
+from controlplane.lib.error_codes import ErrorCode
 
 Json = dict[str, Any]
 Security = Sequence[Mapping[str, list[str]]]
 
-# What an operation may ask for. Nobody need sign in for a public one.
+# The security of an operation. A public operation needs no sign-in.
 PUBLIC: Security = ()
 AGENT: Security = ({"agentSignature": []},)
 
@@ -38,15 +41,15 @@ _PROBLEM: Json = {
     "description": "Problem details (RFC 9457).",
     "required": ["type", "title", "status", "code", "detail"],
     "properties": {
-        "type": {"type": "string", "description": "Always about:blank; `code` tells problems apart."},
-        "title": {"type": "string", "description": "What HTTP calls the status."},
+        "type": {"type": "string", "description": "Always about:blank; `code` identifies the problem."},
+        "title": {"type": "string", "description": "The name of the HTTP status."},
         "status": {"type": "integer"},
-        "code": {"type": "string", "description": "Stable, for programs.", "examples": ["pipeline_not_found"]},
+        "code": {"$ref": "#/components/schemas/ErrorCode"},
         "detail": {"type": "string", "description": "One sentence for people."},
-        "request_id": {"type": "string", "description": "Of failures of ours (5xx): what to tell those who run this."},
+        "request_id": {"type": "string", "description": "For server errors (5xx): finds the request in the log."},
         "errors": {
             "type": "array",
-            "description": "The fields at fault.",
+            "description": "The invalid fields.",
             "items": {
                 "type": "object",
                 "required": ["field", "message"],
@@ -60,19 +63,25 @@ _PROBLEM: Json = {
     },
 }
 
+_ERROR_CODE: Json = {
+    "type": "string",
+    "description": "Stable, for programs.\n\n" + "\n".join(f"- `{code}`: {code.meaning}" for code in ErrorCode),
+    "enum": [code.value for code in ErrorCode],
+}
+
 _AGENT_SIGNATURE: Json = {
     "type": "apiKey",
     "in": "header",
     "name": "Signature",
     "description": (
         "RFC 9421 with hmac-sha256 under the label sig1: `Signature-Input` covers @method, @path and content-digest "
-        "(RFC 9530, of the body as sent) with created, keyid and nonce. The key is what enrolment gave."
+        "(RFC 9530, of the body as sent) with created, keyid and nonce. The key comes from the enrolment."
     ),
 }
 
 
 def problems(*statuses: int) -> dict[tuple[int, str], OpenApiResponse]:
-    """Responses for ``extend_schema`` that say that the operation may answer with these problems."""
+    """Responses for ``extend_schema``: the operation may answer with these problems."""
     return {
         (status, PROBLEM_CONTENT_TYPE): OpenApiResponse(
             {"$ref": "#/components/schemas/Problem"}, description=HTTPStatus(status).phrase
@@ -82,10 +91,10 @@ def problems(*statuses: int) -> dict[tuple[int, str], OpenApiResponse]:
 
 
 class Schema(AutoSchema):
-    """Describes an operation as drf-spectacular does, with its problems.
+    """Describes an operation as drf-spectacular does, and adds its problems.
 
-    Bodies have no members but those described (`controlplane.http.requests.body_validated` refuses others), unless the
-    view has the attribute ``ignores_unknown_members``.
+    Bodies have only the described members (`controlplane.http.requests.body_validated` refuses others), unless the view
+    has the attribute ``ignores_unknown_members``.
     """
 
     def _map_basic_serializer(self, serializer: Any, direction: str) -> Any:
@@ -108,7 +117,7 @@ class Schema(AutoSchema):
 
 
 def _possible_problems(operation: Json) -> set[HTTPStatus]:
-    """What can go wrong with any operation of this form."""
+    """The errors that any operation of this form can answer with."""
     parameters = operation.get("parameters", [])
     statuses = set()
     if any(parameter["in"] != "path" for parameter in parameters):
@@ -129,8 +138,23 @@ def _problem_response(status: HTTPStatus | None) -> Json:
     }
 
 
+class TableOfFields(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    """Makes a component of a table of fields, where ``extend_schema`` takes a serializer."""
+
+    target_class = "controlplane.http.fields.Object"
+
+    def get_name(self, auto_schema: AutoSchema, direction: Direction) -> str:  # noqa: ARG002
+        return str(self.target.name)
+
+    def map_serializer(self, auto_schema: AutoSchema, direction: Direction) -> Json:
+        def reference(table: Any) -> Json:
+            return dict(auto_schema.resolve_serializer(table, direction).ref)
+
+        return dict(self.target.component(reference))
+
+
 class ApiTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How a program signs in."""
+    """How a program authenticates."""
 
     target_class = "apps.accounts.authentication.BearerAuthentication"
     name = "apiToken"
@@ -140,7 +164,7 @@ class ApiTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped
 
 
 class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How a browser signs in."""
+    """How a browser authenticates."""
 
     target_class = "apps.accounts.authentication.SessionAuthentication"
     name = "session"
@@ -150,13 +174,13 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
             "type": "apiKey",
             "in": "cookie",
             "name": "sessionid",
-            "description": "The cookie of a browser that signed in; what changes something needs a CSRF token.",
+            "description": "The session cookie of a signed-in browser. Requests that change data need a CSRF token.",
         }
 
 
 def common_parts_add(result: Json, **_: Any) -> Json:
-    """drf-spectacular's last hook: what operations refer to."""
+    """drf-spectacular's last hook: adds the parts that operations refer to."""
     components = result.setdefault("components", {})
-    components.setdefault("schemas", {})["Problem"] = _PROBLEM
+    components.setdefault("schemas", {}).update(Problem=_PROBLEM, ErrorCode=_ERROR_CODE)
     components.setdefault("securitySchemes", {})["agentSignature"] = _AGENT_SIGNATURE
     return result

@@ -1,7 +1,7 @@
-"""RFC 9457 problem details: the one place where an error becomes a response.
+"""RFC 9457 problem details. Only this module turns an error into a response.
 
-Programs get ``application/problem+json``; a browser, which asks for ``text/html``, gets a page. A bug of ours is
-answered with 500 and tells nothing of itself.
+Programs get ``application/problem+json``. A browser, which accepts ``text/html``, gets a page. The response to a bug
+is 500 without any detail of the error.
 """
 
 import logging
@@ -21,6 +21,7 @@ from django.http import (
 )
 from django.template.loader import select_template
 
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput, NotAuthenticated, NotFound, TooLarge
 from controlplane.lib.work import current_work, failure_note
 
@@ -28,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 CONTENT_TYPE = "application/problem+json"
 
-# Of a body that is refused, so much is read and thrown away: a client that is still sending does not look for an
-# answer, and a connection that is closed on it loses the answer.
+# So many bytes of a refused body are read and discarded. A client that is still sending does not read a response yet,
+# and would lose it with the closed connection.
 _DRAIN_BYTES = 32 * 1024 * 1024
 
 
@@ -38,7 +39,7 @@ def error_response(request: HttpRequest, error: ApplicationError) -> HttpRespons
     if "text/html" not in request.headers.get("Accept", ""):
         return problem_response(error)
     template = select_template([f"{error.status}.html", "error.html"])
-    # Rendered without the request: who is signed in would be asked of the database, which may be what failed.
+    # Rendered without the request: finding the user would read the database, which may be what failed.
     page = template.render(
         {"heading": _title(error), "detail": error.message, "status": error.status, "request_id": _request_id(error)}
     )
@@ -53,15 +54,15 @@ def problem_response(error: ApplicationError) -> JsonResponse:
 
 
 def problem_body(error: ApplicationError) -> dict[str, Any]:
-    """The members of RFC 9457 section 3.1, and ours: `code` for programs, `errors` for the fields at fault.
+    """The members of RFC 9457 section 3.1, and our own: `code` for programs, `errors` for the invalid fields.
 
-    A failure of ours has a `request_id`, under which the log tells more.
+    A server error has a `request_id`, which finds the details in the log.
     """
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": _title(error),
         "status": error.status,
-        "code": error.code,
+        "code": error.code.value,
         "detail": error.message,
     }
     if error.errors:
@@ -73,13 +74,13 @@ def problem_body(error: ApplicationError) -> dict[str, Any]:
 
 
 def _request_id(error: ApplicationError) -> str | None:
-    """What a person can tell those who run the control plane, if it is for these to look into."""
+    """The id with which operators find a server error in the log. None for a client's error."""
     work = current_work()
     return work.request_id if work is not None and error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else None
 
 
 def problem_headers(error: ApplicationError) -> dict[str, str]:
-    """What HTTP wants to be said beside the body."""
+    """The headers that HTTP requires with this error."""
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after)
@@ -89,26 +90,26 @@ def problem_headers(error: ApplicationError) -> dict[str, str]:
 
 
 def application_error(exception: BaseException | None) -> ApplicationError | None:
-    """The same error in our family, or None for what is a bug."""
+    """The application error for an exception. None for a bug."""
     match exception:
         case ApplicationError():
             return exception
         case Http404():
-            return NotFound("There is nothing at this address.")
+            return NotFound("There is no page or endpoint at this address.")
         case PermissionDenied():
-            return Forbidden("This is not allowed.")
+            return Forbidden("You do not have the permission for this.")
         case RequestDataTooBig():
-            return TooLarge("The body is larger than this endpoint takes.")
+            return TooLarge("The body is too large for this endpoint.")
         case BadRequest() | SuspiciousOperation():
-            return InvalidInput("The request cannot be understood.")
+            return InvalidInput("The request is malformed.")
         case UnreadablePostError():
-            return InvalidInput("The body did not arrive as a whole.", code="incomplete_body")
+            return InvalidInput("The body is shorter than its Content-Length.", code=ErrorCode.INCOMPLETE_BODY)
         case _:
             return _drf_error(exception)
 
 
 def _drf_error(exception: BaseException | None) -> ApplicationError | None:
-    """DRF's errors need its classes, and loading DRF is slow: until something else has loaded it, no error is DRF's."""
+    """The application error for a DRF error. If DRF is not loaded, the exception cannot be DRF's."""
     if "rest_framework.exceptions" not in sys.modules:
         return None
     from controlplane.http.drf_errors import drf_error
@@ -121,7 +122,7 @@ def _title(error: ApplicationError) -> str:
 
 
 class ProblemMiddleware:
-    """Makes problems of our errors that plain views raise, and of requests that are framed wrongly."""
+    """Answers with problems: for our errors in plain views, and for requests whose body length is not clear."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -144,17 +145,19 @@ class ProblemMiddleware:
 
 
 def _framing_error(request: HttpRequest) -> ApplicationError | None:
-    """Django takes a length that it cannot read, or a body in chunks, for an empty body; we say so instead."""
+    """Django reads a malformed length, or a chunked body, as an empty body. We refuse both instead."""
     length = request.META.get("CONTENT_LENGTH") or ""
     if length and not (length.isascii() and length.isdigit() and len(length) <= 18):
-        return InvalidInput.field("Content-Length", "this is no number of bytes", code="invalid_content_length")
+        return InvalidInput.field("Content-Length", "must be a number of bytes", code=ErrorCode.INVALID_CONTENT_LENGTH)
     if not length and "chunked" in request.headers.get("Transfer-Encoding", "").lower():
-        return ApplicationError("Send the length of the body in Content-Length.", code="length_required", status=411)
+        return ApplicationError(
+            "Send the length of the body in Content-Length.", code=ErrorCode.LENGTH_REQUIRED, status=411
+        )
     return None
 
 
 def _not_allowed(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    error = ApplicationError(f'Method "{request.method}" not allowed.', code="method_not_allowed", status=405)
+    error = ApplicationError(f'Method "{request.method}" not allowed.', code=ErrorCode.METHOD_NOT_ALLOWED, status=405)
     refusal = error_response(request, error)
     refusal["Allow"] = response["Allow"]
     return refusal
@@ -166,4 +169,4 @@ def _drain(request: HttpRequest) -> None:
         while drained < _DRAIN_BYTES and (piece := request.read(64 * 1024)):
             drained += len(piece)
     except OSError:
-        logger.debug("the client went away before its body had been read")
+        logger.debug("the client closed the connection before its body had been read")

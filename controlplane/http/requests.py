@@ -1,6 +1,5 @@
-"""Reading requests strictly: what cannot be understood is told to the client, with the field's name."""
+"""Reads requests strictly: a malformed request is refused with the name of the invalid field."""
 
-import re
 from typing import Any
 
 from django.conf import settings
@@ -11,68 +10,42 @@ from rest_framework.parsers import BaseParser
 from controlplane.http.json_body import json_object, json_parse, members_known_require
 from controlplane.lib.errors import InvalidInput
 
-# As JSON writes it. Python's own reader of numbers also takes underscores and any script's digits.
-_WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
-
-
-class TextField(serializers.CharField):
-    """A JSON string and nothing else, as it was sent. DRF's own makes texts of numbers and cuts white space off."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(trim_whitespace=False, **options)
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("invalid")
-        return str(super().to_internal_value(data))
-
-
-class WholeNumberField(serializers.IntegerField):
-    """A JSON number without a fraction; in a query, its digits. DRF's own also takes "1.0", "1_0" and "١"."""
-
-    def to_internal_value(self, data: Any) -> int:
-        if isinstance(data, str) and self.context.get("from_query") and _WHOLE_NUMBER.fullmatch(data):
-            data = int(data)
-        if not isinstance(data, int) or isinstance(data, bool):
-            self.fail("invalid")
-        return int(super().to_internal_value(data))
-
 
 class JsonParser(BaseParser):
-    """JSON for DRF, under the same rules and the same limit of size as for plain views (DRF's own has none)."""
+    """Parses JSON for DRF with the rules and the size limit of plain views. DRF's own parser has no limit."""
 
     media_type = "application/json"
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:  # noqa: ARG002
-        """The body's value. Raises InvalidInput with code ``malformed_json``; Django's RequestDataTooBig."""
+        """The parsed body. Raises InvalidInput with code ``malformed_json``, or Django's RequestDataTooBig."""
         return json_parse(parser_context["request"].body)
 
 
 def client_address(request: HttpRequest) -> str:
-    """The IP address that the request came from, as the gateway saw it; without a gateway, as the server did.
+    """The IP address of the client as the gateway reports it; without a gateway, as the server sees it.
 
-    On Lambda it stands in the gateway's event, which the adapters put into the WSGI environment. Headers such as
-    X-Forwarded-For are never looked at: a client can write them, and no header can write the event.
+    On Lambda it comes from the gateway's event, which the adapters put into the WSGI environment. Headers such as
+    X-Forwarded-For are never used: a client can write them, but cannot write the event.
     """
     event = request.META.get("apig_wsgi.full_event") or request.META.get("lambda.event")
     if event is None:
         return str(request.META.get("REMOTE_ADDR", ""))
     context = event.get("requestContext") or {}
-    # HTTP APIs, and then REST APIs.
+    # The event of an HTTP API, and then that of a REST API.
     seen = (context.get("http") or {}).get("sourceIp") or (context.get("identity") or {}).get("sourceIp")
     return str(seen or "")
 
 
 def client_region(request: HttpRequest) -> str | None:
-    """Where the address is, as far as the network in front of us tells by the header CLIENT_REGION_HEADER, or None."""
-    told = request.headers.get(settings.CLIENT_REGION_HEADER, "") if settings.CLIENT_REGION_HEADER else ""
-    return told[:40] if told.isprintable() and told else None
+    """The client's region from the header CLIENT_REGION_HEADER, which the network in front of us sets, or None."""
+    region = request.headers.get(settings.CLIENT_REGION_HEADER, "") if settings.CLIENT_REGION_HEADER else ""
+    return region[:40] if region.isprintable() and region else None
 
 
 def body_validated(body: Any, serializer_class: type[serializers.Serializer[Any]]) -> dict[str, Any]:
-    """The members of a JSON object (DRF's ``request.data``) as the serializer gives them.
+    """The members of a JSON object (DRF's ``request.data``), validated by the serializer.
 
-    Raises InvalidInput for unknown and wrong ones.
+    Raises InvalidInput for unknown or invalid members.
     """
     members_known_require(json_object(body), serializer_class().fields)
     serializer = serializer_class(data=body)
@@ -81,13 +54,13 @@ def body_validated(body: Any, serializer_class: type[serializers.Serializer[Any]
 
 
 def query_validated(query: QueryDict, serializer_class: type[serializers.Serializer[Any]]) -> dict[str, Any]:
-    """The query parameters as the serializer gives them. Raises InvalidInput for unknown, repeated and wrong ones."""
+    """The query parameters, validated by the serializer. Raises InvalidInput for unknown, repeated or invalid ones."""
     known = serializer_class().fields
     for name, values in query.lists():
         if name not in known:
-            raise InvalidInput.field(name[:100], f"is not a parameter here; there are {', '.join(known)}")
+            raise InvalidInput.field(name[:100], f"must not be given: the parameters are {', '.join(known)}")
         if len(values) > 1:
-            raise InvalidInput.field(name, "is given more than once")
+            raise InvalidInput.field(name, "must be given once")
     serializer = serializer_class(data=query.dict(), context={"from_query": True})
     serializer.is_valid(raise_exception=True)
     return dict(serializer.validated_data)

@@ -1,4 +1,4 @@
-"""The paths at which the control plane tells of itself."""
+"""The paths of the control plane's own endpoints: health, information, and the API document."""
 
 from django.urls import path
 from drf_spectacular.views import SpectacularAPIView

@@ -1,4 +1,4 @@
-"""What belongs to no app and loads no more than it must: the root, whether we answer, and Django's error handlers."""
+"""Views that belong to no app and import as little as possible: root, health checks, and Django's error handlers."""
 
 import sys
 
@@ -10,6 +10,7 @@ from django.views.decorators.http import require_safe
 
 from controlplane.http.documented import documented
 from controlplane.http.problems import application_error, error_response
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, Forbidden
 from controlplane.lib.work import failure_note
 from controlplane.nosql.readiness import database_require
@@ -17,7 +18,7 @@ from controlplane.nosql.readiness import database_require
 
 @require_safe
 def root(_: HttpRequest) -> HttpResponse:
-    """To the pages."""
+    """Redirect to the pages."""
     return redirect("dashboard:overview")
 
 
@@ -33,7 +34,7 @@ def health(_: HttpRequest) -> HttpResponse:
 @csrf_exempt
 @require_safe
 def ready(_: HttpRequest) -> HttpResponse:
-    """Whether the database answers too: 503 when it does not. However often it is asked, that is a read in 5 s."""
+    """Whether the database answers: 503 when it does not. All requests together cost at most one read in 5 s."""
     database_require()
     return JsonResponse({"status": "ready", "version": settings.VERSION}, headers={"Cache-Control": "no-store"})
 
@@ -54,20 +55,20 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's handler500, called while the exception is handled: one of our own may come from a middleware."""
+    """Django's handler500, called while the exception is handled. A middleware may have raised one of our errors."""
     return _handled(request, sys.exc_info()[1])
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001 — Django passes it by name
     """Django's CSRF_FAILURE_VIEW."""
-    message = "This form is too old, or came from another site. Please load the page again."
-    return error_response(request, Forbidden(message, code="csrf_failed"))
+    message = "This form has expired or came from another site. Reload the page and try again."
+    return error_response(request, Forbidden(message, code=ErrorCode.CSRF_FAILED))
 
 
 def _handled(request: HttpRequest, exception: BaseException | None) -> HttpResponse:
     known = application_error(exception)
     failure_note(known or exception)
     error = known or ApplicationError(
-        "Something broke on our side. It has been written down.", code="internal_error", status=500
+        "The control plane failed to answer. It has logged this error.", code=ErrorCode.INTERNAL_ERROR, status=500
     )
     return error_response(request, error)

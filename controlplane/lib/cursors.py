@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core import signing
 
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import InvalidInput
 
 # DynamoDB's longest key (2,048 + 1,024 bytes and an index's) fits; anything longer is not ours.
@@ -39,4 +40,4 @@ def _signer(scope: str) -> signing.Signer:
 
 
 def _invalid() -> InvalidInput:
-    return InvalidInput.field("cursor", "this is no cursor of this list.", code="invalid_cursor")
+    return InvalidInput.field("cursor", "must be a cursor of this list", code=ErrorCode.INVALID_CURSOR)

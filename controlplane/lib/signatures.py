@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from controlplane.lib import clock
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import NotAuthenticated
 
 # A signature made further than this from our time, before or after, is not accepted.
@@ -59,7 +60,7 @@ def signature_read(signature_input: str, signature: str) -> Signature:
     the canonical form, by hmac-sha256 and with no parameter but `created`, `keyid`, `nonce` and `alg`.
     """
     if not signature_input or not signature:
-        raise NotAuthenticated("The request is not signed.", code="signature_missing")
+        raise NotAuthenticated("The request is not signed.", code=ErrorCode.SIGNATURE_MISSING)
     if len(signature_input) > _MAX_HEADER or len(signature) > _MAX_HEADER:
         raise _invalid("its headers are too long")
     described = _INPUT.fullmatch(signature_input)
@@ -114,7 +115,7 @@ def signature_require(signature: Signature) -> tuple[int, str, str]:
     if abs(clock.epoch() - signature.created) > WINDOW_SECONDS:
         raise NotAuthenticated(
             f"The signature was made more than {WINDOW_SECONDS} seconds from now: is the machine's clock right?",
-            code="signature_expired",
+            code=ErrorCode.SIGNATURE_EXPIRED,
         )
     return signature.created, signature.keyid, signature.nonce
 
@@ -146,7 +147,7 @@ def digest_header(body: bytes) -> str:
 def digest_require(header: str, body: bytes) -> None:
     """Raises NotAuthenticated (``digest_mismatch``) unless the header is the SHA-256 of the body, and nothing else."""
     if not hmac.compare_digest(digest_header(body).encode(), header.encode(errors="replace")):
-        raise NotAuthenticated("Content-Digest is not the SHA-256 of the body.", code="digest_mismatch")
+        raise NotAuthenticated("Content-Digest is not the SHA-256 of the body.", code=ErrorCode.DIGEST_MISMATCH)
 
 
 def _byte_sequence(value: bytes) -> str:
@@ -154,4 +155,4 @@ def _byte_sequence(value: bytes) -> str:
 
 
 def _invalid(why: str) -> NotAuthenticated:
-    return NotAuthenticated(f"The signature is not valid: {why}.", code="signature_invalid")
+    return NotAuthenticated(f"The signature is not valid: {why}.", code=ErrorCode.SIGNATURE_INVALID)

@@ -1,4 +1,4 @@
-"""The only pager: lists that are read page by page, forwards and backwards, in the order of a table or an index."""
+"""The only pager: it reads lists in pages, forwards and backwards, in the order of a table or an index."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,32 +14,32 @@ from controlplane.nosql.record import Record
 
 R = TypeVar("R", bound=Record)
 
-# Where a page begins: the key of the entry before it. All keys are texts.
+# Where a page begins: the key of the entry before it. All keys are strings.
 Place = dict[str, str]
 
-# How many entries one page may look at when few of them match; the next page continues from there.
+# How many entries one page may examine when few of them match. The next page continues from there.
 LOOK_AT_MOST = 1_000
-# A query that finds few entries still costs a call, so each one counts as at least this many entries.
+# A query that finds few entries still costs a call, so each query counts as at least this many entries.
 LOOK_LEAST = 20
 # How many entries a query reads when DynamoDB filters them.
 _FILTERED_SIZE = 500
 # DynamoDB reads at most this many items in one BatchGet.
 _BATCH = 100
 
-# How many entries a query counts, and as how many it counts at least against the bound.
+# How many entries one counting query reads, and as how many it counts at least against the limit.
 _COUNT_SIZE, _COUNT_LEAST = 5_000, 500
 
-# A place before or after all entries of a partition has this member in place of the entry's key.
+# A place before or after all entries of a partition has this member instead of the entry's key.
 _EDGE = "edge"
 
 
 def search_key(text: str) -> str:
-    """The form in which the indexes for searching hold a text: without regard to case and to extra white space."""
+    """The form of a text in search indexes: case-folded, with single spaces."""
     return " ".join(text.casefold().split())
 
 
 def place_decode(scope: str, cursor: str | None) -> Place | None:
-    """The place that `ListingPage.next_cursor` made a cursor of under the same scope; None without a cursor.
+    """The place in a cursor that `ListingPage.next_cursor` made for the same scope; None without a cursor.
 
     Raises InvalidInput (field "cursor", code ``invalid_cursor``).
     """
@@ -52,7 +52,7 @@ def _scope(scope: str) -> str:
 
 @dataclass(frozen=True)
 class ListingPage(Generic[R]):
-    """A page in the order of its listing. `next` and `previous` are where the pages around it begin, if there are any.
+    """A page in the order of its listing. `next` and `previous` are where the adjacent pages begin, or None.
 
     A page may be shorter than its limit, or empty, and still have a next one.
     """
@@ -68,9 +68,9 @@ class ListingPage(Generic[R]):
 
 @dataclass(frozen=True)
 class _Look:
-    """Index entries as DynamoDB returned them, what they count against the bound, and the place after them.
+    """Index entries as DynamoDB returned them, their cost against the limit, and the place after them.
 
-    `end` is None if nothing follows.
+    `end` is None after the last entry.
     """
 
     entries: list[dict[str, Any]]
@@ -84,12 +84,12 @@ class Listing(Generic[R]):
 
     - `index`: the index that has this order; None for the table itself, which is read consistently.
     - `partitions`: gives the partitions to read, in the order of the list, for the equality conditions of a query
-      (``{field: value}``), or None if this listing cannot answer the query. Without it, it answers none by itself, and
-      is read by naming the partitions to `page`.
-    - `filters`: the fields by which each record may be filtered once it is read.
-    - `descending`: partitions and their entries go from the last to the first.
-    - `is_complete`: the entries of the index have all that the list shows, so that no record is read for them. The
-      records of a page then lack what the index does not project.
+      (``{field: value}``), or None if this listing cannot answer the query. Without this function the listing answers
+      no query; its callers pass the partitions to `page`.
+    - `filters`: the fields by which records may be filtered after they are read.
+    - `descending`: partitions and their entries are read from the last to the first.
+    - `is_complete`: the entries of the index have all attributes that the list shows, so it does not read the records.
+      The records of a page then lack the attributes that the index does not project.
     - `look`: how many entries a query reads at least, for lists in which a filter may drop many.
     """
 
@@ -102,7 +102,7 @@ class Listing(Generic[R]):
     look: int = 0
 
     def key_names(self) -> tuple[str, str]:
-        """The fields that are this listing's hash and range key."""
+        """The names of this listing's hash key and range key."""
         keys = self._keys()
         hash_name = next(name for name, key in keys.items() if key.is_hash_key)
         return hash_name, next(name for name, key in keys.items() if key.is_range_key)
@@ -126,8 +126,8 @@ class Listing(Generic[R]):
     ) -> ListingPage[R]:
         """Up to `limit` records after the place `start`, or before it with `backward`.
 
-        `within` narrows the range key. `condition` is evaluated by DynamoDB, on attributes that the index has. `keep`
-        decides about each record that was read. The page ends early after `look_at_most` (LOOK_AT_MOST) entries.
+        `within` limits the range key. DynamoDB evaluates `condition`, on attributes that the index has. `keep` returns
+        whether a record belongs to the list. The page ends early after `look_at_most` (LOOK_AT_MOST) entries.
         """
         size = max(limit + 1, self.look)
         found: list[tuple[Place, R]] = []
@@ -146,7 +146,7 @@ class Listing(Generic[R]):
                 break
         if backward:
             found.reverse()
-        # There is a page on the side that this one was reached from; `start` leads to it if this page is empty.
+        # The page from which the reader came exists. If this page is empty, `start` leads back to it.
         came_from = (found[-1 if backward else 0][0] if found else start) if start else None
         return ListingPage(
             [record for _, record in found],
@@ -155,7 +155,7 @@ class Listing(Generic[R]):
         )
 
     def batches(self, partitions: Iterable[str]) -> Iterator[list[R]]:
-        """All records of the partitions, up to 100 at a time. For tasks that go through a whole list."""
+        """All records of the partitions in batches of up to 100, for tasks that process a whole list."""
         for look in self._looks(partitions, None, None, None, False, _BATCH):
             if look.entries:
                 yield [record for _, record in self._records(look.entries)]
@@ -163,7 +163,7 @@ class Listing(Generic[R]):
     def count(
         self, partitions: Iterable[str], *, condition: Condition | None, at_most: int, look_at_most: int
     ) -> tuple[int, bool]:
-        """How many entries DynamoDB counts, and whether counting stopped early so that there may be more.
+        """How many entries match, and whether counting stopped early, so that there may be more.
 
         It stops above `at_most` matching entries, and after `look_at_most` entries. The count may lag by moments.
         """
@@ -201,13 +201,13 @@ class Listing(Generic[R]):
         backward: bool,
         size: int,
     ) -> Iterator[_Look]:
-        """The entries from `start` on, in pieces whose records one BatchGet can read."""
+        """The entries from `start` on, in pieces that one BatchGet can read."""
         hash_name = self.key_names()[0]
         is_ascending = self.descending == backward
         entries = max(size, _FILTERED_SIZE) if condition is not None else size
         piece = entries if self._has_records else min(size, _BATCH)
         ordered = list(partitions)[::-1] if backward else partitions
-        # A list that is made as it is read says only afterwards where it ends.
+        # The last partition of a generator is unknown until the generator ends.
         last_one = ordered[-1] if isinstance(ordered, Sequence) and ordered else None
         for partition in ordered:
             if start and not _reached(partition, start[hash_name], is_ascending):
@@ -241,7 +241,7 @@ class Listing(Generic[R]):
         size: int,
         select: str | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """DynamoDB's own answers, since PynamoDB does not pass on how many entries it has looked at."""
+        """DynamoDB's raw answers, since PynamoDB does not return ScannedCount."""
         last = {self._stored_name(name): {"S": text} for name, text in start.items()} if start else None
         while True:
             answer: dict[str, Any] = self.kind._get_connection().query(
@@ -266,7 +266,7 @@ class Listing(Generic[R]):
         return self.index is None or self.is_complete
 
     def _records(self, entries: list[dict[str, Any]]) -> Iterator[tuple[Place, R]]:
-        """The records of index entries with their places. Records that are missing from the table are left out."""
+        """The records of index entries with their places, without records that are missing from the table."""
         if self._has_records:
             yield from ((self._place(entry), self.kind.from_raw_data(entry)) for entry in entries)
             return

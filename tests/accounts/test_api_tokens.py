@@ -117,6 +117,15 @@ def test_a_token_revoked_elsewhere_is_out_within_30_seconds(ada: User) -> None:
         assert refusal(secret) == "token_invalid"
 
 
+def test_a_revoked_token_is_refused_though_the_clock_was_set_back(ada: User) -> None:
+    token, secret = api_token_create(user=ada, name="ci", actor=SYSTEM)
+    with clock.shifted(timedelta(hours=1)):
+        api_token_verify(secret)
+    token.delete()
+    with pytest.raises(NotAuthenticated):
+        api_token_verify(secret)
+
+
 def test_revoking_twice_is_recorded_once(ada: User) -> None:
     token, _ = api_token_create(user=ada, name="ci", actor=SYSTEM)
     api_token_revoke(token=token, actor=SYSTEM)

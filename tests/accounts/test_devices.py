@@ -79,7 +79,7 @@ def test_i_can_sign_out_another_device(two: tuple[Browser, Browser], ada: User) 
     assert desk.delete(f"/auth/devices/{device}", headers=csrf).status_code == 204
     assert not pocket.signed_in
     assert desk.signed_in
-    problem(desk.delete(f"/auth/devices/{device}", headers=csrf), 404, "not_found")
+    problem(desk.delete(f"/auth/devices/{device}", headers=csrf), 404, "session_not_found")
     (record,) = AuditRecord.scan(AuditRecord.action == "session.revoked")
     assert (record.actor_id, record.target) == (ada.user_id, f"user:{ada.user_id}")
     assert record.detail == {"session": device, "device": "Safari on iPhone", "address": "127.0.0.1"}
@@ -90,7 +90,7 @@ def test_another_persons_device_is_not_there(two: tuple[Browser, Browser], serve
     device = desk.get("/auth/devices").json()["devices"][0]["id"]
     (grace,) = User.scan(User.email == "admin@example.com")
     other = Client(server, session_start(user=grace, provider="google", device=None, address="").token)
-    problem(other.delete(f"/auth/devices/{device}"), 404, "not_found")
+    problem(other.delete(f"/auth/devices/{device}"), 404, "session_not_found")
     assert other.get("/auth/devices").json()["total"] == 1
     assert desk.signed_in
 
@@ -99,7 +99,7 @@ def test_an_id_of_any_form_is_only_not_found(two: tuple[Browser, Browser]) -> No
     desk, _ = two
     csrf = {"X-CSRFToken": desk.session.cookies["csrftoken"]}
     for device in ("x", desk.cookie, "%00", "%F0%9F%98%80", "x" * 500):
-        problem(desk.delete(f"/auth/devices/{device}", headers=csrf), 404, "not_found")
+        problem(desk.delete(f"/auth/devices/{device}", headers=csrf), 404, "session_not_found")
     assert desk.signed_in
 
 

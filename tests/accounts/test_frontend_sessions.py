@@ -223,7 +223,10 @@ def test_a_question_that_is_none_is_refused(body: Any, outsider: Client) -> None
 def test_a_mistyped_member_is_named_with_the_one_that_was_meant(outsider: Client) -> None:
     body = problem(outsider.post("/auth/validate", json={"session": "x"}), 400, "invalid_input")
     (error,) = body["errors"]
-    assert (error["field"], error["message"]) == ("session", "is not a member here; did you mean session_id?")
+    assert (error["field"], error["message"]) == (
+        "session",
+        "must not be given: it is no member here; did you mean session_id?",
+    )
 
 
 def test_a_question_that_does_not_call_itself_json_is_refused(outsider: Client) -> None:

@@ -92,7 +92,7 @@ def test_a_revoked_token_is_out_and_revoking_it_again_finds_nothing(person: Pers
     assert program.get("/jobs").status_code == 200
     assert client.delete(f"/tokens/{made['token_id']}").status_code == 204
     problem(program.get("/jobs"), 401, "token_invalid")
-    problem(client.delete(f"/tokens/{made['token_id']}"), 404, "not_found")
+    problem(client.delete(f"/tokens/{made['token_id']}"), 404, "api_token_not_found")
 
 
 def test_a_token_may_revoke_itself(person: Person) -> None:

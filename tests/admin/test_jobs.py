@@ -74,7 +74,7 @@ def test_what_was_deleted_meanwhile_is_gone_and_not_made_again(operator: Browser
     mine = form_values(operator.page(f"{PIPELINES}web/change/"))
     Pipeline(SCOPE, "web").delete()
     answer = operator.post(f"{PIPELINES}web/change/", data=mine)
-    assert "There is no such pipeline any more." in operator.said(answer)
+    assert "This pipeline does not exist. It may have been deleted." in operator.said(answer)
     assert Pipeline.find(SCOPE, "web") is None
 
 

@@ -98,7 +98,7 @@ def test_a_person_is_added_and_can_sign_in(admin: Browser, sign_in: SignIn) -> N
     ("changes", "told"),
     [
         ({"email": "admin@example.com"}, "There is a user with this e-mail address already."),
-        ({"email": "no address"}, "this is no e-mail address"),
+        ({"email": "no address"}, "must be an e-mail address"),
         ({"name": " "}, "This field is required."),
         ({"role": "root"}, "Select a valid choice"),
         ({"password_again": "another long password"}, "The two passwords differ."),
@@ -148,7 +148,7 @@ def test_of_two_people_who_change_one_person_the_second_is_told_and_nothing_is_o
     answer = admin.post(path, data={**mine, "name": "Eva"})
     assert answer.status_code == 200
     assert "This user was changed after you opened it. Load it again." in errors(answer.text)
-    assert "Nothing of yours was saved." in errors(answer.text)
+    assert "Your changes were not saved." in errors(answer.text)
     assert "Role is now: operator" in errors(answer.text)
     stored = User.find(eve.user_id)
     assert (stored.name, stored.role) == ("Eve", "operator")

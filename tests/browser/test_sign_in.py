@@ -27,7 +27,7 @@ def test_one_comes_in_by_a_provider_and_leaves_everywhere(visitor: Reader, provi
     visitor.wait_for_text("header", "Ada Lovelace")
     assert visitor.driver.current_url.endswith("/dashboard/jobs")
     assert visitor.complaints() == []
-    visitor.click(".who-name")
+    visitor.click(".account-name")
     visitor.wait_for_text("main", "this device")
     assert "Chrome on Linux" in visitor.text("table")
     visitor.click("form[action$='everywhere'] button")

@@ -1,4 +1,4 @@
-"""People with a browser's session, and something for them to see."""
+"""Browsers with a session, and the records that the pages show."""
 
 import re
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from tests.clients import Client
 from tests.conftest import PASSWORD, someone
 from tests.dashboard.scene import Scene
 
-# As browsers ask for pages.
+# The Accept header of browsers.
 ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 SignedIn = Callable[[str], Client]
@@ -28,7 +28,7 @@ def csrf_token(page: str) -> str:
 
 @pytest.fixture
 def signed_in(server: str) -> SignedIn:
-    """Makes someone of a role who has signed in on the page for it."""
+    """Creates a user with a role, signs the user in on the page, and returns the browser."""
 
     def sign_in(role: str) -> Client:
         someone(role)
@@ -54,7 +54,7 @@ def viewer(signed_in: SignedIn) -> Client:
 
 @pytest.fixture
 def outsider(server: str) -> Client:
-    """A browser of somebody who has not signed in."""
+    """A browser without a session."""
     browser = Client(server)
     browser.session.headers["Accept"] = ACCEPT
     return browser

@@ -1,4 +1,4 @@
-"""What the pages show: pipelines, agents and jobs, made through the services."""
+"""Creates what the pages show through the services: pipelines, agents and jobs."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -43,7 +43,7 @@ class Scene:
         return name
 
     def agent(self, name: str = "build-01", *, region: str = "office", heartbeat: bool = True) -> Actor:
-        """An agent that has enrolled, and has told how it does."""
+        """An enrolled agent, by default with a heartbeat."""
         _, token = enrolment_token_create(uses=1, expires_at=clock.now() + timedelta(hours=1), actor=self.admin)
         credentials = agent_enrol(token=token, name=name, region=region, labels=["linux"], slots=2)
         if heartbeat:
@@ -67,7 +67,7 @@ class Scene:
         return str(job_create(actor=self.admin, pipeline=pipeline, git_ref=git_ref, **members).job_id)
 
     def start(self, agent: Actor) -> str:
-        """Let the agent take and start the next job that waits."""
+        """Let the agent claim and start the next waiting job."""
         (assignment,) = jobs_claim(agent=agent, set_ids=queue_registry().sets_for(()), limit=1)
         attempt_start(agent=agent, job_id=assignment.job_id, attempt=assignment.attempt)
         return assignment.job_id

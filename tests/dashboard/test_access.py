@@ -1,4 +1,4 @@
-"""Who may see the pages, and what their requests cost."""
+"""The permissions of the pages, and the database calls that they cost."""
 
 import pytest
 
@@ -7,30 +7,30 @@ from tests.dashboard.conftest import csrf_token
 from tests.dashboard.scene import Scene
 from tests.metering import dynamodb_calls
 
-# An identifier that nothing has.
-NOBODY = "01kb0000000000000000000000"
+# An identifier that no record has.
+UNKNOWN_ID = "01kb0000000000000000000000"
 
 PAGES = [
     "/dashboard/",
     "/dashboard/recent",
     "/dashboard/jobs",
     "/dashboard/jobs/new",
-    f"/dashboard/jobs/{NOBODY}",
-    f"/dashboard/jobs/{NOBODY}/live",
+    f"/dashboard/jobs/{UNKNOWN_ID}",
+    f"/dashboard/jobs/{UNKNOWN_ID}/live",
     "/dashboard/agents",
-    f"/dashboard/agents/{NOBODY}",
+    f"/dashboard/agents/{UNKNOWN_ID}",
     "/dashboard/pipelines",
 ]
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_who_has_not_signed_in_is_sent_to_the_sign_in_and_back(outsider: Client, page: str) -> None:
+def test_a_page_without_a_session_redirects_to_the_sign_in_and_back(outsider: Client, page: str) -> None:
     answer = outsider.get(page)
     assert answer.status_code == 302
     assert answer.headers["Location"] == f"/signin?next={page}"
 
 
-def test_a_part_of_a_page_whose_session_is_over_sends_the_whole_page_to_the_sign_in(outsider: Client) -> None:
+def test_a_part_of_a_page_whose_session_has_expired_redirects_the_whole_page_to_the_sign_in(outsider: Client) -> None:
     answer = outsider.get(
         "/dashboard/", headers={"HX-Request": "true", "HX-Current-URL": f"{outsider.server}/dashboard/"}
     )
@@ -49,7 +49,7 @@ def test_a_viewer_sees_the_pages_without_the_buttons(viewer: Client, scene: Scen
     assert "/dashboard/jobs/new" not in answer.text
 
 
-def test_a_viewer_can_neither_queue_nor_cancel_nor_repeat_a_job(viewer: Client, scene: Scene) -> None:
+def test_a_viewer_can_neither_queue_nor_cancel_nor_retry_a_job(viewer: Client, scene: Scene) -> None:
     scene.pipeline()
     job_id = scene.job()
     token = csrf_token(viewer.get("/dashboard/").text)
@@ -68,16 +68,23 @@ def test_a_button_without_its_csrf_token_does_nothing(operator: Client, scene: S
 
 
 @pytest.mark.parametrize("action", ["cancel", "retry"])
-def test_no_link_can_press_a_button(operator: Client, scene: Scene, action: str) -> None:
+def test_a_get_request_cannot_cancel_or_retry_a_job(operator: Client, scene: Scene, action: str) -> None:
     scene.pipeline()
     assert operator.get(f"/dashboard/jobs/{scene.job()}/{action}").status_code == 405
 
 
 @pytest.mark.parametrize(
     "path",
-    [f"jobs/{NOBODY}", f"jobs/{NOBODY}/live", f"agents/{NOBODY}", "jobs/no-such-thing", "agents/%00", "nothing"],
+    [
+        f"jobs/{UNKNOWN_ID}",
+        f"jobs/{UNKNOWN_ID}/live",
+        f"agents/{UNKNOWN_ID}",
+        "jobs/no-such-thing",
+        "agents/%00",
+        "nothing",
+    ],
 )
-def test_what_is_not_there_is_a_page_that_says_so(operator: Client, path: str) -> None:
+def test_an_unknown_address_or_identifier_shows_a_not_found_page(operator: Client, path: str) -> None:
     answer = operator.get(f"/dashboard/{path}")
     assert answer.status_code == 404
     assert answer.headers["Content-Type"].startswith("text/html")
@@ -97,11 +104,11 @@ def test_what_is_not_there_is_a_page_that_says_so(operator: Client, path: str) -
         "agents?status=asleep",
         "agents?cursor=forged",
         "pipelines?cursor=forged",
-        f"jobs/{NOBODY}/live?offset=-1",
-        f"jobs/{NOBODY}?offset=ten",
+        f"jobs/{UNKNOWN_ID}/live?offset=-1",
+        f"jobs/{UNKNOWN_ID}?offset=ten",
     ],
 )
-def test_no_address_however_odd_is_an_error_of_ours(operator: Client, query: str) -> None:
+def test_an_invalid_query_never_causes_a_server_error(operator: Client, query: str) -> None:
     answer = operator.get(f"/dashboard/{query}")
     assert answer.status_code in {200, 400, 404}
     assert answer.headers["Content-Type"].startswith("text/html")
@@ -110,14 +117,14 @@ def test_no_address_however_odd_is_an_error_of_ours(operator: Client, query: str
 @pytest.mark.parametrize(
     "query", ["jobs?cursor=forged", "agents?cursor=forged", "pipelines?cursor=forged", "jobs?status=x"]
 )
-def test_a_forged_cursor_or_unknown_filter_is_a_clear_page(operator: Client, query: str) -> None:
+def test_a_forged_cursor_or_unknown_filter_shows_the_invalid_request_page(operator: Client, query: str) -> None:
     answer = operator.get(f"/dashboard/{query}")
     assert answer.status_code == 400
-    assert "cannot be understood" in answer.text
+    assert "Invalid request" in answer.text
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_pages_hold_a_strict_content_security_policy(operator: Client, page: str) -> None:
+def test_pages_send_and_obey_a_strict_content_security_policy(operator: Client, page: str) -> None:
     answer = operator.get(page)
     if answer.status_code == 200:
         policy = answer.headers["Content-Security-Policy"]
@@ -151,7 +158,7 @@ def test_a_running_jobs_page_and_its_refresh_cost_six_calls(operator: Client, sc
         assert metering.calls <= 6, metering.operations
 
 
-def test_nothing_that_a_page_shows_is_kept_by_a_cache_in_between(operator: Client) -> None:
+def test_a_page_may_not_be_stored_by_a_shared_cache(operator: Client) -> None:
     headers = operator.get("/dashboard/").headers
     assert "private" in headers["Cache-Control"]
     assert "HX-Request" in headers["Vary"]

@@ -21,27 +21,27 @@ def agent(scene: Scene) -> Actor:
 
 @pytest.fixture
 def running_job(scene: Scene, agent: Actor) -> str:
-    """A job of which the agent has begun the first attempt."""
+    """A job whose first attempt the agent has started."""
     scene.pipeline()
     scene.job()
     return scene.start(agent)
 
 
 def log_text(page: str) -> str:
-    """What stands in the log of a page, as a reader sees it."""
+    """The text of the log in a page."""
     shown = re.search(r'<pre id="log-text">(.*?)</pre>', page, re.DOTALL)
     assert shown
     return html.unescape(re.sub(r"<[^>]+>", "", shown[1]))
 
 
 def new_lines(answer: str) -> str:
-    """What an answer to the page's asking adds to the log."""
+    """The text that the response to a refresh adds to the log."""
     added = re.search(r'<span class="log-piece">(.*)</span>$', answer, re.DOTALL)
     return html.unescape(re.sub(r"<[^>]+>", "", added[1])) if added else ""
 
 
 def next_address(page: str) -> str | None:
-    """Where the page asks for what comes next."""
+    """The address from which the page requests the next piece of the log."""
     asked = re.search(r'id="log-more"[^>]* hx-get="([^"]+)"', page)
     return html.unescape(asked[1]) if asked else None
 
@@ -65,7 +65,9 @@ def test_a_page_shows_the_job_its_steps_and_its_log(
     assert log_text(page) == "compiling\n"
 
 
-def test_the_log_grows_by_what_is_new_only(operator: Client, scene: Scene, agent: Actor, running_job: str) -> None:
+def test_a_refresh_adds_only_the_new_lines_to_the_log(
+    operator: Client, scene: Scene, agent: Actor, running_job: str
+) -> None:
     scene.log(agent, running_job, b"one\n")
     address = next_address(operator.get(f"/dashboard/jobs/{running_job}").text)
     assert address
@@ -77,7 +79,7 @@ def test_the_log_grows_by_what_is_new_only(operator: Client, scene: Scene, agent
     assert new_lines(operator.get(next_address(answer) or "").text) == "three\n"
 
 
-def test_a_page_stops_asking_when_the_job_has_ended(
+def test_a_page_stops_refreshing_when_the_job_has_ended(
     operator: Client, scene: Scene, agent: Actor, running_job: str
 ) -> None:
     scene.log(agent, running_job, b"one\n")
@@ -99,9 +101,7 @@ def test_the_head_of_a_page_is_only_sent_again_when_it_has_changed(operator: Cli
     assert 'id="job-head"' in operator.get(address.replace("seen=running", "seen=queued")).text
 
 
-def test_markup_in_a_log_is_shown_and_never_obeyed(
-    operator: Client, scene: Scene, agent: Actor, running_job: str
-) -> None:
+def test_markup_in_a_log_is_shown_as_text(operator: Client, scene: Scene, agent: Actor, running_job: str) -> None:
     hostile = b"<script>alert(1)</script></pre><img src=x onerror=alert(1)>\n"
     scene.log(agent, running_job, hostile)
     page = operator.get(f"/dashboard/jobs/{running_job}").text
@@ -113,7 +113,7 @@ def test_markup_in_a_log_is_shown_and_never_obeyed(
         assert "<img" not in text
 
 
-def test_what_a_job_is_called_is_text_wherever_it_is_shown(operator: Client, scene: Scene, agent: Actor) -> None:
+def test_markup_in_names_is_shown_as_text(operator: Client, scene: Scene, agent: Actor) -> None:
     scene.pipeline(definition='steps:\n  - name: "<b>bold</b>"\n    run: "true"\n')
     scene.job(env={"NAME": "<i>"})
     job_id = scene.start(agent)
@@ -121,14 +121,14 @@ def test_what_a_job_is_called_is_text_wherever_it_is_shown(operator: Client, sce
     assert "<b>bold" not in operator.get(f"/dashboard/jobs/{job_id}").text
 
 
-def test_bytes_that_are_no_text_do_not_break_the_page(
+def test_bytes_that_are_not_utf8_do_not_break_the_page(
     operator: Client, scene: Scene, agent: Actor, running_job: str
 ) -> None:
     scene.log(agent, running_job, b"a\xff\xfe\x00b\n")
     assert log_text(operator.get(f"/dashboard/jobs/{running_job}").text) == "a\ufffd\ufffdb\n"
 
 
-def test_a_character_cut_in_two_by_the_chunks_is_shown_whole(
+def test_a_character_that_two_chunks_share_is_shown_whole(
     operator: Client, scene: Scene, agent: Actor, running_job: str
 ) -> None:
     first, second = "grün 🙂\n".encode()[:7], "grün 🙂\n".encode()[7:]
@@ -139,7 +139,7 @@ def test_a_character_cut_in_two_by_the_chunks_is_shown_whole(
     assert new_lines(operator.get(next_address(page) or "").text) == "🙂\n"
 
 
-def test_a_colour_goes_on_where_the_page_asks_next(
+def test_a_colour_continues_in_the_next_piece_of_the_log(
     operator: Client, scene: Scene, agent: Actor, running_job: str
 ) -> None:
     scene.log(agent, running_job, b"\x1b[31mred")
@@ -158,7 +158,7 @@ def test_both_attempts_of_a_job_are_in_its_log(operator: Client, scene: Scene, a
     assert "1 lost with its agent" in page
 
 
-def test_a_long_log_is_shown_from_its_end_and_can_be_read_from_its_beginning(
+def test_a_page_shows_the_end_of_a_long_log_and_links_to_its_beginning(
     operator: Client, scene: Scene, agent: Actor, running_job: str
 ) -> None:
     lines = [b"%07d\n" % number for number in range(PIECE_BYTES // 8 * 2)]
@@ -179,7 +179,9 @@ def test_a_long_log_is_shown_from_its_end_and_can_be_read_from_its_beginning(
     assert read.encode() == b"".join(lines)
 
 
-def test_the_plain_text_of_a_log_is_a_link_away(operator: Client, scene: Scene, agent: Actor, running_job: str) -> None:
+def test_a_page_links_to_the_plain_text_of_the_log(
+    operator: Client, scene: Scene, agent: Actor, running_job: str
+) -> None:
     scene.log(agent, running_job, b"as \x1b[31mprinted\xff\n")
     link = re.search(r'href="([^"]+)">Plain text', operator.get(f"/dashboard/jobs/{running_job}").text)
     assert link
@@ -188,7 +190,7 @@ def test_the_plain_text_of_a_log_is_a_link_away(operator: Client, scene: Scene, 
     assert answer.content == b"as \x1b[31mprinted\xff\n"
 
 
-def test_cancel_stops_a_job_that_waits_at_once(operator: Client, scene: Scene) -> None:
+def test_cancel_ends_a_waiting_job_at_once(operator: Client, scene: Scene) -> None:
     scene.pipeline()
     job_id = scene.job()
     page = operator.get(f"/dashboard/jobs/{job_id}")
@@ -197,7 +199,7 @@ def test_cancel_stops_a_job_that_waits_at_once(operator: Client, scene: Scene) -
     assert job_get(job_id).status == "cancelled"
 
 
-def test_cancel_asks_the_agent_of_a_running_job(operator: Client, running_job: str) -> None:
+def test_cancel_sends_a_cancel_request_to_the_agent_of_a_running_job(operator: Client, running_job: str) -> None:
     token = csrf_token(operator.get(f"/dashboard/jobs/{running_job}").text)
     operator.post(f"/dashboard/jobs/{running_job}/cancel", data={"csrfmiddlewaretoken": token})
     page = operator.get(f"/dashboard/jobs/{running_job}").text
@@ -206,14 +208,14 @@ def test_cancel_asks_the_agent_of_a_running_job(operator: Client, running_job: s
     assert job_get(running_job).cancel_requested
 
 
-def test_cancelling_what_has_ended_says_so(operator: Client, scene: Scene, agent: Actor, running_job: str) -> None:
+def test_cancelling_an_ended_job_shows_an_error(operator: Client, scene: Scene, agent: Actor, running_job: str) -> None:
     token = csrf_token(operator.get(f"/dashboard/jobs/{running_job}").text)
     scene.finish(agent, running_job)
     operator.post(f"/dashboard/jobs/{running_job}/cancel", data={"csrfmiddlewaretoken": token})
     assert "already ended" in operator.get(f"/dashboard/jobs/{running_job}").text
 
 
-def test_run_again_queues_one_job_however_often_it_is_pressed(
+def test_run_again_queues_only_one_job_when_pressed_twice(
     operator: Client, scene: Scene, agent: Actor, running_job: str
 ) -> None:
     scene.finish(agent, running_job, exit_code=1)
@@ -241,7 +243,7 @@ def queue_form(operator: Client, **members: str) -> dict[str, str]:
     }
 
 
-def test_the_form_queues_one_job_however_often_it_is_sent(operator: Client, scene: Scene) -> None:
+def test_the_form_queues_only_one_job_when_sent_twice(operator: Client, scene: Scene) -> None:
     scene.pipeline()
     form = queue_form(operator, git_ref="v1.0", env="LEVEL=2\n\nNAME=a=b")
     first, second = (operator.post("/dashboard/jobs/new", data=form).headers["Location"] for _ in range(2))
@@ -260,7 +262,7 @@ def test_the_form_sent_again_with_another_ref_queues_another_job(operator: Clien
     assert {job.git_ref for job in job_list().jobs} == {"v1.0", "v2.0"}
 
 
-def test_the_form_takes_the_pipelines_own_ref_when_none_is_given(operator: Client, scene: Scene) -> None:
+def test_the_form_uses_the_pipelines_default_ref_when_none_is_given(operator: Client, scene: Scene) -> None:
     scene.pipeline()
     operator.post("/dashboard/jobs/new", data=queue_form(operator))
     assert [job.git_ref for job in job_list().jobs] == ["main"]
@@ -278,7 +280,7 @@ def test_the_form_takes_the_pipelines_own_ref_when_none_is_given(operator: Clien
         ({"pipeline": "\x00"}, "pipeline", ""),
     ],
 )
-def test_a_refusal_stands_next_to_its_field_and_nothing_is_lost(
+def test_an_error_is_shown_next_to_its_field_and_the_form_keeps_its_input(
     operator: Client, scene: Scene, wrong: dict[str, str], field: str, said: str
 ) -> None:
     scene.pipeline()
@@ -299,12 +301,12 @@ def test_a_refusal_stands_next_to_its_field_and_nothing_is_lost(
     assert job_list().total == 0
 
 
-def test_the_form_without_pipelines_says_how_to_make_one(operator: Client) -> None:
+def test_the_form_without_pipelines_shows_how_to_register_one(operator: Client) -> None:
     page = operator.get("/dashboard/jobs/new").text
     assert f"{operator.server}/pipelines/project" in page
 
 
-def test_the_list_is_narrowed_and_paged(operator: Client, scene: Scene) -> None:
+def test_the_list_is_filtered_and_paged(operator: Client, scene: Scene) -> None:
     scene.pipeline()
     scene.pipeline("other")
     ids = [scene.job() for _ in range(30)]
@@ -319,15 +321,15 @@ def test_the_list_is_narrowed_and_paged(operator: Client, scene: Scene) -> None:
     narrowed = operator.get("/dashboard/jobs?pipeline=other&git_ref=v2&status=queued").text
     assert f"/dashboard/jobs/{foreign}" in narrowed
     assert ids[0] not in narrowed
-    assert "No job matches" in operator.get("/dashboard/jobs?pipeline=nobody").text
+    assert "No job matches" in operator.get("/dashboard/jobs?pipeline=unknown").text
 
 
-def test_without_jobs_the_list_says_how_to_queue_one(operator: Client) -> None:
+def test_the_list_without_jobs_shows_how_to_queue_one(operator: Client) -> None:
     page = html.unescape(operator.get("/dashboard/jobs").text)
     assert f'curl -X POST -H "Authorization: Bearer $TOKEN" "{operator.server}/jobs?git_ref=main"' in page
 
 
-def test_a_part_of_the_list_refreshes_without_the_page_around_it(operator: Client, scene: Scene) -> None:
+def test_a_refresh_returns_only_the_list(operator: Client, scene: Scene) -> None:
     scene.pipeline()
     job_id = scene.job()
     part = operator.get("/dashboard/jobs", headers={"HX-Request": "true"}).text

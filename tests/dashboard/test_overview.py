@@ -1,4 +1,4 @@
-"""The overview and the agents' and pipelines' pages: what they count and say."""
+"""The overview and the pages of agents and pipelines: their figures and texts."""
 
 import html
 import re
@@ -35,7 +35,7 @@ def test_the_overview_counts_agents_jobs_and_errors(operator: Client, scene: Sce
     assert "Jobs ended, last 14 days" in text
 
 
-def test_the_newest_jobs_are_a_part_of_the_overview_that_comes_after_it(operator: Client, scene: Scene) -> None:
+def test_the_newest_jobs_are_a_part_of_the_overview_that_loads_later(operator: Client, scene: Scene) -> None:
     scene.pipeline()
     job_id = scene.job()
     assert '/dashboard/recent"' in operator.get("/dashboard/").text
@@ -45,20 +45,20 @@ def test_the_newest_jobs_are_a_part_of_the_overview_that_comes_after_it(operator
     assert "<html" in operator.get("/dashboard/recent").text
 
 
-def test_an_empty_overview_says_what_to_do_next(operator: Client) -> None:
+def test_an_empty_overview_shows_what_to_do_next(operator: Client) -> None:
     text = words(operator.get("/dashboard/").text)
     assert "none enrolled yet" in text
     assert "Add an agent first" in text
     assert "Error rate today –" in text
 
 
-def test_work_that_waits_without_an_agent_is_pointed_out(operator: Client, scene: Scene) -> None:
+def test_the_overview_warns_when_jobs_wait_and_no_agent_is_healthy(operator: Client, scene: Scene) -> None:
     scene.pipeline()
     scene.job()
     assert "No agent is healthy" in words(operator.get("/dashboard/").text)
 
 
-def test_the_agents_stand_by_region_with_their_load(operator: Client, scene: Scene) -> None:
+def test_agents_are_listed_by_region_with_their_load(operator: Client, scene: Scene) -> None:
     scene.pipeline()
     busy = scene.agent("build-01", region="office")
     scene.agent("build-02", region="cellar", heartbeat=False)
@@ -82,7 +82,7 @@ def test_an_agents_page_shows_the_machine_and_its_jobs(operator: Client, scene: 
     assert job_id[-8:] in text
 
 
-def test_without_agents_the_page_says_how_to_add_one_and_shows_no_token(operator: Client) -> None:
+def test_the_page_without_agents_shows_how_to_add_one_and_no_token(operator: Client) -> None:
     text = words(operator.get("/dashboard/agents").text)
     assert f'python3 agent.pyz --url "{operator.server}" --token "$TOKEN"' in text
 

@@ -1,4 +1,4 @@
-"""What a log's bytes become in a page."""
+"""How the page renders the bytes of a log."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ def test_markup_in_a_log_is_text() -> None:
     assert html(b"<script>alert('x')</script> &amp;") == ("&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt; &amp;amp;")
 
 
-def test_bytes_that_are_no_utf8_become_replacement_characters() -> None:
+def test_bytes_that_are_not_utf8_become_replacement_characters() -> None:
     assert html(b"a\xff\xfeb") == "a\ufffd\ufffdb"
 
 
@@ -36,7 +36,7 @@ def test_colours_become_classes() -> None:
         (b"\x1b[1m\x1b[22;3mx", "sgr-italic"),
     ],
 )
-def test_each_kind_of_colour_sequence_is_understood(data: bytes, classes: str) -> None:
+def test_each_kind_of_colour_sequence_is_rendered(data: bytes, classes: str) -> None:
     assert html(data) == f'<span class="{classes}">x</span>'
 
 
@@ -53,30 +53,30 @@ def test_each_kind_of_colour_sequence_is_understood(data: bytes, classes: str) -
         b"\x00",
     ],
 )
-def test_what_only_a_terminal_obeys_leaves_no_trace(sequence: bytes) -> None:
+def test_control_sequences_other_than_styles_are_removed(sequence: bytes) -> None:
     assert html(b"a" + sequence + b"b") == "ab"
 
 
-def test_a_title_that_never_ends_swallows_nothing_of_the_next_line() -> None:
+def test_an_unterminated_title_does_not_hide_the_next_line() -> None:
     assert html(b"\x1b]0;title\nnext line").endswith("\nnext line")
 
 
-def test_a_bare_carriage_return_begins_a_line() -> None:
+def test_a_bare_carriage_return_starts_a_new_line() -> None:
     assert html(b"10%\r20%\r\nend") == "10%\n20%\nend"
 
 
-def test_characters_that_turn_the_direction_of_writing_are_shown() -> None:
+def test_bidirectional_control_characters_are_made_visible() -> None:
     assert html("a\u202eb".encode()) == "a\ufffdb"
 
 
-def test_a_style_goes_on_in_the_next_piece() -> None:
+def test_a_style_continues_in_the_next_piece() -> None:
     first = terminal_html(b"\x1b[32mgreen", style=Style(), last=False)
     second = terminal_html(b" and green", style=Style.parse(str(first.style)), last=True)
     assert second.html == '<span class="sgr-colour-2"> and green</span>'
 
 
 @pytest.mark.parametrize("forged", ["1;31;x", '"><b>', "9" * 33, "²", "-1", ""])
-def test_a_style_that_is_not_ours_is_plain(forged: str) -> None:
+def test_a_malformed_style_counts_as_plain(forged: str) -> None:
     assert Style.parse(forged) == Style()
 
 
@@ -87,7 +87,7 @@ def text_of(pieces: Iterable[str]) -> str:
 @given(
     st.lists(st.sampled_from([b"\x1b[31m", b"\x1b[0m", "é".encode(), "🙂".encode(), b"a", b"\r\n", b"\xff"])), st.data()
 )
-def test_wherever_a_log_is_cut_the_text_stays_the_same(parts: list[bytes], choice: st.DataObject) -> None:
+def test_cutting_a_log_anywhere_does_not_change_its_text(parts: list[bytes], choice: st.DataObject) -> None:
     data = b"".join(parts)
     whole = text_of([html(data)])
     pieces, offset, style = [], 0, Style()

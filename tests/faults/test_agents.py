@@ -20,7 +20,7 @@ from tests.faults.injection import Fault
 from tests.faults.scenarios import FAULTS, Scenario, Scenarios, faults_survived
 from tests.faults.world import Act, World
 
-scenario = Scenarios()
+scenario = Scenarios(prepared_once=True)
 
 
 # --- agents ---------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ FOR_ANOTHER_MACHINE = f"labels: [gpu]\n{IN_REPOSITORY}"
 PASSWORD = "a long enough password"
 
 
-scenario = Scenarios()
+scenario = Scenarios(prepared_once=True)
 
 
 # --- people and jobs ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A URL configuration with bugs, to see what the world is told of them."""
+"""A URL configuration with bugs, to test what their responses reveal."""
 
 from typing import NoReturn
 

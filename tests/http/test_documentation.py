@@ -1,4 +1,4 @@
-"""The page ``/docs`` shows what the document at ``/schema`` says."""
+"""The page ``/docs`` shows the document at ``/schema``."""
 
 import re
 from html.parser import HTMLParser
@@ -24,7 +24,7 @@ class Nesting(HTMLParser):
         assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
 
 
-def test_every_operation_of_the_document_stands_on_the_page(outsider: Client) -> None:
+def test_every_operation_of_the_document_is_on_the_page(outsider: Client) -> None:
     page = outsider.get("/docs").text
     document = outsider.get("/schema", headers={"Accept": "application/json"}).json()
     for path, operations in document["paths"].items():
@@ -48,7 +48,7 @@ def test_members_of_members_and_examples_are_shown(outsider: Client) -> None:
     assert "Authorization: Bearer $TOKEN" in create
 
 
-def test_the_page_is_well_formed_open_to_everyone_and_fenced_in(outsider: Client) -> None:
+def test_the_page_is_well_formed_and_public_and_has_a_content_security_policy(outsider: Client) -> None:
     answer = outsider.get("/docs", headers={"Accept": "text/html"})
     assert answer.status_code == 200
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
@@ -59,11 +59,11 @@ def test_the_page_is_well_formed_open_to_everyone_and_fenced_in(outsider: Client
     assert nesting.open == []
 
 
-def test_commands_on_the_page_name_the_address_it_was_asked_at(outsider: Client) -> None:
+def test_commands_on_the_page_use_the_address_of_the_request(outsider: Client) -> None:
     assert f"URL={outsider.server}\n" in outsider.get("/docs").text
 
 
-def test_every_page_is_fenced_in_errors_too(outsider: Client) -> None:
+def test_every_page_and_every_error_has_a_content_security_policy(outsider: Client) -> None:
     for path in ("/signin", "/docs", "/no-such-page"):
         policy = outsider.get(path, headers={"Accept": "text/html"}).headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy

@@ -1,4 +1,4 @@
-"""Modules of paths that are imported when they are asked for."""
+"""URL modules are imported at the first request for one of their paths."""
 
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -12,18 +12,18 @@ LAZY = [part for part in get_resolver("controlplane.urls").url_patterns if isins
 def routes(part: URLResolver) -> list[str]:
     found = []
     for inner in part.url_patterns:
-        assert isinstance(inner, URLPattern), "a prefix is looked at once"
+        assert isinstance(inner, URLPattern), "a prefix is checked only once"
         found.append(str(inner.pattern).removeprefix("^"))
     return found
 
 
 @pytest.mark.parametrize("part", LAZY, ids=lambda part: part.urlconf_name)
-def test_every_path_of_a_module_begins_as_it_was_said(part: LazyUrls) -> None:
+def test_every_path_of_a_module_begins_with_a_declared_prefix(part: LazyUrls) -> None:
     assert routes(part)
     for route in routes(part):
         assert route.startswith(part.prefixes), route
 
 
 @pytest.mark.parametrize("path", ["/", "/tokensx", "/agents/", "/jobsx", "/nothing"])
-def test_what_only_begins_like_a_path_is_not_found(server: str, path: str) -> None:
+def test_a_path_that_only_begins_like_an_existing_one_is_not_found(server: str, path: str) -> None:
     assert Client(server).get(path).status_code == (302 if path == "/" else 404)

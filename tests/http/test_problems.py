@@ -1,4 +1,4 @@
-"""What a client is told that sent something wrong, or that met a bug of ours."""
+"""The responses to invalid requests and to bugs."""
 
 import io
 import json
@@ -21,7 +21,7 @@ PATH = "/pipelines/self"
 
 
 def problem(answer: requests.Response, status: int, code: str) -> dict[str, Any]:
-    """The body of an answer that is the problem it should be."""
+    """Assert that the response is the expected problem; return its body."""
     assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/problem+json"), answer.text
     body: dict[str, Any] = answer.json()
     assert {"type", "title", "status", "code", "detail"} <= set(body)
@@ -31,7 +31,7 @@ def problem(answer: requests.Response, status: int, code: str) -> dict[str, Any]
 
 
 def raw_exchange(server: str, request: bytes) -> tuple[int, bytes]:
-    """Status and body of the answer to a request that no HTTP client would send."""
+    """Status and body of the response to a request that no HTTP client would send."""
     address = urlsplit(server)
     assert address.hostname
     with socket.create_connection((address.hostname, address.port or 80), timeout=10) as connection:
@@ -68,21 +68,21 @@ def broken(server: str) -> Iterator[Client]:
     ],
     ids=lambda body: repr(body[:20]),
 )
-def test_a_body_that_is_no_json_object_is_malformed(operator: Client, body: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_malformed(operator: Client, body: bytes) -> None:
     answer = operator.put(PATH, data=body, headers=JSON)
     if body:
         problem(answer, 400, "malformed_json")
     else:
-        assert problem(answer, 400, "invalid_input")["errors"] == [
-            {"field": "repository", "message": "This field is required."}
-        ]
+        assert problem(answer, 400, "invalid_input")["errors"] == [{"field": "repository", "message": "must be given"}]
 
 
-def test_what_is_missing_wrong_or_unknown_is_named(operator: Client) -> None:
+def test_missing_invalid_and_unknown_members_are_named(operator: Client) -> None:
     body = problem(operator.put(PATH, json={"repository": ["a"], "default_ref": {}}), 400, "invalid_input")
     assert [error["field"] for error in body["errors"]] == ["repository", "default_ref"]
     body = problem(operator.put(PATH, json={"repository": "/a", "defaultref": "x"}), 400, "invalid_input")
-    assert body["errors"] == [{"field": "defaultref", "message": "is not a member here; did you mean default_ref?"}]
+    assert body["errors"] == [
+        {"field": "defaultref", "message": "must not be given: it is no member here; did you mean default_ref?"}
+    ]
 
 
 def test_a_nul_in_a_text_is_refused(operator: Client) -> None:
@@ -91,13 +91,13 @@ def test_a_nul_in_a_text_is_refused(operator: Client) -> None:
 
 
 @pytest.mark.parametrize("length", ["abc", "-1", "1e3", "١", "9" * 30])
-def test_a_length_that_is_no_number_is_refused(server: str, length: str) -> None:
+def test_a_length_that_is_not_a_number_is_refused(server: str, length: str) -> None:
     head = f"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
     status, body = raw_exchange(server, head.encode())
     assert (status, json.loads(body)["code"]) == (400, "invalid_content_length")
 
 
-def test_a_body_in_chunks_is_not_taken_for_an_empty_one(server: str) -> None:
+def test_a_chunked_body_does_not_count_as_empty(server: str) -> None:
     head = b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     status, body = raw_exchange(server, head)
     assert (status, json.loads(body)["code"]) == (411, "length_required")
@@ -117,13 +117,13 @@ def test_a_body_that_ends_early_is_refused(operator: Client, server: str) -> Non
 
 
 @pytest.mark.parametrize("megabytes", [2, 20])
-def test_a_body_that_is_too_large_is_refused_and_the_client_hears_of_it(operator: Client, megabytes: int) -> None:
+def test_a_body_that_is_too_large_is_refused_and_the_client_gets_the_response(operator: Client, megabytes: int) -> None:
     body = json.dumps({"repository": "x" * megabytes * 1024 * 1024})
     problem(operator.put(PATH, data=body, headers=JSON), 413, "too_large")
 
 
 def test_a_body_that_is_too_large_is_read_to_its_end() -> None:
-    """Servers close a connection on what is unread, and with it their answer; the tests' own reads it by itself."""
+    """Servers close a connection with unread data and lose the response; the tests' own server reads all data."""
     from controlplane.wsgi import application
 
     body = io.BytesIO(b"x" * 3 * 1024 * 1024)
@@ -148,31 +148,31 @@ def test_another_media_type_is_refused(operator: Client) -> None:
     )
 
 
-def test_another_method_is_refused_with_those_that_there_are(operator: Client) -> None:
+def test_an_unsupported_method_is_refused_with_the_allowed_ones(operator: Client) -> None:
     answer = operator.post(PATH, json={})
     problem(answer, 405, "method_not_allowed")
     assert {"GET", "PUT", "DELETE"} <= set(answer.headers["Allow"].split(", "))
 
 
-def test_a_plain_view_refuses_another_method_in_the_same_way(outsider: Client) -> None:
+def test_a_plain_view_refuses_an_unsupported_method_in_the_same_way(outsider: Client) -> None:
     answer = outsider.post("/health")
     problem(answer, 405, "method_not_allowed")
     assert answer.headers["Allow"] == "GET, HEAD"
 
 
-def test_a_format_that_we_do_not_speak_is_refused(operator: Client) -> None:
+def test_an_unsupported_response_format_is_refused(operator: Client) -> None:
     problem(operator.get("/pipelines", headers={"Accept": "application/xml"}), 406, "not_acceptable")
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer hcp_wrong"}, {"Authorization": "Basic YTpi"}])
-def test_nobody_is_told_how_to_sign_in(outsider: Client, headers: dict[str, str]) -> None:
+def test_every_rejected_credential_gets_the_same_challenge(outsider: Client, headers: dict[str, str]) -> None:
     answer = outsider.get("/pipelines", headers=headers)
     assert answer.status_code == 401
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_an_unknown_address_is_a_problem_for_a_program_and_a_page_for_a_person(outsider: Client) -> None:
+def test_an_unknown_address_is_a_problem_for_a_program_and_a_page_for_a_browser(outsider: Client) -> None:
     problem(outsider.get("/nothing/here"), 404, "not_found")
     page = outsider.get("/nothing/here", headers=BROWSER)
     assert (page.status_code, page.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
@@ -186,7 +186,7 @@ def test_a_foreign_host_is_refused(outsider: Client) -> None:
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=101", "limit=-1", "limit=x", "limit=", "limit=%00", "limit=1&limit=2"]
 )
-def test_a_parameter_that_is_out_of_bounds_is_named(operator: Client, query: str) -> None:
+def test_an_out_of_range_parameter_is_named(operator: Client, query: str) -> None:
     body = problem(operator.get(f"/pipelines?{query}"), 400, "invalid_input")
     assert [error["field"] for error in body["errors"]] == ["limit"]
 
@@ -204,14 +204,14 @@ def test_a_forged_cursor_is_refused(operator: Client, cursor: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/plain-bug", "/api-bug"])
-def test_a_bug_is_a_problem_that_tells_nothing_of_itself(broken: Client, path: str) -> None:
+def test_a_bug_is_a_problem_without_details_of_the_error(broken: Client, path: str) -> None:
     answer = broken.get(path)
     problem(answer, 500, "internal_error")
     assert SECRET not in answer.text
     assert "Traceback" not in answer.text
 
 
-def test_a_bug_is_a_page_for_a_person(broken: Client) -> None:
+def test_a_bug_is_a_page_for_a_browser(broken: Client) -> None:
     page = broken.get("/plain-bug", headers=BROWSER)
     assert (page.status_code, page.headers["Content-Type"]) == (500, "text/html; charset=utf-8")
     assert SECRET not in page.text
@@ -224,7 +224,7 @@ def test_a_bug_is_logged_once(broken: Client, caplog: pytest.LogCaptureFixture) 
     assert SECRET in caplog.text
 
 
-def test_a_database_that_does_not_answer_is_worth_another_try(broken: Client) -> None:
+def test_an_unavailable_database_is_a_problem_with_retry_after(broken: Client) -> None:
     answer = broken.get("/plain-unavailable")
     problem(answer, 503, "unavailable")
     assert int(answer.headers["Retry-After"]) > 0

@@ -1,4 +1,4 @@
-"""What everyone may ask: whether the control plane answers, and which one it is."""
+"""The public endpoints: health and information about the control plane."""
 
 import pytest
 from django.conf import settings
@@ -14,14 +14,14 @@ def test_health_needs_no_sign_in(outsider: Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health", "/info"])
-def test_health_and_info_ask_nothing_of_the_database(operator: Client, path: str) -> None:
+def test_health_and_info_do_not_use_the_database(operator: Client, path: str) -> None:
     with dynamodb_calls() as counted:
-        # Neither a token nor a cookie makes a difference.
+        # A token or a cookie changes nothing about that.
         assert operator.get(path, cookies={"sessionid": "x" * 43}).status_code == 200
     assert counted.operations == []
 
 
-def test_info_says_which_control_plane_this_is(outsider: Client) -> None:
+def test_info_has_name_version_and_stage(outsider: Client) -> None:
     answer = outsider.get("/info")
     assert (answer.status_code, answer.json()) == (
         200,
@@ -29,12 +29,12 @@ def test_info_says_which_control_plane_this_is(outsider: Client) -> None:
     )
 
 
-def test_the_root_leads_to_the_pages(outsider: Client) -> None:
+def test_the_root_redirects_to_the_pages(outsider: Client) -> None:
     answer = outsider.get("/")
     assert (answer.status_code, answer.headers["Location"]) == (302, "/dashboard/")
 
 
-def test_a_form_without_its_token_is_refused(outsider: Client) -> None:
+def test_a_form_without_a_csrf_token_is_refused(outsider: Client) -> None:
     page = outsider.post("/signin", data={"email": "a@example.com"}, headers={"Accept": "text/html"})
     assert (page.status_code, page.headers["Content-Type"]) == (403, "text/html; charset=utf-8")
-    assert "load the page again" in page.text
+    assert "Reload the page" in page.text

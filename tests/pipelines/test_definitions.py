@@ -18,9 +18,7 @@ from apps.pipelines.definition_reader import DEFINITION, STEP
 from apps.pipelines.definitions import (
     DEFAULT_RETRIES,
     ENV_NAME,
-    LABEL,
     MAX_BYTES,
-    MAX_STEPS,
     Definition,
     Step,
     pipeline_name_validate,
@@ -28,6 +26,8 @@ from apps.pipelines.definitions import (
 from apps.pipelines.fields import Kind, ListOf, Members
 from apps.pipelines.parsing import definition_parse
 from controlplane.lib.errors import InvalidInput
+from controlplane.lib.labels import LABEL
+from controlplane.lib.steps import MAX_STEPS
 
 REPOSITORY = Path(__file__).parents[2]
 

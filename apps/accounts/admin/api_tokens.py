@@ -70,7 +70,7 @@ class ApiTokenAddForm(RecordForm):
     def write(self, actor: Actor) -> ApiToken:
         owner = user_by_email(self.cleaned_data["email"])
         if owner is None:
-            raise InvalidInput.field("email", "nobody has this e-mail address.")
+            raise InvalidInput.field("email", "must be the e-mail address of a user")
         days = self.cleaned_data["days"]
         token, self.secret = api_token_create(
             user=owner,

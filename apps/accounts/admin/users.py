@@ -14,6 +14,7 @@ from apps.accounts.policies import ROLES, Permission
 from apps.accounts.services import sessions_end, user_create, user_disable, user_update
 from apps.accounts.services.users import MAX_EMAIL, MAX_NAME
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, InvalidInput
 from controlplane.nosql.admin.filters import FieldFilter, YesNoFilter
 from controlplane.nosql.admin.forms import RecordForm, revision, text
@@ -98,7 +99,7 @@ class UserAdmin(NosqlModelAdmin):
     )
     def disable(self, actor: Actor, obj: Any) -> None:
         if obj.pk == actor.id:
-            raise Conflict("You cannot disable yourself. Ask another administrator.", code="own_account")
+            raise Conflict("You cannot disable yourself. Ask another administrator.", code=ErrorCode.OWN_ACCOUNT)
         user_disable(user_id=obj.pk, actor=actor)
 
     @display(description="related")

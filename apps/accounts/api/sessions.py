@@ -30,6 +30,7 @@ from apps.accounts.services import (
 )
 from controlplane.http.openapi import PUBLIC, problems
 from controlplane.http.requests import body_validated, client_address, client_region, query_validated
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput
 
 # What fits into a header, without line breaks.
@@ -59,15 +60,19 @@ class SessionView(PublicView):
         provider, subject = members["provider"], members["user_id"]
         access_token = members["oauth_tokens"].get("access_token")
         if provider not in providers_configured():
-            raise InvalidInput.field("provider", "nobody signs in by it here.", code="provider_unknown")
+            raise InvalidInput.field(
+                "provider", "must be a provider that is configured here", code=ErrorCode.PROVIDER_UNKNOWN
+            )
         if not isinstance(access_token, str) or not _PROVIDER_TOKEN.fullmatch(access_token):
-            raise InvalidInput.field("oauth_tokens.access_token", "this is no access token.")
+            raise InvalidInput.field("oauth_tokens.access_token", "must be an access token of the provider")
         address = client_address(request)
         sign_in_rate_limit(address=address, account=f"{provider}#{subject}")
         identity = token_identity(request._request, provider, access_token)
         try:
             if identity.subject != subject:
-                raise Forbidden("The provider says that this access token is of another user.", code="user_mismatch")
+                raise Forbidden(
+                    "The provider says that this access token is of another user.", code=ErrorCode.USER_MISMATCH
+                )
             started = session_start(
                 user=identity_sign_in(identity),
                 provider=provider,

@@ -51,7 +51,7 @@ class TokensView(APIView):
         tokens_manage_require(actor, owner_id)
         owner = user_get(owner_id)
         if owner is None:
-            raise InvalidInput.field("user_id", "there is no such user.")
+            raise InvalidInput.field("user_id", "must be the id of a user")
         token, secret = api_token_create(user=owner, actor=actor, **members)
         return Response({**token_json(token), "token": secret}, status=201, headers={"Cache-Control": "no-store"})
 

@@ -3,6 +3,7 @@
 from typing import Self
 
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.hashers import verify_password
 from django.db import models
 from django.utils.crypto import salted_hmac
 from pynamodb.attributes import BooleanAttribute, NumberAttribute, UnicodeAttribute
@@ -109,10 +110,14 @@ class UserFacade(Facade, AbstractBaseUser, record=User):
     class Meta(Facade.Meta):
         verbose_name = "user"
 
+    def check_password(self, raw_password: str | None) -> bool:
+        """Whether this is the user's password. Django's own method also writes a hash that it renews; we do not."""
+        return verify_password(raw_password, self.password)[0]
+
     def get_session_auth_hash(self) -> str:
-        """Changes with the password and with the session epoch; a session that holds another hash has ended."""
+        """Changes with the password and with the session epoch; a session with another hash has ended."""
         return self._get_session_auth_hash()
 
     def _get_session_auth_hash(self, secret: str | None = None) -> str:
-        held = f"{int(self.session_epoch)}:{self.password}"  # type: ignore[attr-defined]
-        return salted_hmac("accounts.session", held, secret=secret, algorithm="sha256").hexdigest()
+        state = f"{int(self.session_epoch)}:{self.password}"  # type: ignore[attr-defined]
+        return salted_hmac("accounts.session", state, secret=secret, algorithm="sha256").hexdigest()

@@ -21,6 +21,7 @@ from social_django.strategy import DjangoStrategy
 from apps.accounts.identities import PROVIDERS, ProviderIdentity
 from apps.accounts.oauth.providers import GitHub, Google, Provider
 from apps.accounts.oauth.storage import OAuthStorage
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput, NotAuthenticated, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ _BACKENDS: dict[str, type[Provider]] = {"google": Google, "github": GitHub}
 class ProviderUnavailable(Unavailable):
     """The provider does not respond as it should; the user may try again."""
 
-    code = "provider_unavailable"
+    code = ErrorCode.PROVIDER_UNAVAILABLE
 
 
 class _Strategy(DjangoStrategy):
@@ -74,7 +75,7 @@ def token_identity(request: HttpRequest, provider: str, access_token: str) -> Pr
         except AuthCredentialError as error:
             raise NotAuthenticated(
                 f"{PROVIDERS[provider]} does not know this access token, or issued it to another application.",
-                code="provider_token_invalid",
+                code=ErrorCode.PROVIDER_TOKEN_INVALID,
             ) from error
 
 
@@ -94,21 +95,21 @@ def _our_errors(provider: str) -> Iterator[None]:
 def _our_error(error: SocialAuthBaseException, title: str) -> ApplicationError:
     match error:
         case AuthCanceled():
-            return Forbidden(f"At {title} you did not agree to sign in here.", code="oauth_denied")
+            return Forbidden(f"At {title} you did not agree to sign in here.", code=ErrorCode.OAUTH_DENIED)
         case AuthSessionError() | AuthInputError():
             return InvalidInput(
                 "This sign-in was started in another browser, has expired, or is finished. Please sign in again.",
-                code="oauth_state",
+                code=ErrorCode.OAUTH_STATE,
             )
         case AuthCredentialError():
             return InvalidInput(
-                f"{title} does not accept its own code any more. Please sign in again.", code="oauth_code"
+                f"{title} does not accept its own code any more. Please sign in again.", code=ErrorCode.OAUTH_CODE
             )
         case AuthConfigurationError():
             logger.error("%s refuses our credentials or our request: %s %s", title, error.code, error.provider_code)
             return ApplicationError(
                 f"{title} does not accept this control plane. Ask an administrator to check its settings.",
-                code="provider_refused",
+                code=ErrorCode.PROVIDER_REFUSED,
                 status=502,
             )
         case AuthProviderError():
@@ -118,6 +119,6 @@ def _our_error(error: SocialAuthBaseException, title: str) -> ApplicationError:
             logger.warning("%s sent a response that we do not understand: %s %s", title, error.code, error.claim)
             return ApplicationError(
                 f"{title} sent a response that we do not understand. Please try again.",
-                code="provider_answer",
+                code=ErrorCode.PROVIDER_ANSWER,
                 status=502,
             )

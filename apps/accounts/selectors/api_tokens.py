@@ -1,6 +1,7 @@
 """Reading API tokens."""
 
 from apps.accounts.models import ApiToken
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import NotFound
 
 
@@ -19,7 +20,7 @@ def api_token_get(token_id: str) -> ApiToken:
     found = next(iter(ApiToken.by_id.query(token_id, limit=1)), None)
     token = ApiToken.find(found.token_hash) if found else None
     if token is None:
-        raise NotFound("There is no such API token.")
+        raise NotFound("There is no such API token.", code=ErrorCode.API_TOKEN_NOT_FOUND)
     return token
 
 

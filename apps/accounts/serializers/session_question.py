@@ -14,5 +14,5 @@ def session_asked_about(body: dict[str, Any]) -> str:
     members_known_require(body, ("session_id",))
     token = body.get("session_id")
     if not isinstance(token, str) or not 1 <= len(token) <= MAX_TOKEN:
-        raise InvalidInput.field("session_id", f"is a text of 1 to {MAX_TOKEN} characters")
+        raise InvalidInput.field("session_id", f"must have 1 to {MAX_TOKEN} characters")
     return token

@@ -6,14 +6,14 @@ from rest_framework import serializers
 
 from apps.accounts.identities import PROVIDERS
 from apps.accounts.serializers.session_question import MAX_TOKEN
-from controlplane.http.requests import TextField
+from controlplane.http.drf_fields import ChoiceField, TextField
 
 
 class SessionCreateSerializer(serializers.Serializer[Any]):
     """What the frontend has after its own OAuth redirect. Only `oauth_tokens.access_token` proves who the user is."""
 
     user_id = TextField(max_length=100, help_text="The provider's id for the user: Google's sub, GitHub's id.")
-    provider = serializers.ChoiceField(choices=tuple(PROVIDERS))
+    provider = ChoiceField(tuple(PROVIDERS))
     oauth_tokens = serializers.DictField(
         child=serializers.JSONField(allow_null=True),
         help_text="The provider's response to the code; `access_token` is sent to the provider and not stored.",

@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from apps.accounts.policies import Permission
 from apps.accounts.services.api_tokens import MAX_NAME
-from controlplane.http.requests import TextField
+from controlplane.http.drf_fields import ChoiceField, TextField
 from controlplane.lib.ids import ID_PATTERN
 
 
@@ -25,7 +25,7 @@ class TokenCreateSerializer(serializers.Serializer[Any]):
 
     name = TextField(max_length=MAX_NAME, help_text="What the token is for.")
     permissions = serializers.ListField(
-        child=serializers.ChoiceField([permission.value for permission in Permission]),
+        child=ChoiceField([permission.value for permission in Permission]),
         required=False,
         allow_null=True,
         max_length=len(Permission),

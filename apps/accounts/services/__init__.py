@@ -23,7 +23,13 @@ from apps.accounts.services.sessions import (
     sign_out,
 )
 from apps.accounts.services.sign_ins import sign_in_failed_record
-from apps.accounts.services.users import user_create, user_disable, user_password_set, user_update
+from apps.accounts.services.users import (
+    user_create,
+    user_disable,
+    user_password_rehash,
+    user_password_set,
+    user_update,
+)
 
 __all__ = [
     "StartedSession",
@@ -51,6 +57,7 @@ __all__ = [
     "sign_out",
     "user_create",
     "user_disable",
+    "user_password_rehash",
     "user_password_set",
     "user_update",
 ]

@@ -17,6 +17,7 @@ from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, Unavailable
 from controlplane.lib.ids import new_id
 from controlplane.nosql.connection import ConditionFailed
@@ -88,17 +89,19 @@ def api_token_create(
     """
     tokens_manage_require(actor, user.user_id)
     if not 1 <= len(name.strip()) <= MAX_NAME or not name.isprintable():
-        raise InvalidInput.field("name", f"1 to {MAX_NAME} printable characters.")
+        raise InvalidInput.field("name", f"must have 1 to {MAX_NAME} printable characters")
     if actor.kind == "token":
         permissions = actor.permissions & role_permissions(user.role) if permissions is None else permissions
         expires_at = _expiry_within(_creator(actor), expires_at)
     _permissions_require(user, permissions, actor=actor)
     if expires_at is not None and expires_at <= clock.now():
-        raise InvalidInput.field("expires_at", "this is in the past.")
+        raise InvalidInput.field("expires_at", "must be in the future")
     if not user.is_active:
-        raise Conflict("This account is disabled.", code="account_disabled")
+        raise Conflict("This account is disabled.", code=ErrorCode.ACCOUNT_DISABLED)
     if api_token_count(user.user_id, limit=MAX_TOKENS) >= MAX_TOKENS:
-        raise Conflict(f"A user can have at most {MAX_TOKENS} API tokens. Revoke some first.", code="too_many_tokens")
+        raise Conflict(
+            f"A user can have at most {MAX_TOKENS} API tokens. Revoke some first.", code=ErrorCode.TOO_MANY_TOKENS
+        )
     secret = PREFIX + secrets.token_urlsafe(32)
     token = ApiToken(
         secret_hash(secret),
@@ -159,9 +162,9 @@ def _permissions_require(user: User, permissions: Collection[str] | None, *, act
     allowed = role_permissions(user.role)
     wanted = allowed if permissions is None else set(permissions)
     if not wanted <= allowed:
-        raise InvalidInput.field("permissions", "a token may do no more than its owner.")
+        raise InvalidInput.field("permissions", "must be permissions that the token's owner has")
     if actor.kind != "system" and not wanted <= actor.permissions:
-        raise InvalidInput.field("permissions", "a token may do no more than who makes it.")
+        raise InvalidInput.field("permissions", "must be permissions that you have")
 
 
 def _creator(actor: Actor) -> ApiToken:
@@ -176,7 +179,7 @@ def _expiry_within(creator: ApiToken, expires_at: datetime | None) -> datetime |
     """When a token that `creator` creates expires: no later than `creator` does."""
     latest: datetime | None = creator.expires_at
     if latest and expires_at and expires_at > latest:
-        raise InvalidInput.field("expires_at", "a token that a token makes expires no later than its maker.")
+        raise InvalidInput.field("expires_at", "must not be later than the expiry of the token that creates it")
     return expires_at or latest
 
 
@@ -192,9 +195,9 @@ def api_token_verify(secret: str) -> Actor:
     token_hash = secret_hash(secret)
     entry = _verified.get(token_hash) or _read(token_hash)
     if entry.token.expired(clock.now()):
-        raise NotAuthenticated("This API token has expired. Create a new one.", code="token_expired")
+        raise NotAuthenticated("This API token has expired. Create a new one.", code=ErrorCode.TOKEN_EXPIRED)
     if not entry.owner.is_active:
-        raise NotAuthenticated("The owner of this API token is disabled.", code="account_disabled")
+        raise NotAuthenticated("The owner of this API token is disabled.", code=ErrorCode.ACCOUNT_DISABLED)
     return _actor(entry.token, entry.owner)
 
 
@@ -231,4 +234,4 @@ def _actor(token: ApiToken, owner: User) -> Actor:
 
 
 def _invalid() -> NotAuthenticated:
-    return NotAuthenticated("This API token is unknown or revoked.", code="token_invalid")
+    return NotAuthenticated("This API token is unknown or revoked.", code=ErrorCode.TOKEN_INVALID)

@@ -10,6 +10,7 @@ from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, Forbidden
 from controlplane.lib.ids import new_id
 from controlplane.nosql.listing import search_key
@@ -28,18 +29,20 @@ def identity_sign_in(identity: ProviderIdentity) -> User:
     if role is None:
         raise Forbidden(
             "This account is not allowed to sign in here. Ask an administrator to allow it.",
-            code="not_allowed",
+            code=ErrorCode.NOT_ALLOWED,
         )
     user = user_by_identity(identity.key) or _create(identity, role)
     if not user.is_active:
-        raise Forbidden("This account is disabled.", code="account_disabled")
+        raise Forbidden("This account is disabled.", code=ErrorCode.ACCOUNT_DISABLED)
     return user
 
 
 def _create(identity: ProviderIdentity, role: str) -> User:
     provider = PROVIDERS[identity.provider]
     if identity.email is None or len(identity.email) > MAX_EMAIL:
-        raise Forbidden(f"{provider} gives no verified e-mail address for this account.", code="email_unverified")
+        raise Forbidden(
+            f"{provider} gives no verified e-mail address for this account.", code=ErrorCode.EMAIL_UNVERIFIED
+        )
     email = email_normalise(identity.email)
     name = _name(identity, email)
     now = clock.timestamp(clock.now())
@@ -73,7 +76,7 @@ def _create(identity: ProviderIdentity, role: str) -> User:
             raise Conflict(
                 f"There is an account with the address {email} already, and it signs in another way. "
                 "Accounts are never joined by their addresses.",
-                code="email_taken",
+                code=ErrorCode.EMAIL_TAKEN,
             ) from error
         return existing
     return user

@@ -13,6 +13,7 @@ from apps.accounts.models import Session, secret_hash
 from apps.accounts.selectors import session_find
 from apps.accounts.services.session_rows import session_rows
 from controlplane.lib import clock
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, NotFound, Unavailable
 from controlplane.lib.ids import new_id
 from controlplane.nosql.connection import CONFLICT_ATTEMPTS, ConditionFailed, pause_before_retry
@@ -118,7 +119,7 @@ def session_touch(*, session: Session, data: Mapping[str, Any]) -> None:
 def _existing(token: str) -> Session:
     session = session_find(secret_hash(token))
     if session is None:
-        raise NotFound("This session has ended.")
+        raise NotFound("This session has ended.", code=ErrorCode.SESSION_NOT_FOUND)
     return session
 
 

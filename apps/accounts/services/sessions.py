@@ -17,6 +17,7 @@ from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import NotAuthenticated, NotFound, Unavailable
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
@@ -71,7 +72,7 @@ def session_start(
     try:
         session_rows().commit(tx, add=session)
     except TransactionFailed as error:
-        raise NotAuthenticated("This account is disabled.", code="account_disabled") from error
+        raise NotAuthenticated("This account is disabled.", code=ErrorCode.ACCOUNT_DISABLED) from error
     return StartedSession(token, session)
 
 
@@ -122,14 +123,16 @@ def _auth_hash_valid(auth_hash: str, user: User) -> bool:
 
 
 def _invalid() -> NotAuthenticated:
-    return NotAuthenticated("This session is unknown or has ended. Please sign in again.", code="session_invalid")
+    return NotAuthenticated(
+        "This session is unknown or has ended. Please sign in again.", code=ErrorCode.SESSION_INVALID
+    )
 
 
 def device_remove(*, actor: Actor, device_id: str) -> None:
     """End the actor's own session that has this public id. Raises NotFound."""
     found = next((session for session in session_list(actor.id) if session.device_id == device_id), None)
     if found is None:
-        raise NotFound("You are not signed in there.")
+        raise NotFound("You are not signed in there.", code=ErrorCode.SESSION_NOT_FOUND)
     session_revoke(actor=actor, token_hash=found.token_hash)
 
 
@@ -154,7 +157,7 @@ def session_revoke(*, actor: Actor, token_hash: str) -> None:
     """
     session = session_find(token_hash)
     if session is None:
-        raise NotFound("There is no such session.")
+        raise NotFound("There is no such session.", code=ErrorCode.SESSION_NOT_FOUND)
     if session.user_id is None or session.user_id != actor.id:
         permission_require(actor, Permission.ACCOUNTS_MANAGE)
     _end(
@@ -179,7 +182,7 @@ def sessions_end(*, actor: Actor, user_id: str) -> None:
     try:
         tx.commit()
     except TransactionFailed as error:
-        raise NotFound("There is no such user.") from error
+        raise NotFound("There is no such user.", code=ErrorCode.USER_NOT_FOUND) from error
     # The new epoch has ended them. Those that the index does not list yet are deleted when they expire.
     with suppress(Unavailable):
         for session in sessions_of_user(user_id):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.contrib.auth.hashers import make_password
+from django.contrib.auth.hashers import make_password, verify_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
@@ -16,8 +16,10 @@ from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, InvalidInput, NotFound
 from controlplane.lib.ids import new_id
+from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.listing import search_key
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
@@ -56,7 +58,7 @@ def user_create(*, email: str, password: str, name: str, role: str, actor: Actor
     try:
         tx.commit()
     except TransactionFailed as error:
-        raise Conflict("There is a user with this e-mail address already.", code="email_taken") from error
+        raise Conflict("There is a user with this e-mail address already.", code=ErrorCode.EMAIL_TAKEN) from error
     return user
 
 
@@ -77,7 +79,7 @@ def user_disable(*, user_id: str, actor: Actor) -> None:
         tx.commit()
     except TransactionFailed as error:
         if error.failed.get("user") is None:
-            raise NotFound("There is no such user.") from error
+            raise NotFound("There is no such user.", code=ErrorCode.USER_NOT_FOUND) from error
 
 
 def user_update(*, user_id: str, name: str, role: str, is_active: bool, revision: int, actor: Actor) -> User:
@@ -93,7 +95,8 @@ def user_update(*, user_id: str, name: str, role: str, is_active: bool, revision
         raise _changed_meanwhile()
     if actor.id == user_id and (not is_active or role != existing.role):
         raise Conflict(
-            "You cannot disable yourself or change your own role. Ask another administrator.", code="own_account"
+            "You cannot disable yourself or change your own role. Ask another administrator.",
+            code=ErrorCode.OWN_ACCOUNT,
         )
     wanted = {"name": name, "role": role, "is_active": is_active}
     changes = {member: value for member, value in wanted.items() if getattr(existing, member) != value}
@@ -128,6 +131,24 @@ def user_password_set(*, user_id: str, password: str, revision: int, actor: Acto
     return _existing(user_id)
 
 
+def user_password_rehash(*, user: User, password: str) -> None:
+    """Hash the password, which the user has just signed in with, by today's hasher if it is hashed by an older one.
+
+    `user` gets the hash that counts now, since it is part of a session's hash. The password stays the same, so this is
+    no audit event. Raises NotFound when the user was deleted meanwhile.
+    """
+    if not verify_password(password, user.password)[1]:
+        return
+    renewed = make_password(password)
+    try:
+        User(user.user_id).update(actions=[User.password.set(renewed)], condition=User.password == user.password)
+    except ConditionFailed:
+        # Another sign-in or a new password came first, or this write was repeated after a lost response.
+        user.password = _existing(user.user_id).password
+    else:
+        user.password = renewed
+
+
 def _user_write(
     user_id: str,
     actions: Sequence[Any],
@@ -144,48 +165,48 @@ def _user_write(
         tx.commit()
     except TransactionFailed as error:
         if error.failed.get("user") is None:
-            raise NotFound("There is no such user.") from error
+            raise NotFound("There is no such user.", code=ErrorCode.USER_NOT_FOUND) from error
         raise _changed_meanwhile() from error
 
 
 def _existing(user_id: str) -> User:
     user = user_get(user_id)
     if user is None:
-        raise NotFound("There is no such user.")
+        raise NotFound("There is no such user.", code=ErrorCode.USER_NOT_FOUND)
     return user
 
 
 def _changed_meanwhile() -> Conflict:
-    return Conflict("This user was changed after you opened it. Load it again.", code="changed_meanwhile")
+    return Conflict("This user was changed after you opened it. Load it again.", code=ErrorCode.CHANGED_MEANWHILE)
 
 
 def _email_checked(email: str) -> str:
     email = email_normalise(email)
     if len(email) > MAX_EMAIL:
-        raise InvalidInput.field("email", f"at most {MAX_EMAIL} characters.")
+        raise InvalidInput.field("email", f"must have at most {MAX_EMAIL} characters")
     try:
         validate_email(email)
     except ValidationError as error:
-        raise InvalidInput.field("email", "this is no e-mail address.") from error
+        raise InvalidInput.field("email", "must be an e-mail address") from error
     return email
 
 
 def _name_checked(name: str) -> str:
     name = name.strip()
     if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-        raise InvalidInput.field("name", f"1 to {MAX_NAME} printable characters.")
+        raise InvalidInput.field("name", f"must have 1 to {MAX_NAME} printable characters")
     return name
 
 
 def _role_checked(role: str) -> str:
     if role not in ROLES:
-        raise InvalidInput.field("role", f"one of {', '.join(ROLES)}.")
+        raise InvalidInput.field("role", f"must be one of {', '.join(ROLES)}")
     return role
 
 
 def _password_hashed(password: str) -> str:
     if len(password) > MAX_PASSWORD:
-        raise InvalidInput.field("password", f"at most {MAX_PASSWORD} characters.")
+        raise InvalidInput.field("password", f"must have at most {MAX_PASSWORD} characters")
     try:
         validate_password(password)
     except ValidationError as error:

@@ -14,6 +14,7 @@ from apps.accounts.identities import providers_configured
 from apps.accounts.services import sign_in_failed_record, sign_out
 from apps.accounts.views.sign_in_page import sign_in_page
 from controlplane.http.requests import client_address
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, Forbidden, TooManyRequests
 
 _PROVIDER = "password"
@@ -31,7 +32,7 @@ def signin(request: HttpRequest) -> HttpResponse:
         return _page(request, SignInForm())
     if not settings.PASSWORD_SIGN_IN:
         raise Forbidden(
-            "Signing in with a password is switched off. Sign in with a provider.", code="password_sign_in_off"
+            "Signing in with a password is switched off. Sign in with a provider.", code=ErrorCode.PASSWORD_SIGN_IN_OFF
         )
     form = SignInForm(request.POST)
     if form.is_valid():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from apps.agents.models import Agent
 from apps.agents.selectors.fleet import fleet_counts
 from apps.agents.states import AgentStatus
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import InvalidInput, NotFound
 from controlplane.nosql.listing import Listing, place_decode
 
@@ -25,7 +26,7 @@ def agent_get(agent_id: str) -> Agent:
     """The agent, read consistently. Raises NotFound."""
     agent = Agent.find(agent_id)
     if agent is None:
-        raise NotFound("There is no such agent.", code="agent_not_found")
+        raise NotFound("There is no such agent.", code=ErrorCode.AGENT_NOT_FOUND)
     return agent
 
 
@@ -48,9 +49,9 @@ def agent_list(
     "cursor").
     """
     if region is not None and not REGION.fullmatch(region):
-        raise InvalidInput.field("region", "is 1 to 63 letters, digits, dots, dashes and underscores")
+        raise InvalidInput.field("region", "must have 1 to 63 letters, digits, dots, dashes and underscores")
     if status is not None and status not in set(AgentStatus):
-        raise InvalidInput.field("status", f"is one of {', '.join(AgentStatus)}")
+        raise InvalidInput.field("status", f"must be one of {', '.join(AgentStatus)}")
     scope = json.dumps(["agents", region, status])
     start = place_decode(scope, cursor)
     fleet = fleet_counts()

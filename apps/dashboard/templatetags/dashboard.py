@@ -1,4 +1,4 @@
-"""How pages write times, states and figures."""
+"""Template filters and tags for times, states and figures."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -50,13 +50,13 @@ def state(value: str, label: str = "") -> SafeString:
 
 @register.filter
 def words(value: str) -> str:
-    """``timed_out`` as a person writes it."""
+    """``timed_out`` as ``Timed out``."""
     return str(value).replace("_", " ").capitalize()
 
 
 @register.simple_tag
 def moment(value: str | datetime | None) -> SafeString:
-    """A time as people say it ("3 min ago"), with the exact one behind it."""
+    """A time relative to now ("3 min ago"). The tooltip shows the exact time."""
     when = _moment(value)
     if when is None:
         return _NOTHING
@@ -70,7 +70,7 @@ def moment(value: str | datetime | None) -> SafeString:
 
 @register.simple_tag
 def duration(start: str | datetime | None, end: str | datetime | None = None) -> SafeString:
-    """How long it took, or has taken until now."""
+    """The time between `start` and `end`, or until now."""
     began = _moment(start)
     if began is None:
         return _NOTHING
@@ -80,7 +80,7 @@ def duration(start: str | datetime | None, end: str | datetime | None = None) ->
 
 @register.filter
 def span(seconds: float | None) -> str:
-    """A length of time in its two largest units."""
+    """A duration in its two largest units."""
     if seconds is None:
         return "–"
     if seconds < 10:
@@ -95,7 +95,7 @@ def span(seconds: float | None) -> str:
 
 @register.filter
 def percent(share: float | None) -> str:
-    """A share (0 to 1) in per cent, with more digits the smaller it is."""
+    """A share (0 to 1) in per cent. Smaller shares get more digits."""
     if share is None:
         return "–"
     value = share * 100
@@ -104,7 +104,7 @@ def percent(share: float | None) -> str:
 
 @register.filter
 def short(identifier: str | None) -> str:
-    """The end of an identifier, which is what differs between neighbours; of a commit the beginning."""
+    """The last characters of an identifier, where identifiers differ; the first ones of a commit."""
     text = str(identifier or "")
     return text[:10] if len(text) == 40 else text[-8:]
 
@@ -138,9 +138,9 @@ def _moment(value: Any) -> datetime | None:
 def _ago(age: timedelta, when: datetime) -> str:
     seconds = age.total_seconds()
     if seconds < 0:
-        return f"in {span(-seconds)}" if seconds < -5 else "just now"
+        return f"in {span(-seconds)}" if seconds < -5 else "now"
     if seconds < 5:
-        return "just now"
+        return "now"
     if seconds < 60:
         return f"{seconds:.0f} s ago"
     if seconds < 3600:

@@ -1,1 +1,1 @@
-"""The pages' views: read through selectors, act through services, render."""
+"""The views of the pages. They read selectors, call services, and render."""

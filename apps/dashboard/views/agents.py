@@ -1,4 +1,4 @@
-"""The agents: the fleet by region, and one agent."""
+"""The pages of agents: the fleet by region, and one agent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class AgentRow:
 
     @property
     def running(self) -> list[str]:
-        """The ids of the jobs that it holds."""
+        """The ids of the jobs that the agent has leases for, sorted."""
         return sorted(self.heartbeat.leases) if self.heartbeat else []
 
 
@@ -64,7 +64,7 @@ def agent_list_page(request: HttpRequest) -> HttpResponse:
 
 @page(Permission.AGENTS_READ)
 def agent_page(request: HttpRequest, agent_id: str) -> HttpResponse:
-    """One agent: what it is, how it does, and the jobs it ran last."""
+    """One agent: its machine, its load, and its last jobs."""
     row = _rows([agent_get(agent_id)])[0]
     return show(
         request,

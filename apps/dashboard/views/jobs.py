@@ -1,4 +1,4 @@
-"""The list of jobs, one job, and what a person may do to them."""
+"""The pages of jobs: the list, one job, and the forms that queue, cancel and retry jobs."""
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -17,13 +17,13 @@ from controlplane.lib.errors import ApplicationError, Conflict, InvalidInput
 from controlplane.lib.ids import new_id
 
 PAGE_SIZE = 25
-# A pipeline beyond these is found under Pipelines, whose links fill the form in.
+# The form lists only so many. The page Pipelines has them all, and its links preselect one in the form.
 PIPELINE_CHOICES = 200
 
 
 @page(Permission.JOBS_READ)
 def job_list_page(request: HttpRequest) -> HttpResponse:
-    """Jobs, newest first, narrowed by status, pipeline, ref and agent."""
+    """Jobs, newest first, filtered by status, pipeline, ref and agent."""
     chosen = {name: request.GET.get(name, "").strip() for name in ("status", "pipeline", "git_ref", "agent_id")}
     cursor = request.GET.get("cursor") or None
     found = job_list(
@@ -52,7 +52,7 @@ def job_list_page(request: HttpRequest) -> HttpResponse:
             "cursor": cursor,
             "first_query": query.urlencode(),
             "next_query": following.urlencode() if found.next_cursor else "",
-            # Counting what a filter leaves takes longer, so that is not done every two seconds.
+            # Counting the matches of a filter takes longer, so a filtered list refreshes less often.
             "seconds": refresh_seconds(busy=not filtered and any(job.status not in FINAL for job in found.jobs)),
         },
     )
@@ -62,12 +62,12 @@ def _status(text: str) -> Status | None:
     try:
         return Status(text) if text else None
     except ValueError:
-        raise InvalidInput.field("status", f"one of {', '.join(Status)} is wanted.") from None
+        raise InvalidInput.field("status", f"must be one of {', '.join(Status)}") from None
 
 
 @page(Permission.JOBS_READ)
 def job_page(request: HttpRequest, job_id: str) -> HttpResponse:
-    """One job: what it is, how far its steps are, and its log."""
+    """One job: its facts, its steps and its log."""
     job = job_get(job_id)
     context = {**shared_context(request), **job_facts(job), "log": log_piece(request, job)}
     return render(request, "dashboard/job.html", {**context, "section": "jobs", "key": new_id()})
@@ -75,7 +75,7 @@ def job_page(request: HttpRequest, job_id: str) -> HttpResponse:
 
 @page(Permission.JOBS_CREATE, "GET", "HEAD", "POST")
 def job_new(request: HttpRequest) -> HttpResponse:
-    """A form that queues a job; what it was filled with stays when something is wrong."""
+    """A form that queues a job. After an error it keeps what the user entered."""
     names = [pipeline.name for pipeline in pipeline_list(limit=PIPELINE_CHOICES).pipelines]
     if request.method == "POST":
         form = JobForm(request.POST, pipelines=names)
@@ -107,7 +107,7 @@ def job_new(request: HttpRequest) -> HttpResponse:
 
 @page(Permission.JOBS_CANCEL, "POST")
 def job_cancel_action(request: HttpRequest, job_id: str) -> HttpResponse:
-    """Cancel the job and go back to its page."""
+    """Cancel the job and redirect to its page."""
     try:
         job = job_cancel(actor=request_actor(request), job_id=job_id)
     except Conflict as error:
@@ -120,7 +120,7 @@ def job_cancel_action(request: HttpRequest, job_id: str) -> HttpResponse:
 
 @page(Permission.JOBS_RETRY, "POST")
 def job_retry_action(request: HttpRequest, job_id: str) -> HttpResponse:
-    """Queue the job once more and go to the new one."""
+    """Queue the job once more and redirect to the new job."""
     try:
         job = job_retry(actor=request_actor(request), job_id=job_id, idempotency_key=request.POST.get("key") or None)
     except Conflict as error:

@@ -14,45 +14,45 @@ from apps.jobs.selectors import LogSlice, job_get, job_log_read, job_steps
 from apps.jobs.states import FINAL, LEASED
 from controlplane.lib.ids import new_id
 
-# So much of a log is in one answer.
+# The most bytes of a log that one response shows.
 PIECE_BYTES = 256 * 1024
-# Looking for a job that nobody has taken yet may take longer.
+# Seconds between two refreshes while the job waits for an agent.
 WAITING_SECONDS = 5
-# Farther than any log reaches.
+# An offset beyond the end of any log.
 _BEYOND = 10**15
 _PLAIN = Style()
 
 
 @dataclass(frozen=True)
 class LogView:
-    """A piece of a log as the page shows it, and where the next one begins."""
+    """A piece of a log as the page shows it, and the offset of the next piece."""
 
     html: SafeString
     start: int
     offset: int
     style: Style
-    # The log has ended, and this is its end.
+    # Whether this piece ends the log of a job that has ended.
     complete: bool
-    # More has been written than this piece holds.
+    # Whether the log has more bytes than this piece shows.
     more: bool
-    # The page goes on by itself.
+    # Whether the page keeps requesting the next piece.
     follows: bool
 
 
 def job_facts(job: Any) -> dict[str, Any]:
-    """What the page says about the job besides its log."""
+    """What the page shows about the job besides its log."""
     return {
         "job": job,
         "steps": job_steps(job),
         "ended": job.status in FINAL,
         "seconds": BUSY_SECONDS if job.status in LEASED | FINAL else WAITING_SECONDS,
-        # The page's head is only sent again when one of these has changed, so that no button moves under the hand.
+        # The head is only sent again when one of these has changed, so that buttons do not move under the pointer.
         "seen": f"{job.status}.{job.attempt}.{'cancelling' if job.cancel_requested else ''}",
     }
 
 
 def log_piece(request: HttpRequest, job: Any) -> LogView:
-    """The piece of the log that the request asks for: from `offset`, or else the end, which is then followed."""
+    """The requested piece of the log: from the parameter `offset`, or without one the end, which the page follows."""
     if request.GET.get("offset"):
         return _printed(job_log_read(job=job, offset=offset_parameter(request), limit=PIECE_BYTES), follows=False)
     whole = job_log_read(job=job, offset=0, limit=PIECE_BYTES)
@@ -81,9 +81,9 @@ def _printed(part: LogSlice, *, follows: bool, style: Style = _PLAIN) -> LogView
 
 @page(Permission.JOBS_READ)
 def job_live(request: HttpRequest, job_id: str) -> HttpResponse:
-    """What has changed since the page last asked: new lines of the log, and the rest out of band.
+    """What has changed since the page's last request: new lines of the log, and other parts out of band.
 
-    `offset` and `style` say where the log ended then, `seen` what the page's head showed.
+    `offset` and `style` are those at the end of the log so far; `seen` is the state that the page's head shows.
     """
     job = job_get(job_id)
     facts = job_facts(job)
@@ -96,5 +96,5 @@ def job_live(request: HttpRequest, job_id: str) -> HttpResponse:
     parts = [render_to_string(f"dashboard/{name}.html", context, request).strip() for name in names]
     if log.html:
         parts.append(render_to_string("dashboard/log_piece.html", {"log": log}).strip())
-    # Space between the parts would become part of the log.
+    # White space between the parts would become part of the log.
     return HttpResponse("".join(parts))

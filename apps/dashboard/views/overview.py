@@ -1,4 +1,4 @@
-"""What a person sees first: is everything well, what runs, what waits."""
+"""The first page: the health of the fleet, and the jobs that run and wait."""
 
 from collections import Counter
 
@@ -12,13 +12,13 @@ from apps.jobs.selectors import job_overview, jobs_recent
 
 CHART_DAYS = 14
 RECENT_JOBS = 8
-# So many of those that run and of those that wait are named; the list of jobs has them all.
+# The overview names only so many running and waiting jobs; the list of jobs has them all.
 LISTED_JOBS = 10
 
 
 @page(Permission.JOBS_READ)
 def overview(request: HttpRequest) -> HttpResponse:
-    """The overview, in a number of reads that does not grow with the jobs."""
+    """The overview. Its number of reads does not grow with the number of jobs."""
     jobs = job_overview(days=CHART_DAYS)
     fleet = Counter[str]()
     for statuses in fleet_counts().values():
@@ -32,7 +32,7 @@ def overview(request: HttpRequest) -> HttpResponse:
             "section": "overview",
             "jobs": jobs,
             "running": jobs.running[:LISTED_JOBS],
-            # The one that has waited longest first.
+            # The job that has waited longest comes first.
             "waiting": jobs.waiting[: -LISTED_JOBS - 1 : -1],
             "healthy": fleet["healthy"],
             "agents": fleet.total(),
@@ -45,5 +45,5 @@ def overview(request: HttpRequest) -> HttpResponse:
 
 @page(Permission.JOBS_READ)
 def recent(request: HttpRequest) -> HttpResponse:
-    """The newest jobs: a part of the overview that comes after it, so that the rest need not wait for it."""
+    """The newest jobs: a part of the overview that loads later, so that the rest does not wait for it."""
     return show(request, "recent", {"section": "overview", "recent": jobs_recent(limit=RECENT_JOBS)})

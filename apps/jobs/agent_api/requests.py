@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST
 
 from apps.agents.authentication import SignedRequest, signed_agent
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import InvalidInput, TooLarge
 
 AgentView = Callable[..., dict[str, Any]]
@@ -41,16 +42,16 @@ def decoded_body(request: HttpRequest, *, limit: int) -> bytes:
     if encoding == "identity":
         return request.body
     if encoding != "gzip":
-        raise InvalidInput.field("Content-Encoding", "is gzip or identity")
+        raise InvalidInput.field("Content-Encoding", "must be gzip or identity")
     packed = request.body
     if not packed:
-        # Python takes nothing at all for an empty file.
-        raise InvalidInput.field("body", "is not what gzip makes")
+        # Python reads no bytes at all as an empty file.
+        raise InvalidInput.field("body", "must be compressed with gzip, as Content-Encoding says")
     try:
-        # One byte more than is allowed tells a body that is too large without unpacking all of it.
+        # One byte more than is allowed shows that the body is too large, without unpacking all of it.
         data = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(limit + 1)
     except (OSError, EOFError, zlib.error):
-        raise InvalidInput.field("body", "is not what gzip makes") from None
+        raise InvalidInput.field("body", "must be compressed with gzip, as Content-Encoding says") from None
     if len(data) > limit:
-        raise TooLarge(f"The body has more than {limit} bytes when it is unpacked.", code="log_chunk_too_large")
+        raise TooLarge(f"The body has more than {limit} bytes when it is unpacked.", code=ErrorCode.LOG_CHUNK_TOO_LARGE)
     return data

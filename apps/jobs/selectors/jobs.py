@@ -10,6 +10,7 @@ from apps.agents.selectors import heartbeats_get
 from apps.jobs.models import OPEN, Job
 from apps.jobs.selectors.counters import days_with_jobs, outcome_total
 from apps.jobs.states import FINAL, Status
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import NotFound
 from controlplane.nosql.listing import Listing, place_decode
 
@@ -104,7 +105,7 @@ def job_get(job_id: str) -> Job:
     """The job, read consistently. Raises NotFound."""
     job = Job.find(job_id)
     if job is None:
-        raise NotFound("There is no such job.", code="job_not_found")
+        raise NotFound("There is no such job.", code=ErrorCode.JOB_NOT_FOUND)
     return job
 
 

@@ -9,6 +9,7 @@ from django.core.files.storage import storages
 
 from apps.jobs.models import Job, LogChunk
 from apps.jobs.states import FINAL
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import NotFound
 
 # How long a process remembers the sizes of a log's chunks after the last read of it.
@@ -62,7 +63,7 @@ def _read_stored(name: str, offset: int, limit: int) -> LogSlice:
     try:
         data, size = storage.read_range(name, offset, limit)
     except FileNotFoundError as error:
-        raise NotFound("The job's log is not in storage any more.", code="log_not_found") from error
+        raise NotFound("The job's log is not in storage any more.", code=ErrorCode.LOG_NOT_FOUND) from error
     after = min(offset, size) + len(data)
     return LogSlice(data, after, complete=after >= size)
 

@@ -17,6 +17,7 @@ from apps.pipelines.parsing import definition_parse
 from apps.pipelines.services import pipeline_learn
 from controlplane.lib import clock, metric_names
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, InvalidInput, Unprocessable
 from controlplane.lib.work import measure
 from controlplane.nosql.transaction import Transaction, TransactionFailed
@@ -57,7 +58,7 @@ def attempt_start(*, agent: Actor, job_id: str, attempt: int) -> Job:
         # The same request came twice at a time, or the agent has lost the attempt: the job says which.
         job = attempt_require(Job.find(job_id), agent_id=agent.id, attempt=attempt)
         if job.status != Status.RUNNING:
-            raise Conflict("The attempt cannot be started.", code="stale_attempt") from None
+            raise Conflict("The attempt cannot be started.", code=ErrorCode.STALE_ATTEMPT) from None
     return job
 
 
@@ -76,7 +77,7 @@ def attempt_define(
     try:
         definition = definition_parse(text).as_dict()
     except InvalidInput as error:
-        raise Unprocessable(error.message, code="definition_invalid", errors=error.errors) from error
+        raise Unprocessable(error.message, code=ErrorCode.DEFINITION_INVALID, errors=error.errors) from error
     labels = sorted({*job.labels, *definition["labels"]})
     pipeline_learn(
         name=job.pipeline,
@@ -87,7 +88,7 @@ def attempt_define(
     )
     if not agent_may_take(labels, agent_labels):
         attempt_pass_on(job=job, actor=agent, labels=labels)
-        raise Conflict("The job asks for labels that this agent lacks.", code="job_moved")
+        raise Conflict("The job asks for labels that this agent lacks.", code=ErrorCode.JOB_MOVED)
     if job.defined_attempt != attempt:
         _definition_write(job, definition, agent=agent, attempt=attempt, commit=commit, labels=labels)
     return definition
@@ -198,4 +199,4 @@ def _result_changes(result: AttemptResult) -> list[Any]:
 
 
 def _stale() -> Conflict:
-    return Conflict("This attempt of the job is not running.", code="stale_attempt")
+    return Conflict("This attempt of the job is not running.", code=ErrorCode.STALE_ATTEMPT)

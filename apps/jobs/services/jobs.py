@@ -23,6 +23,7 @@ from apps.pipelines.refs import ref_validate
 from apps.pipelines.selectors import Pipeline, pipeline_definition, pipeline_get
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, NotFound, Unprocessable
 from controlplane.lib.ids import id_moment, new_id
 from controlplane.lib.work import subject_note
@@ -79,7 +80,7 @@ def job_retry(*, actor: Actor, job_id: str, idempotency_key: str | None = None) 
     policies.job_retry_require(actor)
     old = job_get(job_id)
     if old.status not in FINAL:
-        raise Conflict(f"The job has not ended yet: it is {old.status}.", code="job_not_finished")
+        raise Conflict(f"The job has not ended yet: it is {old.status}.", code=ErrorCode.JOB_NOT_FINISHED)
     source = pipeline_get(old.pipeline)
     job = _job_of(
         source,
@@ -114,7 +115,7 @@ def job_cancel(*, actor: Actor, job_id: str) -> Job:
             # The job has moved since it was read: its new status decides what a cancellation means.
             continue
         return job_get(job_id)
-    raise Conflict("The job keeps changing. Try again.", code="job_state")
+    raise Conflict("The job keeps changing. Try again.", code=ErrorCode.JOB_STATE)
 
 
 def _cancel_in_state(job: Job, *, actor: Actor) -> None:
@@ -198,7 +199,7 @@ def _job_enqueue(job: Job, *, actor: Actor, action: Action, idempotency: Idempot
         if "idempotency" in conflict.conflicted:
             raise Conflict(
                 "A request with this Idempotency-Key is still being processed. Try again.",
-                code="idempotency_key_in_use",
+                code=ErrorCode.IDEMPOTENCY_KEY_IN_USE,
             ) from conflict
         raise
     except TransactionFailed as failure:
@@ -213,7 +214,7 @@ def _job_made_with(made: IdempotencyKey, idempotency: IdempotencyKey) -> Job:
     """The job that the same key made before. Raises Unprocessable when that was for another payload."""
     if made.fingerprint != idempotency.fingerprint:
         raise Unprocessable(
-            "This Idempotency-Key was used for other content. Send a new key.", code="idempotency_key_reused"
+            "This Idempotency-Key was used for other content. Send a new key.", code=ErrorCode.IDEMPOTENCY_KEY_REUSED
         )
     return job_get(made.job_id)
 

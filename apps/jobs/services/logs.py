@@ -8,6 +8,7 @@ from apps.jobs.models import Job, LogChunk
 from apps.jobs.policies import attempt_require
 from apps.jobs.selectors.logs import log_stream
 from controlplane.lib import clock
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import InvalidInput, TooLarge
 
 # The largest piece of a log, in bytes as printed. DynamoDB's own limit for an item is 400 KB.
@@ -28,9 +29,9 @@ def log_append(*, agent_id: str, job_id: str, attempt: int, sequence: int, data:
     Raises TooLarge above `CHUNK_LIMIT` bytes, NotFound, or Conflict with code ``stale_attempt``.
     """
     if len(data) > CHUNK_LIMIT:
-        raise TooLarge(f"A log chunk has at most {CHUNK_LIMIT} bytes.", code="log_chunk_too_large")
+        raise TooLarge(f"A log chunk has at most {CHUNK_LIMIT} bytes.", code=ErrorCode.LOG_CHUNK_TOO_LARGE)
     if sequence < 0:
-        raise InvalidInput.field("sequence", "is a number from 0")
+        raise InvalidInput.field("sequence", "must be a whole number from 0")
     gate = f"log-gate:{agent_id}:{job_id}:{attempt}"
     command = cache.get(gate)
     if command is None:
