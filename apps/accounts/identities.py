@@ -31,6 +31,11 @@ class ProviderIdentity:
         return f"{self.provider}#{self.subject}"
 
 
+def email_normalise(email: str) -> str:
+    """The one spelling under which an address is stored and looked up."""
+    return email.strip().lower()
+
+
 def providers_configured() -> dict[str, str]:
     """The providers for which there are credentials, as in PROVIDERS."""
     credentials = {

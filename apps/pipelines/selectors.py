@@ -10,6 +10,8 @@ from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import NotFound
 from controlplane.nosql.listing import Listing, place_decode
 
+__all__ = ["Pipeline", "PipelinePage", "pipeline_definition", "pipeline_get", "pipeline_list"]
+
 # The name of the list for its cursors.
 _LIST = "pipelines"
 

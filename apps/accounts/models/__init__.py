@@ -6,7 +6,7 @@ from apps.accounts.models.identities import Identity, OAuthState
 from apps.accounts.models.rate_limits import RateLimitWindow
 from apps.accounts.models.session_memory import SessionMemory, session_memory, sessions_in_memory
 from apps.accounts.models.sessions import Session, session_token_new, session_token_shaped, session_token_user
-from apps.accounts.models.users import USERS, AccountClaim, User, UserFacade, email_normalise
+from apps.accounts.models.users import USERS, AccountClaim, User, UserFacade
 
 __all__ = [
     "API_TOKENS",
@@ -20,7 +20,6 @@ __all__ = [
     "SessionMemory",
     "User",
     "UserFacade",
-    "email_normalise",
     "secret_hash",
     "session_memory",
     "session_token_new",

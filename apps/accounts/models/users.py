@@ -9,6 +9,7 @@ from django.utils.crypto import salted_hmac
 from pynamodb.attributes import BooleanAttribute, NumberAttribute, UnicodeAttribute
 from pynamodb.indexes import GlobalSecondaryIndex, KeysOnlyProjection
 
+from apps.accounts.identities import email_normalise
 from controlplane.nosql.facade import Facade
 from controlplane.nosql.listing import Listing
 from controlplane.nosql.record import Record, table_name
@@ -27,11 +28,6 @@ class AccountClaim(Record):
     def of_email(email: str) -> str:
         """The claim on an e-mail address that `email_normalise` has returned."""
         return f"email#{email}"
-
-
-def email_normalise(email: str) -> str:
-    """The one spelling under which an address is stored and looked up."""
-    return email.strip().lower()
 
 
 # The one partition of the indexes that list users: docs/decisions/0006

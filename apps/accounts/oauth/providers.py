@@ -14,8 +14,7 @@ from social_core.backends.google import GoogleOAuth2
 from social_core.backends.oauth import BaseOAuth2PKCE
 from social_core.exceptions import AuthCredentialError, AuthProviderError, AuthResponseError
 
-from apps.accounts.identities import ProviderIdentity
-from apps.accounts.models import email_normalise
+from apps.accounts.identities import ProviderIdentity, email_normalise
 
 # The statuses by which providers say that a token is not valid.
 _REFUSED = frozenset({400, 401, 403, 404, 422})

@@ -2,8 +2,8 @@
 
 from django.contrib.auth.hashers import make_password
 
-from apps.accounts.identities import PROVIDERS, ProviderIdentity, role_allowed
-from apps.accounts.models import AccountClaim, Identity, User, email_normalise
+from apps.accounts.identities import PROVIDERS, ProviderIdentity, email_normalise, role_allowed
+from apps.accounts.models import AccountClaim, Identity, User
 from apps.accounts.selectors import user_by_identity
 from apps.accounts.services.users import MAX_EMAIL, MAX_NAME
 from apps.audit.actions import Action

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from cachetools import TTLCache
 from django.conf import settings
 
-from apps.accounts.models import RateLimitWindow, email_normalise, secret_hash
+from apps.accounts.identities import email_normalise
+from apps.accounts.models import RateLimitWindow, secret_hash
 from controlplane.lib import clock
 from controlplane.lib.errors import TooManyRequests, Unavailable
 from controlplane.nosql.connection import ConditionFailed

@@ -8,7 +8,8 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
-from apps.accounts.models import AccountClaim, User, email_normalise
+from apps.accounts.identities import email_normalise
+from apps.accounts.models import AccountClaim, User
 from apps.accounts.policies import ROLES
 from apps.accounts.selectors import user_get
 from apps.audit.actions import Action

@@ -19,9 +19,8 @@ from apps.jobs.services.steps import steps_of
 from apps.jobs.services.transitions import Move, cancel_request_commit, move_commit
 from apps.jobs.states import FINAL, Status
 from apps.pipelines.definitions import DEFAULT_RETRIES
-from apps.pipelines.models import Pipeline
 from apps.pipelines.refs import ref_validate
-from apps.pipelines.selectors import pipeline_definition, pipeline_get
+from apps.pipelines.selectors import Pipeline, pipeline_definition, pipeline_get
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
