@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from controlplane.infrastructure.clients import Account, failures_told
+from controlplane.infrastructure.clients import Account, aws_errors
 from controlplane.infrastructure.errors import InfrastructureError
 from controlplane.infrastructure.names import LIVE_ALIAS, function_name
 
@@ -72,7 +72,7 @@ class Live:
 
     def state(self) -> State:
         """What the alias says now. Raises InfrastructureError when there is none."""
-        with failures_told():
+        with aws_errors():
             try:
                 return _state(self._lambda.get_alias(FunctionName=self.function, Name=LIVE_ALIAS))
             except ClientError as error:
@@ -85,7 +85,7 @@ class Live:
 
     def versions(self) -> list[Version]:
         """All published versions, the newest first."""
-        with failures_told():
+        with aws_errors():
             pages = self._lambda.get_paginator("list_versions_by_function").paginate(FunctionName=self.function)
             found = [
                 Version(entry["Version"], entry["LastModified"], entry.get("Description", ""))
@@ -99,7 +99,7 @@ class Live:
 
     def publish(self, description: str) -> str:
         """Make a version of the code and settings that were uploaded last; the newest one if it has the same."""
-        with failures_told():
+        with aws_errors():
             self._lambda.get_waiter("function_updated_v2").wait(FunctionName=self.function)
             version: str = self._lambda.publish_version(FunctionName=self.function, Description=description)["Version"]
             self._lambda.get_waiter("published_version_active").wait(FunctionName=self.function, Qualifier=version)
@@ -135,14 +135,14 @@ class Live:
         state = self.state()
         needed = {state.version, state.candidate, *state.before}
         old = [version.number for version in self.versions()[_KEPT:] if version.number not in needed]
-        with failures_told():
+        with aws_errors():
             for number in old:
                 self._lambda.delete_function(FunctionName=self.function, Qualifier=number)
         return old
 
     def _update(self, state: State, wanted: State) -> State:
         weights = {wanted.candidate: wanted.percent / 100} if wanted.candidate is not None else {}
-        with failures_told(), _condition_told(self.function):
+        with aws_errors(), _condition_told(self.function):
             return _state(
                 self._lambda.update_alias(
                     FunctionName=self.function,

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from controlplane.infrastructure.clients import Account, failures_told
+from controlplane.infrastructure.clients import Account, aws_errors
 from controlplane.infrastructure.errors import InfrastructureError
 from controlplane.infrastructure.names import function_name
 
@@ -43,13 +43,13 @@ def version_door(stage: str, account: Account, version: str) -> Door:
     """Directly to one version of the function, whether or not it is live: as its API would ask it."""
     client = account.client("lambda")
     function = function_name(stage)
-    with failures_told():
+    with aws_errors():
         found = client.get_function_configuration(FunctionName=function, Qualifier=version)
     host = found.get("Environment", {}).get("Variables", {}).get("ALLOWED_HOSTS", "").split(",")[0]
     host = f"smoke{host}" if host.startswith(".") else host
 
     def ask(path: str, accept: str) -> tuple[int, bytes]:
-        with failures_told():
+        with aws_errors():
             answer = client.invoke(
                 FunctionName=function, Qualifier=version, Payload=json.dumps(_event(host, path, accept)).encode()
             )

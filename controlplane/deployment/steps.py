@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from controlplane.deployment.live import Live
-from controlplane.infrastructure.clients import Account, failures_told
+from controlplane.infrastructure.clients import Account, aws_errors
 from controlplane.infrastructure.errors import InfrastructureError
 from controlplane.infrastructure.handover import function_settings
 from controlplane.infrastructure.names import function_name
@@ -54,7 +54,7 @@ def schedules_deploy(stage: str) -> None:
 
 def api_address(stage: str, account: Account) -> str:
     """Where AWS serves the stage. Raises InfrastructureError when there is no API."""
-    with failures_told():
+    with aws_errors():
         apis = account.client("apigatewayv2").get_apis()["Items"]
     found = [api for api in apis if api["Name"] == function_name(stage)]
     if len(found) != 1:
@@ -75,7 +75,7 @@ def _zappa(action: str, stage: str) -> None:
 
 def _function_is_there(stage: str, account: Account) -> bool:
     client = account.client("lambda")
-    with failures_told():
+    with aws_errors():
         try:
             client.get_function(FunctionName=function_name(stage))
         except client.exceptions.ResourceNotFoundException:

@@ -4,7 +4,7 @@ import time
 from datetime import datetime, timedelta
 
 from controlplane.infrastructure.alarms import RELEASE_ALARMS, alarm_name
-from controlplane.infrastructure.clients import Account, failures_told
+from controlplane.infrastructure.clients import Account, aws_errors
 from controlplane.infrastructure.errors import InfrastructureError
 from controlplane.infrastructure.names import LIVE_ALIAS, function_name
 from controlplane.lib import clock
@@ -49,7 +49,7 @@ class Watch:
             raise InfrastructureError(f"Version {version} broke off {errors} times; its log says why.")
 
     def _states(self) -> dict[str, str]:
-        with failures_told():
+        with aws_errors():
             found = self._cloudwatch.describe_alarms(AlarmNames=self.names, AlarmTypes=["MetricAlarm"])
         return {alarm["AlarmName"]: alarm["StateValue"] for alarm in found["MetricAlarms"]}
 
@@ -60,7 +60,7 @@ class Watch:
             "Resource": f"{self._function}:{LIVE_ALIAS}",
             "ExecutedVersion": version,
         }
-        with failures_told():
+        with aws_errors():
             found = self._cloudwatch.get_metric_statistics(
                 Namespace="AWS/Lambda",
                 MetricName="Errors",

@@ -31,7 +31,7 @@ def test_without_credentials_it_says_how_to_get_some() -> None:
     none = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_CONFIG_FILE": os.devnull}
     done = manage("deploy", "--stage", "staging", **COMPLETE, **none, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "no credentials for AWS" in done.stderr
+    assert "No AWS credentials were found" in done.stderr
 
 
 def test_the_function_gets_the_settings_that_are_its_own() -> None:
