@@ -223,7 +223,7 @@ def size_table(archive: Path) -> Iterator[str]:
 
 
 def _wait_for_other_builds() -> None:
-    """Wait for other builds, which share the directory. The lock lasts until the process ends, as Zappa reads it later."""
+    """Wait for other builds, which share the directory. The lock lasts as long as the process: Zappa still reads it."""
     handle = os.open(__file__, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
 

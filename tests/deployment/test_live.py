@@ -48,7 +48,7 @@ def test_a_rollback_of_a_partial_release_ends_it(live: Live) -> None:
 def test_a_change_of_an_outdated_state_is_refused(live: Live) -> None:
     old = live.state()
     live.move(old, "2")
-    with pytest.raises(MovedByOthers, match="live of .* was changed by another process"):
+    with pytest.raises(MovedByOthers, match=r"live of .* was changed by another process"):
         live.move(old, "3")
     assert live.state().version == "2"
 

@@ -89,7 +89,7 @@ def test_a_concurrent_change_of_the_alias_is_kept(live: Live, account: Account, 
         raise InfrastructureError("/health answers 500.")
 
     with pytest.raises(
-        InfrastructureError, match="The rollback failed, too: live of .* was changed by another process"
+        InfrastructureError, match=r"The rollback failed, too: live of .* was changed by another process"
     ):
         shift(live, account, check)
     assert live.state().version == "3"
