@@ -9,9 +9,10 @@ from typing import Any
 from django.conf import settings
 
 from apps.agents.services import Lease
+from apps.agents.states import LEASE
 from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.services.claims import Assignment, jobs_claim
-from apps.jobs.services.leases import LEASE, leases_look
+from apps.jobs.services.leases import leases_look
 from apps.jobs.services.losses import attempt_expire, attempt_release
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor

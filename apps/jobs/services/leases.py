@@ -3,14 +3,12 @@
 from datetime import timedelta
 
 from apps.agents.selectors import silent_heartbeats
+from apps.agents.states import LEASE
 from apps.jobs.models import LEASES, SETS, QueueSet
 from apps.jobs.services.losses import attempt_expire
 from controlplane.lib import clock
 from controlplane.lib.errors import Unavailable
 from controlplane.nosql.connection import ConditionFailed
-
-# A lease lasts this long after the last heartbeat that names the job.
-LEASE = timedelta(seconds=45)
 
 # How often the agents' polls search for expired leases, all processes together. The lease, this interval and a poll
 # together stay below the 90 seconds within which the job of a killed agent must be queued again.
