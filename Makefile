@@ -6,6 +6,11 @@ STATE_DIR ?= .local
 # How many test processes; `auto` is one for each core.
 WORKERS ?= auto
 
+# With any value the tests measure which branches they run, as in .ci/run.
+COVERAGE ?=
+# Of these the lines are listed that no test runs.
+LISTED := apps/*/services/*,agent/*
+
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -29,11 +34,17 @@ run: install ## Run the control plane, its database and an agent on this machine
 
 test: lint types test-all ## Everything that must hold: lint, types, import contracts and all tests.
 
-test-all: install ## All tests.
-	$(BIN)/python -m pytest -q -n $(WORKERS)
+test-all: install ## All tests, and which ten were the slowest.
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --durations=10 $(if $(COVERAGE),--cov --cov-report=)
+	$(if $(COVERAGE),$(BIN)/coverage report --include='$(LISTED)' --show-missing --skip-covered)
+	$(if $(COVERAGE),$(BIN)/coverage report --format=total)
 
-test-quick: install ## The tests that need neither a browser nor many processes.
-	$(BIN)/python -m pytest -q -n $(WORKERS) --ignore tests/browser --ignore tests/endtoend --ignore tests/local --ignore tests/properties -m "not deploy"
+# By what each directory was measured to take.
+NOT_QUICK := agent benchmarks browser controlplane delivery deployment endtoend faults infrastructure local properties zappa \
+  accounts/test_djangos_own.py contract/test_fuzz.py nosql/test_transport.py
+
+test-quick: install ## The control plane's own tests, in a minute: no agent, browser, fault, deployment or slow test.
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not deploy and not slow" $(NOT_QUICK:%=--ignore tests/%)
 
 lint: install ## Check style, layout, who may import whom, workflows and container files.
 	$(BIN)/ruff check .
@@ -45,7 +56,7 @@ lint: install ## Check style, layout, who may import whom, workflows and contain
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml compose.trial.yaml
 
-types: install ## Check the types of all product code.
+types: install ## Check the types of all code, tests and benchmarks too.
 	$(BIN)/mypy
 
 format: install ## Lay the code out, and mend what can be mended without thought.

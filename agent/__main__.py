@@ -1,4 +1,4 @@
-"""Where the program begins, as `python3 agent.pyz` and as `python3 -m agent`."""
+"""The entry point of the program, as `python3 agent.pyz` and as `python3 -m agent`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> int:
-    """Run the agent or, for the agent's own use, one command under guard. Returns the exit code."""
+    """Run the agent or, for the agent itself, the guard of one command. Returns the exit code."""
     if sys.argv[1:] == ["guard"]:
         from agent.guard import guard_main
 

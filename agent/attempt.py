@@ -1,4 +1,4 @@
-"""One attempt of a job in this agent's hands: what other threads may know of it and want of it."""
+"""One attempt of a job on this agent: its state, and requests to end it early. All threads of the agent share it."""
 
 from __future__ import annotations
 
@@ -8,61 +8,62 @@ from typing import Any, Optional
 
 from agent.protocol import Assignment
 
-# What may be wanted of an attempt, the stronger later: the user cancels it, the agent ends, it is not ours any more.
+# Why an attempt must end early, the weakest reason first: the user cancels the job; the agent stops; the control plane
+# took the attempt away from this agent.
 CANCEL, STOP, ABANDON = "cancel", "stop", "abandon"
-_ORDERS = (None, CANCEL, STOP, ABANDON)
+_END_REASONS = (None, CANCEL, STOP, ABANDON)
 
 
 class Attempt:
-    """Shared by the thread that runs the job, the one that delivers its log, and the heartbeat."""
+    """Shared by the thread that runs the job, the thread that delivers its log, and the heartbeat."""
 
-    def __init__(self, job: Assignment, changed: Callable[[], None]) -> None:
-        """`changed` is called when the states of its steps have changed."""
+    def __init__(self, job: Assignment, steps_changed: Callable[[], None]) -> None:
+        """`steps_changed` is called when the states of the steps have changed."""
         self.job = job
-        self._changed = changed
+        self._steps_changed = steps_changed
         self._lock = threading.Lock()
-        self._order: Optional[str] = None
+        self._end_reason: Optional[str] = None
         self._steps: list[dict[str, Any]] = []
         self.started = False
-        # Set when there is something new to look at: an order, or the end of a command.
+        # Set when the thread that runs the job must look again: a request to end came, or a command ended.
         self.wake = threading.Event()
-        # Set when the agent ends: what has not begun shall not begin.
-        self.leaving = threading.Event()
-        # Set when nothing more shall be sent about it.
+        # Set when the agent must begin nothing more for this attempt.
+        self.ending = threading.Event()
+        # Set when the agent must send nothing more about this attempt.
         self.muted = threading.Event()
 
     @property
-    def order(self) -> Optional[str]:
-        """The strongest command so far."""
+    def end_reason(self) -> Optional[str]:
+        """The strongest reason to end early so far: CANCEL, STOP or ABANDON, or None."""
         with self._lock:
-            return self._order
+            return self._end_reason
 
-    def want(self, order: str) -> None:
-        """Ask for it to end. A weaker command than one before changes nothing, nor does one that is not known here."""
+    def request_end(self, reason: str) -> None:
+        """Ask the attempt to end early. A weaker reason than the current one and an unknown reason change nothing."""
         with self._lock:
-            if order not in _ORDERS or _ORDERS.index(order) <= _ORDERS.index(self._order):
+            if reason not in _END_REASONS or _END_REASONS.index(reason) <= _END_REASONS.index(self._end_reason):
                 return
-            self._order = order
-        if order != CANCEL:
-            self.leaving.set()
-        if order == ABANDON:
+            self._end_reason = reason
+        if reason != CANCEL:
+            self.ending.set()
+        if reason == ABANDON:
             self.muted.set()
         self.wake.set()
 
     def mute(self) -> None:
-        """Send nothing more about it in this life."""
-        self.leaving.set()
+        """Send nothing more about the attempt while this process lives. The spool keeps the rest."""
+        self.ending.set()
         self.muted.set()
         self.wake.set()
 
     def set_steps(self, steps: list[dict[str, Any]]) -> None:
-        """The states of its steps, as heartbeats tell them."""
+        """Record the states of the steps, as the next heartbeat reports them."""
         with self._lock:
             self._steps = [dict(step) for step in steps]
-        self._changed()
+        self._steps_changed()
 
-    def heartbeat(self) -> dict[str, Any]:
-        """What a heartbeat says of it."""
+    def heartbeat_entry(self) -> dict[str, Any]:
+        """The attempt's entry in the `running` list of a heartbeat."""
         with self._lock:
             steps = [dict(step) for step in self._steps]
         return {"job_id": self.job.job_id, "attempt": self.job.attempt, "steps": steps}

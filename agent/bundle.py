@@ -1,4 +1,4 @@
-"""The agent as one file: the zipapp that the control plane serves and that the guards run from."""
+"""The agent as one file: a zipapp. The control plane serves it, and agents start their guards from it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import io
 import zipfile
 
 _MAIN = "import sys\n\nfrom agent.__main__ import main\n\nsys.exit(main())\n"
-# The earliest date that a zip file can hold: the same sources give the same bytes.
+# The earliest date that a zip file can hold. A fixed date makes the same sources give the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def agent_bundle() -> bytes:
-    """The bytes of agent.pyz, the same for the same sources: dates are fixed and nothing is compressed."""
+    """The bytes of agent.pyz. The same sources give the same bytes: dates are fixed and nothing is compressed."""
     content = {"__main__.py": _MAIN.encode()}
     for source in importlib.resources.files("agent").iterdir():
         if source.name.endswith(".py"):

@@ -1,7 +1,7 @@
-"""Fetching exactly one ref of a git repository into an empty folder.
+"""Fetch exactly one ref of a git repository into an empty folder.
 
-Neither the URL nor the ref is ever an argument that git could take for an option: the URL stands in the repository's
-configuration file while git needs it, and the ref is looked up and then named in full. Both are checked first.
+git can take neither the URL nor the ref for an option: both are checked first, the URL is written to the repository's
+configuration file while git needs it, and the ref is looked up and then named in full.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Optional
 from urllib.parse import unquote, urlsplit
 
 PROTOCOLS = ("file", "git", "http", "https", "ssh")
-# What git's environment holds beyond what every command's does.
+# Variables that git gets in addition to the environment of every command.
 GIT_ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_ALLOW_PROTOCOL": ":".join(PROTOCOLS),
@@ -40,7 +40,7 @@ _SETTINGS = [
         "gc.auto=0",
         "maintenance.auto=false",
         "core.hooksPath=/dev/null",
-        # Over HTTP, a connection that brings nothing for two minutes is given up.
+        # Over HTTP, git gives up a connection that brings no data for two minutes.
         "http.lowSpeedLimit=1",
         "http.lowSpeedTime=120",
     )
@@ -49,21 +49,21 @@ _SETTINGS = [
 
 
 class CheckoutFailed(Exception):
-    """The ref cannot be had; the message says why and holds no credentials."""
+    """git could not fetch the ref. The message says why and holds no credentials."""
 
 
 @dataclass(frozen=True)
 class Checkout:
-    """What was checked out: the commit's id, and what kind of thing the ref turned out to be."""
+    """What was checked out: the commit's id, and what the ref is: a branch, tag, commit or other ref."""
 
     commit: str
-    what: str
+    kind: str
 
 
 def checkout(*, url: str, ref: str, workspace: Path, git: Git) -> Checkout:
     """Fetch `ref` (branch, tag or commit id) of `url`, as shallow as the server allows, and check it out, detached.
 
-    A name that is both a branch and a tag means the branch. Raises CheckoutFailed, and whatever `git` raises.
+    A name that is both a branch and a tag means the branch. Raises CheckoutFailed, and what `git` raises.
     """
     _check_url(url)
     _check_ref(ref)
@@ -71,17 +71,17 @@ def checkout(*, url: str, ref: str, workspace: Path, git: Git) -> Checkout:
     session.run("init", "--quiet", "--template=", ".")
     session.set_remote(url)
     try:
-        what = session.fetch(ref)
+        kind = session.fetch(ref)
         session.run("checkout", "--quiet", "--force", "--detach", f"{session.fetched}^{{commit}}", "--")
     finally:
-        # What the steps find has no credentials in it.
+        # Steps can read the repository's configuration, so no credentials may stay in it.
         session.set_remote(url_without_credentials(url))
         (workspace / ".git" / "FETCH_HEAD").unlink(missing_ok=True)
-    return Checkout(commit=session.resolve("HEAD"), what=what)
+    return Checkout(commit=session.resolve("HEAD"), kind=kind)
 
 
 def url_without_credentials(url: str) -> str:
-    """The URL as it may be shown. A user name stays only where it alone is no secret, in ssh."""
+    """The URL without user name and password, fit for logs. Only ssh keeps the user name, which is no secret there."""
     found = _USERINFO.match(url)
     if found is None:
         return url
@@ -98,7 +98,7 @@ class _Session:
         self.fetched = "FETCH_HEAD"
 
     def set_remote(self, url: str) -> None:
-        """Name the remote in the configuration file itself: on the command line others could read it."""
+        """Write the remote to the configuration file. Other users could read it on a command line."""
         if not self._config.exists():
             return
         if self._initial is None:
@@ -113,10 +113,10 @@ class _Session:
         return text
 
     def fetch(self, ref: str) -> str:
-        """Bring the ref's commit here; returns what the ref is."""
+        """Fetch the ref's commit. Returns the kind of ref. Raises CheckoutFailed."""
         if _OBJECT_ID.fullmatch(ref):
             if self._fetch_shallow(ref)[0] != 0:
-                # Servers need not give a commit by its id, but they give everything that leads to it.
+                # A server may refuse to send a commit by its id, but it sends all branches and tags.
                 self._fetch_all(ref)
             return "commit"
         names = [ref] if ref == "HEAD" or ref.startswith("refs/") else [f"refs/heads/{ref}", f"refs/tags/{ref}"]
@@ -135,7 +135,7 @@ class _Session:
     def resolve(self, name: str) -> str:
         found = re.search(r"^([0-9a-f]{40,64})$", self.run("rev-parse", "--verify", f"{name}^{{commit}}"), re.MULTILINE)
         if found is None:
-            raise CheckoutFailed(f"git does not tell the id of {name}.")
+            raise CheckoutFailed(f"git did not print the commit id of {name}.")
         return found.group(1)
 
     def _fetch_shallow(self, name: str) -> tuple[int, str]:
@@ -155,7 +155,7 @@ class _Session:
 
 
 def _without_credentials(text: str, url: str) -> str:
-    """What git printed, without the credentials that stand in the URL."""
+    """What git printed, without the credentials of the URL."""
     found = _USERINFO.match(url)
     if found is None:
         return text
@@ -171,19 +171,21 @@ def _without_credentials(text: str, url: str) -> str:
 def _check_url(url: str) -> None:
     shown = url_without_credentials(url)
     if not url or url.startswith("-") or _CONTROL.search(url) or _HELPER.match(url):
-        raise CheckoutFailed(f"{shown!r} is not a repository's address.")
+        raise CheckoutFailed(f"{shown!r} is not a valid address of a repository.")
     scheme, separator, _ = url.partition("://")
     if separator:
         if scheme not in PROTOCOLS:
-            raise CheckoutFailed(f"{shown!r}: repositories are fetched over {', '.join(PROTOCOLS)} only.")
+            raise CheckoutFailed(f"{shown!r} has an unsupported protocol. Use one of {', '.join(PROTOCOLS)}.")
         try:
             host = urlsplit(url).hostname or ""
         except ValueError as error:
-            raise CheckoutFailed(f"The repository's address is malformed: {error}.") from error
+            raise CheckoutFailed(f"The address of the repository is malformed: {error}.") from error
         if host.startswith("-"):
-            raise CheckoutFailed(f"{shown!r} is not a repository's address.")
+            raise CheckoutFailed(f"{shown!r} is not a valid address of a repository.")
     elif not url.startswith("/") and not _SCP_LIKE.fullmatch(url):
-        raise CheckoutFailed(f"{shown!r} is neither a URL nor an absolute path.")
+        raise CheckoutFailed(
+            f"{shown!r} is neither a URL nor an absolute path. Use one of them as the repository's address."
+        )
 
 
 def _check_ref(ref: str) -> None:
@@ -198,4 +200,4 @@ def _check_ref(ref: str) -> None:
         or ref.endswith(".")
         or any(not part or part.startswith(".") or part.endswith(".lock") for part in parts)
     ):
-        raise CheckoutFailed(f"{ref!r} is not a ref that git knows how to name.")
+        raise CheckoutFailed(f"{ref!r} is not a valid name of a branch, tag or commit.")

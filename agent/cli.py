@@ -22,10 +22,10 @@ from agent.environment import git_environment, step_environment
 from agent.errors import AgentError, MachineUnfit, UsageError
 from agent.files import remove_folder, write_private
 from agent.identity import identity_load
-from agent.job import Surroundings
+from agent.job import JobContext
 from agent.process import Launcher
 from agent.processes import kill_marked
-from agent.protocol import ControlPlane
+from agent.protocol import MAX_SLOTS, ControlPlane
 from agent.spool import Spool
 from agent.state import StateDirectory
 from agent.worker import Agent
@@ -37,34 +37,35 @@ _INTERRUPTED = 130
 _DESCRIPTION = """\
 Runs jobs of a hybrid CI/CD control plane on this machine (Linux or macOS; Windows is out of scope).
 
-The first start enrols the machine with a token and keeps its identity in the state directory; later starts need neither
-token nor address. The agent needs git and /bin/sh. It takes no connections; it only calls the control plane.
+The first start enrols the machine with a token and saves its identity in the state directory. Later starts need neither
+token nor address. The agent needs git and /bin/sh. It opens no port; it only calls the control plane.
 """
 
 _EPILOG = """\
-Every option can be given by the environment variable in brackets; an option goes before. Give the token by variable or
-file: what stands on a command line can be read by every user of the machine.
+You can set every option by the environment variable in brackets; an option on the command line wins. Give the token by
+variable or file: every user of the machine can read the command line.
 
-Signals: the first SIGTERM or SIGINT lets running jobs finish, then the agent leaves; the second stops them, reports
-that and leaves; the third leaves at once. Processes of jobs never outlive the agent, kill -9 included. A systemd unit
-needs KillMode=mixed, or else systemd itself ends the jobs' processes with the first signal.
+Signals: after the first SIGTERM or SIGINT, the agent takes no more jobs and exits when its running jobs have ended. The
+second signal makes it stop the jobs, report them and exit. The third makes it exit at once. The processes of jobs
+always end with the agent, even after kill -9. In a systemd unit, set KillMode=mixed; otherwise systemd itself ends the
+jobs' processes with the first signal.
 
-While the control plane is away, logs and results are kept on disk and delivered when it is back, also by a later
-start. When the spool is full, steps wait to print until it is back.
+While the control plane does not answer, the agent keeps logs and results on disk. It delivers them later, also after a
+restart. When this spool is full, steps that print wait until the control plane answers again.
 
 exit codes:
-  0    left after a signal
-  1    something unexpected went wrong
-  2    wrong usage: no address, or neither token nor identity
-  3    the control plane refuses this agent: wrong token, key revoked, agent retired
+  0    a signal ended the agent
+  1    an unexpected error or a third signal ended the agent
+  2    an option is invalid, the address is missing, or the agent has neither token nor identity
+  3    the control plane refuses this agent: its token or an option is invalid, its key is revoked, or it is retired
   4    another agent uses the state directory
   5    this machine lacks git
-  130  interrupted before the agent was enrolled
+  130  an interrupt ended the agent before it was enrolled
 """
 
 
 def agent_main(arguments: list[str]) -> int:
-    """Run the agent; returns its exit code."""
+    """Run the agent with these command-line arguments. Returns its exit code."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         stream=sys.stderr, level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
@@ -76,18 +77,18 @@ def agent_main(arguments: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
-    logger.info("left")
+    logger.info("the agent has ended")
     return 0
 
 
 def _run(options: argparse.Namespace) -> None:
     if shutil.which("git") is None:
-        raise MachineUnfit("There is no git on this machine's PATH, and no job can do without.")
+        raise MachineUnfit("git is not on this machine's PATH. Install git: every job needs it.")
     state = StateDirectory(options.state_dir.expanduser())
     try:
         killed = kill_marked(state.marker)
         if killed:
-            logger.warning("killed %d processes that an earlier run of this agent left", len(killed))
+            logger.warning("the agent killed %d processes that its previous run left behind", len(killed))
         write_private(state.bundle, agent_bundle())
         agent = _agent(options, state)
         agent.run()
@@ -99,20 +100,20 @@ def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
     identity = identity_load(state.identity)
     url = options.url or (identity.url if identity else None)
     if url is None:
-        raise UsageError("No address: give --url or HYBRID_CI_URL.")
+        raise UsageError("The address of the control plane is missing. Give it with --url or HYBRID_CI_URL.")
     try:
         client = Client(url)
     except ValueError as error:
-        raise UsageError(f"--url: {error}") from error
+        raise UsageError(f"The address of the control plane is invalid: {error}.") from error
     if urlsplit(url).scheme == "http" and urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1"):
-        logger.warning("the control plane is called without TLS: whoever is in between can read the jobs")
+        logger.warning("the control plane's address has no TLS: others on the network can read the jobs; use https")
     plane = ControlPlane(client)
     if identity is None:
         token = _token(options)
         if token is None:
             raise UsageError(
-                f"This machine is not enrolled ({state.identity} is missing): give an enrolment token "
-                "by HYBRID_CI_TOKEN, --token-file or --token."
+                f"This machine is not enrolled ({state.identity} is missing). "
+                "Give an enrolment token with HYBRID_CI_TOKEN, --token-file or --token."
             )
         identity = enrol(
             plane,
@@ -125,7 +126,7 @@ def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
         )
     client.identity = identity
     work_dir = _own_work_dir(options.work_dir or state.path / "work", state.marker)
-    around = Surroundings(
+    context = JobContext(
         plane=plane,
         spool=Spool(state.spool, options.spool_limit * 1024 * 1024),
         launcher=Launcher(bundle=state.bundle, marker=state.marker, grace=options.grace),
@@ -134,12 +135,12 @@ def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
         git_env=git_environment(os.environ),
         agent_name=options.name,
     )
-    logger.info("agent %s works for %s", identity.agent_id, client.url)
-    return Agent(client=client, plane=plane, around=around, state=state, slots=options.slots)
+    logger.info("agent %s takes jobs from %s", identity.agent_id, client.url)
+    return Agent(client=client, plane=plane, context=context, state=state, slots=options.slots)
 
 
 def _own_work_dir(parent: Path, marker: str) -> Path:
-    """A folder for this agent's workspaces alone, emptied of those of an earlier run."""
+    """Make the folder for the workspaces of this agent alone. The workspaces of an earlier run are removed."""
     path = parent.expanduser().resolve() / f"agent-{marker[:12]}"
     remove_folder(path)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -153,7 +154,7 @@ def _token(options: argparse.Namespace) -> Optional[str]:
         try:
             return Path(options.token_file).read_text().strip()
         except OSError as error:
-            raise UsageError(f"--token-file: {error}") from error
+            raise UsageError(f"The agent cannot read the file of --token-file: {error}.") from error
     return None
 
 
@@ -162,33 +163,56 @@ def _parser() -> argparse.ArgumentParser:
         prog="agent", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=VERSION)
-    enrolment = parser.add_argument_group("who it is and whom it works for")
+    enrolment = parser.add_argument_group("identity and control plane")
     _add(enrolment, "url", "address of the control plane, such as https://ci.example.org")
     _add(enrolment, "token", "enrolment token, for the first start only")
     _add(enrolment, "token-file", "file that holds the enrolment token")
-    _add(enrolment, "name", "name of the agent (default: the host's name)", default=_default_name())
-    _add(enrolment, "region", "region that the agent counts to (default: %(default)s)", default="default")
-    _add(enrolment, "labels", "what this machine offers, such as linux,arm64,gpu", default="", convert=_words)
-    work = parser.add_argument_group("how it works")
-    _add(work, "slots", "jobs at once, up to 64 (default: what the control plane says, 1 at first)", convert=_slots)
+    _add(enrolment, "name", "name of the agent (default: the name of this machine)", default=_default_name())
+    _add(enrolment, "region", "region that the agent belongs to (default: %(default)s)", default="default")
+    _add(enrolment, "labels", "labels that jobs can ask for, such as linux,arm64,gpu", default="", convert=_words)
+    work = parser.add_argument_group("running jobs")
+    _add(
+        work,
+        "slots",
+        f"number of jobs at once, up to {MAX_SLOTS} (default: the control plane decides, 1 at first)",
+        convert=_slots,
+    )
     _add(
         work,
         "state-dir",
-        "where identity and spool are kept; one for each agent (default: %(default)s)",
+        "folder for identity and spool, one for each agent (default: %(default)s)",
         default="~/.hybrid-ci-agent",
         convert=Path,
     )
-    _add(work, "work-dir", "where workspaces are made (default: work in the state directory)", convert=Path)
+    _add(work, "work-dir", "folder for workspaces (default: work in the state directory)", convert=Path)
     _add(
         work,
         "spool-limit",
-        "MiB of undelivered log kept on disk (default: %(default)s)",
+        "MiB of undelivered log to keep on disk (default: %(default)s)",
         default="256",
         convert=_at_least_one,
     )
-    _add(work, "grace", "seconds between TERM and KILL (default: %(default)s)", default="5", convert=_seconds)
-    _add(work, "pass-env", "more environment variables for steps, such as JAVA_HOME,PIP_*", default="", convert=_words)
-    _add(work, "log-level", "debug, info, warning or error (default: %(default)s)", default="info", convert=_log_level)
+    _add(
+        work,
+        "grace",
+        "seconds between TERM and KILL when a step is stopped (default: %(default)s)",
+        default="5",
+        convert=_seconds,
+    )
+    _add(
+        work,
+        "pass-env",
+        "additional environment variables for steps, such as JAVA_HOME,PIP_*",
+        default="",
+        convert=_words,
+    )
+    _add(
+        work,
+        "log-level",
+        "level of the agent's log: debug, info, warning or error (default: %(default)s)",
+        default="info",
+        convert=_log_level,
+    )
     return parser
 
 
@@ -200,7 +224,7 @@ def _add(
     default: Optional[str] = None,
     convert: Callable[[str], Any] = str,
 ) -> None:
-    """An option whose default is the environment variable of its name, then `default`; both go through `convert`."""
+    """Add an option. Its default is the environment variable of its name, then `default`; `convert` parses each."""
     variable = "HYBRID_CI_" + name.upper().replace("-", "_")
     group.add_argument(
         f"--{name}",
@@ -216,28 +240,34 @@ def _words(text: str) -> list[str]:
 
 
 def _default_name() -> str:
-    """The host's name, without the characters that a name must not have."""
+    """The name of this machine. A dash replaces each character that a name of an agent must not hold."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:63] or "agent"
 
 
 def _slots(text: str) -> int:
     number = _at_least_one(text)
-    if number > 64:
-        raise argparse.ArgumentTypeError("must be at most 64")
+    if number > MAX_SLOTS:
+        raise argparse.ArgumentTypeError(f"must be at most {MAX_SLOTS}")
     return number
 
 
 def _at_least_one(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
+        raise argparse.ArgumentTypeError("must be a whole number of at least 1")
     return number
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
     if not 0 <= number <= 3600:
-        raise argparse.ArgumentTypeError("must be between 0 and 3600")
+        raise argparse.ArgumentTypeError("must be a number between 0 and 3600")
     return number
 
 

@@ -1,4 +1,4 @@
-"""HTTP to the control plane: connections that are kept, signatures, and the one place that decides what is retried."""
+"""HTTP to the control plane: connection reuse, signatures, and the one place that decides what is retried."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from agent.signing import signature_headers
 
 logger = logging.getLogger(__name__)
 
-# Longer than an answer may take, short enough that two tries fit into a lease of 45 s.
+# An answer takes less than this, and two tries fit into a lease of 45 s.
 TIMEOUT_SECONDS = 20
-# A control plane that asks for more patience than this is asked again anyway.
+# The longest Retry-After that the agent obeys.
 RETRY_AFTER_LIMIT_SECONDS = 300
 _ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
 
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class Refused(Exception):
-    """An answer that asking again will not change: any 4xx but 429, and redirects, which are not followed."""
+    """The control plane refused the request, and a retry would not help: any 4xx but 429, and redirects."""
 
     def __init__(self, status: int, code: str, detail: str, errors: list[dict[str, Any]]) -> None:
         super().__init__(f"{status} {code}: {detail}" if code else f"{status}: {detail}")
@@ -40,11 +40,15 @@ class Refused(Exception):
         self.detail = detail
         self.errors = errors
 
+    def field_messages(self) -> list[str]:
+        """One line for each invalid field: its name, its line if there is one, and what is wrong with it."""
+        return [_field_message(error) for error in self.errors]
+
 
 class Unreachable(Exception):
-    """No usable answer: the network failed, the server is busy (429) or broken (5xx). Asking again may help.
+    """No usable answer: the network failed, or the server is busy (429) or broken (5xx). A retry may help.
 
-    `retry_after` is the time in seconds that the server asked for, or None.
+    `retry_after` is the pause in seconds that the server asked for, or None.
     """
 
     def __init__(self, reason: str, retry_after: Optional[float] = None) -> None:
@@ -53,39 +57,39 @@ class Unreachable(Exception):
 
 
 class GivenUp(Exception):
-    """The caller's `stop` event was set before an answer came."""
+    """The caller set its `stop` event before an answer came."""
 
 
 class Backoff:
-    """Pauses that double from half a second to `limit` seconds, each shortened at random by up to a half."""
+    """Pauses between retries: they double from half a second to `limit` seconds, each cut at random by up to a half."""
 
     def __init__(self, limit: float = 15.0) -> None:
         self._limit = limit
         self._failures = 0
 
     def pause(self, retry_after: Optional[float]) -> float:
-        """The seconds to wait after one more failure; never less than the server asked for."""
+        """The seconds to wait after one more failure, never less than `retry_after`."""
         pause = min(self._limit, 0.5 * 2 ** min(self._failures, 10))
         self._failures += 1
         jittered: float = pause * random.uniform(0.5, 1.0)  # noqa: S311 — jitter, no secret
         return jittered if retry_after is None else retry_after + jittered
 
     def reset(self) -> None:
-        """An answer came."""
+        """Start again with the shortest pause, since an answer came."""
         self._failures = 0
 
 
 class Client:
-    """Sends requests, signed once `identity` is set. May be used by many threads."""
+    """Sends requests and signs them once `identity` is set. Many threads may share one client."""
 
     def __init__(self, url: str) -> None:
-        """`url` is the control plane's address; its path, if any, is put before every path.
+        """`url` is the control plane's address; its path, if any, is a prefix of every request's path.
 
-        Raises ValueError when it is no http or https address.
+        Raises ValueError if it is not an http or https address.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"{url!r} is not an address like https://ci.example.org")
+            raise ValueError(f"{url!r} is not an address; give one such as https://ci.example.org")
         self.url = url.rstrip("/")
         self.identity: Optional[Identity] = None
         self._secure = parts.scheme == "https"
@@ -106,9 +110,9 @@ class Client:
         body: bytes = b"",
         headers: Optional[dict[str, str]] = None,
     ) -> T:
-        """Send until an answer comes, and return what `understand` makes of it.
+        """Retry the request until an answer comes. Returns what `understand` makes of the answer.
 
-        Raises Refused, or GivenUp when `stop` is set first.
+        Raises Refused, or GivenUp if `stop` is set first.
         """
         backoff = Backoff()
         while not stop.is_set():
@@ -116,7 +120,7 @@ class Client:
                 return self.send(method, path, understand=understand, body=body, headers=headers)
             except Unreachable as error:  # noqa: PERF203 — a round trip costs more
                 pause = backoff.pause(error.retry_after)
-                logger.warning("%s %s: %s; trying again in %.1f s", method, path, error, pause)
+                logger.warning("%s %s failed: %s; the agent tries again in %.1f s", method, path, error, pause)
                 stop.wait(pause)
         raise GivenUp
 
@@ -130,7 +134,10 @@ class Client:
         headers: Optional[dict[str, str]] = None,
         created: Optional[int] = None,
     ) -> T:
-        """Send once. `created` is the signature's time, by default now. Raises Refused and Unreachable."""
+        """Send the request once. `created` is the time of the signature in seconds since 1970, by default now.
+
+        Returns what `understand` makes of the answer. Raises Refused and Unreachable.
+        """
         target = self._prefix + path
         sent = {"User-Agent": f"hybrid-ci-agent/{VERSION}", "Accept": "application/json", **(headers or {})}
         if self.identity is not None:
@@ -172,7 +179,7 @@ class Client:
         return response.status, response.headers, content
 
     def _take_idle(self) -> Optional[http.client.HTTPConnection]:
-        """A kept connection that is still good. One with something to read, unasked, was closed by the server."""
+        """An idle connection that still works. If it is readable before a request, the server has closed it."""
         while True:
             with self._lock:
                 if not self._idle:
@@ -191,7 +198,7 @@ class Client:
 def _answer(
     status: int, headers: http.client.HTTPMessage, content: bytes, understand: Callable[[dict[str, Any]], T]
 ) -> T:
-    """What the answer means: a result, `Refused` for good, or `Unreachable` for now."""
+    """The result that the answer holds. Raises Refused and Unreachable."""
     document = _document(content)
     code, detail = (
         str(document.get("code", "")),
@@ -205,8 +212,15 @@ def _answer(
     try:
         return understand(document)
     except (KeyError, TypeError, ValueError) as error:
-        # Something between us and the control plane answered in its place, or the two are of different make.
-        raise Unreachable(f"{status}, but the answer cannot be understood ({error!r})") from error
+        # A proxy may have answered instead of the control plane, or its version does not fit this agent.
+        raise Unreachable(f"{status}, but the agent does not understand the answer ({error!r})") from error
+
+
+def _field_message(error: Any) -> str:
+    if not isinstance(error, dict):
+        return str(error)
+    line = f" (line {error['line']})" if error.get("line") else ""
+    return f"{error.get('field', '')}{line}: {error.get('message', '')}"
 
 
 def _document(content: bytes) -> dict[str, Any]:
@@ -218,7 +232,7 @@ def _document(content: bytes) -> dict[str, Any]:
 
 
 def _retry_after(headers: http.client.HTTPMessage) -> Optional[float]:
-    """Seconds from the Retry-After header, which holds a number or a date."""
+    """The seconds that the Retry-After header asks for, as a number or as a date. None if it is missing or invalid."""
     text = headers.get("Retry-After")
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""Bringing an attempt's log and result from the spool to the control plane, in order, however long it takes."""
+"""Deliver an attempt's log and result from the spool to the control plane, in order, however long that takes."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ def deliver(
     sequences: Iterator[int],
     wants_next: Callable[[], bool],
 ) -> Optional[Assignment]:
-    """Send the chunks that `sequences` names and then the report. Returns the next job, if one is wanted and waits.
+    """Send the chunks that `sequences` names and then the report.
 
-    Wishes that come with the answers are passed on to `attempt`. An attempt that the control plane does not take any
-    more is abandoned; when `attempt` is muted, what is left stays in the spool.
+    Returns the next job if `wants_next` says that the agent takes one and the control plane has one. Cancel requests
+    that come with the answers go to `attempt`. If the control plane refuses a chunk or the report, or the spool fails,
+    the attempt is abandoned. If `attempt` is muted, the rest stays in the spool.
     """
     try:
         for sequence in sequences:
             command = plane.log(attempt.job, sequence, spooled.read_chunk(sequence), stop=attempt.muted)
             spooled.delete_chunk(sequence)
             if command is not None:
-                attempt.want(command)
+                attempt.request_end(command)
         if attempt.muted.is_set():
             return None
         following = plane.finish(attempt.job, spooled.read_report(), wants_next=wants_next(), stop=attempt.muted)
@@ -40,16 +41,21 @@ def deliver(
     except GivenUp:
         return None
     except Refused as error:
-        tell_refusal(attempt, error)
+        log_refusal(attempt, error)
     except OSError as error:
-        logger.error("%s is dropped, the spool cannot be used: %s", attempt.job, error)
-    attempt.want(ABANDON)
+        log_spool_failure(attempt, error)
+    attempt.request_end(ABANDON)
     return None
 
 
-def tell_refusal(attempt: Attempt, error: Refused) -> None:
-    """Say why an attempt is dropped: being stale (409) is part of the trade, anything else is not."""
+def log_spool_failure(attempt: Attempt, error: OSError) -> None:
+    """Log that the agent drops an attempt because the disk fails or is full."""
+    logger.error("the agent drops %s: it cannot use its spool (%s); check the disk", attempt.job, error)
+
+
+def log_refusal(attempt: Attempt, error: Refused) -> None:
+    """Log why the agent drops an attempt. A stale attempt (409) is normal after a lost lease; the rest are errors."""
     if error.status == 409:
-        logger.info("%s is not this agent's any more (%s)", attempt.job, error.code)
+        logger.info("the agent drops %s: it no longer belongs to this agent (%s)", attempt.job, error.code)
     else:
-        logger.error("%s is dropped, the control plane refuses it: %s", attempt.job, error)
+        logger.error("the agent drops %s: the control plane refused a request for it (%s)", attempt.job, error)

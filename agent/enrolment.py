@@ -1,4 +1,4 @@
-"""Becoming an agent: once in the life of a state directory."""
+"""Enrol this machine as an agent, once for each state directory."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ logger = logging.getLogger(__name__)
 def enrol(
     plane: ControlPlane, state: StateDirectory, *, token: str, name: str, region: str, labels: list[str], slots: int
 ) -> Identity:
-    """Exchange the token for an identity and keep that. Waits for a control plane that is away.
+    """Exchange the token for an identity and save the identity. Retries until the control plane answers.
 
-    The request's key is on disk before the request is made, so that an answer that was lost, or an agent that was
-    killed while it waited, does not use the token up. Raises RefusedByControlPlane.
+    The idempotency key is on disk before the request is sent. So a lost answer, or an agent that is killed while it
+    waits, does not use up the token. Raises RefusedByControlPlane.
     """
     body = {
         "token": token,
@@ -41,17 +41,21 @@ def enrol(
         "version": VERSION,
     }
     try:
-        identity = plane.enrol(body, idempotency_key=_request_key(state.enrolment), stop=threading.Event())
+        identity = plane.enrol(body, idempotency_key=_idempotency_key(state.enrolment), stop=threading.Event())
     except Refused as error:
         state.enrolment.unlink()
-        raise RefusedByControlPlane(f"The control plane refuses to enrol this machine: {error}") from error
+        reason = "; ".join([str(error), *error.field_messages()])
+        raise RefusedByControlPlane(
+            f"The control plane refused to enrol this machine ({reason}). "
+            "Check the token and the options, or create a new token, and start the agent again."
+        ) from error
     identity.save(state.identity)
     state.enrolment.unlink()
-    logger.info("enrolled as %s (%s)", name, identity.agent_id)
+    logger.info("the control plane enrolled this machine as agent %s (id %s)", name, identity.agent_id)
     return identity
 
 
-def _request_key(path: Path) -> str:
+def _idempotency_key(path: Path) -> str:
     try:
         return str(json.loads(path.read_bytes())["idempotency_key"])
     except (FileNotFoundError, KeyError, TypeError, ValueError):

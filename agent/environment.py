@@ -1,18 +1,17 @@
-"""What of the agent's own environment the commands of a job get to see."""
+"""Which variables of the agent's own environment the commands of a job get."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
-# What commands need to find programs, files, people's settings and the way out of a company's network.
-# No secret of this machine is among it.
+# Commands need these to find programs, files, the user's settings and the network's proxy. None of them is a secret.
 _ALWAYS = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "http_proxy", "https_proxy", "no_proxy", "all_proxy"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
 )
-# How git reaches repositories; steps get these only when they are asked for.
+# git needs these to reach repositories. Steps get them only if --pass-env names them.
 _FOR_GIT = (
     "SSH_AUTH_SOCK",
     "SSH_ASKPASS",
@@ -22,17 +21,17 @@ _FOR_GIT = (
     "GIT_SSL_*",
     "GIT_CONFIG_GLOBAL",
 )
-# The agent's own settings, the enrolment token among them, are never passed on.
+# The agent never passes on its own settings, such as the enrolment token.
 _OWN_PREFIX = "HYBRID_CI_"
 
 
 def step_environment(environment: Mapping[str, str], passed: Iterable[str]) -> dict[str, str]:
-    """What every step starts from; `passed` names more variables, with `*` for any characters."""
+    """The variables that every step gets. `passed` names additional ones; `*` matches any characters."""
     return _pick(environment, [*_ALWAYS, *passed])
 
 
 def git_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What git starts from."""
+    """The variables that git gets."""
     return _pick(environment, [*_ALWAYS, *_FOR_GIT])
 
 

@@ -1,4 +1,4 @@
-"""What ends the agent, and with which exit code."""
+"""The errors that end the agent, each with its exit code."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from typing import ClassVar
 
 
 class AgentError(Exception):
-    """The agent cannot go on; the message says why, in words for the person who started it."""
+    """The agent cannot go on. The message goes to the user: it says what happened and what to do."""
 
     exit_code: ClassVar[int] = 1
 
 
 class UsageError(AgentError):
-    """Something needed was not given."""
+    """A required option is missing or an option is invalid."""
 
     exit_code = 2
 
 
 class RefusedByControlPlane(AgentError):
-    """The control plane does not want this agent: wrong token, key revoked, agent retired."""
+    """The control plane refuses this agent: the token is wrong, the key is revoked, or the agent is retired."""
 
     exit_code = 3
 
 
 class StateDirectoryInUse(AgentError):
-    """Another agent runs on the same state directory."""
+    """Another agent uses the same state directory."""
 
     exit_code = 4
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and folders that go away."""
+"""Atomic writes of private files, and the removal of folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Replace the file with `data` in one step, readable by its owner only (mode 0600).
 
-    `durable` makes it outlive a power cut; without, it outlives only the end of this process.
+    With `durable` the file survives a power cut, without it only the end of this process. Raises OSError.
     """
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -31,7 +31,7 @@ def write_private(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make what was written to a file or folder outlive a power cut."""
+    """Flush a file or folder to the disk, so that it survives a power cut. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -40,16 +40,16 @@ def sync(path: Path) -> None:
 
 
 def remove_folder(path: Path) -> bool:
-    """Delete the folder with all in it, also what was made read-only. Returns whether it is gone."""
+    """Delete the folder and everything in it, read-only files included. Returns whether it is gone."""
     shutil.rmtree(path, ignore_errors=True)
     if path.exists():
         for folder, folders, _ in os.walk(path):
             for name in [".", *folders]:
-                _open_to_owner(Path(folder, name))
+                _make_writable(Path(folder, name))
         shutil.rmtree(path, ignore_errors=True)
     return not path.exists()
 
 
-def _open_to_owner(path: Path) -> None:
+def _make_writable(path: Path) -> None:
     if not path.is_symlink():
         path.chmod(path.stat().st_mode | stat.S_IRWXU)

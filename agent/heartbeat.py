@@ -1,4 +1,4 @@
-"""The agent's regular word to the control plane, and what it hears in return."""
+"""The agent's heartbeats: regular reports to the control plane, whose answers bring jobs and cancel requests."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from agent.protocol import ControlPlane, HeartbeatAnswer
 
 logger = logging.getLogger(__name__)
 
+# The time between two heartbeats while jobs run, and the longest pause after a failure.
 BUSY_SECONDS = 10.0
-# Two heartbeats are never closer than this, so that `created`, which counts seconds, does not run ahead of the clock.
+# The shortest time between two heartbeats. `created` counts seconds, so more of them would run ahead of the clock.
 APART_SECONDS = 1.0
+# The shortest and the longest time between two heartbeats of an idle agent.
 _IDLE_RANGE_SECONDS = (1.0, 300.0)
-# No control plane takes a request from further in the future than this.
-_WINDOW_SECONDS = 300
+# The control plane refuses a request whose `created` is further in the future than this.
+_CLOCK_TOLERANCE_SECONDS = 300
 
 
 class Heartbeat:
-    """Heartbeats until it is told to stop, in the thread that calls `run`."""
+    """Sends heartbeats in the thread that calls `run`, until `stop` is called."""
 
     def __init__(
         self,
@@ -33,61 +35,66 @@ class Heartbeat:
         *,
         path: Path,
         report: Callable[[], dict[str, Any]],
-        heard: Callable[[HeartbeatAnswer], None],
+        on_answer: Callable[[HeartbeatAnswer], None],
     ) -> None:
-        """`path` keeps the time of the last heartbeat; `report` says what to tell, `heard` is told the answers."""
+        """`path` keeps the time of the last heartbeat, `report` returns the next body, `on_answer` gets each answer."""
         self._plane = plane
         self._path = path
         self._report = report
-        self._heard = heard
+        self._on_answer = on_answer
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._backoff = Backoff(limit=BUSY_SECONDS)
         self._last_created = self._read_last()
 
-    def soon(self) -> None:
-        """Something has changed that the control plane should know now."""
+    def send_soon(self) -> None:
+        """Send the next heartbeat early, since its report has changed."""
         self._wake.set()
 
     def stop(self) -> None:
-        """No further heartbeat; `run` returns."""
+        """Send no further heartbeat, and make `run` return."""
         self._stopped.set()
         self._wake.set()
 
     def run(self) -> None:
-        """Heartbeat. Raises Refused when the control plane does not want this agent any more."""
+        """Send heartbeats until `stop` is called. Raises Refused if the control plane refuses this agent."""
         while not self._stopped.is_set():
             self._wake.clear()
-            pause, impatient = self._heartbeat()
-            least = APART_SECONDS if impatient else pause
-            self._stopped.wait(least)
-            self._wake.wait(max(0.0, pause - least))
+            pause, may_be_early = self._send()
+            shortest = APART_SECONDS if may_be_early else pause
+            self._stopped.wait(shortest)
+            self._wake.wait(max(0.0, pause - shortest))
 
-    def _heartbeat(self) -> tuple[float, bool]:
-        """One heartbeat; returns the seconds until the next, and whether news may bring that forward."""
+    def _send(self) -> tuple[float, bool]:
+        """Send one heartbeat. Returns the seconds until the next one, and whether `send_soon` may shorten them."""
         report = self._report()
         try:
             answer = self._plane.heartbeat(report, created=self._next_created())
         except Unreachable as error:
             pause = self._backoff.pause(error.retry_after)
-            logger.warning("heartbeat: %s; trying again in %.1f s", error, pause)
+            logger.warning("a heartbeat failed: %s; the agent tries again in %.1f s", error, pause)
             return pause, False
         except Refused as error:
             if error.status != 409:
                 raise
-            # An earlier start of this agent had a clock that was ahead of this one's. Time heals that.
-            logger.warning("heartbeat: %s", error)
-            return self._backoff.pause(None), False
+            # An earlier start of this agent sent a later time: this machine's clock went back, and catches up.
+            pause = self._backoff.pause(None)
+            logger.warning(
+                "the control plane refused a heartbeat (%s): check the clock; the agent tries again in %.1f s",
+                error,
+                pause,
+            )
+            return pause, False
         self._backoff.reset()
         low, high = _IDLE_RANGE_SECONDS
         interval = min(max(answer.next_check_interval, low), high)
-        self._heard(answer)
+        self._on_answer(answer)
         return BUSY_SECONDS if report["running"] or answer.jobs else interval, True
 
     def _next_created(self) -> int:
-        """A time later than every one before, also those of earlier starts."""
+        """A time in seconds since 1970 that is later than those of all heartbeats before, earlier starts included."""
         now = clock.epoch()
-        last = self._last_created if self._last_created <= now + _WINDOW_SECONDS else 0
+        last = self._last_created if self._last_created <= now + _CLOCK_TOLERANCE_SECONDS else 0
         self._last_created = max(now, last + 1)
         write_private(self._path, json.dumps({"created": self._last_created}).encode(), durable=False)
         return self._last_created

@@ -1,4 +1,4 @@
-"""Who this agent is to the control plane: its id and its key, kept in a file of mode 0600."""
+"""The agent's identity at the control plane: its id and its key, kept in a file of mode 0600."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agent.files import write_private
 
 @dataclass(frozen=True)
 class Identity:
-    """The control plane's address, the agent's id there, and the key that signs its requests."""
+    """The control plane's address, the agent's id there, and the key that signs the agent's requests."""
 
     url: str
     agent_id: str
@@ -24,15 +24,15 @@ class Identity:
 
     @classmethod
     def from_answer(cls, url: str, answer: dict[str, Any]) -> Identity:
-        """The identity that an enrolment or a new configuration gives. Raises KeyError, ValueError or TypeError."""
+        """The identity in an answer to an enrolment or a configuration. Raises KeyError, ValueError or TypeError."""
         try:
             key = base64.b64decode(answer["workload_identity_secret"], validate=True)
         except binascii.Error as error:
-            raise ValueError("the key is no base64") from error
+            raise ValueError("the key is not base64") from error
         return cls(url=url, agent_id=plain_id(answer["agent_id"]), key_id=plain_id(answer["key_id"]), key=key)
 
     def save(self, path: Path) -> None:
-        """Write it so that it is there whole or not at all."""
+        """Replace the identity file in one step. Raises OSError."""
         document = {
             "url": self.url,
             "agent_id": self.agent_id,
@@ -43,20 +43,22 @@ class Identity:
 
 
 def identity_load(path: Path) -> Optional[Identity]:
-    """The identity of an earlier start, or None. Raises AgentError when the file is damaged."""
+    """The identity that an earlier start saved, or None. Raises AgentError if the file is damaged."""
     try:
         document = json.loads(path.read_bytes())
         return Identity.from_answer(str(document["url"]), document)
     except FileNotFoundError:
         return None
     except (KeyError, TypeError, ValueError) as error:
-        raise AgentError(f"{path} is damaged. Remove it and start with a new enrolment token.") from error
+        raise AgentError(
+            f"The identity file {path} is damaged. Remove it and start the agent with a new token."
+        ) from error
 
 
 def plain_id(text: object) -> str:
-    """The id itself, if it can stand in a path, a signature and a file name. Raises ValueError if it can't."""
+    """The id itself, if it is safe in a URL path, a signature and a file name. Raises ValueError if it is not."""
     if not isinstance(text, str) or not 0 < len(text) <= 128 or text.startswith(("-", ".")):
         raise ValueError("an id is missing or malformed")
     if not all(character.isascii() and (character.isalnum() or character in "_.-") for character in text):
-        raise ValueError("an id holds characters that it must not hold")
+        raise ValueError("an id holds characters other than letters, digits, _, . and -")
     return text

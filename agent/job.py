@@ -1,4 +1,4 @@
-"""One attempt of a job from its start to its report: checkout, definition, steps."""
+"""Run one attempt of a job from its start to its report: checkout, definition, steps."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from agent import clock
 from agent.attempt import ABANDON, CANCEL, STOP, Attempt
 from agent.checkout import GIT_ENVIRONMENT, Checkout, CheckoutFailed, checkout, url_without_credentials
 from agent.client import GivenUp, Refused
-from agent.delivery import deliver, tell_refusal
+from agent.delivery import deliver, log_refusal, log_spool_failure
 from agent.files import remove_folder
 from agent.log_stream import LogStream
-from agent.process import Command, Launcher
-from agent.protocol import Assignment, ControlPlane, Definition, JobDetails, StepDefinition
+from agent.process import Launcher, RunningCommand
+from agent.protocol import Assignment, ControlPlane, Definition, JobDetails, StepDefinition, StepState
 from agent.spool import Spool
 
 logger = logging.getLogger(__name__)
 
-# Fetching has a limit even where the job has none: a server that accepts and then keeps silent would hold the slot.
+# The checkout has a time limit even if the job has none: a server that never answers would block the slot for ever.
 CHECKOUT_LIMIT_SECONDS = 1800
 _DEFINITION_LIMIT_BYTES = 512 * 1024
 _GIT_OUTPUT_LIMIT_BYTES = 64 * 1024
@@ -34,8 +34,11 @@ TIMED_OUT = "timed_out"
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What all jobs of an agent share: where they run, with what environment, under which agent's name."""
+class JobContext:
+    """What all jobs of an agent share.
+
+    `step_env` and `git_env` are the environments that steps and git start with; `agent_name` is shown in logs.
+    """
 
     plane: ControlPlane
     spool: Spool
@@ -47,68 +50,69 @@ class Surroundings:
 
 
 class JobFailed(Exception):
-    """The job ends here; the message is its error message."""
+    """The job has failed. The message becomes the job's error message."""
 
 
 class Interrupted(Exception):
-    """A command was stopped before its own end; `reason` is an order or `TIMED_OUT`."""
+    """The attempt must end early. `reason` is CANCEL, STOP, ABANDON or TIMED_OUT."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
-def run_job(around: Surroundings, attempt: Attempt, wants_next: Callable[[], bool]) -> Optional[Assignment]:
-    """Run the attempt and deliver its log and result. Returns the next job, if one is wanted and waits.
+def run_job(context: JobContext, attempt: Attempt, wants_next: Callable[[], bool]) -> Optional[Assignment]:
+    """Run the attempt and deliver its log and result.
 
-    Nothing is reported of an attempt that is not this agent's any more.
+    Returns the next job if `wants_next` says that the agent takes one and the control plane has one. An attempt that
+    no longer belongs to this agent ends without a report.
     """
     try:
-        details = around.plane.start(attempt.job, stop=attempt.leaving)
+        details = context.plane.start(attempt.job, stop=attempt.ending)
     except GivenUp:
         return None
     except Refused as error:
-        tell_refusal(attempt, error)
+        log_refusal(attempt, error)
         return None
     attempt.started = True
-    spooled = around.spool.open(attempt.job)
+    spooled = context.spool.open(attempt.job)
     stream = LogStream(spooled)
     following: list[Assignment] = []
 
-    def bring() -> None:
-        answer = deliver(around.plane, attempt, spooled, stream.sequences(), wants_next)
+    def deliver_all() -> None:
+        answer = deliver(context.plane, attempt, spooled, stream.sequences(), wants_next)
         if answer is not None:
             following.append(answer)
 
-    delivery = threading.Thread(target=bring, name=f"delivery of {attempt.job}", daemon=True)
+    delivery = threading.Thread(target=deliver_all, name=f"delivery of {attempt.job}", daemon=True)
     delivery.start()
-    folder = around.work_dir / f"{attempt.job.job_id}.{attempt.job.attempt}"
+    folder = context.work_dir / f"{attempt.job.job_id}.{attempt.job.attempt}"
     try:
-        report = _Run(around, attempt, details, stream, folder).report()
-        if attempt.order == ABANDON:
+        report = _Run(context, attempt, details, stream, folder).report()
+        if attempt.end_reason == ABANDON:
             stream.abandon()
         else:
             stream.finish(report)
             logger.info("%s ended: %s", attempt.job, _one_line((report["error_message"] or "completed").split("\n")[0]))
     except OSError as error:
-        logger.error("%s is dropped, its result cannot be kept: %s", attempt.job, error)
-        attempt.want(ABANDON)
+        log_spool_failure(attempt, error)
+        attempt.request_end(ABANDON)
         stream.abandon()
     if not remove_folder(folder):
-        logger.warning("%s could not be removed", folder)
+        logger.warning("the agent could not remove the workspace %s; its next start tries again", folder)
     delivery.join()
-    if attempt.order == ABANDON:
+    if attempt.end_reason == ABANDON:
         spooled.remove()
     return following[0] if following else None
 
 
 class _Run:
-    """The course of one attempt; its log goes to `stream`, its files to `folder`."""
+    """Runs the steps of one attempt. Its log goes to `stream`, its files to `folder`."""
 
     def __init__(
-        self, around: Surroundings, attempt: Attempt, details: JobDetails, stream: LogStream, folder: Path
+        self, context: JobContext, attempt: Attempt, details: JobDetails, stream: LogStream, folder: Path
     ) -> None:
-        self._around = around
+        self._context = context
         self._attempt = attempt
         self._details = details
         self._stream = stream
@@ -120,24 +124,25 @@ class _Run:
         self._began = time.monotonic()
         self._timeout = details.timeout
         if details.definition is not None:
-            self._take(details.definition)
+            self._use_definition(details.definition)
 
     def report(self) -> dict[str, Any]:
-        """Run everything and return the finish report, without the number of log chunks."""
+        """Run the job. Returns its finish report without the number of log chunks. Raises OSError if the disk fails."""
         error: Optional[str] = None
         try:
-            self._go()
+            self._run()
         except Interrupted as interruption:
-            error = self._interruption(interruption.reason)
+            self._exit_code = None
+            error = self._interruption_message(interruption.reason)
         except JobFailed as failure:
             error = str(failure)
         except Exception as failure:
-            # A bug here must not hold the slot; the job's log and the agent's tell of it.
-            logger.exception("%s failed for a reason of the agent's own", self._attempt.job)
+            # A bug here must not block the slot. The job's log and the agent's log both name it.
+            logger.exception("an unexpected error in the agent ended %s", self._attempt.job)
             error = f"The agent could not run the job: {failure or type(failure).__name__}"
         for step in self._steps:
-            if step["state"] == "pending":
-                self._set(step, state="skipped")
+            if step["state"] == StepState.PENDING:
+                self._update_step(step, state=StepState.SKIPPED)
         if error is not None:
             self._stream.say(f"── {error}")
         return {
@@ -147,22 +152,22 @@ class _Run:
             "commit": self._commit,
         }
 
-    def _go(self) -> None:
+    def _run(self) -> None:
         details, job = self._details, self._attempt.job
         self._stream.say(
-            f"── attempt {job.attempt} · agent {self._around.agent_name} · pipeline {details.pipeline} "
+            f"── attempt {job.attempt} · agent {self._context.agent_name} · pipeline {details.pipeline} "
             f"· ref {_one_line(details.git_ref)}"
         )
-        logger.info("%s begins: pipeline %s, ref %s", job, details.pipeline, _one_line(details.git_ref))
+        logger.info("the agent starts %s: pipeline %s, ref %s", job, details.pipeline, _one_line(details.git_ref))
         remove_folder(self._folder)
         self._workspace.mkdir(parents=True, mode=0o700)
         fetched = self._fetch()
         self._commit = fetched.commit
-        self._stream.say(f"── commit {fetched.commit} · {fetched.what} fetched in {self._seconds(self._began)}")
+        self._stream.say(f"── commit {fetched.commit} · {fetched.kind} fetched in {_seconds_since(self._began)}")
         definition = details.definition
         if definition is None:
-            definition = self._definition(fetched.commit)
-            self._take(definition)
+            definition = self._definition_of_repository(fetched.commit)
+            self._use_definition(definition)
         for index, step in enumerate(definition.steps):
             self._run_step(index, step, definition)
 
@@ -185,32 +190,32 @@ class _Run:
         def keep(data: bytes) -> None:
             printed.extend(data[: max(0, _GIT_OUTPUT_LIMIT_BYTES - len(printed))])
 
-        git = shutil.which("git", path=self._around.git_env.get("PATH")) or "git"
+        git = shutil.which("git", path=self._context.git_env.get("PATH")) or "git"
         code = self._command(
-            [git, *arguments], env={**self._around.git_env, **GIT_ENVIRONMENT}, output=keep, limit=limit
+            [git, *arguments], env={**self._context.git_env, **GIT_ENVIRONMENT}, output=keep, limit=limit
         )
         return code, bytes(printed)
 
-    def _definition(self, commit: str) -> Definition:
+    def _definition_of_repository(self, commit: str) -> Definition:
         text = self._definition_text(self._details.definition_path)
         try:
-            return self._around.plane.definition(
-                self._attempt.job, commit=commit, text=text, stop=self._attempt.leaving
+            return self._context.plane.definition(
+                self._attempt.job, commit=commit, text=text, stop=self._attempt.ending
             )
         except GivenUp:
-            raise Interrupted(self._attempt.order or STOP) from None
+            raise Interrupted(self._attempt.end_reason or STOP) from None
         except Refused as error:
             if error.status != 422:
-                tell_refusal(self._attempt, error)
-                self._attempt.want(ABANDON)
+                log_refusal(self._attempt, error)
+                self._attempt.request_end(ABANDON)
                 raise Interrupted(ABANDON) from error
-            lines = [_field_error(one) for one in error.errors] or [error.detail]
+            lines = error.field_messages() or [error.detail]
             raise JobFailed("\n".join([f"{self._details.definition_path} is not valid:", *lines])) from error
 
     def _definition_text(self, name: str) -> str:
         path = self._workspace / name
         try:
-            # A link could lead out of the workspace, to what is none of the job's business.
+            # A link could lead out of the workspace, to files that the job must not read.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(descriptor, "rb") as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -226,43 +231,50 @@ class _Run:
         except UnicodeDecodeError as error:
             raise JobFailed(f"{name} is not UTF-8 text.") from error
 
-    def _take(self, definition: Definition) -> None:
-        """What the job does is known now."""
+    def _use_definition(self, definition: Definition) -> None:
+        """Take the steps and the time limit from the definition."""
         limits = [limit for limit in (self._timeout, definition.timeout) if limit is not None]
         self._timeout = min(limits) if limits else None
         self._steps = [
-            {"name": step.name, "state": "pending", "exit_code": None, "started_at": None, "completed_at": None}
+            {
+                "name": step.name,
+                "state": StepState.PENDING,
+                "exit_code": None,
+                "started_at": None,
+                "completed_at": None,
+            }
             for step in definition.steps
         ]
         self._attempt.set_steps(self._steps)
 
     def _run_step(self, index: int, step: StepDefinition, definition: Definition) -> None:
         record = self._steps[index]
-        self._heed_order()
+        self._raise_if_ending()
         title = f"── step {index + 1}/{len(self._steps)}: {_one_line(step.name)}"
         self._stream.say(title)
-        self._set(record, state="running", started_at=clock.timestamp())
+        self._update_step(record, state=StepState.RUNNING, started_at=clock.timestamp())
         began = time.monotonic()
         script = self._folder / f"step-{index + 1}.sh"
         limit = None if step.timeout is None else began + step.timeout
-        env = {**self._around.step_env, **definition.env, **self._details.env, **step.env, **self._own_env(step)}
+        env = {**self._context.step_env, **definition.env, **self._details.env, **step.env, **self._own_env(step)}
         try:
             script.write_text(step.run, encoding="utf-8")
             code = self._command(["/bin/sh", "-e", str(script)], env=env, output=self._stream.write, limit=limit)
         except Interrupted as interruption:
-            state = TIMED_OUT if interruption.reason == TIMED_OUT else "cancelled"
-            self._set(record, state=state, completed_at=clock.timestamp())
-            self._stream.say(f"{title} · {state.replace('_', ' ')} after {self._seconds(began)}")
+            state = StepState.TIMED_OUT if interruption.reason == TIMED_OUT else StepState.CANCELLED
+            self._update_step(record, state=state, completed_at=clock.timestamp())
+            self._stream.say(f"{title} · {state.replace('_', ' ')} after {_seconds_since(began)}")
             if interruption.reason == TIMED_OUT and limit is not None and time.monotonic() >= limit:
                 message = f"Step {step.name!r} exceeded its time limit of {step.timeout:g} s."
                 raise JobFailed(message) from interruption
             raise
         except BaseException:
-            self._set(record, state="failed", completed_at=clock.timestamp())
+            self._update_step(record, state=StepState.FAILED, completed_at=clock.timestamp())
             raise
         self._exit_code = code
-        self._set(record, state="failed" if code else "completed", exit_code=code, completed_at=clock.timestamp())
-        self._stream.say(f"{title} · exit code {code} after {self._seconds(began)}")
+        state = StepState.FAILED if code else StepState.COMPLETED
+        self._update_step(record, state=state, exit_code=code, completed_at=clock.timestamp())
+        self._stream.say(f"{title} · exit code {code} after {_seconds_since(began)}")
         if code:
             raise JobFailed(f"Step {step.name!r} ended with exit code {code}.")
 
@@ -279,45 +291,45 @@ class _Run:
     def _command(
         self, command: list[str], *, env: dict[str, str], output: Callable[[bytes], None], limit: Optional[float]
     ) -> int:
-        """Run it to its end and return its exit code.
+        """Run the command to its end and return its exit code. `limit` is a moment of the monotonic clock.
 
-        Raises Interrupted when an order or a time limit ended it, the step's (`limit`) or the job's.
+        Raises Interrupted if a request to end or a time limit stopped it (`limit` or the job's), and JobFailed if its
+        output could not be written.
         """
-        self._heed_order()
+        self._raise_if_ending()
         job_limit = None if self._timeout is None else self._began + self._timeout
         limits = [moment for moment in (limit, job_limit) if moment is not None]
-        process = self._around.launcher.start(
+        process = self._context.launcher.start(
             command, cwd=self._workspace, env=env, output=output, on_end=self._attempt.wake.set
         )
-        reason = self._await(process, min(limits) if limits else None)
+        reason = self._wait_for_end(process, min(limits) if limits else None)
         if reason is not None:
             raise Interrupted(reason)
         if process.failure is not None:
-            raise JobFailed(f"The output could not be kept: {process.failure}") from process.failure
+            raise JobFailed(f"The agent could not write the output to disk: {process.failure}") from process.failure
         return process.exit_code
 
-    def _await(self, process: Command, limit: Optional[float]) -> Optional[str]:
-        """Wait for the end; returns what made the end come early, if anything did."""
+    def _wait_for_end(self, process: RunningCommand, limit: Optional[float]) -> Optional[str]:
+        """Wait until the command is over. Returns why it was stopped early, or None."""
         reason = None
         while not process.is_over:
             left = 60.0 if limit is None or reason else max(0.0, limit - time.monotonic())
             self._attempt.wake.wait(left)
             self._attempt.wake.clear()
             if reason is None and not process.is_over:
-                reason = self._attempt.order or (TIMED_OUT if limit and time.monotonic() >= limit else None)
+                reason = self._attempt.end_reason or (TIMED_OUT if limit and time.monotonic() >= limit else None)
                 if reason is not None:
-                    # Its last words must not wait for a control plane that is away.
-                    self._stream.bound_lifted.set()
+                    # Its last output must not wait for a control plane that does not answer.
+                    self._stream.ignore_limit.set()
                     process.stop()
         return reason
 
-    def _heed_order(self) -> None:
-        order = self._attempt.order
-        if order is not None:
-            raise Interrupted(order)
+    def _raise_if_ending(self) -> None:
+        reason = self._attempt.end_reason
+        if reason is not None:
+            raise Interrupted(reason)
 
-    def _interruption(self, reason: str) -> str:
-        self._exit_code = None
+    def _interruption_message(self, reason: str) -> str:
         if reason == CANCEL:
             return "The job was cancelled."
         if reason == TIMED_OUT:
@@ -326,21 +338,15 @@ class _Run:
             return f"Fetching the repository took longer than {CHECKOUT_LIMIT_SECONDS} s."
         return "The agent was stopped."
 
-    def _set(self, step: dict[str, Any], **values: Any) -> None:
+    def _update_step(self, step: dict[str, Any], **values: Any) -> None:
         step.update(values)
         self._attempt.set_steps(self._steps)
 
-    def _seconds(self, since: float) -> str:
-        return f"{time.monotonic() - since:.1f} s"
 
-
-def _field_error(error: Any) -> str:
-    if not isinstance(error, dict):
-        return str(error)
-    line = f" (line {error['line']})" if error.get("line") else ""
-    return f"{error.get('field', '')}{line}: {error.get('message', '')}"
+def _seconds_since(began: float) -> str:
+    return f"{time.monotonic() - began:.1f} s"
 
 
 def _one_line(text: str) -> str:
-    """Text from elsewhere as it may stand in a line of the agent's own."""
+    """Text from a user or a repository, fit for one line of a log: without line breaks and control characters."""
     return "".join(character if character.isprintable() else "�" for character in text)

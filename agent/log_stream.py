@@ -1,4 +1,4 @@
-"""An attempt's log on its way from the steps to the spool, cut into chunks."""
+"""Cuts an attempt's log into chunks and writes them to the spool."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any, Optional
 from agent.spool import SpooledAttempt
 
 CHUNK_BYTES = 100_000
-# How long output may wait for more output before it is sent.
+# How long output may wait for more output before it becomes a chunk.
 DELAY_SECONDS = 0.3
 
 
 class LogStream:
-    """Takes output from the attempt's threads and gives the numbers of finished chunks to the one that delivers.
+    """Takes output from the attempt's threads and gives the numbers of complete chunks to the delivery thread.
 
-    It holds less than one chunk in memory, and a chunk never waits longer than `DELAY_SECONDS` to be cut.
+    It holds less than one chunk in memory. Output becomes a chunk after at most `DELAY_SECONDS`.
     """
 
     def __init__(self, spooled: SpooledAttempt) -> None:
@@ -28,25 +28,25 @@ class LogStream:
         self._chunks = 0
         self._over = False
         self._at_line_start = True
-        # Set when output must not wait for room any more, since its command is being stopped.
-        self.bound_lifted = threading.Event()
+        # Set when output must no longer wait for room in the spool, since its command is being stopped.
+        self.ignore_limit = threading.Event()
 
     def write(self, data: bytes) -> None:
-        """Add output. Waits while the spool is full. Raises OSError when the disk does not take it."""
-        self._spooled.wait_for_room(self.bound_lifted)
+        """Add output. Waits while the spool is full. Raises OSError if the disk does not take it."""
+        self._spooled.wait_for_room(self.ignore_limit)
         with self._changed:
             self._add(data)
             self._changed.notify_all()
 
     def say(self, text: str) -> None:
-        """Add a line of the agent's own; it begins on a new line."""
+        """Add a line from the agent itself; it begins on a new line. Raises OSError if the disk does not take it."""
         with self._changed:
             data = (text + "\n").encode(errors="replace")
             self._add(data if self._at_line_start else b"\n" + data)
             self._changed.notify_all()
 
     def finish(self, report: dict[str, Any]) -> None:
-        """The attempt is over: cut the last chunk and keep the report, with the number of chunks."""
+        """End the log: write the last chunk, and the report with the number of chunks. Raises OSError."""
         with self._changed:
             self._cut()
             self._spooled.write_report({**report, "log_chunks": self._chunks})
@@ -54,14 +54,14 @@ class LogStream:
             self._changed.notify_all()
 
     def abandon(self) -> None:
-        """Nobody wants the rest; whoever waits for a chunk is told so."""
-        self.bound_lifted.set()
+        """End the log without its rest. Threads that wait for a chunk or for room go on."""
+        self.ignore_limit.set()
         with self._changed:
             self._over = True
             self._changed.notify_all()
 
     def sequences(self) -> Iterator[int]:
-        """The numbers of the chunks as they are finished; ends with the attempt."""
+        """The numbers of the chunks, each when it is complete. Ends with the log."""
         sequence = 0
         while self._wait_for(sequence):
             yield sequence

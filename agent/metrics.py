@@ -1,4 +1,4 @@
-"""How busy this machine is: processor, memory and disk, each in percent."""
+"""The load of this machine: processor, memory and disk, each in percent."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _MEMINFO = Path("/proc/meminfo")
 
 
 class Metrics:
-    """Figures for heartbeats. The processor's is the mean since the question before."""
+    """The metrics in heartbeats. `cpu_percent` is the mean since the previous call of `read`."""
 
     def __init__(self, folder: Path) -> None:
-        """The disk is the one that holds `folder`."""
+        """`disk_percent` is about the disk that holds `folder`."""
         self._folder = folder
         self._last = _processor_times()
 
     def read(self) -> dict[str, float]:
-        """The three figures now."""
+        """The current metrics, each from 0 to 100."""
         disk = shutil.disk_usage(self._folder)
         return {
             "cpu_percent": self._processor(),
@@ -33,7 +33,7 @@ class Metrics:
     def _processor(self) -> float:
         now = _processor_times()
         if now is None or self._last is None:
-            # Elsewhere the load average of the last minute has to do.
+            # Without /proc, the load average of the last minute is the best figure.
             return _percent(os.getloadavg()[0] / (os.cpu_count() or 1))
         busy, total = now[0] - self._last[0], now[1] - self._last[1]
         self._last = now
@@ -45,7 +45,7 @@ def _percent(share: float) -> float:
 
 
 def _processor_times() -> Optional[tuple[int, int]]:
-    """Ticks since the machine's start that all processors were busy, and all ticks. None where /proc is missing."""
+    """The busy ticks and all ticks of all processors since the machine started. None if /proc is missing."""
     try:
         line = _STAT.read_text().splitlines()[0]
     except OSError:
@@ -56,7 +56,7 @@ def _processor_times() -> Optional[tuple[int, int]]:
 
 
 def _memory_used() -> float:
-    """The share of memory that is neither free nor free on demand."""
+    """The share of memory, from 0 to 1, that the system cannot give to a new process."""
     try:
         sizes = dict(re.findall(r"^(\w+):\s+(\d+)", _MEMINFO.read_text(), re.MULTILINE))
         return 1 - int(sizes["MemAvailable"]) / int(sizes["MemTotal"])
@@ -65,7 +65,7 @@ def _memory_used() -> float:
 
 
 def _memory_used_by_vm_stat() -> float:
-    """The same on macOS; 0 where nothing tells it."""
+    """The share of used memory on macOS, from 0 to 1; 0 if `vm_stat` is missing or fails."""
     try:
         text = subprocess.run(["/usr/bin/vm_stat"], stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
@@ -74,7 +74,7 @@ def _memory_used_by_vm_stat() -> float:
 
 
 def vm_stat_share(text: str) -> float:
-    """The share of used pages in what macOS's `vm_stat` prints."""
+    """The share of used pages, from 0 to 1, in the output of macOS's `vm_stat`; 0 if it names no pages."""
     pages = {name: int(count) for name, count in re.findall(r"^Pages ([\w ]+):\s+(\d+)\.", text, re.MULTILINE)}
     free = sum(pages.get(name, 0) for name in ("free", "inactive", "speculative", "purgeable"))
     used = sum(pages.get(name, 0) for name in ("active", "wired down", "occupied by compressor"))

@@ -1,4 +1,4 @@
-"""Commands as the agent sees them: each under its own guard, in its own session, its output as it comes."""
+"""Running commands: each has its own guard and its own session, and its output arrives while it runs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from agent import processes
 from agent.guard import STOP, guard_request
 
 _READ_BYTES = 65536
-# A guard that has not ended this long after the end of the grace is killed itself.
-_GUARD_PATIENCE_SECONDS = 20
+# How long a guard may take to end after the grace period. Then the agent kills the guard itself.
+_GUARD_LIMIT_SECONDS = 20
 
 
 @dataclass(frozen=True)
 class Launcher:
-    """How this agent starts commands: `bundle` is its zipapp, `marker` names its processes, `grace` is in seconds."""
+    """How this agent starts commands.
+
+    `bundle` is the agent's zipapp, `marker` marks its processes, `grace` is the seconds between TERM and KILL.
+    """
 
     bundle: Path
     marker: str
@@ -38,13 +41,16 @@ class Launcher:
         env: dict[str, str],
         output: Callable[[bytes], None],
         on_end: Callable[[], None],
-    ) -> Command:
-        """Start it. `output` gets what it prints, in a thread of the command's; `on_end` is called when all is over."""
-        return Command(self, command, cwd=cwd, env=env, output=output, on_end=on_end)
+    ) -> RunningCommand:
+        """Start `command` under a guard in the folder `cwd`. Raises OSError if the guard cannot be started.
+
+        A thread calls `output` with all that the command prints, and `on_end` when the command is over.
+        """
+        return RunningCommand(self, command, cwd=cwd, env=env, output=output, on_end=on_end)
 
 
-class Command:
-    """A command that runs, with everything that it has started."""
+class RunningCommand:
+    """A command that runs, together with all processes that it has started."""
 
     def __init__(
         self,
@@ -61,20 +67,20 @@ class Command:
         self._on_end = on_end
         self._stop_lock = threading.Lock()
         self._kill_at: Optional[float] = None
-        # What went wrong with `output`, if anything did.
+        # The exception that `output` raised, if any.
         self.failure: Optional[Exception] = None
         self._over = threading.Event()
         self._marker = f"{launcher.marker}.{secrets.token_hex(4)}"
         own = {processes.MARKER_VARIABLE: self._marker}
         request = guard_request(command=command, cwd=str(cwd), env={**env, **own}, grace=launcher.grace)
-        # The guard's ends of the two pipes are closed here; that of its input ends when this process does.
-        heard, self._control = os.pipe()
-        self._printed, printing = os.pipe()
+        # Only the agent holds the writing end of the guard's input, so the input ends when the agent ends.
+        guard_input, self._control = os.pipe()
+        self._printed, guard_output = os.pipe()
         try:
             self._guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(launcher.bundle), "guard"],
-                stdin=heard,
-                stdout=printing,
+                stdin=guard_input,
+                stdout=guard_output,
                 stderr=subprocess.STDOUT,
                 cwd="/",
                 env=own,
@@ -85,53 +91,57 @@ class Command:
             os.close(self._printed)
             raise
         finally:
-            os.close(heard)
-            os.close(printing)
-        self._tell(request)
-        threading.Thread(target=self._pump, name=f"output of {self._guard.pid}", daemon=True).start()
+            os.close(guard_input)
+            os.close(guard_output)
+        self._send(request)
+        threading.Thread(target=self._forward_output, name=f"output of {self._guard.pid}", daemon=True).start()
 
     @property
     def is_over(self) -> bool:
-        """Whether the command and all that it has started have ended and their output has been passed on."""
+        """Whether the command and all its processes have ended and all output has been forwarded."""
         return self._over.is_set()
 
     @property
     def exit_code(self) -> int:
-        """As a shell has it: 128 and the signal's number for a command that a signal ended. Only once it is over."""
+        """The exit code as in a shell: 128 plus the signal's number if a signal ended the command.
+
+        Raises AssertionError while the command runs.
+        """
         code = self._guard.returncode
         if code is None:
             raise AssertionError("the command is not over")
         return code if code >= 0 else 128 - code
 
     def stop(self) -> None:
-        """Ask everything to end (TERM), and make it end (KILL) after the grace. Returns at once."""
+        """Ask the guard to stop all processes: TERM, and KILL after the grace period. Returns at once."""
         with self._stop_lock:
             if self._kill_at is None and not self._over.is_set():
-                self._kill_at = time.monotonic() + self._launcher.grace + _GUARD_PATIENCE_SECONDS
-                self._tell(STOP)
+                self._kill_at = time.monotonic() + self._launcher.grace + _GUARD_LIMIT_SECONDS
+                self._send(STOP)
 
-    def _tell(self, word: bytes) -> None:
+    def _send(self, request: bytes) -> None:
+        """Write a request to the guard's standard input."""
         try:
-            view = memoryview(word)
+            view = memoryview(request)
             while view:
                 view = view[os.write(self._control, view) :]
         except BrokenPipeError:
             # The guard has ended already.
             pass
 
-    def _pump(self) -> None:
+    def _forward_output(self) -> None:
         try:
             while True:
-                self._enforce()
+                self._kill_late_guard()
                 if not select.select([self._printed], [], [], 0.2)[0]:
                     if self._guard.poll() is not None:
-                        # A process that could not be killed holds the pipe; it shall not hold the job.
+                        # A process that could not be killed keeps the pipe open. The job does not wait for it.
                         break
                     continue
                 data = os.read(self._printed, _READ_BYTES)
                 if not data:
                     break
-                self._pass_on(data)
+                self._forward(data)
             self._wait_for_guard()
         finally:
             with self._stop_lock:
@@ -140,11 +150,11 @@ class Command:
                 os.close(self._control)
             self._on_end()
 
-    def _pass_on(self, data: bytes) -> None:
+    def _forward(self, data: bytes) -> None:
         if self.failure is None:
             try:
                 self._output(data)
-            except Exception as error:  # noqa: BLE001 — whatever it is, the command must not run on unwatched
+            except Exception as error:  # noqa: BLE001 — after any failure the command must not run on
                 self.failure = error
                 self.stop()
 
@@ -154,11 +164,11 @@ class Command:
                 self._guard.wait(0.5)
                 break
             except subprocess.TimeoutExpired:
-                self._enforce()
+                self._kill_late_guard()
         if self._guard.returncode < 0:
-            # Somebody killed the guard. What it stood over has lost its family, but not its marker.
+            # Another process killed the guard. The command's processes are no longer descendants but keep their marker.
             processes.kill_marked(self._marker)
 
-    def _enforce(self) -> None:
+    def _kill_late_guard(self) -> None:
         if self._kill_at is not None and time.monotonic() > self._kill_at:
             self._guard.kill()

@@ -1,7 +1,8 @@
-"""Finding processes and signalling only those that are provably ours.
+"""Find processes, and signal only those that certainly belong to this agent.
 
-A process is ours when it descends from one of ours, or when its environment holds our marker: a random word of the
-state directory, followed by one of the command. Linux tells both under /proc; elsewhere `ps` does.
+A process belongs to an agent if it descends from one of the agent's processes, or if its environment holds the agent's
+marker: a random word of the state directory, followed by a random word of the command. Linux shows both under /proc,
+other systems by `ps`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ MARKER_VARIABLE = "HYBRID_CI_PROCESS_OF"
 
 _PROC = Path("/proc")
 _HAS_PROC = Path("/proc/self/stat").exists()
-# How long processes that were killed may take to be gone; one in an uninterruptible call never goes.
-_PATIENCE_SECONDS = 10
+# How long the agent tries to kill processes; one in an uninterruptible call may never end.
+_KILL_LIMIT_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class Process:
-    """One that lives now. `started` tells it from a later process with the same number."""
+    """A running process. `started` distinguishes it from a later process with the same number."""
 
     pid: int
     parent: int
@@ -33,12 +34,12 @@ class Process:
 
 
 def process_table() -> dict[int, Process]:
-    """All processes that can be seen, without those that have ended and only wait to be collected."""
+    """All visible processes by their numbers, without zombies."""
     return _proc_table() if _HAS_PROC else _ps_table()
 
 
 def descendants(roots: Iterable[int], table: dict[int, Process]) -> list[Process]:
-    """The children of `roots`, their children and so on, nearest first; not the roots themselves."""
+    """The children of `roots`, their children and so on, nearest first, without the roots themselves."""
     children: dict[int, list[Process]] = {}
     for process in table.values():
         children.setdefault(process.parent, []).append(process)
@@ -55,19 +56,19 @@ def descendants(roots: Iterable[int], table: dict[int, Process]) -> list[Process
 
 
 def marked(marker: str, table: dict[int, Process]) -> list[Process]:
-    """The processes whose marker is or begins with `marker`, but not this one."""
+    """The processes whose marker is `marker` or begins with it, without the calling process."""
     wanted = f"{MARKER_VARIABLE}={marker}".encode()
     pids = _proc_marked(wanted, table) if _HAS_PROC else _ps_marked(wanted)
     return [table[pid] for pid in pids if pid in table and pid != os.getpid()]
 
 
 def kill_marked(marker: str) -> list[int]:
-    """Kill every process with the marker and all that descend from it, until none is left.
+    """Kill every process with the marker and all its descendants, until none remains or ten seconds have passed.
 
-    Returns their numbers; those that would not go within ten seconds are left to the operating system.
+    Returns the numbers of all processes that got the signal.
     """
     killed: set[int] = set()
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _KILL_LIMIT_SECONDS
     while time.monotonic() < deadline:
         table = process_table()
         ours = marked(marker, table)
@@ -82,12 +83,12 @@ def kill_marked(marker: str) -> list[int]:
 
 
 def send_signal(process: Process, number: int) -> None:
-    """Signal exactly this process; nothing happens when it has ended or is not ours to signal."""
+    """Signal exactly this process. Nothing happens if it has ended or belongs to another user."""
     try:
         if hasattr(os, "pidfd_open") and hasattr(signal, "pidfd_send_signal"):
             descriptor = os.pidfd_open(process.pid)
             try:
-                # The descriptor holds on to one process; the start time says that it is the one that was meant.
+                # The descriptor keeps pointing to one process; the start time proves that it is the right one.
                 if _started(process.pid) == process.started:
                     signal.pidfd_send_signal(descriptor, number)
             finally:
@@ -95,7 +96,7 @@ def send_signal(process: Process, number: int) -> None:
         elif process_table().get(process.pid) == process:
             os.kill(process.pid, number)
     except OSError:
-        # Gone meanwhile, or another user's.
+        # The process has ended, or belongs to another user.
         pass
 
 
@@ -110,12 +111,12 @@ def _proc_table() -> dict[int, Process]:
 
 
 def _stat(pid: int) -> list[bytes]:
-    """The fields of /proc/<pid>/stat from the state on; none when the process is gone."""
+    """The fields of /proc/<pid>/stat from the state on; empty if the process has ended."""
     try:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return []
-    # The name before them stands in brackets and may hold anything.
+    # The process name before these fields is in brackets and may itself hold brackets and spaces.
     return text[text.rindex(b")") + 2 :].split()
 
 
@@ -130,7 +131,7 @@ def _proc_marked(wanted: bytes, table: dict[int, Process]) -> list[int]:
         try:
             environment = Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
-            # Gone, or another user's and so not ours.
+            # The process has ended, or belongs to another user and so not to this agent.
             continue
         if any(entry.startswith(wanted) for entry in environment.split(b"\0")):
             found.append(pid)
@@ -147,7 +148,7 @@ def _ps_table() -> dict[int, Process]:
 
 
 def _ps_marked(wanted: bytes) -> list[int]:
-    """With -E, `ps` of macOS appends the environments of one's own processes to their commands."""
+    """With -E, `ps` on macOS appends the environment of the user's own processes to their commands."""
     return [int(line.split(None, 1)[0]) for line in _ps("-A", "-E", "-ww", "-o", "pid=,command=") if wanted in line]
 
 

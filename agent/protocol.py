@@ -11,13 +11,28 @@ from typing import Any, Optional
 from agent.client import Client
 from agent.identity import Identity, plain_id
 
+# How many jobs an agent may run at once.
+MAX_SLOTS = 64
+
 # Below this, compressing costs more than it saves.
 _GZIP_FROM_BYTES = 512
 
 
+class StepState:
+    """The states of a step, as heartbeats and finish reports name them."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
 @dataclass(frozen=True)
 class Assignment:
-    """An attempt of a job that this agent shall run, or holds."""
+    """An attempt of a job that this agent shall run or runs."""
 
     job_id: str
     attempt: int
@@ -28,7 +43,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Command:
-    """What the control plane wants of an attempt: `cancel`, or `abandon` when it is this agent's no longer."""
+    """What the agent shall do with an attempt: `cancel` it, or `abandon` it because another agent has it now."""
 
     assignment: Assignment
     command: str
@@ -36,7 +51,7 @@ class Command:
 
 @dataclass(frozen=True)
 class HeartbeatAnswer:
-    """What the control plane says when it hears from the agent; `next_check_interval` is in seconds."""
+    """The answer to a heartbeat; `next_check_interval` is in seconds."""
 
     status: str
     next_check_interval: float
@@ -57,7 +72,7 @@ class StepDefinition:
 
 @dataclass(frozen=True)
 class Definition:
-    """What a job does; `timeout` in seconds is for all steps together."""
+    """What a job runs; `timeout`, in seconds, is for all steps together."""
 
     steps: list[StepDefinition]
     env: dict[str, str]
@@ -66,7 +81,7 @@ class Definition:
 
 @dataclass(frozen=True)
 class JobDetails:
-    """What the control plane tells when an attempt starts; without `definition` it stands in the repository."""
+    """The answer to a start; without `definition`, the repository's file `definition_path` defines the job."""
 
     pipeline: str
     repository: str
@@ -79,7 +94,7 @@ class JobDetails:
 
 @dataclass(frozen=True)
 class Configuration:
-    """What the control plane decides for this agent; `identity` is a new key, None while the present one stays."""
+    """This agent's configuration; `identity` has a new key, and is None while the present key stays."""
 
     version: Optional[int]
     slots: Optional[int]
@@ -87,7 +102,7 @@ class Configuration:
 
 
 class ControlPlane:
-    """The agent's requests. Those that take `stop` repeat themselves until they are answered or `stop` is set.
+    """The agent's requests. Those that take `stop` are repeated until there is an answer or `stop` is set.
 
     All raise `Refused`; those with `stop` raise `GivenUp`, the others `Unreachable`.
     """
@@ -96,7 +111,7 @@ class ControlPlane:
         self._client = client
 
     def enrol(self, body: dict[str, Any], *, idempotency_key: str, stop: threading.Event) -> Identity:
-        """Become an agent. The same key asks again for an answer that was lost."""
+        """Enrol this machine. With the same key, a lost answer can be asked for again."""
         return self._client.insist(
             "POST",
             "/agents/enrol",
@@ -121,7 +136,7 @@ class ControlPlane:
         return self._client.send("GET", f"/agents/{identity.agent_id}/config", understand=understand)
 
     def heartbeat(self, report: dict[str, Any], *, created: int) -> HeartbeatAnswer:
-        """Say once how the agent is; `created` must be greater than at any time before."""
+        """Send one heartbeat; `created` must be greater than that of any heartbeat before."""
         agent_id = self._identity.agent_id
         return self._client.send(
             "POST",
@@ -144,7 +159,7 @@ class ControlPlane:
         )
 
     def definition(self, job: Assignment, *, commit: str, text: str, stop: threading.Event) -> Definition:
-        """Have the repository's own definition read and checked."""
+        """Report the repository's own pipeline file; the answer is what it defines."""
         return self._client.insist(
             "POST",
             f"{self._path(job)}/definition",
@@ -155,7 +170,7 @@ class ControlPlane:
         )
 
     def log(self, job: Assignment, sequence: int, data: bytes, *, stop: threading.Event) -> Optional[str]:
-        """Deliver one chunk; returns what is wished of the job, if anything."""
+        """Deliver one chunk of the log; returns the command for the attempt, if there is one."""
         headers = {"Content-Type": "application/octet-stream"}
         if len(data) >= _GZIP_FROM_BYTES:
             packed = gzip.compress(data, compresslevel=3, mtime=0)
@@ -188,7 +203,7 @@ class ControlPlane:
     def _identity(self) -> Identity:
         identity = self._client.identity
         if identity is None:
-            raise AssertionError("an agent without identity has nothing to say")
+            raise AssertionError("this machine must enrol before it sends requests")
         return identity
 
     def _path(self, job: Assignment) -> str:
@@ -221,7 +236,7 @@ def _job_details(answer: dict[str, Any]) -> JobDetails:
         env=_env(answer["env"]),
         timeout=_seconds(answer["timeout"]),
         definition=_definition(answer["definition"]) if answer["definition"] is not None else None,
-        definition_path=str(answer.get("definition_path") or ".hybrid-ci.yml"),
+        definition_path=str(answer["definition_path"]),
     )
 
 

@@ -14,8 +14,8 @@ def signature_headers(
 ) -> dict[str, str]:
     """The three headers that sign a request.
 
-    `path` is the whole path that the request line names, a gateway's stage included; `body` is what goes over the wire,
-    that is after compression; `created` is in seconds since 1970.
+    `path` is the whole path of the request line, a gateway's stage included; `body` is the body as it is sent, that is
+    after compression; `created` is in seconds since 1970.
     """
     digest = f"sha-256=:{_base64(hashlib.sha256(body).digest())}:"
     parameters = f'{_COVERED};created={created};keyid="{key_id}";alg="hmac-sha256";nonce="{nonce}"'

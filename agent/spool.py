@@ -1,8 +1,9 @@
-"""What is not delivered yet, on disk: one folder for each attempt, with its log chunks and its finish report.
+"""Logs and results that are not delivered yet, on disk: one folder for each attempt.
 
-A chunk is written before it is sent and deleted when the control plane has it; the report comes last, and the folder
-goes when the report is delivered. The spool has a limit: when the control plane is away for so long that it is reached,
-writers wait, and with them the steps that print. So nothing is lost and the disk does not fill up.
+A folder holds log chunks and the finish report. The agent writes a chunk before it sends it, and deletes it when the
+control plane has it. The report comes last; the agent removes the folder when the report is delivered. The spool has a
+limit. If it is full because the control plane does not answer, writers wait, and so do the steps that print. So no
+output is lost and the disk does not fill up.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ _CHUNK_SUFFIX = ".chunk"
 
 
 class Spool:
-    """All attempts' folders under one path, and how many bytes of log they hold."""
+    """The folders of all attempts under one path, and the bytes of log that they hold."""
 
     def __init__(self, path: Path, limit: int) -> None:
-        """`limit` is in bytes; it may be exceeded by one chunk for each attempt."""
+        """`limit` is in bytes. Each attempt may exceed it by one chunk."""
         path.mkdir(mode=0o700, exist_ok=True)
         self._path = path
         self._limit = limit
@@ -36,35 +37,35 @@ class Spool:
         self._room = threading.Condition()
 
     def recover(self) -> list[SpooledAttempt]:
-        """The attempts of an earlier life whose end is known. What is left of the others is removed.
+        """The attempts that an earlier run of the agent finished and did not deliver. The other folders are removed.
 
-        Those were cut short: the control plane gives them out again when heartbeats do not name them.
+        The control plane queues the other attempts' jobs again, since heartbeats no longer name them.
         """
         recovered = []
         for path in sorted(self._path.iterdir()):
             attempt = self._read(path)
             if attempt is None:
-                logger.info("dropping %s, which an earlier run of this agent left unfinished", path.name)
+                logger.info("the agent drops attempt %s, which its previous run did not finish", path.name)
                 remove_folder(path)
             else:
                 recovered.append(attempt)
         return recovered
 
     def open(self, job: Assignment) -> SpooledAttempt:
-        """An empty folder for an attempt that begins."""
+        """Make an empty folder for an attempt that begins. Raises OSError."""
         path = self._path / f"{job.job_id}.{job.attempt}"
         remove_folder(path)
         path.mkdir(mode=0o700)
         return SpooledAttempt(self, path, job)
 
-    def wait_for_room(self, lifted: threading.Event) -> None:
-        """Wait while the spool is full, or until `lifted` is set."""
+    def wait_for_room(self, ignore_limit: threading.Event) -> None:
+        """Wait while the spool is full, or until `ignore_limit` is set."""
         with self._room:
-            while self._used >= self._limit and not lifted.is_set():
+            while self._used >= self._limit and not ignore_limit.is_set():
                 self._room.wait(0.2)
 
-    def count(self, difference: int) -> None:
-        """Chunks were added or deleted."""
+    def add_used(self, difference: int) -> None:
+        """Record that the chunks in the spool grew by `difference` bytes, which may be negative."""
         with self._room:
             self._used += difference
             self._room.notify_all()
@@ -74,63 +75,63 @@ class Spool:
         if not (path / _REPORT).exists() or not attempt.isdigit():
             return None
         spooled = SpooledAttempt(self, path, Assignment(job_id, int(attempt)))
-        self.count(spooled.size())
+        self.add_used(spooled.size())
         return spooled
 
 
 class SpooledAttempt:
-    """One attempt's folder."""
+    """The spool's folder of one attempt. Its methods raise OSError if the disk fails."""
 
     def __init__(self, spool: Spool, path: Path, job: Assignment) -> None:
         self._spool = spool
         self._path = path
         self.job = job
 
-    def wait_for_room(self, lifted: threading.Event) -> None:
-        """Wait while the spool is full, or until `lifted` is set."""
-        self._spool.wait_for_room(lifted)
+    def wait_for_room(self, ignore_limit: threading.Event) -> None:
+        """Wait while the spool is full, or until `ignore_limit` is set."""
+        self._spool.wait_for_room(ignore_limit)
 
     def write_chunk(self, sequence: int, data: bytes) -> None:
         """Keep a chunk until it is delivered."""
         write_private(self._chunk(sequence), data, durable=False)
-        self._spool.count(len(data))
+        self._spool.add_used(len(data))
 
     def read_chunk(self, sequence: int) -> bytes:
-        """A chunk that is kept."""
+        """The bytes of a chunk that the spool holds."""
         return self._chunk(sequence).read_bytes()
 
     def delete_chunk(self, sequence: int) -> None:
-        """The control plane has it."""
+        """Delete a chunk that the control plane has."""
         path = self._chunk(sequence)
         size = path.stat().st_size
         path.unlink()
-        self._spool.count(-size)
+        self._spool.add_used(-size)
 
     def sequences(self) -> Iterator[int]:
-        """The numbers of the chunks that are kept, in order."""
+        """The numbers of the chunks that the spool holds, in order."""
         yield from sorted(int(path.stem) for path in self._chunks())
 
     def write_report(self, report: dict[str, Any]) -> None:
-        """Keep the finish report. From here on the attempt's end is known and outlives also a power cut."""
+        """Write the finish report. From now on the attempt's log and result survive even a power cut."""
         for path in self._chunks():
-            # One that was delivered just now needs to outlive nothing.
+            # The delivery thread may have deleted the chunk meanwhile.
             with suppress(FileNotFoundError):
                 sync(path)
         write_private(self._path / _REPORT, json.dumps(report).encode())
 
     def read_report(self) -> dict[str, Any]:
-        """The finish report that is kept."""
+        """The finish report that `write_report` wrote."""
         report: dict[str, Any] = json.loads((self._path / _REPORT).read_bytes())
         return report
 
     def remove(self) -> None:
-        """Everything is delivered, or nobody wants it any more."""
+        """Remove the folder, since everything is delivered or the attempt is abandoned."""
         size = self.size()
         remove_folder(self._path)
-        self._spool.count(-size)
+        self._spool.add_used(-size)
 
     def size(self) -> int:
-        """The bytes of log that are kept."""
+        """The bytes of log that the folder holds."""
         return sum(path.stat().st_size for path in self._chunks())
 
     def _chunks(self) -> list[Path]:

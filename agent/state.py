@@ -1,4 +1,4 @@
-"""The state directory: what an agent keeps between two starts, and the lock that gives it to one process."""
+"""The state directory: the files that an agent keeps between two starts, and the lock that admits one process."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from agent.files import write_private
 
 
 class StateDirectory:
-    """Names the files in it and locks it. The lock goes with the process, however that ends."""
+    """Names the files in the directory and holds its lock. The lock ends with the process, also after kill -9."""
 
     def __init__(self, path: Path) -> None:
         """Make the directory (mode 0700) if it is missing, and take its lock.
 
-        Raises StateDirectoryInUse when another agent holds it.
+        Raises StateDirectoryInUse if another agent holds the lock.
         """
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = path.resolve()
@@ -31,18 +31,21 @@ class StateDirectory:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
-            raise StateDirectoryInUse(f"Another agent uses the state directory {self.path}.") from error
-        # What a kill -9 in the middle of a write has left.
+            raise StateDirectoryInUse(
+                f"Another agent uses the state directory {self.path}. "
+                "Stop that agent, or give this one its own directory with --state-dir."
+            ) from error
+        # A kill -9 in the middle of a write leaves such files.
         for unfinished in self.path.glob(".*.json.*"):
             unfinished.unlink()
         self.marker = self._read_marker()
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         os.close(self._lock)
 
     def _read_marker(self) -> str:
-        """A random word, made once: every process of this agent has it in its environment, and no other process has."""
+        """The random word in the environment of each of this agent's processes. The first start makes it."""
         path = self.path / "marker"
         if not path.exists():
             write_private(path, secrets.token_hex(16).encode())

@@ -1,4 +1,4 @@
-"""The agent at work: the attempts in its hands, its slots, and how it ends."""
+"""The agent's main loop: its attempts, its slots, its signals and its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agent.client import Client, Refused, Unreachable
 from agent.delivery import deliver
 from agent.errors import AgentError, RefusedByControlPlane
 from agent.heartbeat import Heartbeat
-from agent.job import Surroundings, run_job
+from agent.job import JobContext, run_job
 from agent.metrics import Metrics
 from agent.protocol import Assignment, ControlPlane, HeartbeatAnswer
 from agent.spool import SpooledAttempt
@@ -24,57 +24,61 @@ from agent.state import StateDirectory
 
 logger = logging.getLogger(__name__)
 
-# How long a stopped agent tries to deliver what it has; the rest is delivered by its next start.
-_LAST_WORDS_SECONDS = 10.0
+# How long a stopped agent tries to deliver logs and results. Its next start delivers the rest.
+_FINAL_DELIVERY_SECONDS = 10.0
 
 
 class Agent:
-    """Takes jobs as the heartbeats bring them and runs each in a thread of its own."""
+    """Takes the jobs that heartbeats bring, and runs each in its own thread."""
 
     def __init__(
-        self, *, client: Client, plane: ControlPlane, around: Surroundings, state: StateDirectory, slots: Optional[int]
+        self, *, client: Client, plane: ControlPlane, context: JobContext, state: StateDirectory, slots: Optional[int]
     ) -> None:
-        """`slots` is how many jobs may run at once, None for what the control plane says."""
+        """`slots` is how many jobs may run at once; if it is None, the control plane decides."""
         self._client = client
         self._plane = plane
-        self._around = around
+        self._context = context
         self._state = state
         self._fixed_slots = slots
         self._slots = slots or 1
-        self._metrics = Metrics(around.work_dir)
-        self._began = time.monotonic()
+        self._metrics = Metrics(context.work_dir)
+        self._started_at = time.monotonic()
         self._lock = threading.Lock()
         self._attempts: dict[Assignment, Attempt] = {}
         self._completed = 0
         self._config_version: Optional[int] = None
         self._draining = False
         self._failure: Optional[AgentError] = None
-        self._heartbeat = Heartbeat(plane, path=state.heartbeat, report=self._report, heard=self._heard)
-        self._news, self._tell = os.pipe()
-        os.set_blocking(self._news, False)
-        os.set_blocking(self._tell, False)
+        self._heartbeat = Heartbeat(plane, path=state.heartbeat, report=self._report, on_answer=self._handle_answer)
+        # Signals and other threads write to this pipe to wake the main thread.
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
 
     def run(self) -> None:
-        """Work until a signal ends it: the first lets the jobs finish, the second stops them, the third ends at once.
+        """Run jobs until a signal ends the agent.
 
-        Must be called in the main thread. Raises AgentError when the agent cannot go on.
+        The first SIGTERM or SIGINT lets the jobs finish, the second stops them, the third ends the process at once.
+        Must be called in the main thread. Raises AgentError if the agent cannot go on.
         """
-        for spooled in self._around.spool.recover():
+        for spooled in self._context.spool.recover():
             self._redeliver(spooled)
         heartbeat = threading.Thread(target=self._heartbeat_loop, name="heartbeat", daemon=True)
-        self._listen_to_signals()
+        self._install_signal_handlers()
         heartbeat.start()
         signals = 0
         stopped_at: Optional[float] = None
         while not self._is_over(signals):
-            select.select([self._news], [], [], 0.5)
-            for _ in range(self._signals_heard()):
+            select.select([self._wake_read], [], [], 0.5)
+            for _ in range(self._signals_received()):
                 signals += 1
-                stopped_at = self._signalled(signals) or stopped_at
-            if stopped_at is not None and time.monotonic() > stopped_at + _LAST_WORDS_SECONDS:
-                logger.warning("the control plane is away; what it has not got is kept for the next start")
+                stopped_at = self._handle_signal(signals) or stopped_at
+            if stopped_at is not None and time.monotonic() > stopped_at + _FINAL_DELIVERY_SECONDS:
+                logger.warning(
+                    "the control plane does not answer; the agent exits and delivers the rest at its next start"
+                )
                 break
-        self._end()
+        self._stop_sending()
         heartbeat.join(1.0)
         if self._failure is not None:
             raise self._failure
@@ -85,41 +89,44 @@ class Agent:
 
     # Signals
 
-    def _listen_to_signals(self) -> None:
-        signal.set_wakeup_fd(self._tell, warn_on_full_buffer=False)
+    def _install_signal_handlers(self) -> None:
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
 
-    def _signals_heard(self) -> int:
-        """How many signals to end have come; a zero byte only wakes the loop."""
+    def _signals_received(self) -> int:
+        """How many SIGTERM and SIGINT came since the last call. A zero byte in the pipe only wakes the main thread."""
         try:
-            heard = os.read(self._news, 256)
+            received = os.read(self._wake_read, 256)
         except BlockingIOError:
             return 0
-        return sum(number in (signal.SIGTERM, signal.SIGINT) for number in heard)
+        return sum(number in (signal.SIGTERM, signal.SIGINT) for number in received)
 
-    def _signalled(self, count: int) -> Optional[float]:
-        """Act on the count-th signal; returns the moment from which on the last words are due."""
+    def _handle_signal(self, count: int) -> Optional[float]:
+        """Act on the count-th signal. Returns the moment when all jobs are stopped, or None if they may go on."""
         if count == 1:
             with self._lock:
                 self._draining = True
-                left = len(self._attempts)
-            logger.info("taking no more jobs; leaving when %d are finished. Another signal stops them", left)
-            self._heartbeat.soon()
+                running = len(self._attempts)
+            logger.info(
+                "the agent takes no more jobs and exits when its running jobs (%d) end; a second signal stops them",
+                running,
+            )
+            self._heartbeat.send_soon()
             return None
         if count == 2:
-            logger.info("stopping the jobs")
-            for attempt in self._in_hand():
-                attempt.want(STOP)
-            return time.monotonic() + self._around.launcher.grace
-        logger.warning("leaving at once")
-        # The guards see that this process is gone and kill what it has started.
+            logger.info("the agent stops its running jobs; a third signal makes it exit at once")
+            for attempt in self._current_attempts():
+                attempt.request_end(STOP)
+            return time.monotonic() + self._context.launcher.grace
+        logger.warning("the agent exits at once")
+        # The guards notice the end of this process and kill their commands.
         os._exit(1)
 
-    def _end(self) -> None:
-        """Let go of everything that still runs, without a word to the control plane."""
+    def _stop_sending(self) -> None:
+        """Send no more heartbeats, logs and results. The spool keeps what is not delivered."""
         self._heartbeat.stop()
-        for attempt in self._in_hand():
+        for attempt in self._current_attempts():
             attempt.mute()
 
     # Heartbeats
@@ -129,13 +136,13 @@ class Agent:
             self._heartbeat.run()
         except Refused as error:
             self._failure = RefusedByControlPlane(
-                f"The control plane does not want this agent any more: {error} "
-                f"(to enrol the machine anew, remove {self._state.identity} and give a new token)"
+                f"The control plane refuses this agent ({error}). To enrol the machine again, "
+                f"remove {self._state.identity} and start the agent with a new token."
             )
         except Exception as error:
-            logger.exception("the heartbeat failed")
-            self._failure = AgentError(f"The heartbeat failed: {error}")
-        self._wake_up()
+            logger.exception("an unexpected error ended the heartbeats")
+            self._failure = AgentError(f"An unexpected error ended the heartbeats ({error}). Start the agent again.")
+        self._wake_main_thread()
 
     def _report(self) -> dict[str, Any]:
         with self._lock:
@@ -145,41 +152,43 @@ class Agent:
             **self._metrics.read(),
             "jobs_queued": sum(not attempt.started for attempt in attempts),
             "jobs_completed": self._completed,
-            "uptime_seconds": int(time.monotonic() - self._began),
+            "uptime_seconds": int(time.monotonic() - self._started_at),
             "free_slots": free,
-            "running": [attempt.heartbeat() for attempt in attempts],
+            "running": [attempt.heartbeat_entry() for attempt in attempts],
             "config_version": self._config_version,
         }
 
-    def _heard(self, answer: HeartbeatAnswer) -> None:
+    def _handle_answer(self, answer: HeartbeatAnswer) -> None:
         for command in answer.commands:
             with self._lock:
-                wanted = self._attempts.get(command.assignment)
-            if wanted is not None:
-                logger.info("%s: the control plane commands to %s it", command.assignment, command.command)
-                wanted.want(command.command)
+                attempt = self._attempts.get(command.assignment)
+            if attempt is not None:
+                logger.info("the control plane asks the agent to %s %s", command.command, command.assignment)
+                attempt.request_end(command.command)
         for job in answer.jobs:
             self._accept(job)
         if answer.config_version != self._config_version:
             self._configure()
 
     def _configure(self) -> None:
-        """Fetch the configuration: slots, and perhaps a new key, which is kept before it is used."""
+        """Fetch the configuration: the slots and, after a rotation, a new key, which is saved before it is used."""
         try:
             configuration = self._plane.configuration()
         except Unreachable as error:
-            logger.warning("configuration: %s; asking again after the next heartbeat", error)
+            logger.warning(
+                "the agent could not fetch its configuration: %s; it tries again after the next heartbeat", error
+            )
             return
         if configuration.identity is not None:
             configuration.identity.save(self._state.identity)
             self._client.identity = configuration.identity
-            logger.info("using the new key %s", configuration.identity.key_id)
+            logger.info("the agent signs its requests with the new key %s from now on", configuration.identity.key_id)
         self._slots = self._fixed_slots or configuration.slots or 1
         self._config_version = configuration.version
 
     # Jobs
 
-    def _in_hand(self) -> list[Attempt]:
+    def _current_attempts(self) -> list[Attempt]:
         with self._lock:
             return list(self._attempts.values())
 
@@ -187,54 +196,54 @@ class Agent:
         with self._lock:
             if job in self._attempts or self._draining or len(self._attempts) >= self._slots:
                 return
-            attempt = self._attempts[job] = Attempt(job, self._heartbeat.soon)
-        self._begin(attempt)
+            attempt = self._attempts[job] = Attempt(job, self._heartbeat.send_soon)
+        self._start_thread(attempt)
 
-    def _begin(self, attempt: Attempt) -> None:
+    def _start_thread(self, attempt: Attempt) -> None:
         threading.Thread(target=self._work, args=(attempt,), name=str(attempt.job), daemon=True).start()
 
     def _work(self, attempt: Attempt) -> None:
         following: Optional[Assignment] = None
         try:
-            following = run_job(self._around, attempt, self._wants_more)
+            following = run_job(self._context, attempt, self._wants_next)
         except Exception:
-            logger.exception("%s failed for a reason of the agent's own", attempt.job)
-        self._let_go(attempt, following)
+            logger.exception("an unexpected error in the agent ended %s", attempt.job)
+        self._release_slot(attempt, following)
 
-    def _wants_more(self) -> bool:
+    def _wants_next(self) -> bool:
         return not self._draining
 
-    def _let_go(self, attempt: Attempt, following: Optional[Assignment]) -> None:
-        """The slot is free, or goes to the next job at once."""
+    def _release_slot(self, attempt: Attempt, following: Optional[Assignment]) -> None:
+        """Free the attempt's slot, or give it to the next job at once."""
         with self._lock:
             del self._attempts[attempt.job]
-            self._completed += attempt.order != ABANDON
+            self._completed += attempt.end_reason != ABANDON
             successor = None
             if following is not None and not self._draining and following not in self._attempts:
-                successor = self._attempts[following] = Attempt(following, self._heartbeat.soon)
+                successor = self._attempts[following] = Attempt(following, self._heartbeat.send_soon)
         if successor is not None:
-            self._begin(successor)
-        self._heartbeat.soon()
-        self._wake_up()
+            self._start_thread(successor)
+        self._heartbeat.send_soon()
+        self._wake_main_thread()
 
     def _redeliver(self, spooled: SpooledAttempt) -> None:
-        """Bring the result of an attempt that an earlier run of this agent finished. It holds a slot until then."""
-        attempt = Attempt(spooled.job, self._heartbeat.soon)
+        """Deliver the result of an attempt that an earlier run of this agent finished. It uses a slot until then."""
+        attempt = Attempt(spooled.job, self._heartbeat.send_soon)
         attempt.started = True
         attempt.set_steps(spooled.read_report()["steps"])
         with self._lock:
             self._attempts[spooled.job] = attempt
 
-        def bring() -> None:
-            logger.info("%s: delivering its result, which an earlier run of this agent left", attempt.job)
-            following = deliver(self._plane, attempt, spooled, spooled.sequences(), self._wants_more)
-            if attempt.order == ABANDON:
+        def deliver_all() -> None:
+            logger.info("the agent delivers the result of %s, which its previous run kept", attempt.job)
+            following = deliver(self._plane, attempt, spooled, spooled.sequences(), self._wants_next)
+            if attempt.end_reason == ABANDON:
                 spooled.remove()
-            self._let_go(attempt, following)
+            self._release_slot(attempt, following)
 
-        threading.Thread(target=bring, name=f"delivery of {attempt.job}", daemon=True).start()
+        threading.Thread(target=deliver_all, name=f"delivery of {attempt.job}", daemon=True).start()
 
-    def _wake_up(self) -> None:
-        # A full pipe means that the main thread has enough to wake up for.
+    def _wake_main_thread(self) -> None:
+        # If the pipe is full, the main thread wakes up anyway.
         with suppress(BlockingIOError):
-            os.write(self._tell, b"\0")
+            os.write(self._wake_write, b"\0")

@@ -103,7 +103,7 @@ def notes_world() -> Iterator[dict[str, list[Any]]]:
     import boto3
 
     client = boto3.client("dynamodb", region_name="eu-central-1")
-    for table, key in [
+    for table, name in [
         ("sessions", "session_id"),
         ("agents", "agent_id"),
         ("heartbeats", "agent_id"),
@@ -111,8 +111,8 @@ def notes_world() -> Iterator[dict[str, list[Any]]]:
     ]:
         client.create_table(
             TableName=f"notes-{table}",
-            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-            KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": name, "KeyType": "HASH"}],
             BillingMode="PAY_PER_REQUEST",
         )
     token, agent_id, key = "t" * 43, "a" * 26, b"k" * 32
@@ -157,7 +157,7 @@ def our_world() -> Iterator[dict[str, list[Any]]]:
 
     list(create_tables())
     user = user_create(email="ada@example.com", password="a long password", name="Ada", role="admin", actor=SYSTEM)
-    token = session_start(user=user, provider="google", device=None, address="127.0.0.1").session_key
+    token = session_start(user=user, provider="google", device=None, address="127.0.0.1").token
     while True:
         agent = enrolled("")
         # The heartbeats of an agent must differ in their second, and must not be older than five minutes.

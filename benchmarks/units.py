@@ -43,7 +43,7 @@ def measure() -> Units:
     _, token = api_token_create(
         user=ada, name="ci", permissions=None, expires_at=clock.now() + timedelta(days=1), actor=SYSTEM
     )
-    session = session_start(user=ada, provider="google", device=None, address="127.0.0.1").session_key or ""
+    session = session_start(user=ada, provider="google", device=None, address="127.0.0.1").token
     pipeline_save(
         actor=_admin(),
         name=settings.DEFAULT_PIPELINE,

@@ -3,10 +3,10 @@
 from importlib import import_module
 
 from apps.accounts.authentication import request_actor
-from apps.audit.admin import history_of, recent_acts
+from apps.audit.admin import history_of, recent_events
 from controlplane.nosql.admin.site import site
 
-site.connect(actor_of=request_actor, history_of=history_of, recent=recent_acts)
+site.connect(actor_of=request_actor, history_of=history_of, recent=recent_events)
 # Importing these registers their pages, in this order.
 for app in ("accounts", "agents", "pipelines", "jobs", "audit"):
     import_module(f"apps.{app}.admin")

@@ -90,5 +90,5 @@ def _is_a_tests_own() -> bool:
             part = name.removeprefix(_ROOT)
             if not part.startswith(_BETWEEN):
                 return part.startswith("tests/")
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return False

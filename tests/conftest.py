@@ -1,4 +1,4 @@
-"""What every test can ask for: the emulator's tables, a real HTTP server, and three people."""
+"""What every test can ask for: the emulator's tables, a real HTTP server, and the people of the tests."""
 
 import os
 import secrets
@@ -12,10 +12,19 @@ import pytest
 from django.core.cache import cache
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
-from controlplane.nosql.tables import create_tables, record_tables
+from apps.accounts.models import User
+from apps.accounts.policies import ROLES
+from apps.accounts.services import api_token_create, user_create
+from controlplane.lib.actor import SYSTEM, Actor
+from controlplane.nosql.tables import create_tables
 from tests.access import access_enforce
 from tests.clients import Client
-from tests.emulator import running_emulator
+from tests.emulator import items_clear, running_emulator
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what deploys: it takes minutes, most of them waiting, so that the other process has work meanwhile."""
+    items.sort(key=lambda item: "deploy" not in item.keywords)
 
 
 @pytest.fixture(scope="session")
@@ -33,15 +42,7 @@ def tables(emulator: str) -> Iterator[None]:
     """Empty tables; what the test wrote, and what the process remembers of it, is deleted after it."""
     yield
     cache.clear()
-    for kinds in record_tables().values():
-        kind = kinds[0]
-        connection = kind._get_connection()
-        keys = connection.get_meta_table().get_key_names()
-        while items := connection.scan()["Items"]:
-            for item in items:
-                connection.connection.client.delete_item(
-                    TableName=kind.Meta.table_name, Key={name: item[name] for name in keys}
-                )
+    items_clear(emulator)
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -78,15 +79,31 @@ def server(_server: str, tables: None) -> str:
 # What everyone in the tests signs in with.
 PASSWORD = "a long enough password"
 
+# Who acts in tests of services, which look for no account.
+ADMIN = Actor("user", "01kaadmin00000000000000000", "admin", frozenset(ROLES["admin"]))
+OPERATOR = Actor("user", "01kaoperator00000000000000", "operator", frozenset(ROLES["operator"]))
+
+
+def someone(role: str) -> User:
+    """An account of this role, named for it."""
+    return user_create(email=f"{role}@example.com", password=PASSWORD, name=role.title(), role=role, actor=SYSTEM)
+
+
+def ada_create(role: str = "operator") -> User:
+    """Ada's account."""
+    return user_create(email="ada@example.com", password=PASSWORD, name="Ada", role=role, actor=SYSTEM)
+
 
 def person(server: str, role: str) -> Client:
     """Someone with an account of this role, as a client with an API token of theirs."""
-    from apps.accounts.services import api_token_create, user_create
-    from controlplane.lib.actor import SYSTEM
-
-    user = user_create(email=f"{role}@example.com", password=PASSWORD, name=role.title(), role=role, actor=SYSTEM)
-    _, secret = api_token_create(user=user, name="tests", actor=SYSTEM)
+    _, secret = api_token_create(user=someone(role), name="tests", actor=SYSTEM)
     return Client(server, secret)
+
+
+@pytest.fixture
+def ada(tables: None) -> User:
+    """An operator."""
+    return ada_create()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The emulator of AWS of a test process."""
 
+import http.client
 import os
 import socket
 import subprocess
@@ -7,6 +8,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).parents[1]
+ITEMS_PATH = "/tests/items"
 
 
 def free_port() -> int:
@@ -20,9 +26,11 @@ def running_emulator(services: str = "dynamodb") -> Iterator[str]:
     """Start ministack on loopback with these services (separated by commas), yield its URL, and stop it."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "ministack"],
+        [sys.executable, "-m", "tests.emulator_process"],
+        cwd=ROOT,
         env={
-            **os.environ,
+            # Nothing of it is measured, and it would cost time.
+            **{name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
             "BIND_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(port),
             "SERVICES": services,
@@ -40,6 +48,34 @@ def running_emulator(services: str = "dynamodb") -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+def items_clear(url: str) -> None:
+    """Delete the items of all tables of the emulator at this URL. The tables stay."""
+    _items_request(url, "DELETE")
+
+
+def items_read(url: str) -> bytes:
+    """The items of all tables as JSON: {table: {partition key: {sort key: item}}}, without tables that have none."""
+    return _items_request(url, "GET")
+
+
+def items_replace(url: str, items: bytes) -> None:
+    """Let the tables hold these items, as `items_read` gave them, and no others."""
+    _items_request(url, "PUT", items)
+
+
+def _items_request(url: str, method: str, body: bytes | None = None) -> bytes:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    try:
+        connection.request(method, ITEMS_PATH, body)
+        response = connection.getresponse()
+        answer = response.read()
+    finally:
+        connection.close()
+    if response.status != 200:
+        raise RuntimeError(f"the emulator answered {response.status} to {method} {ITEMS_PATH}")
+    return answer
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""Who sends a request: a person's program by its API token, or a person by the session of their browser."""
+"""Who sends a request: a program by an API token, or a user by a session."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -16,26 +16,28 @@ from rest_framework import authentication
 from rest_framework.request import Request
 
 from apps.accounts.devices import device_name
-from apps.accounts.models import User, UserFacade
+from apps.accounts.models import User, UserFacade, session_token_shaped
 from apps.accounts.policies import Permission, permission_require, role_permissions
 from apps.accounts.services import (
     api_call_rate_limit,
     api_token_verify,
     session_start,
-    session_token_shaped,
     session_verify,
     sign_in_rate_limit,
+    user_password_rehash,
 )
+from apps.accounts.session_store import SessionStore
 from controlplane.http.requests import client_address, client_region
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Forbidden, NotAuthenticated
 from controlplane.lib.work import actor_note
 
 
 class BearerAuthentication(authentication.BaseAuthentication):
-    """``Authorization: Bearer …`` with an API token or a session_id. A wrong one is refused, not passed on.
+    """``Authorization: Bearer …`` with an API token or a session_id. An invalid one is refused: no other way is tried.
 
-    DRF's ``request.auth`` is the `session_id` by which services know the session; None for an API token.
+    DRF's ``request.auth`` is the hash of the session's token; None for an API token.
     """
 
     def authenticate(self, request: Request) -> tuple[Actor, str | None] | None:
@@ -46,8 +48,8 @@ class BearerAuthentication(authentication.BaseAuthentication):
         if session_token_shaped(token):
             session = session_verify(token, use=True)
             actor_note(session.actor)
-            api_call_rate_limit(caller=session.session_id)
-            return session.actor, session.session_id
+            api_call_rate_limit(caller=session.token_hash)
+            return session.actor, session.token_hash
         actor = api_token_verify(token)
         actor_note(actor)
         api_call_rate_limit(caller=actor.id)
@@ -58,31 +60,30 @@ class BearerAuthentication(authentication.BaseAuthentication):
 
 
 class SessionAuthentication(authentication.SessionAuthentication):
-    """The session of a browser. As the browser sends its cookie unasked, what changes something needs a CSRF token."""
+    """The session of a browser. The browser sends its cookie by itself, so requests that write need a CSRF token."""
 
     def authenticate(self, request: Request) -> tuple[Actor, str | None] | None:
         found = super().authenticate(request)
-        return (user_actor(found[0]), request.session.session_id) if found else None  # type: ignore[attr-defined]
+        return (user_actor(found[0]), request.session.token_hash) if found else None  # type: ignore[attr-defined]
 
 
 class PasswordBackend(ModelBackend):
     """Django's sign-in by e-mail address and password (setting AUTHENTICATION_BACKENDS), with roles for permissions.
 
-    As Django's, it hashes a password for an unknown address too, so that the time does not tell who has an account.
-    Whichever page asks for a password, the rate limits and the setting PASSWORD_SIGN_IN hold here.
+    Like Django's, it hashes a password for an unknown address too, so that the duration does not show which addresses
+    have accounts. It applies the rate limits and the setting PASSWORD_SIGN_IN for every page that asks for a password.
     """
 
     def authenticate(
         self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **_: Any
     ) -> Any:
-        """The person, or None. Raises TooManyRequests."""
+        """The user (`UserFacade`), or None. Raises TooManyRequests."""
         if not settings.PASSWORD_SIGN_IN or username is None or password is None:
             return None
         sign_in_rate_limit(address=client_address(request) if request else "", account=username)
         found: Any = super().authenticate(request, username=username, password=password)
         if found is not None:
-            # Django may just have renewed the hash of the password, which is part of that of a session.
-            found.record.password = found.password
+            user_password_rehash(user=found.record, password=password)
         return found
 
     def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
@@ -95,11 +96,11 @@ class PasswordBackend(ModelBackend):
 
 
 def sign_in(request: HttpRequest, user: User, *, provider: str) -> None:
-    """Give the browser a new session of this person. Raises NotAuthenticated for a disabled one.
+    """Give the browser a new session of this user. Raises NotAuthenticated ``account_disabled``.
 
-    What the old session held is nobody's, and its key may be known to others: it goes.
+    The browser's old session is deleted: its data is not this user's, and others may know its key.
     """
-    session = session_start(
+    started = session_start(
         user=user,
         provider=provider,
         device=device_name(request.headers.get("User-Agent", "")),
@@ -107,20 +108,20 @@ def sign_in(request: HttpRequest, user: User, *, provider: str) -> None:
         region=client_region(request),
     )
     request.session.flush()
-    request.session = session
+    request.session = SessionStore.of_started(started)
     request.user = UserFacade.from_record(user)
     rotate_token(request)
 
 
 def next_page(request: HttpRequest, wanted: str | None = None) -> str:
-    """The page to go on to after signing in: `wanted`, or what the request names `next`, if it is a page of ours."""
+    """The page to go to after signing in: `wanted` or the request's `next` if that is on this site; else the first."""
     wanted = wanted or request.POST.get("next") or request.GET.get("next") or ""
     ours = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
     return wanted if ours else settings.LOGIN_REDIRECT_URL
 
 
 def request_actor(request: HttpRequest | Request) -> Actor:
-    """Who sends the request: for the API whom its token or session names, for a page who is signed in.
+    """The actor that sends the request: of its token or session for the API, the signed-in user for a page.
 
     Raises NotAuthenticated.
     """
@@ -133,10 +134,12 @@ def request_actor(request: HttpRequest | Request) -> Actor:
 
 
 def session_actor(request: Request) -> tuple[Actor, str]:
-    """The person whose session the request came by, and the session's id. Raises Forbidden for an API token's."""
+    """The user of the request's session, and the hash of its token. Raises Forbidden for an API token."""
     actor = request_actor(request)
     if not isinstance(request.auth, str):
-        raise Forbidden("This needs a session: an API token does not sign people out.", code="session_needed")
+        raise Forbidden(
+            "This needs a session. An API token cannot list or end sessions.", code=ErrorCode.SESSION_NEEDED
+        )
     return actor, request.auth
 
 
@@ -146,7 +149,7 @@ def user_actor(user: Any) -> Actor:
 
 
 def page_signed_in(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """For pages that everybody has who is signed in; who is not goes to the sign-in page and back."""
+    """For pages of every signed-in user. Anyone else is redirected to the sign-in page, and from there back."""
 
     @wraps(view)
     def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -156,7 +159,7 @@ def page_signed_in(view: Callable[..., HttpResponse]) -> Callable[..., HttpRespo
 
 
 def page_permission(permission: Permission) -> Callable[[Callable[..., HttpResponse]], Callable[..., HttpResponse]]:
-    """For pages: who is not signed in goes to the sign-in page and back; who lacks the permission is told so (403)."""
+    """For pages that need a permission: without it the response is 403, and without signing in as `page_signed_in`."""
 
     def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         @wraps(view)
@@ -175,7 +178,7 @@ def page_permission(permission: Permission) -> Callable[[Callable[..., HttpRespo
 
 
 def _to_sign_in(request: HttpRequest) -> HttpResponse:
-    """A part of a page that htmx asked for must not be replaced by the sign-in page: the whole page goes there."""
+    """Redirect the whole page: the sign-in page must not replace the part of a page that htmx asked for."""
     htmx = request.htmx  # type: ignore[attr-defined]
     if htmx:
         page = htmx.current_url_abs_path or settings.LOGIN_REDIRECT_URL

@@ -1,13 +1,13 @@
-"""What a person recognises a device by: its browser and its system, read from the header User-Agent.
+"""The name by which users recognise a device: its browser and its system, from the header User-Agent.
 
-No more is kept than this short text. A browser can claim to be any other, so it helps the eye and proves nothing.
+Only this short text is stored. A browser can claim to be any other, so the name proves nothing.
 """
 
 import re
 
 _MAX_HEADER = 512
 
-# In this order: whoever builds on another browser names that one too.
+# In this order, since browsers that are built on another one name that one too.
 _PROGRAMS = (
     ("Edge", r"Edg(?:e|A|iOS)?/"),
     ("Opera", r"OPR/|Opera"),
@@ -32,7 +32,7 @@ _SYSTEMS = (
 
 
 def device_name(user_agent: str) -> str | None:
-    """Such as “Firefox on Windows”, or None when neither browser nor system is one that we know."""
+    """Such as “Firefox on Windows”, or None if neither browser nor system is known."""
     user_agent = user_agent[:_MAX_HEADER]
     program, system = _first(_PROGRAMS, user_agent), _first(_SYSTEMS, user_agent)
     return f"{program} on {system}" if program and system else program or system

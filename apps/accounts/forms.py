@@ -1,4 +1,4 @@
-"""What a page asks a person for."""
+"""Forms of the pages."""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from controlplane.lib.errors import ApplicationError
 
 
 class SignInForm(forms.Form):
-    """E-mail address and password. The address is only looked up, so it needs no more than to fit."""
+    """E-mail address and password. The address is only looked up, so only its length is checked."""
 
     email = forms.CharField(
         label="E-mail address",
@@ -27,13 +27,13 @@ class SignInForm(forms.Form):
 
 
 class TokenForm(forms.Form):
-    """An API token to make, with what its maker may give it."""
+    """A new API token, with the permissions that its creator has."""
 
     ALL, CHOSEN = "all", "chosen"
 
     name = forms.CharField(
         max_length=MAX_NAME,
-        help_text="What it is for, so that you know it again.",
+        help_text="What the token is for, so that you recognise it later.",
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     days = forms.ChoiceField(
@@ -57,22 +57,22 @@ class TokenForm(forms.Form):
 
     @property
     def permissions(self) -> list[str] | None:
-        """What the token may do; None for all that the role allows."""
+        """The token's permissions; None for all that the role allows."""
         return None if self.cleaned_data["scope"] == self.ALL else self.cleaned_data["chosen"]
 
     @property
     def expires_at(self) -> datetime | None:
-        """When it expires, if it does."""
+        """When the token expires, or None."""
         days = self.cleaned_data["days"]
         return clock.now() + timedelta(days=int(days)) if days else None
 
     def clean(self) -> None:
-        """A token that may do nothing is made by mistake."""
+        """Refuse a token without permissions: it would be of no use."""
         if self.cleaned_data.get("scope") == self.CHOSEN and not self.cleaned_data.get("chosen"):
-            self.add_error("chosen", "Choose at least one.")
+            self.add_error("chosen", "Choose at least one permission.")
 
     def refuse(self, error: ApplicationError) -> None:
-        """Show a service's refusal next to the field that it names. Raises it again if no person could mend it."""
+        """Show a service's refusal next to the field that it names. Raises it again if the user cannot correct it."""
         if not 400 <= error.status < 500 or error.status == 403:
             raise error
         for entry in error.errors:

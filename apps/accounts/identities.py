@@ -1,20 +1,20 @@
-"""Who a provider says that somebody is, and who of them may come in.
+"""What a provider says about a person, and whether the settings allow that person to sign in.
 
-People are known by the provider's own id for them. An e-mail address, even a verified one, may be given to somebody
-else tomorrow, so it opens the door the first time (if the settings say so) and is never what finds an account.
+The provider's own id finds the account. An e-mail address never does: even a verified one may be another person's
+tomorrow. It only decides whether the first sign-in is allowed, if the settings say so.
 """
 
 from dataclasses import dataclass
 
 from django.conf import settings
 
-# By their names in paths and in the API, with what people call them.
+# By their names in paths and in the API, with their titles.
 PROVIDERS = {"google": "Google", "github": "GitHub"}
 
 
 @dataclass(frozen=True)
 class ProviderIdentity:
-    """What a provider said of somebody a moment ago. `email` is one that it has verified, or None.
+    """What a provider says about a person. `email` is one that it has verified, or None.
 
     `organisations` are GitHub's, each by its login in lower case and by its number.
     """
@@ -27,12 +27,17 @@ class ProviderIdentity:
 
     @property
     def key(self) -> str:
-        """What the account is found by."""
+        """The key of `models.Identity`, by which the account is found."""
         return f"{self.provider}#{self.subject}"
 
 
+def email_normalise(email: str) -> str:
+    """The one spelling under which an address is stored and looked up."""
+    return email.strip().lower()
+
+
 def providers_configured() -> dict[str, str]:
-    """The providers by which people can sign in here, as in PROVIDERS."""
+    """The providers for which there are credentials, as in PROVIDERS."""
     credentials = {
         "google": (settings.GOOGLE_CLIENT_ID, settings.GOOGLE_CLIENT_SECRET),
         "github": (settings.GITHUB_CLIENT_ID, settings.GITHUB_CLIENT_SECRET),
@@ -41,7 +46,7 @@ def providers_configured() -> dict[str, str]:
 
 
 def role_allowed(identity: ProviderIdentity) -> str | None:
-    """The role with which they may come in, or None. An address counts before an organisation, that before a domain."""
+    """The role that the settings give this person, or None: by address, else by organisation, else by domain."""
     if identity.email and identity.email in settings.ALLOWED_ADDRESSES:
         return str(settings.ALLOWED_ADDRESSES[identity.email])
     for organisation, role in settings.ALLOWED_GITHUB_ORGS.items():

@@ -1,4 +1,4 @@
-"""Who may do what: roles are sets of permissions, and everything that is done asks for one permission."""
+"""Roles and permissions: a role is a set of permissions, and each act needs one of them."""
 
 from enum import StrEnum
 
@@ -7,7 +7,7 @@ from controlplane.lib.errors import Forbidden
 
 
 class Permission(StrEnum):
-    """What a person or a person's program may be allowed to do."""
+    """What a user, or a user's program, may do."""
 
     JOBS_READ = "jobs.read"
     JOBS_CREATE = "jobs.create"
@@ -24,10 +24,10 @@ class Permission(StrEnum):
     ACCOUNTS_MANAGE = "accounts.manage"
 
 
-# Everyone looks, and keeps tokens of their own; a token does so only if it was given this permission.
+# Every user may read, and manage their own API tokens; a token may do so only if it has this permission.
 _LOOK = frozenset({Permission.JOBS_READ, Permission.PIPELINES_READ, Permission.AGENTS_READ, Permission.TOKENS_MANAGE})
 
-# An operator runs the work; who lets machines and people in is an admin, since both are trusted with what jobs hold.
+# Operators run jobs. Only admins admit agents and users, since both see what jobs contain.
 ROLES: dict[str, frozenset[Permission]] = {
     "viewer": _LOOK,
     "operator": _LOOK
@@ -44,7 +44,7 @@ ROLES: dict[str, frozenset[Permission]] = {
 
 
 def role_permissions(role: str) -> frozenset[Permission]:
-    """What a role allows. A role that this release does not know allows nothing."""
+    """The permissions of a role; none for a role that this release does not know."""
     return ROLES.get(role, frozenset())
 
 
@@ -55,9 +55,9 @@ def permission_require(actor: Actor, permission: Permission) -> None:
 
 
 def tokens_manage_require(actor: Actor, owner_id: str) -> None:
-    """Raises Forbidden unless the actor may look at, make and revoke the API tokens of this person.
+    """Raises Forbidden unless the actor may list, create and revoke the API tokens of this user.
 
-    People do so for themselves, those who manage accounts for everybody, and the system for whoever runs its commands.
+    Users may for themselves, with the permission accounts.manage for all users, and so may management commands.
     """
     if actor.kind == "system":
         return

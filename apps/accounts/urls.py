@@ -1,4 +1,4 @@
-"""Coming in and leaving, for people and for the frontend, and the API tokens of their programs."""
+"""Signing in and out, for pages and for the frontend, and API tokens."""
 
 from django.urls import path, re_path
 

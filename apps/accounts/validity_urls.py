@@ -1,4 +1,4 @@
-"""The path at which frontends ask whether a session holds, apart from those that load DRF and pages."""
+"""The path at which frontends ask whether a session is valid, apart from those that load DRF and pages."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""Agents and the tokens that let them in, in the admin."""
+"""Agents and enrolment tokens in the admin."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -59,13 +59,13 @@ class RegionFilter(FieldFilter):
 
 
 class AgentForm(RecordForm):
-    """What an agent is told to be."""
+    """An agent's configuration."""
 
     revision_field = "config_version"
 
     slots = forms.IntegerField(min_value=1, max_value=MAX_SLOTS, help_text="How many jobs it runs at a time.")
-    labels = NamesField(help_text="What jobs may ask for.")
-    deployment_targets = NamesField(help_text="Where it may deploy to.")
+    labels = NamesField(help_text="A job runs only where all of its labels are.")
+    deployment_targets = NamesField(help_text="The targets that it may deploy to.")
     config_version = revision()
 
     def write(self, actor: Actor) -> Agent:
@@ -104,8 +104,8 @@ class AgentAdmin(NosqlModelAdmin):
     @act(
         "Retire",
         permission=Permission.AGENTS_MANAGE,
-        confirm="They are let in no more, for good: the jobs they hold are taken from them, and to come back the "
-        "machines must enrol again.",
+        confirm="The control plane refuses them for good. Their jobs return to the queue. To come back, the machines "
+        "must enrol again.",
         done="Retired",
     )
     def retire(self, actor: Actor, obj: Any) -> None:
@@ -114,8 +114,8 @@ class AgentAdmin(NosqlModelAdmin):
     @act(
         "Rotate key",
         permission=Permission.AGENTS_MANAGE,
-        confirm="Each gets a new key with its next configuration. The one it uses stays valid for 24 hours.",
-        done="New key waits to be fetched",
+        confirm="Each agent fetches its new key with its configuration. Its present key stays valid for 24 hours.",
+        done="Has a new key to fetch",
     )
     def rotate_key(self, actor: Actor, obj: Any) -> None:
         agent_key_rotate(agent_id=obj.pk, actor=actor)
@@ -136,7 +136,7 @@ class EnrolmentTokenFacade(Facade, record=EnrolmentToken):
 class EnrolmentTokenAddForm(RecordForm):
     """A new token."""
 
-    uses = forms.IntegerField(min_value=1, max_value=100_000, initial=1, help_text="How many machines it lets in.")
+    uses = forms.IntegerField(min_value=1, max_value=100_000, initial=1, help_text="How many machines it enrols.")
     hours = forms.IntegerField(label="Valid for (hours)", min_value=1, max_value=24 * 365, initial=24)
 
     def write(self, actor: Actor) -> EnrolmentToken:
@@ -152,10 +152,10 @@ class EnrolmentTokenAdmin(NosqlModelAdmin):
     permissions = dict.fromkeys(("view", "add", "delete"), Permission.AGENTS_ENROL)
     list_display = ("__str__", "uses_left", moment("expires_at"), "maker")
     search_fields = ("created_at",)
-    search_help_text = "When it was made, or the beginning of that: 2026-11-21."
+    search_help_text = "The time at which it was made, or the beginning of that: 2026-11-21."
     add_form = EnrolmentTokenAddForm
     details = ("token_id", "uses_left", moment("created_at"), moment("expires_at"), "maker")
-    delete_note = "It lets no more machines in. Those that came in by it stay."
+    delete_note = "It enrols no more machines. Those that it has enrolled stay."
 
     def search(self, queryset: Any, term: str) -> Any:
         return queryset.filter(created_at__startswith=term.replace(" ", "T"))
@@ -168,7 +168,7 @@ class EnrolmentTokenAdmin(NosqlModelAdmin):
     @act(
         "Revoke",
         permission=Permission.AGENTS_ENROL,
-        confirm="They let no more machines in. Those that came in by them stay.",
+        confirm="They enrol no more machines. Those that they have enrolled stay.",
         done="Revoked",
     )
     def revoke(self, actor: Actor, obj: Any) -> None:

@@ -1,4 +1,4 @@
-"""What machines ask that are no jobs' business: the agent program, and an agent's configuration."""
+"""``GET /agent.pyz``, the agent program, and ``GET /agents/{agent_id}/config``, an agent's configuration."""
 
 import base64
 import hashlib
@@ -19,8 +19,8 @@ from controlplane.http.documented import documented
 @csrf_exempt
 @require_GET
 def config(request: HttpRequest, agent_id: str) -> HttpResponse:
-    """What an agent is told to be, and the key that it shall sign with from now on."""
-    # Whoever only asks for a key does not use it yet: the answer may be lost.
+    """An agent's configuration, with the key that it shall sign with from now on."""
+    # A request for the key does not prove that the agent has it: the answer may be lost.
     signed = signed_agent(request, agent_id, marks_key_used=False)
     agent = agent_get(signed.agent_id)
     newest = keys_alive(agent)[0]

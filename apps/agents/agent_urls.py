@@ -1,4 +1,4 @@
-"""The paths that machines ask for and that are no jobs' business."""
+"""The paths of the agent program and of agents' configuration."""
 
 from django.urls import path, re_path
 

@@ -1,4 +1,4 @@
-"""``/agents``: enrolment for new machines, and the fleet for people's programs."""
+"""``/agents``: enrolment of machines, and the fleet for people's programs."""
 
 import base64
 import re
@@ -25,14 +25,14 @@ from controlplane.http.openapi import problems
 from controlplane.http.requests import query_validated
 from controlplane.lib.errors import InvalidInput
 
-# Long enough to be random: who knows it and the token is given the answer again.
+# Long enough to be random, since this and the token are enough to get the same key again.
 _IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._:-]{16,128}")
 
 
 class EnrolView(APIView):
-    """Open to whoever has an enrolment token."""
+    """Needs no signature and no session, only an enrolment token."""
 
-    # The agent program may be newer than the control plane, and say more.
+    # The agent program may be newer than the control plane, and send more.
     ignores_unknown_members = True
     authentication_classes = ()
     permission_classes = ()
@@ -43,7 +43,7 @@ class EnrolView(APIView):
                 "Idempotency-Key",
                 {"type": "string", "pattern": f"^{_IDEMPOTENCY_KEY.pattern}$"},
                 OpenApiParameter.HEADER,
-                description="16 to 128 random characters. Sending them again gives the same answer again, for 24 hours "
+                description="16 to 128 random characters. The same ones again give the same answer again, for 24 hours "
                 "or until the agent has used its key.",
             )
         ],
@@ -53,10 +53,12 @@ class EnrolView(APIView):
         tags=["agents"],
     )
     def post(self, request: Request) -> Response:
-        """Make an agent of a machine that has an enrolment token."""
+        """Enrol a machine that has an enrolment token: it becomes an agent."""
         idempotency_key = request.headers.get("Idempotency-Key")
         if idempotency_key is not None and not _IDEMPOTENCY_KEY.fullmatch(idempotency_key):
-            raise InvalidInput.field("Idempotency-Key", "is 16 to 128 of A-Z, a-z, 0-9 and . _ : -")
+            raise InvalidInput.field(
+                "Idempotency-Key", "must have 16 to 128 of the characters A-Z, a-z, 0-9 and . _ : -"
+            )
         serializer = EnrolmentSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         credentials = agent_enrol(**serializer.validated_data, idempotency_key=idempotency_key)
@@ -79,7 +81,7 @@ class AgentsView(APIView):
         tags=["agents"],
     )
     def get(self, request: Request) -> Response:
-        """Agents by region and then by age, with the status that they had at the last sweep."""
+        """Agents by region and then by age, with their status at the last sweep."""
         permission_require(request_actor(request), Permission.AGENTS_READ)
         page = agent_list(**query_validated(request.query_params, AgentListQuerySerializer))
         heartbeats = heartbeats_get(agent.agent_id for agent in page.agents)
@@ -95,7 +97,7 @@ class AgentsView(APIView):
 class AgentView(APIView):
     @extend_schema(responses=AgentSerializer, operation_id="agents_get", tags=["agents"])
     def get(self, request: Request, agent_id: str) -> Response:
-        """One agent, with the status that it has by its last heartbeat."""
+        """One agent, with its status by its last heartbeat."""
         permission_require(request_actor(request), Permission.AGENTS_READ)
         agent = agent_get(agent_id)
         heartbeat = heartbeats_get([agent_id]).get(agent_id)

@@ -1,4 +1,4 @@
-"""Who an agent's request is from: RFC 9421 signatures by the agent's own key (workload identity)."""
+"""Workload identity: agents sign their requests with their own keys (RFC 9421)."""
 
 import re
 import secrets
@@ -10,6 +10,7 @@ from apps.agents.selectors import AgentIdentity, IdentityKey, identity_get
 from apps.agents.services import agent_key_mark_used
 from apps.agents.states import AgentStatus
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Forbidden, NotAuthenticated
 from controlplane.lib.ids import ID_PATTERN
 from controlplane.lib.signatures import (
@@ -21,13 +22,13 @@ from controlplane.lib.signatures import (
 )
 from controlplane.lib.work import actor_note
 
-# An agent's key id begins with the agent's own id, so that it costs one read at most to find the key.
+# A key's id begins with its agent's id, so that finding the key costs one read at most.
 _KEY_ID = re.compile(rf"({ID_PATTERN})\.[0-9a-f]{{8}}")
-# Gateways rewrite other characters, and then the signature no longer fits.
+# Gateways rewrite other characters, which would break the signature.
 _PATH = re.compile(r"[A-Za-z0-9/_.-]+")
 
-# Checked against when there is no key, so that an unknown agent takes as long to refuse as a wrong signature.
-_NOBODYS_KEY = secrets.token_bytes(32)
+# Used when there is no key, so that an unknown agent is refused as slowly as a wrong signature.
+_UNKNOWN_KEY = secrets.token_bytes(32)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class SignedRequest:
 
 
 def signed_agent(request: HttpRequest, agent_id: str, *, marks_key_used: bool = True) -> SignedRequest:
-    """Verify that the agent of the path has signed the request. A usual one costs no read.
+    """Verify that the agent of the path has signed the request. This usually costs no read.
 
     The first request that an agent signs with a key marks the key used, unless `marks_key_used` is False.
 
@@ -52,13 +53,17 @@ def signed_agent(request: HttpRequest, agent_id: str, *, marks_key_used: bool = 
     signature = signature_read(headers.get("Signature-Input", ""), headers.get("Signature", ""))
     created, key_id, nonce = signature_require(signature)
     agent, key = _signer(key_id)
-    _verify(request, signature, key.secret if key else _NOBODYS_KEY, known=key is not None)
+    _verify(request, signature, key.secret if key else _UNKNOWN_KEY, known=key is not None)
     digest_require(headers.get("Content-Digest", ""), request.body)
     if agent is None or key is None or agent.agent_id != agent_id:
-        raise Forbidden("This is another agent's.", code="wrong_agent")
+        raise Forbidden(
+            "The path is another agent's. Sign with the key of the agent in the path.", code=ErrorCode.WRONG_AGENT
+        )
     actor_note(Actor("agent", agent.agent_id, agent.name))
     if agent.status == AgentStatus.RETIRED:
-        raise Forbidden("This agent is retired.", code="agent_retired")
+        raise Forbidden(
+            "This agent is retired. Enrol the machine again with a new token.", code=ErrorCode.AGENT_RETIRED
+        )
     if marks_key_used and not key.used:
         agent_key_mark_used(agent_id=agent_id, key_id=key_id)
     return SignedRequest(agent_id, created, nonce, agent)
@@ -85,17 +90,19 @@ def _verify(request: HttpRequest, signature: Signature, key: bytes, *, known: bo
     except NotAuthenticated:
         if known:
             raise
-        raise NotAuthenticated("The signature's key is not known.", code="key_unknown") from None
+        raise NotAuthenticated(
+            "There is no such key. Enrol the machine again with a new token.", code=ErrorCode.KEY_UNKNOWN
+        ) from None
 
 
 def signed_path(request: HttpRequest) -> str:
-    """The path that the agent asked for, a gateway's stage included.
+    """The path as the agent sent it, a gateway's stage included.
 
     Raises NotAuthenticated (``signature_invalid``) for a path or a query that a gateway might rewrite.
     """
     path = request.path
     if request.META.get("QUERY_STRING") or not _PATH.fullmatch(path):
         raise NotAuthenticated(
-            "Signed paths hold only letters, digits and / _ . - and no query.", code="signature_invalid"
+            "A signed path must have only letters, digits and / _ . - and no query.", code=ErrorCode.SIGNATURE_INVALID
         )
     return path

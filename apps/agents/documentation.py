@@ -1,13 +1,13 @@
-"""What the API document says of the plain views of agents."""
+"""The description of the agents' plain views for the API document."""
 
 from drf_spectacular.types import OpenApiTypes
 
-from apps.agents.serializers.agents import AgentConfigSerializer
+from apps.agents.serializers.configuration import AGENT_CONFIG
 from controlplane.http.openapi import AGENT, Json
 
 CONFIG: Json = {
     "operation_id": "agent_config",
-    "responses": AgentConfigSerializer,
+    "responses": {200: AGENT_CONFIG},
     "security": AGENT,
     "tags": ["agents"],
 }

@@ -1,6 +1,5 @@
-"""What an agent can be, and what may become of it."""
+"""The statuses of an agent and which may follow which, the states of a step, and an agent's limits."""
 
-import re
 from datetime import timedelta
 from enum import StrEnum
 
@@ -15,7 +14,7 @@ class AgentStatus(StrEnum):
     RETIRED = "retired"
 
 
-# Retirement is for good: whoever wants the machine back enrols it again.
+# A retired agent stays retired: its machine must enrol again to come back.
 TRANSITIONS: dict[AgentStatus, frozenset[AgentStatus]] = {
     AgentStatus.HEALTHY: frozenset(
         {AgentStatus.UNHEALTHY, AgentStatus.DEAD, AgentStatus.DRAINING, AgentStatus.RETIRED}
@@ -28,37 +27,38 @@ TRANSITIONS: dict[AgentStatus, frozenset[AgentStatus]] = {
     AgentStatus.RETIRED: frozenset(),
 }
 
-# A heartbeat brings these back to healthy.
+# A heartbeat makes agents of these statuses healthy again.
 SILENT = (AgentStatus.UNHEALTHY, AgentStatus.DEAD)
-# These are given no new work.
+# Agents of these statuses get no new work.
 LEAVING = (AgentStatus.DRAINING, AgentStatus.RETIRED)
 
-# A lease, and an agent's good health, last this long after a heartbeat.
-UNHEALTHY_AFTER_SECONDS = 45
+# A lease ends this long after the last heartbeat that names its job.
+LEASE = timedelta(seconds=45)
+# An agent is healthy as long as its leases last.
+UNHEALTHY_AFTER_SECONDS = int(LEASE.total_seconds())
 DEAD_AFTER_SECONDS = 300
 
-# How long the key before the newest is still accepted.
+# How long an agent's previous key is accepted beside its newest one.
 KEY_OVERLAP = timedelta(hours=24)
 
-# What jobs may ask an agent for, and how much an agent may offer.
-LABEL = re.compile(r"[A-Za-z0-9._:/=-]{1,63}")
-MAX_LABELS = 20
+# How many jobs an agent may run at once.
 MAX_SLOTS = 64
 
-# What a step of a running job can be, each with the letter under which a heartbeat's record keeps it.
-STEP_STATES = {
-    "pending": "p",
-    "running": "r",
-    "completed": "c",
-    "failed": "f",
-    "timed_out": "t",
-    "cancelled": "x",
-    "skipped": "s",
-}
+
+class StepState(StrEnum):
+    """The state of a step of an attempt."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
 
 
 def status_after_silence(status: AgentStatus, seconds: float) -> AgentStatus:
-    """What an agent of this status is once it has been silent for so long. Draining and retired agents stay that."""
+    """The status of an agent that has sent no heartbeat for so long. Draining and retired agents keep theirs."""
     if status in LEAVING or seconds <= UNHEALTHY_AFTER_SECONDS:
         return status
     if seconds > DEAD_AFTER_SECONDS:

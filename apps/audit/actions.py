@@ -1,10 +1,10 @@
-"""The vocabulary of the audit trail: everything that is recorded, in one place."""
+"""The vocabulary of the audit trail: every action that is recorded."""
 
 from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What was done, as ``subject.past tense``. A value that was ever written is never renamed or reused."""
+    """What an actor did, as ``subject.past_tense``. Never rename or reuse a value, since older events have it."""
 
     AGENT_CONFIGURED = "agent.configured"
     AGENT_ENROLLED = "agent.enrolled"

@@ -1,4 +1,4 @@
-"""What the trail is made of."""
+"""The records of the audit trail."""
 
 from pynamodb.attributes import JSONAttribute, UnicodeAttribute
 from pynamodb.indexes import GlobalSecondaryIndex, KeysOnlyProjection
@@ -7,7 +7,7 @@ from controlplane.nosql.record import Record, table_name
 
 
 class ByTarget(GlobalSecondaryIndex["AuditRecord"]):
-    """What was done to one thing. Only acts that have `about` are in it."""
+    """The audit events of one target. The index contains only events with `about`."""
 
     class Meta:
         index_name = "by_target"
@@ -18,9 +18,10 @@ class ByTarget(GlobalSecondaryIndex["AuditRecord"]):
 
 
 class AuditRecord(Record):
-    """One act: who did what, on what, when, and how it ended. Written once, with the act, and never changed.
+    """An audit event: which actor did what to which target, when, and with which result.
 
-    A day is a partition; within it `entry` (``time#ulid``) sorts by time and keeps acts of one microsecond apart.
+    It is written once, in the transaction of the change itself, and never changed. A day is a partition. Within it
+    `entry` (``time#ulid``) sorts by time. The ULID keeps events of the same microsecond distinct.
     """
 
     class Meta(Record.Meta):
@@ -35,12 +36,12 @@ class AuditRecord(Record):
     target = UnicodeAttribute()
     result = UnicodeAttribute()
     detail = JSONAttribute(null=True)
-    # The target again, when its history is read from the index: see `apps.audit.services`.
+    # A copy of the target, if the index contains the event: see `apps.audit.services`.
     about = UnicodeAttribute(null=True)
 
     by_target = ByTarget()
 
     @property
     def at(self) -> str:
-        """When it happened, as `controlplane.lib.clock.timestamp` writes it."""
+        """The time of the event, as `controlplane.lib.clock.timestamp` writes it."""
         return self.entry.partition("#")[0]

@@ -1,4 +1,4 @@
-"""Recording acts. There is no other writer of the trail, and nothing that changes or deletes a record."""
+"""Recording audit events. Nothing else writes to the trail, and nothing changes or deletes an event."""
 
 from collections.abc import Mapping
 
@@ -9,11 +9,11 @@ from controlplane.lib.actor import Actor
 from controlplane.lib.ids import new_id
 from controlplane.nosql.transaction import Transaction
 
-# A usual record stays below 1 KB (two write units in a transaction), and none grows with what a client sends.
+# A usual event is smaller than 1 KB (two write units in a transaction). These limits apply to all input of clients.
 MAX_TEXT = 200
 MAX_DETAILS = 12
 
-# Jobs are acted on by the thousand, and each knows the hours of its own life: `audit_between` finds its acts in those.
+# Jobs have thousands of events. `audit_between` finds those of one job by the times of its creation and its end.
 _UNINDEXED = ("job:", "email:")
 
 
@@ -27,14 +27,15 @@ def audit_add(
     detail: Mapping[str, str | int | None] | None = None,
     label: str = "audit",
 ) -> None:
-    """Add the record of an act to the act's own transaction, so that neither is ever there without the other.
+    """Add an audit event to the transaction of the change that it records, so that both are written or neither.
 
-    `target` names what was acted on, as ``kind:id``. `detail` is for people, small and never secret: its texts are cut
-    after 200 characters. A transaction with two acts gives each its own `label`.
+    `target` is the changed object, as ``kind:id``. `detail` is small, for people, and never contains a secret. Texts
+    are cut to 200 characters. Two events of a transaction need two labels.
+    Raises ValueError for more than 12 details.
     """
     now = clock.timestamp(clock.now())
     if detail and len(detail) > MAX_DETAILS:
-        raise ValueError(f"an audit record takes at most {MAX_DETAILS} details")
+        raise ValueError(f"an audit event must have at most {MAX_DETAILS} details")
     record = AuditRecord(
         day=now[:10],
         entry=f"{now}#{new_id()}",
@@ -48,13 +49,13 @@ def audit_add(
         if detail
         else None,
     )
-    # What was refused has changed nothing, and anyone can be refused any number of times.
+    # A refused action changes nothing, and a client can cause any number of refusals, so the index omits them.
     if result == "ok" and not record.target.startswith(_UNINDEXED):
         record.about = record.target
     tx.put(label, record)
 
 
 def _cut(text: str) -> str:
-    """Short enough, and free of the halves of characters that JSON can hold and UTF-8 can't."""
+    """The text, cut to MAX_TEXT characters. Lone surrogates, which UTF-8 cannot encode, become question marks."""
     text = text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
     return text.encode("utf-8", "replace").decode()

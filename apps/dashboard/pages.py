@@ -66,5 +66,5 @@ def offset_parameter(request: HttpRequest) -> int:
     """The query parameter `offset`, bytes from the beginning of a log. Raises InvalidInput."""
     text = request.GET.get("offset") or "0"
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
-        raise InvalidInput.field("offset", "a whole number of bytes is wanted.")
+        raise InvalidInput.field("offset", "must be a whole number of bytes")
     return int(text)

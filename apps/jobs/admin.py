@@ -1,6 +1,5 @@
 """Jobs in the admin."""
 
-from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -9,51 +8,30 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from apps.accounts.policies import Permission
-from apps.audit.admin import act_of
+from apps.audit.admin import history_entry
 from apps.audit.selectors import audit_between
-from apps.jobs.models import OPEN, Job
-from apps.jobs.selectors.overview import days_with_jobs
+from apps.jobs.models import Job
+from apps.jobs.selectors.jobs import BY_DAY, BY_OPEN, BY_OUTCOME
 from apps.jobs.services import job_cancel, job_retry
-from apps.jobs.states import FINAL, Status
+from apps.jobs.states import Status
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.nosql.admin.filters import FieldFilter
 from controlplane.nosql.admin.options import NosqlModelAdmin, act, moment
 from controlplane.nosql.admin.site import History, site
 from controlplane.nosql.facade import Facade
-from controlplane.nosql.listing import Listing
 
-# No job is older than the product.
-_FIRST_YEAR = 2026
-# An act is recorded a moment after the time that the job itself bears.
+# A job's last audit event is recorded a moment after the time that the job itself has.
 _AFTERWARDS = timedelta(minutes=1)
-
-
-def _open(asked: Mapping[str, Any]) -> list[str] | None:
-    return [OPEN] if "status" in asked and asked["status"] not in FINAL else None
-
-
-def _ended(asked: Mapping[str, Any]) -> list[str] | None:
-    return [f"{asked['status']}#{day}" for day in _days(asked)] if asked.get("status") in FINAL else None
-
-
-def _days(_asked: Mapping[str, Any]) -> list[str]:
-    """The days on which jobs were created, newest first."""
-    years: Sequence[int] = range(clock.now().year, _FIRST_YEAR - 1, -1)
-    return [day.isoformat() for year in years for day in sorted(days_with_jobs(year=year), reverse=True)]
 
 
 _HIDDEN = ("env", "definition", "open", "outcome", "started_by", "created_day")
 
 
 class JobFacade(Facade, record=Job, hidden=_HIDDEN):
-    """A job as the admin sees it. `env` is nobody's business but the job's own."""
+    """A job as the admin sees it. The admin does not show `env`, which may hold secrets."""
 
-    listings = (
-        Listing(Job, Job.by_open, _open, filters={"status"}, descending=True),
-        Listing(Job, Job.by_outcome, _ended, filters={"status"}, descending=True),
-        Listing(Job, Job.by_day, _days, descending=True),
-    )
+    listings = (BY_OPEN, BY_OUTCOME, BY_DAY)
 
     class Meta(Facade.Meta):
         verbose_name = "job"
@@ -63,7 +41,7 @@ class JobFacade(Facade, record=Job, hidden=_HIDDEN):
 
 
 class JobAdmin(NosqlModelAdmin):
-    """To be read only: what people do to jobs is cancel them and run them again."""
+    """The pages of jobs. Users can read, cancel and retry jobs there."""
 
     permissions = {"view": Permission.JOBS_READ}  # noqa: RUF012
     list_display = (
@@ -77,7 +55,7 @@ class JobAdmin(NosqlModelAdmin):
     )
     list_filter = (FieldFilter.make("status", "status", [(status.value, status.value) for status in Status]),)
     search_fields = ("job_id",)
-    search_help_text = "A whole id."
+    search_help_text = "The complete id of a job."
     details = (
         "job_id",
         "pipeline",
@@ -118,23 +96,23 @@ class JobAdmin(NosqlModelAdmin):
     def page(self, obj: Any) -> str:
         return format_html('<a href="{}">On the dashboard</a>', reverse("dashboard:job", args=[obj.pk]))
 
-    def history(self, obj: Any, cursor: str | None) -> History:  # noqa: ARG002 — a job's life fits on one page
-        """From the hours of the job's life, since acts on jobs are in no index."""
+    def history(self, obj: Any, cursor: str | None) -> History:  # noqa: ARG002 — the audit events of a job fit on one page
+        """The audit events of the job, read between its creation and its end, since no index contains them."""
         last = obj.record.completed_at or clock.timestamp(clock.now())
         end = clock.timestamp(clock.parse_timestamp(last) + _AFTERWARDS)
         found = audit_between(target=f"job:{obj.pk}", first=obj.record.created_at, last=end)
-        return History([act_of(record) for record in reversed(found)])
+        return History([history_entry(record) for record in reversed(found)])
 
     @act(
         "Cancel",
         permission=Permission.JOBS_CANCEL,
-        confirm="What waits will not run; what runs is stopped.",
+        confirm="Queued jobs will not run, and running jobs will be stopped.",
         done="Cancelled",
     )
     def cancel(self, actor: Actor, obj: Any) -> None:
         job_cancel(actor=actor, job_id=obj.pk)
 
-    @act("Run again", permission=Permission.JOBS_RETRY, done="Queued once more")
+    @act("Run again", permission=Permission.JOBS_RETRY, done="Queued again")
     def retry(self, actor: Actor, obj: Any) -> None:
         job_retry(actor=actor, job_id=obj.pk)
 

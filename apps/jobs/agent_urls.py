@@ -2,8 +2,8 @@
 
 from django.urls import path
 
-from apps.jobs import converters  # noqa: F401 — registers them
 from apps.jobs.agent_api import attempts, heartbeat
+from controlplane.http import converters  # noqa: F401 — registers them
 
 urlpatterns = [
     path("agents/<id:agent_id>/heartbeat", heartbeat.heartbeat, name="agent-heartbeat"),

@@ -4,6 +4,7 @@ from apps.accounts.policies import Permission, permission_require
 from apps.jobs.models import Job
 from apps.jobs.states import LEASED
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, NotFound
 
 
@@ -34,7 +35,7 @@ def attempt_require(job: Job | None, *, agent_id: str, attempt: int) -> Job:
     given to another agent, or never was.
     """
     if job is None:
-        raise NotFound("There is no such job.", code="job_not_found")
+        raise NotFound("There is no such job.", code=ErrorCode.JOB_NOT_FOUND)
     if not (is_attempt_of(job, agent_id=agent_id, attempt=attempt) and job.status in LEASED):
-        raise Conflict("This attempt is no longer the agent's. Stop it.", code="stale_attempt")
+        raise Conflict("This attempt is no longer the agent's. Stop it.", code=ErrorCode.STALE_ATTEMPT)
     return job

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from apps.agents.states import StepState as StepState
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict
 
 
@@ -18,18 +20,6 @@ class Status(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
-
-
-class StepState(StrEnum):
-    """The state of a step of an attempt."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    TIMED_OUT = "timed_out"
-    CANCELLED = "cancelled"
-    SKIPPED = "skipped"
 
 
 # An agent has a lease on the job: it was offered the attempt, or runs it.
@@ -56,8 +46,8 @@ def transition_require(before: Status, after: Status) -> None:
     if may_follow(before, after):
         return
     if before in FINAL:
-        raise Conflict(f"The job has already ended: it is {before}.", code="job_finished")
-    raise Conflict(f"A job that is {before} cannot become {after}.", code="job_state")
+        raise Conflict(f"The job has already ended: it is {before}.", code=ErrorCode.JOB_FINISHED)
+    raise Conflict(f"A job that is {before} cannot become {after}.", code=ErrorCode.JOB_STATE)
 
 
 def status_after_finish(

@@ -2,8 +2,8 @@
 
 from django.urls import path
 
-from apps.jobs import converters  # noqa: F401 — registers them
 from apps.jobs.api import jobs, metrics
+from controlplane.http import converters  # noqa: F401 — registers them
 
 urlpatterns = [
     path("jobs", jobs.JobsView.as_view(), name="jobs"),

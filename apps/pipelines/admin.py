@@ -17,7 +17,7 @@ from controlplane.nosql.listing import Listing
 
 
 class PipelineFacade(Facade, record=Pipeline):
-    """A pipeline as the admin sees it."""
+    """A pipeline as the admin shows it."""
 
     listings = (Listing(Pipeline, None, lambda _asked: [SCOPE]),)
 
@@ -33,16 +33,18 @@ class PipelineFacade(Facade, record=Pipeline):
 
 
 class PipelineForm(RecordForm):
-    """What can be changed in a pipeline."""
+    """The fields of a pipeline that a user can change."""
 
     revision_field = "revision"
-    # Faults in a definition name a step of it.
+    # The mistakes in a definition name its steps, which are no fields of this form.
     error_field = "definition"
 
     repository = text(help_text="An https, http, ssh, git or file URL, user@host:path, or an absolute path.")
     default_ref = text(label="Default ref", max_length=255, initial="main")
     definition = long_text(
-        required=False, max_length=200_000, help_text="YAML. Empty: the file .hybrid-ci.yml of the repository."
+        required=False,
+        max_length=200_000,
+        help_text="YAML. If it is empty, each job uses the .hybrid-ci.yml of the repository.",
     )
     revision = revision()
 
@@ -50,7 +52,7 @@ class PipelineForm(RecordForm):
         return self.saved(actor, name=self.instance.pk, revision=self.cleaned_data["revision"])
 
     def saved(self, actor: Actor, *, name: str, revision: int) -> Pipeline:
-        """The pipeline as the service leaves it. A definition's line ends are those of a file."""
+        """Save the pipeline. Browsers send CRLF at the end of lines, a definition has LF."""
         definition = self.cleaned_data["definition"].replace("\r\n", "\n")
         return pipeline_save(
             actor=actor,
@@ -63,7 +65,7 @@ class PipelineForm(RecordForm):
 
 
 class PipelineAddForm(PipelineForm):
-    """A new pipeline."""
+    """The fields of a new pipeline."""
 
     name = text(max_length=63, help_text="Lower-case letters, digits, - and _. It cannot be changed later.")
     revision = None  # type: ignore[assignment]
@@ -91,7 +93,7 @@ class PipelineAdmin(NosqlModelAdmin):
     form = PipelineForm
     add_form = PipelineAddForm
     details = ("label_list", moment("created_at"), moment("updated_at"))
-    delete_note = "Its jobs stay, and those that wait will still run."
+    delete_note = "Its jobs stay, and its queued jobs still run."
 
     def search(self, queryset: Any, term: str) -> Any:
         return queryset.filter(name__startswith=term.lower())
@@ -101,7 +103,7 @@ class PipelineAdmin(NosqlModelAdmin):
 
     @display(description="definition")
     def where(self, obj: Any) -> str:
-        return "here" if obj.definition else "in the repository"
+        return "on the server" if obj.definition else "in the repository"
 
     @display(description="labels", empty_value="none")
     def label_list(self, obj: Any) -> str:

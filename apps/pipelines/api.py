@@ -1,4 +1,4 @@
-"""``/pipelines`` for people's programs."""
+"""The API ``/pipelines`` for users' programs."""
 
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
@@ -8,6 +8,7 @@ from rest_framework.views import APIView
 from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission, permission_require
 from apps.pipelines.definitions import PIPELINE_NAME
+from apps.pipelines.policies import pipeline_save_require
 from apps.pipelines.selectors import pipeline_get, pipeline_list
 from apps.pipelines.serializers import (
     PipelineListQuerySerializer,
@@ -29,7 +30,7 @@ class PipelinesView(APIView):
         parameters=[PipelineListQuerySerializer], responses=PipelinePageSerializer, operation_id="pipelines_list"
     )
     def get(self, request: Request) -> Response:
-        """Pipelines by name."""
+        """List the pipelines by name."""
         permission_require(request_actor(request), Permission.PIPELINES_READ)
         page = pipeline_list(**query_validated(request.query_params, PipelineListQuerySerializer))
         return Response(PipelinePageSerializer(page).data)
@@ -38,7 +39,7 @@ class PipelinesView(APIView):
 class PipelineView(APIView):
     @extend_schema(parameters=[_name_parameter], responses=PipelineSerializer, operation_id="pipelines_get")
     def get(self, request: Request, name: str) -> Response:
-        """One pipeline."""
+        """Get one pipeline."""
         permission_require(request_actor(request), Permission.PIPELINES_READ)
         return Response(PipelineSerializer(pipeline_get(name)).data)
 
@@ -47,14 +48,15 @@ class PipelineView(APIView):
         request=PipelineSaveSerializer,
         responses={
             200: PipelineSerializer,
-            201: OpenApiResponse(PipelineSerializer, "There was no pipeline of this name."),
+            201: OpenApiResponse(PipelineSerializer, "Created: there was no pipeline of this name."),
             **problems(409),
         },
         operation_id="pipelines_save",
     )
     def put(self, request: Request, name: str) -> Response:
-        """Make the pipeline be so, whether there was one or not. A definition's faults are told with their lines."""
-        permission_require(request_actor(request), Permission.PIPELINES_SAVE)
+        """Create the pipeline, or replace all of it. If the definition is invalid, `errors` has each mistake's line."""
+        # The answer about the permission comes before any about the body.
+        pipeline_save_require(request_actor(request))
         members = body_validated(request.data, PipelineSaveSerializer)
         pipeline, created = pipeline_save(actor=request_actor(request), name=name, **members)
         return Response(PipelineSerializer(pipeline).data, status=201 if created else 200)

@@ -1,79 +1,63 @@
-"""What a pipeline does: the YAML of ``.hybrid-ci.yml``, read strictly.
+"""What a pipeline definition says: its parts and their limits. `definition_reader` makes one from YAML.
 
-labels: [linux]             # what an agent must offer
-timeout: 1h                 # of the whole job: seconds, or 10m, 1h30m
-retries: 2                  # how often a job is run again when its agent was lost, 0 to 10
-env: {CI: "true"}
-steps:                      # 1 to 100, run one after the other
-  - name: lint              # the first line of `run`, if left out
-    run: make lint          # given to sh; the only member that a step must have
-    env: {COLOUR: never}
-    timeout: 10m
+labels: [linux]             # an agent must have all of them; up to 20
+timeout: 1h                 # of the whole job: seconds, or as in 10m and 1h30m; up to 168h
+retries: 2                  # how often a job runs again after its agent was lost: 0 to 10
+env: {CI: "true"}           # for all steps; values are taken as they are written
+steps:                      # 1 to 100, which run one after the other; required
+  - name: lint              # if left out, the first line of `run`
+    run: make lint          # a script for sh; required
+    env: {COLOUR: never}    # for this step; overrides the variables above
+    timeout: 10m            # of this step
 """
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from controlplane.lib.errors import InvalidInput
 
-# Where a repository keeps its pipeline definition.
+# The file in which a repository keeps its pipeline definition.
 DEFINITION_PATH = ".hybrid-ci.yml"
 
 MAX_BYTES = 64 * 1024
-MAX_STEPS = 100
-MAX_NAME_LENGTH = 100
-MAX_LABELS = 20
 MAX_RETRIES = 10
 DEFAULT_RETRIES = 2
 MAX_TIMEOUT_SECONDS = 7 * 24 * 3600
 
-LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/=-]{0,62}")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command. `timeout` is in seconds; None: only the limit of the whole job holds."""
+    """One command. `timeout` is in seconds; None: only the limit of the whole job applies."""
 
     name: str
     run: str
-    env: dict[str, str]
-    timeout: int | None
+    env: dict[str, str] = field(default_factory=dict)
+    timeout: int | None = None
 
 
 @dataclass(frozen=True)
 class Definition:
-    """A valid pipeline. `timeout`, in seconds, is that of the whole job; `labels` are as written, each once."""
+    """A valid pipeline. `timeout`, in seconds, is that of the whole job; each label is listed once."""
 
     steps: list[Step]
-    env: dict[str, str]
-    labels: list[str]
-    timeout: int | None
-    retries: int
+    env: dict[str, str] = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
+    timeout: int | None = None
+    retries: int = DEFAULT_RETRIES
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The definition as JSON has it."""
         return asdict(self)
 
 
 def pipeline_name_validate(name: str, *, field: str = "name") -> str:
-    """`name` as it is, when a pipeline may be called so. Raises InvalidInput, naming `field`."""
+    """Return `name` unchanged if it is a valid name of a pipeline. Raises InvalidInput for `field`."""
     if not PIPELINE_NAME.fullmatch(name):
         raise InvalidInput.field(
-            field, "use 1 to 63 lower-case letters, digits, - and _, beginning with a letter or digit"
+            field, "must be 1 to 63 lower-case letters, digits, - and _, beginning with a letter or digit"
         )
     return name
-
-
-def definition_parse(text: str) -> Definition:
-    """The pipeline that `text` defines.
-
-    Raises InvalidInput with the code ``definition_invalid``; its `errors` list every mistake as
-    ``{"field": "steps[1].timeout", "line": 7, "message": …}``, in the order of the lines.
-    """
-    # Most processes never read one, and YAML takes its time to load.
-    from apps.pipelines.definition_reader import definition_read
-
-    return definition_read(text)

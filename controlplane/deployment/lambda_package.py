@@ -36,6 +36,8 @@ PLATFORM = "manylinux2014_x86_64"
 AWS_SERVICES = frozenset({"dynamodb", "kms", "s3", "sts"})
 # Lambda's own limit is 50 MB. A package larger than this starts slowly.
 LIMIT_BYTES = 20 * 1024 * 1024
+# Level 9 takes three times as long and saves half a percent more.
+_LEVEL = 7
 
 _ROOT = Path(__file__).resolve().parents[2]
 _VENV = _ROOT / ".package"
@@ -274,12 +276,12 @@ def _remove(path: Path) -> None:
 
 def _pack(folder: Path, archive: Path) -> None:
     """Make the zip. The same files make the same zip, byte by byte."""
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as packed:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())
             entry.create_system = 3
             entry.external_attr = 0o755 << 16
-            packed.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, compresslevel=9)
+            packed.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, compresslevel=_LEVEL)
 
 
 def _run(*arguments: str) -> None:

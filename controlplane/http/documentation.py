@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString, mark_safe
 from drf_spectacular.generators import SchemaGenerator
 
 from controlplane.http.openapi import PROBLEM_CONTENT_TYPE, Json
+from controlplane.lib.error_codes import ErrorCode
 
 # People's programs use these tags most, so they come first. The others follow by name.
 _TAGS = ("jobs", "pipelines", "agents", "tokens", "auth")
@@ -80,17 +81,20 @@ class Operation:
 
 @dataclass(frozen=True)
 class Documentation:
-    """The whole document: the operations by tag, and the members of every problem."""
+    """The whole document: operations by tag, the members of every problem, and the error codes."""
 
     tags: list[tuple[str, list[Operation]]]
     problem: list[Field]
+    error_codes: list[ErrorCode]
 
 
 @cache
 def documentation() -> Documentation:
     """The API of this release. Made once in a process, because it does not change."""
     document: Json = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
-    reader = _Reader(document["components"]["schemas"])
+    # The page has a table of the codes.
+    code = {"type": "string", "description": "Stable, for programs: one of the error codes."}
+    reader = _Reader({**document["components"]["schemas"], "ErrorCode": code})
     operations = [
         reader.operation(method, path, operation)
         for path, methods in document["paths"].items()
@@ -102,6 +106,7 @@ def documentation() -> Documentation:
     return Documentation(
         tags=[(tag, list(group)) for tag, group in groupby(operations, key=lambda operation: operation.tag)],
         problem=list(reader.fields({"$ref": "#/components/schemas/Problem"})),
+        error_codes=sorted(ErrorCode),
     )
 
 

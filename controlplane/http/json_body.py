@@ -8,6 +8,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, InvalidInput
 
 # Half of an escaped surrogate pair: valid in JSON, but it cannot be encoded as UTF-8.
@@ -23,7 +24,9 @@ def json_type_require(request: HttpRequest) -> None:
     """Raise ApplicationError 415 ``unsupported_media_type`` when the body's media type is not JSON."""
     if request.body and request.content_type != "application/json":
         raise ApplicationError(
-            f'Unsupported media type "{request.content_type}" in request.', code="unsupported_media_type", status=415
+            f'Unsupported media type "{request.content_type}" in request.',
+            code=ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+            status=415,
         )
 
 
@@ -35,14 +38,14 @@ def members_known_require(body: dict[str, Any], known: Collection[str]) -> None:
             import difflib
 
             close = difflib.get_close_matches(name[:100], known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-            raise InvalidInput.field(name[:100], f"is not a member here; {hint}")
+            hint = f"did you mean {close[0]}?" if close else f"the members are {', '.join(known)}"
+            raise InvalidInput.field(name[:100], f"must not be given; {hint}")
 
 
 def json_object(value: Any) -> dict[str, Any]:
     """Return `value` if it is a JSON object. Raises InvalidInput with code ``malformed_json``."""
     if not isinstance(value, dict):
-        raise InvalidInput("The body must be a JSON object.", code="malformed_json")
+        raise InvalidInput("The body must be a JSON object.", code=ErrorCode.MALFORMED_JSON)
     return value
 
 
@@ -54,15 +57,15 @@ def json_parse(raw: bytes) -> Any:
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError:
-        raise InvalidInput("The body must be UTF-8.", code="malformed_json") from None
+        raise InvalidInput("The body must be UTF-8.", code=ErrorCode.MALFORMED_JSON) from None
     except UnicodeEncodeError:
-        raise InvalidInput("A string in the body has half a surrogate pair.", code="malformed_json") from None
+        raise InvalidInput("A string in the body has half a surrogate pair.", code=ErrorCode.MALFORMED_JSON) from None
     except RecursionError:
-        raise InvalidInput("The body is nested too deeply.", code="malformed_json") from None
+        raise InvalidInput("The body is nested too deeply.", code=ErrorCode.MALFORMED_JSON) from None
     except json.JSONDecodeError as error:
-        raise InvalidInput(f"The body is not JSON: {error}.", code="malformed_json") from None
+        raise InvalidInput(f"The body is not JSON: {error}.", code=ErrorCode.MALFORMED_JSON) from None
     except ValueError:
-        raise InvalidInput("A number in the body is too large or not finite.", code="malformed_json") from None
+        raise InvalidInput("A number in the body is too large or not finite.", code=ErrorCode.MALFORMED_JSON) from None
     return value
 
 

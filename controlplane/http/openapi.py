@@ -5,10 +5,11 @@ A DRF view is described by drf-spectacular's ``@extend_schema``, a plain Django 
     @documented("post", "apps.jobs.agent_api.documentation.HEARTBEAT")
     def heartbeat(request, agent_id): …
 
-    HEARTBEAT = {"request": HeartbeatSerializer, "responses": AnswerSerializer, "security": AGENT}
+    HEARTBEAT = {"request": HEARTBEAT_FIELDS, "responses": HEARTBEAT_ANSWER, "security": AGENT}
 
 The path names the arguments of ``extend_schema``. It changes nothing about the view at run time, and is imported only
-when the document is made. Without a description there, the view's docstring is the description.
+when the document is made. A request or an answer is a serializer or a table of fields (`controlplane.http.fields`). The
+view's docstring is the description, if there is no other.
 
 Apps need not describe problems: every operation gets those that its security, its parameters and its body make
 possible, and ``default`` for the others. To describe a particular problem, spread `problems` into the responses:
@@ -20,9 +21,11 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import OpenApiResponse
+from drf_spectacular.utils import Direction, OpenApiResponse
+
+from controlplane.lib.error_codes import ErrorCode
 
 Json = dict[str, Any]
 Security = Sequence[Mapping[str, list[str]]]
@@ -41,7 +44,7 @@ _PROBLEM: Json = {
         "type": {"type": "string", "description": "Always about:blank; `code` identifies the problem."},
         "title": {"type": "string", "description": "The name of the HTTP status."},
         "status": {"type": "integer"},
-        "code": {"type": "string", "description": "Stable, for programs.", "examples": ["pipeline_not_found"]},
+        "code": {"$ref": "#/components/schemas/ErrorCode"},
         "detail": {"type": "string", "description": "One sentence for people."},
         "request_id": {"type": "string", "description": "For server errors (5xx): finds the request in the log."},
         "errors": {
@@ -58,6 +61,12 @@ _PROBLEM: Json = {
             },
         },
     },
+}
+
+_ERROR_CODE: Json = {
+    "type": "string",
+    "description": "Stable, for programs.\n\n" + "\n".join(f"- `{code}`: {code.meaning}" for code in ErrorCode),
+    "enum": [code.value for code in ErrorCode],
 }
 
 _AGENT_SIGNATURE: Json = {
@@ -129,6 +138,21 @@ def _problem_response(status: HTTPStatus | None) -> Json:
     }
 
 
+class TableOfFields(OpenApiSerializerExtension):  # type: ignore[no-untyped-call]
+    """Makes a component of a table of fields, where ``extend_schema`` takes a serializer."""
+
+    target_class = "controlplane.http.fields.Object"
+
+    def get_name(self, auto_schema: AutoSchema, direction: Direction) -> str:  # noqa: ARG002
+        return str(self.target.name)
+
+    def map_serializer(self, auto_schema: AutoSchema, direction: Direction) -> Json:
+        def reference(table: Any) -> Json:
+            return dict(auto_schema.resolve_serializer(table, direction).ref)
+
+        return dict(self.target.component(reference))
+
+
 class ApiTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """How a program authenticates."""
 
@@ -157,6 +181,6 @@ class SessionScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-
 def common_parts_add(result: Json, **_: Any) -> Json:
     """drf-spectacular's last hook: adds the parts that operations refer to."""
     components = result.setdefault("components", {})
-    components.setdefault("schemas", {})["Problem"] = _PROBLEM
+    components.setdefault("schemas", {}).update(Problem=_PROBLEM, ErrorCode=_ERROR_CODE)
     components.setdefault("securitySchemes", {})["agentSignature"] = _AGENT_SIGNATURE
     return result

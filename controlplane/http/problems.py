@@ -21,6 +21,7 @@ from django.http import (
 )
 from django.template.loader import select_template
 
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput, NotAuthenticated, NotFound, TooLarge
 from controlplane.lib.work import current_work, failure_note
 
@@ -61,7 +62,7 @@ def problem_body(error: ApplicationError) -> dict[str, Any]:
         "type": "about:blank",
         "title": _title(error),
         "status": error.status,
-        "code": error.code,
+        "code": error.code.value,
         "detail": error.message,
     }
     if error.errors:
@@ -102,7 +103,7 @@ def application_error(exception: BaseException | None) -> ApplicationError | Non
         case BadRequest() | SuspiciousOperation():
             return InvalidInput("The request is malformed.")
         case UnreadablePostError():
-            return InvalidInput("The body is shorter than its Content-Length.", code="incomplete_body")
+            return InvalidInput("The body is shorter than its Content-Length.", code=ErrorCode.INCOMPLETE_BODY)
         case _:
             return _drf_error(exception)
 
@@ -111,7 +112,7 @@ def _drf_error(exception: BaseException | None) -> ApplicationError | None:
     """The application error for a DRF error. If DRF is not loaded, the exception cannot be DRF's."""
     if "rest_framework.exceptions" not in sys.modules:
         return None
-    from controlplane.http.drf_problems import drf_error
+    from controlplane.http.drf_errors import drf_error
 
     return drf_error(exception)
 
@@ -147,14 +148,16 @@ def _framing_error(request: HttpRequest) -> ApplicationError | None:
     """Django reads a malformed length, or a chunked body, as an empty body. We refuse both instead."""
     length = request.META.get("CONTENT_LENGTH") or ""
     if length and not (length.isascii() and length.isdigit() and len(length) <= 18):
-        return InvalidInput.field("Content-Length", "this is no number of bytes", code="invalid_content_length")
+        return InvalidInput.field("Content-Length", "must be a number of bytes", code=ErrorCode.INVALID_CONTENT_LENGTH)
     if not length and "chunked" in request.headers.get("Transfer-Encoding", "").lower():
-        return ApplicationError("Send the length of the body in Content-Length.", code="length_required", status=411)
+        return ApplicationError(
+            "Send the length of the body in Content-Length.", code=ErrorCode.LENGTH_REQUIRED, status=411
+        )
     return None
 
 
 def _not_allowed(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    error = ApplicationError(f'Method "{request.method}" not allowed.', code="method_not_allowed", status=405)
+    error = ApplicationError(f'Method "{request.method}" not allowed.', code=ErrorCode.METHOD_NOT_ALLOWED, status=405)
     refusal = error_response(request, error)
     refusal["Allow"] = response["Allow"]
     return refusal

@@ -1,6 +1,5 @@
 """Reads requests strictly: a malformed request is refused with the name of the invalid field."""
 
-import re
 from typing import Any
 
 from django.conf import settings
@@ -10,32 +9,6 @@ from rest_framework.parsers import BaseParser
 
 from controlplane.http.json_body import json_object, json_parse, members_known_require
 from controlplane.lib.errors import InvalidInput
-
-# The grammar of JSON. Python's own number parser also accepts underscores and the digits of any script.
-_WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
-
-
-class TextField(serializers.CharField):
-    """A JSON string, unchanged. DRF's own field also accepts numbers and strips white space."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(trim_whitespace=False, **options)
-
-    def to_internal_value(self, data: Any) -> str:
-        if not isinstance(data, str):
-            self.fail("invalid")
-        return str(super().to_internal_value(data))
-
-
-class WholeNumberField(serializers.IntegerField):
-    """A JSON number without a fraction; in a query, its digits. DRF's own field also accepts "1.0", "1_0" and "١"."""
-
-    def to_internal_value(self, data: Any) -> int:
-        if isinstance(data, str) and self.context.get("from_query") and _WHOLE_NUMBER.fullmatch(data):
-            data = int(data)
-        if not isinstance(data, int) or isinstance(data, bool):
-            self.fail("invalid")
-        return int(super().to_internal_value(data))
 
 
 class JsonParser(BaseParser):
@@ -85,9 +58,9 @@ def query_validated(query: QueryDict, serializer_class: type[serializers.Seriali
     known = serializer_class().fields
     for name, values in query.lists():
         if name not in known:
-            raise InvalidInput.field(name[:100], f"is not a parameter here; there are {', '.join(known)}")
+            raise InvalidInput.field(name[:100], f"must not be given; the parameters are {', '.join(known)}")
         if len(values) > 1:
-            raise InvalidInput.field(name, "is given more than once")
+            raise InvalidInput.field(name, "must be given once")
     serializer = serializer_class(data=query.dict(), context={"from_query": True})
     serializer.is_valid(raise_exception=True)
     return dict(serializer.validated_data)

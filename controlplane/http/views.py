@@ -10,6 +10,7 @@ from django.views.decorators.http import require_safe
 
 from controlplane.http.documented import documented
 from controlplane.http.problems import application_error, error_response
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, Forbidden
 from controlplane.lib.work import failure_note
 from controlplane.nosql.readiness import database_require
@@ -61,13 +62,13 @@ def server_error(request: HttpRequest) -> HttpResponse:
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001 — Django passes it by name
     """Django's CSRF_FAILURE_VIEW."""
     message = "This form has expired or came from another site. Reload the page and try again."
-    return error_response(request, Forbidden(message, code="csrf_failed"))
+    return error_response(request, Forbidden(message, code=ErrorCode.CSRF_FAILED))
 
 
 def _handled(request: HttpRequest, exception: BaseException | None) -> HttpResponse:
     known = application_error(exception)
     failure_note(known or exception)
     error = known or ApplicationError(
-        "The control plane failed to answer. It has logged this error.", code="internal_error", status=500
+        "The control plane failed to answer. It has logged this error.", code=ErrorCode.INTERNAL_ERROR, status=500
     )
     return error_response(request, error)

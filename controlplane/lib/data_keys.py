@@ -1,36 +1,36 @@
-"""Keys for encryption that KMS makes and opens: each is stored, encrypted by KMS, in the texts that it encrypts.
+"""Data keys of KMS: each encrypted text contains its data key, which KMS has encrypted.
 
-KMS bills each call and each takes some milliseconds, so a process keeps keys for a while: see docs/decisions/0010.
+Each call to KMS costs money and some milliseconds, so a process caches keys for a while: see docs/decisions/0010.
 """
 
 import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from botocore.exceptions import ClientError
+from cachetools import TTLCache
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 
 from controlplane.lib.aws import client, failures_named
 
-# How long a process uses a key before it asks KMS anew, and so how long it goes on when the key is taken from it.
+# How long a process caches a key, and so how long it can still use a key after its access to KMS has ended.
 LIFETIME_SECONDS = 3600
-# How much one key encrypts; GCM's random nonces would allow a million times more.
+# How many texts one key encrypts. GCM's random nonces would allow a million times more.
 ENCRYPTIONS_AT_MOST = 1_000
-_KEPT_AT_MOST = 10_000
+_REMEMBERED_AT_MOST = 10_000
 
-# KMS's words for a key that it did not encrypt, or not with this key or for this stage.
-_NOT_OURS = frozenset({"IncorrectKeyException", "InvalidCiphertextException"})
+# KMS's error codes for a data key that it did not encrypt, or not with this key or for this stage.
+_UNKNOWN_CODES = frozenset({"IncorrectKeyException", "InvalidCiphertextException"})
 
 
 class UnknownDataKey(Exception):
-    """KMS did not encrypt this, or not for this stage."""
+    """KMS did not encrypt this data key, or encrypted it for another stage."""
 
 
 @dataclass(frozen=True)
 class DataKey:
-    """A key and what a text carries of it: the id of the key that KMS encrypted it with, and what came out."""
+    """A data key. A text stores two parts of it: the id of the KMS key and the data key as KMS encrypted it."""
 
     kms_key_id: str
     encrypted: bytes
@@ -38,50 +38,45 @@ class DataKey:
 
 
 @dataclass
-class _Kept:
-    key: DataKey
-    since: float
-    encryptions: int = 0
+class _Encryption:
+    """The data key with which this process encrypts, and how many texts it has encrypted with it."""
 
-    def is_fresh(self) -> bool:
-        return time.monotonic() - self.since < LIFETIME_SECONDS
+    key: DataKey
+    uses: int = 0
 
 
 class _Keys:
-    """What this process keeps: one key to encrypt with, and those that it has opened. The oldest goes when there are
-    too many. Two threads that miss one at once ask KMS twice, which does no harm.
+    """The data keys that this process caches: one for encryption under each KMS key, and all that KMS has decrypted.
+
+    If two threads need the same missing key, both call KMS, which does no harm.
     """
 
     def __init__(self) -> None:
-        self._encryption: dict[str, _Kept] = {}
-        self._opened: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._encryption: TTLCache[str, _Encryption] = TTLCache(_REMEMBERED_AT_MOST, LIFETIME_SECONDS, timer=_seconds)
+        self._opened: TTLCache[bytes, DataKey] = TTLCache(_REMEMBERED_AT_MOST, LIFETIME_SECONDS, timer=_seconds)
         self._lock = threading.Lock()
 
     def encryption(self, name: str) -> DataKey | None:
         with self._lock:
-            kept = self._encryption.get(name)
-            if kept is None or not kept.is_fresh() or kept.encryptions >= ENCRYPTIONS_AT_MOST:
+            found = self._encryption.get(name)
+            if found is None or found.uses >= ENCRYPTIONS_AT_MOST:
                 return None
-            kept.encryptions += 1
-            return kept.key
+            found.uses += 1
+            return found.key
 
     def opened(self, encrypted: bytes) -> DataKey | None:
         with self._lock:
-            kept = self._opened.get(encrypted)
-            return kept.key if kept and kept.is_fresh() else None
+            return self._opened.get(encrypted)
 
     def made(self, name: str, key: DataKey) -> None:
         with self._lock:
-            self._encryption[name] = _Kept(key, time.monotonic(), encryptions=1)
-        # Who has encrypted with it can open with it.
-        self.keep(key)
+            self._encryption[name] = _Encryption(key, uses=1)
+            # The process that encrypts with a key can also decrypt with it.
+            self._opened[key.encrypted] = key
 
     def keep(self, key: DataKey) -> None:
         with self._lock:
-            self._opened[key.encrypted] = _Kept(key, time.monotonic())
-            self._opened.move_to_end(key.encrypted)
-            if len(self._opened) > _KEPT_AT_MOST:
-                self._opened.popitem(last=False)
+            self._opened[key.encrypted] = key
 
     def clear(self) -> None:
         with self._lock:
@@ -89,26 +84,30 @@ class _Keys:
             self._opened.clear()
 
 
+def _seconds() -> float:
+    return time.monotonic()
+
+
 _keys = _Keys()
 
 
 def data_key_for_encryption() -> DataKey:
-    """A key to encrypt with, under the KMS key that KMS_KEY_ID names. Raises Unavailable."""
+    """A data key for encryption under the KMS key that KMS_KEY_ID names. Raises Unavailable."""
     name = settings.KMS_KEY_ID
     key = _keys.encryption(name)
     if key is None:
         with failures_named("KMS"):
             made = client("kms").generate_data_key(KeyId=name, KeySpec="AES_256", EncryptionContext=_context())
-        # An alias may come to mean another key; the key's own id does not.
+        # An alias may later name another key, so the id of the key itself is stored.
         key = DataKey(made["KeyId"].rpartition("/")[2], made["CiphertextBlob"], AESGCM(made["Plaintext"]))
         _keys.made(name, key)
     return key
 
 
 def data_key_open(kms_key_id: str, encrypted: bytes) -> DataKey:
-    """The key that a text carries. Raises UnknownDataKey, or Unavailable.
+    """The data key that a text contains, decrypted. Raises UnknownDataKey, or Unavailable.
 
-    `kms_key_id` is what the text says: without an account in it, it can only mean a key of ours.
+    `kms_key_id` comes from the text. It must not contain an account, so that it names a key of the product's account.
     """
     key = _keys.opened(encrypted)
     if key is None or key.kms_key_id != kms_key_id:
@@ -116,7 +115,7 @@ def data_key_open(kms_key_id: str, encrypted: bytes) -> DataKey:
             try:
                 opened = client("kms").decrypt(KeyId=kms_key_id, CiphertextBlob=encrypted, EncryptionContext=_context())
             except ClientError as error:
-                if error.response["Error"]["Code"] in _NOT_OURS:
+                if error.response["Error"]["Code"] in _UNKNOWN_CODES:
                     raise UnknownDataKey from error
                 raise
         key = DataKey(kms_key_id, encrypted, AESGCM(opened["Plaintext"]))
@@ -125,10 +124,10 @@ def data_key_open(kms_key_id: str, encrypted: bytes) -> DataKey:
 
 
 def data_keys_forget() -> None:
-    """Let the next encryption and the next opening ask KMS."""
+    """Clear the cache, so that the next encryption and the next decryption call KMS."""
     _keys.clear()
 
 
 def _context() -> dict[str, str]:
-    """What KMS binds a data key to, and writes to its own trail. What each text is bound to is the text's business."""
+    """The encryption context of data keys. KMS binds each data key to it and writes it to CloudTrail."""
     return {"project": "hybrid-ci-cd", "stage": settings.STAGE, "use": "seal"}

@@ -1,4 +1,4 @@
-"""Deleting what has expired, as DynamoDB's TTL does by itself but days later, and emulators not at all."""
+"""Deleting expired items. DynamoDB's TTL deletes them some days later, and emulators never do."""
 
 from collections.abc import Iterator
 
@@ -9,15 +9,15 @@ from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.record import Record
 from controlplane.nosql.tables import record_tables
 
-# So many items are read in one call.
+# How many items one call reads.
 _PAGE = 500
 
 
 def expired_delete() -> Iterator[tuple[str, int]]:
-    """Go through every table whose items expire; yields its full name and how many were deleted.
+    """Delete the expired items of every table; yields the table's full name and the number of deleted items.
 
-    Nothing depends on this: whoever reads such an item looks at its time. It reads whole tables, page by page, so it is
-    for commands and never for requests. An item that is prolonged in the meantime stays.
+    No code depends on this: every reader checks the expiry time of an item. It scans whole tables, so call it from
+    commands and never from requests. If an item's expiry is extended during the scan, the item stays.
     """
     now = clock.now()
     for name, kinds in record_tables().items():
@@ -26,7 +26,7 @@ def expired_delete() -> Iterator[tuple[str, int]]:
             continue
         kind, expires_at = expiring
         deleted = 0
-        keys = [key for key in (kind._hash_keyname, kind._range_keyname) if key]
+        keys = [key.attr_name for key in kind.get_attributes().values() if key.is_hash_key or key.is_range_key]
         for item in kind.scan(expires_at < now, attributes_to_get=keys, page_size=_PAGE):
             try:
                 item.delete(condition=expires_at < now)

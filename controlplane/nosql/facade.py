@@ -1,7 +1,6 @@
-"""What Django sees of a record: an unmanaged model with the record's name and attributes, and a manager without SQL."""
+"""Facades: unmanaged Django models with the name and attributes of a record, and a manager without SQL."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -15,10 +14,8 @@ from pynamodb.attributes import (
     UnicodeAttribute,
     UTCDateTimeAttribute,
 )
-from pynamodb.expressions.update import Action
 
 from controlplane.lib.cursors import cursor_decode, cursor_encode
-from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.listing import Listing, Place
 from controlplane.nosql.query import Lookup, RecordQuery
 from controlplane.nosql.record import Record
@@ -36,7 +33,7 @@ _FIELDS: dict[type[Attribute[Any]], "type[models.Field[Any, Any]]"] = {
 
 @dataclass(frozen=True)
 class FacadePage(Generic[F]):
-    """A page of a list, with the signed cursors of the pages around it, if there are any."""
+    """A page of a list, with signed cursors of the next and the previous page (None if there is no such page)."""
 
     objects: list[F]
     next_cursor: str | None = None
@@ -44,9 +41,9 @@ class FacadePage(Generic[F]):
 
 
 class RecordQuerySet(Generic[F]):
-    """What Django uses of a queryset, over the plans of `RecordQuery`. Like Django's it reads when it is used.
+    """The part of Django's queryset API that `RecordQuery` can serve. Like Django's, it reads when it is evaluated.
 
-    Methods that are not here would need SQL.
+    The other methods of a queryset would need SQL.
     """
 
     def __init__(self, model: type[F], lookups: Iterable[Lookup] = ()) -> None:
@@ -71,7 +68,7 @@ class RecordQuerySet(Generic[F]):
         if not found:
             raise self.model.DoesNotExist(f"There is no such {self.model._meta.verbose_name}.")
         if len(found) > 1:
-            raise self.model.MultipleObjectsReturned(f"More than one {self.model._meta.verbose_name} is like this.")
+            raise self.model.MultipleObjectsReturned(f"More than one {self.model._meta.verbose_name} matches.")
         return found[0]
 
     def first(self) -> F | None:
@@ -84,9 +81,9 @@ class RecordQuerySet(Generic[F]):
         return self._run()
 
     def page(self, *, limit: int, cursor: str | None = None) -> FacadePage[F]:
-        """A page of the model's list, as far as this queryset narrows it; without a cursor the first one.
+        """A page of the records that match, in the order of the model's listing. Without a cursor, the first page.
 
-        Raises InvalidInput (``invalid_cursor``) for a cursor that is not of this list, Unserved if there is no list.
+        Raises InvalidInput (``invalid_cursor``) for a cursor of another list, Unserved if no listing serves the query.
         """
         start, backward = self._place(cursor) if cursor else (None, False)
         page = self._query().page(limit=limit, start=start, backward=backward)
@@ -119,7 +116,7 @@ class RecordQuerySet(Generic[F]):
 
 
 class RecordManager(models.Manager["Facade"]):
-    """The manager of a facade: a queryset's methods without SQL."""
+    """The manager of a facade. Its querysets are `RecordQuerySet`s."""
 
     def get_queryset(self) -> RecordQuerySet[Any]:  # type: ignore[override]
         return RecordQuerySet(self.model)
@@ -131,7 +128,7 @@ class RecordManager(models.Manager["Facade"]):
 
 
 class FacadeBase(ModelBase):
-    """Gives a class declared with ``record=Kind`` the record's name in Django and fields for its attributes."""
+    """Gives a class declared with ``record=Kind`` the record's name and fields for the record's attributes."""
 
     def __new__(
         mcs,
@@ -147,7 +144,7 @@ class FacadeBase(ModelBase):
         if record._range_keyname and "partition" not in attrs:
             raise TypeError(
                 f"{record.__name__} has a range key, and Django's models have one primary key; "
-                "where the range key alone is unique, declare the `partition` in which it stands"
+                "if the range key alone is unique, declare `partition`, which returns the hash key for it"
             )
         key = record._range_keyname or record._hash_keyname
         fields = {
@@ -161,15 +158,15 @@ class FacadeBase(ModelBase):
 class Facade(models.Model, metaclass=FacadeBase):
     """The base of facades: ``class UserFacade(Facade, record=User)`` is what Django knows as the model ``User``.
 
-    A field that Django must see otherwise (an e-mail address, choices) is declared in the class as usual, and what it
-    must not see at all is named: ``record=Session, hidden=("data",)``. Facades read; what changes a record is a
-    service, which knows the rules and writes the audit trail.
+    A class may declare a field of another type (an e-mail address, choices) as usual. `hidden` names the attributes
+    that Django must not see: ``record=Session, hidden=("data",)``. Facades only read. Services change records,
+    since they check the rules and write the audit trail.
     """
 
     record_kind: ClassVar[type[Record]]
-    # The orders in which the records can be listed; a list is read from the first that serves its conditions.
+    # The orders in which the records can be listed. A list uses the first one that serves its conditions.
     listings: ClassVar[Sequence[Listing[Any]]] = ()
-    # Fields whose value is unique, with the way to their record.
+    # Fields whose value is unique, each with a function that finds the record by the value.
     unique_lookups: ClassVar[dict[str, Callable[[Any], Record | None]]] = {}
 
     objects = RecordManager()
@@ -178,35 +175,21 @@ class Facade(models.Model, metaclass=FacadeBase):
         abstract = True
         managed = False
 
-    # What was read, or None for a facade that was made by itself.
+    # The record that was read, or None for a facade that was created without one.
     record: Any = None
 
-    def save(self, *_args: Any, update_fields: Iterable[str] | None = None, **_options: Any) -> None:
-        """Write the named fields, which is how Django itself writes: a password hash that sign-in renewed.
-
-        If one of them has changed since it was read, what stands there is newer and stays. Raises TypeError without
-        `update_fields`: a whole record is written by its service.
-        """
-        if update_fields is None or self.record is None or self.record_kind._range_keyname:
-            raise TypeError(f"a {self._meta.verbose_name} is written by the services of its app")
-        attributes = self.record_kind.get_attributes()
-        condition = attributes[self._meta.pk.name].exists()
-        actions: list[Action] = []
-        for name in update_fields:
-            before = getattr(self.record, name)
-            condition &= attributes[name].does_not_exist() if before is None else attributes[name] == before
-            actions.append(attributes[name].set(getattr(self, name)))
-        with suppress(ConditionFailed):
-            self.record_kind(self.pk).update(actions=actions, condition=condition)
+    def save(self, *_args: Any, **_options: Any) -> None:
+        """Raises TypeError: only services write records."""
+        raise TypeError(f"a {self._meta.verbose_name} is written by the services of its app")
 
     @classmethod
     def partition(cls, key: str) -> str:
-        """For a record whose range key alone is unique, and so is the primary key: in which partition `key` stands."""
+        """The hash key for the range key `key`. Only for records whose range key alone is unique."""
         raise NotImplementedError
 
     @classmethod
     def from_record(cls, record: Record) -> Self:
-        """The facade of a record that was read; `record` keeps it."""
+        """The facade of a record that was read. Its attribute `record` is that record."""
         made = cls(**{field.attname: getattr(record, field.attname) for field in cls._meta.concrete_fields})
         made._state.adding = False
         made._state.db = "default"
@@ -215,7 +198,7 @@ class Facade(models.Model, metaclass=FacadeBase):
 
 
 def _field(attribute: Attribute[Any], *, is_key: bool) -> "models.Field[Any, Any]":
-    """Django's field for an attribute; what it has no field for is shown as JSON."""
+    """Django's field for an attribute: a JSONField for types without a field of their own."""
     kind = next((field for base, field in _FIELDS.items() if isinstance(attribute, base)), models.JSONField)
     options: dict[str, Any] = {"primary_key": True} if is_key else {}
     if kind is not models.BooleanField:
@@ -223,6 +206,6 @@ def _field(attribute: Attribute[Any], *, is_key: bool) -> "models.Field[Any, Any
     if attribute.default is not None:
         options["default"] = attribute.default
     if kind is models.CharField:
-        # DynamoDB has no limit but that of the item.
+        # DynamoDB limits only the size of the whole item.
         options["max_length"] = 2048
     return kind(**options)

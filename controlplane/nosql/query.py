@@ -1,4 +1,4 @@
-"""The plan that answers what Django asks of a facade with as few DynamoDB calls as there can be."""
+"""Query plans that answer a facade's queries with as few DynamoDB calls as possible."""
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from controlplane.nosql.record import Record
 
 R = TypeVar("R", bound=Record)
 
-# What may be asked besides equality. DynamoDB's expressions and Python's values take the same operators.
+# The comparisons of a query. The same operators work on DynamoDB's expressions and on Python's values.
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "exact": operator.eq,
     "gt": operator.gt,
@@ -31,7 +31,7 @@ _MAX_RANGE_KEY = 1024
 
 
 class Unserved(NotImplementedError):
-    """A query that no key or index serves. It is refused, since all that is left is to read the whole table."""
+    """No key or index serves the query. It is refused, since it would have to scan the whole table."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Lookup:
 
     @classmethod
     def parse(cls, name: str, value: Any) -> "Lookup":
-        """From a keyword of ``filter()``. Raises Unserved for a comparison that is not known here."""
+        """Parse a keyword of ``filter()``. Raises Unserved for an unsupported comparison."""
         field, _, comparison = name.partition("__")
         comparison = comparison or "exact"
         if comparison not in _COMPARISONS:
-            raise Unserved(f"{name}: no record is looked up by “{comparison}”")
+            raise Unserved(f"{name}: the comparison “{comparison}” is not supported")
         return cls(field, comparison, value)
 
     def fulfilled_by(self, record: Record) -> bool:
@@ -61,13 +61,18 @@ class Lookup:
 class RecordQuery(Generic[R]):
     """The records of a kind that fulfil all `lookups`.
 
-    The plan, in this order: the whole key is known → one consistent read; several keys are → batches of consistent
-    reads; a unique value is (`unique` tells how to find its record) → that; the hash key of the table or of an index →
-    a query, whose answer may lag behind for an index. What else was asked is looked at in what the first three found;
-    a query could find any number, so it serves a condition on its range key and refuses all others. A page of a list
-    (`page`) is read from the first of `listings` that serves all that was asked.
+    The first plan that fits answers the query:
 
-    `partition` says in which partition of the table a range key stands, for kinds whose range key alone is unique.
+    1. The whole key is known: one consistent read.
+    2. Several keys are known: batches of consistent reads.
+    3. A unique value is known: the function in `unique` for its field finds the record.
+    4. The hash key of the table or of an index is known: a query. The answer of an index may lag.
+
+    Plans 1 to 3 check all other conditions on the records that they found. Plan 4 could find any number of records, so
+    it accepts one condition on the range key and refuses all others. `page` reads a page of the first of `listings`
+    that serves all conditions.
+
+    `partition` returns the hash key for a range key. Only kinds whose range key alone is unique have it.
     """
 
     def __init__(
@@ -88,16 +93,16 @@ class RecordQuery(Generic[R]):
         self._partition = partition if self._range else None
 
     def run(self, limit: int | None = None) -> Iterator[R]:
-        """The records, at most `limit`. Raises Unserved, before anything is read, if no plan serves the query."""
+        """The records, at most `limit`. Raises Unserved before it reads, if no plan serves the query."""
         plan = self._one() or self._batch() or self._unique_value() or self._query(limit)
         if plan is None:
             raise self._unserved()
         return islice(plan(), limit)
 
     def page(self, *, limit: int, start: Place | None = None, backward: bool = False) -> ListingPage[R]:
-        """A page of the first listing that serves the query. Raises Unserved, before anything is read, if none does.
+        """A page of the first listing that serves the query. Raises Unserved before it reads, if none does.
 
-        A query that names keys or a unique value gives one page of what they lead to.
+        A query for keys or a unique value has only one page.
         """
         plan = self._one() or self._batch() or self._unique_value()
         if plan is not None:
@@ -118,7 +123,7 @@ class RecordQuery(Generic[R]):
                 partitions,
                 limit=limit,
                 keep=lambda record: all(item.fulfilled_by(record) for item in self._lookups),
-                prefix=prefixes[0].value if prefixes else None,
+                within=listing.range_key.startswith(prefixes[0].value) if prefixes else None,
                 start=start,
                 backward=backward,
             )
@@ -192,7 +197,7 @@ class RecordQuery(Generic[R]):
         return lambda: iter(query(equal.value, condition, limit=limit, **options))
 
     def _served_by(self, hash_name: str, range_name: str | None) -> list[Lookup]:
-        """The lookups in the order hash, range, if these keys serve all that is asked; else none."""
+        """The lookups in the order hash key, range key, if these keys serve all lookups; else an empty list."""
         equal = self._equal(hash_name)
         others = [lookup for lookup in self._lookups if lookup is not equal]
         if equal is None or len(others) > 1:
@@ -202,7 +207,7 @@ class RecordQuery(Generic[R]):
         return [equal, *others]
 
     def _whole(self, found: Iterable[R]) -> Iterator[R]:
-        """An index holds only a part of each record: read the rest, 100 at a time, in the index's order."""
+        """Read the whole records, 100 at a time, in the index's order, since an index projects only some attributes."""
         found = iter(found)
         while keys := [getattr(record, self._hash) for record in islice(found, 100)]:
             yield from self._found(keys, self._hash)
@@ -218,7 +223,7 @@ class RecordQuery(Generic[R]):
 
 
 def _possible(value: Any, limit: int) -> bool:
-    """Whether a key can have this value at all; DynamoDB answers others with an error instead of with nothing."""
+    """Whether a key can have this value. DynamoDB would reject other values with an error."""
     if isinstance(value, str):
         try:
             return 1 <= len(value.encode()) <= limit

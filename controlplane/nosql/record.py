@@ -1,4 +1,4 @@
-"""The base of every record: a PynamoDB model whose table is named for the stage and whose connection is shared."""
+"""The base of every record: a PynamoDB model with the stage in its table's name and a shared connection."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
@@ -20,7 +20,7 @@ def table_name(table: str) -> str:
 class Record(Model):
     """A kind of item. Declare ``class Meta(Record.Meta): table_name = table_name("jobs")`` and the attributes.
 
-    Several records may share a table. Only services write and only selectors read (the import contracts hold that).
+    Several records may share a table. Only services write and only selectors read; import-linter checks that.
     """
 
     class Meta:
@@ -48,13 +48,13 @@ class Record(Model):
 
     @classmethod
     def key_attribute(cls) -> Attribute[Any]:
-        """The hash key, for conditions on whether an item is there at all."""
+        """The hash key, for conditions on whether an item exists."""
         attribute: Attribute[Any] = cls._hash_key_attribute()  # type: ignore[no-untyped-call]
         return attribute
 
     @classmethod
     def find(cls, hash_key: Any, range_key: Any = None, *, attributes: Sequence[str] | None = None) -> Self | None:
-        """Read one item consistently, or None. `attributes` (names in the table) reads only these."""
+        """The item, read consistently, or None. `attributes` (names in the table) limits what is read."""
         try:
             return cls.get(hash_key, range_key, consistent_read=True, attributes_to_get=attributes)
         except cls.DoesNotExist:
@@ -62,20 +62,20 @@ class Record(Model):
 
     @classmethod
     def find_many(cls, keys: Iterable[Any], *, consistent: bool = True) -> list[Self]:
-        """Read up to any number of items, 100 a call; the order is DynamoDB's. Items that are gone are left out."""
+        """Read any number of items, 100 a call, in DynamoDB's order. The result omits items that do not exist."""
         wanted = list(keys)
         return list(cls.batch_get(wanted, consistent_read=consistent)) if wanted else []
 
 
 def find_together(*wanted: tuple[type[Record], str]) -> list[Record | None]:
-    """Records of different tables by their hash keys, read consistently in one call; None for one that is not there."""
+    """Records of different tables by their hash keys, read consistently in one call; None if one does not exist."""
     keys: dict[str, Any] = {}
     for kind, key in wanted:
         entry = keys.setdefault(kind.Meta.table_name, {"Keys": [], "ConsistentRead": True})
         entry["Keys"].append({kind._hash_key_attribute().attr_name: {"S": key}})  # type: ignore[no-untyped-call]
     found: dict[str, list[dict[str, Any]]] = {}
     while keys:
-        # DynamoDB leaves some out when it is throttled.
+        # DynamoDB returns some keys unprocessed when it throttles.
         answer = shared_connection()._make_api_call("BatchGetItem", {"RequestItems": keys})
         for table, items in answer["Responses"].items():
             found.setdefault(table, []).extend(items)
@@ -89,7 +89,7 @@ def _with_key(kind: type[Record], key: str, items: Iterable[dict[str, Any]]) -> 
 
 
 def _merge_meta(shared: MetaTable, own: MetaTable) -> None:
-    """Two records on one table have the same keys; each may declare indexes that the other does not know."""
+    """Merge the indexes of two records on one table. They have the same keys, but may declare different indexes."""
     for part in ("GlobalSecondaryIndexes", "LocalSecondaryIndexes", "AttributeDefinitions"):
         known = shared.data.setdefault(part, [])
         known.extend(entry for entry in own.data.get(part, []) if entry not in known)

@@ -1,4 +1,4 @@
-"""Making the tables that the records declare, and adding to those of an earlier version what they lack."""
+"""Creating the tables that the records declare, and updating the indexes and TTL of existing tables."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -11,15 +11,15 @@ from controlplane.nosql.connection import shared_connection
 from controlplane.nosql.record import Record
 
 _PAUSE_SECONDS = 0.2
-# An index over many items takes long; nothing else here does.
+# Creating an index over many items takes this long at most; all other changes take seconds.
 _WAIT_SECONDS = 30 * 60
 
-# Somebody else does the same just now, or has done it. DynamoDB says the third also of what can't be done at all.
-_TAKEN = frozenset({"LimitExceededException", "ResourceInUseException", "ValidationException"})
+# Another process makes the same change, or has made it. ValidationException may also mean an impossible change.
+_CONFLICTS = frozenset({"LimitExceededException", "ResourceInUseException", "ValidationException"})
 
 
 def record_tables() -> dict[str, list[type[Record]]]:
-    """The full name of every table with the records that live in it, in the order of declaration."""
+    """The full name of every table with its record classes, in the order of declaration."""
     tables: dict[str, list[type[Record]]] = {}
     for kind in Record.kinds:
         tables.setdefault(kind.Meta.table_name, []).append(kind)
@@ -27,27 +27,28 @@ def record_tables() -> dict[str, list[type[Record]]]:
 
 
 def create_tables() -> Iterator[str]:
-    """Make each table that is missing, and each index and TTL that a table lacks; yields in words what was done.
+    """Create each missing table, index and TTL; yields a line of text for each change.
 
-    An index that is declared otherwise than it stands is made anew: it holds nothing that its table does not. All else
-    stays as it is, and every item. May be repeated, also by two at once. Raises ClientError when DynamoDB refuses.
+    An index whose declaration has changed is deleted and created again, which loses no data. Nothing else changes, and
+    every item stays. It may be repeated, and several processes may run it in parallel. Raises ClientError when DynamoDB
+    refuses a change, TimeoutError when one takes more than half an hour.
     """
     for name, kinds in record_tables().items():
         # The record that declares most of the table's indexes; the others only share its keys.
         kind = max(kinds, key=lambda kind: len(kind._indexes))
         schema: Any = kind._get_schema()
         indexes = {index["index_name"]: index for index in schema["global_secondary_indexes"]}
-        if _description(name) is None and _made(name, kind, schema):
-            yield f"made {name}"
+        if _description(name) is None and _create(name, kind, schema):
+            yield f"created {name}"
         _when_ready(name)
-        yield from _indexes_bring(name, indexes)
+        yield from _indexes_update(name, indexes)
         for attribute in {attribute.attr_name for kind in kinds for attribute in _ttl_attributes(kind)}:
             if _ttl_set(name, attribute):
-                yield f"set the TTL of {name}"
+                yield f"enabled the TTL of {name}"
 
 
-def _made(name: str, kind: type[Record], schema: dict[str, Any]) -> bool:
-    """Whether it was us who made the table."""
+def _create(name: str, kind: type[Record], schema: dict[str, Any]) -> bool:
+    """Create the table. False if another process has created it."""
     indexes = [_index(index) for index in schema["global_secondary_indexes"]]
     return _done(
         lambda: shared_connection().client.create_table(
@@ -61,19 +62,19 @@ def _made(name: str, kind: type[Record], schema: dict[str, Any]) -> bool:
     )
 
 
-def _indexes_bring(name: str, indexes: dict[str, dict[str, Any]]) -> Iterator[str]:
+def _indexes_update(name: str, indexes: dict[str, dict[str, Any]]) -> Iterator[str]:
     for index, declared in indexes.items():
-        standing = _standing_index(name, index)
-        if standing is not None and not _alike(standing, declared):
-            if _updated(name, declared, {"Delete": {"IndexName": index}}, gone=True):
-                yield f"took the index {index} of {name} away, which was another one"
-            standing = None
-        if standing is None and _updated(name, declared, {"Create": _index(declared)}, gone=False):
+        current = _current_index(name, index)
+        if current is not None and not _alike(current, declared):
+            if _index_update(name, declared, {"Delete": {"IndexName": index}}, gone=True):
+                yield f"deleted the index {index} of {name}, because its declaration has changed"
+            current = None
+        if current is None and _index_update(name, declared, {"Create": _index(declared)}, gone=False):
             yield f"added the index {index} to {name}"
 
 
-def _updated(name: str, declared: dict[str, Any], update: dict[str, Any], *, gone: bool) -> bool:
-    """Change one index and wait for it. Whether it was us who did it."""
+def _index_update(name: str, declared: dict[str, Any], update: dict[str, Any], *, gone: bool) -> bool:
+    """Change one index and wait until it is ready. False if another process has made the change."""
     index = declared["index_name"]
     done = _done(
         lambda: shared_connection().client.update_table(
@@ -81,14 +82,14 @@ def _updated(name: str, declared: dict[str, Any], update: dict[str, Any], *, gon
             AttributeDefinitions=declared["attribute_definitions"],
             GlobalSecondaryIndexUpdates=[update],
         ),
-        or_else=lambda: (_standing_index(name, index) is None) == gone,
+        or_else=lambda: (_current_index(name, index) is None) == gone,
     )
     _when_ready(name)
     return done
 
 
 def _ttl_set(name: str, attribute: str) -> bool:
-    """Whether it was us who set it."""
+    """Enable the TTL. False if it is enabled already, also by another process."""
 
     def is_set() -> bool:
         found = shared_connection().client.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
@@ -104,9 +105,9 @@ def _ttl_set(name: str, attribute: str) -> bool:
 
 
 def _done(change: Callable[[], object], *, or_else: Callable[[], bool]) -> bool:
-    """Make the change. False when DynamoDB refuses because somebody else is at it, and it is made then: `or_else`.
+    """Make the change. False when another process has made it (`or_else` is true after DynamoDB has refused).
 
-    DynamoDB takes one change of a table at a time, so it is tried again while another one goes on.
+    DynamoDB makes one change of a table at a time, so this function retries while another change runs.
     """
     deadline = time.monotonic() + _WAIT_SECONDS
     while True:
@@ -114,7 +115,7 @@ def _done(change: Callable[[], object], *, or_else: Callable[[], bool]) -> bool:
             change()
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            if code not in _TAKEN:
+            if code not in _CONFLICTS:
                 raise
             if or_else():
                 return False
@@ -126,7 +127,7 @@ def _done(change: Callable[[], object], *, or_else: Callable[[], bool]) -> bool:
 
 
 def _when_ready(name: str) -> None:
-    """Wait until the table and all of its indexes can be used. Raises TimeoutError after half an hour."""
+    """Wait until the table and all of its indexes are active. Raises TimeoutError after half an hour."""
     deadline = time.monotonic() + _WAIT_SECONDS
     while time.monotonic() < deadline:
         found = _description(name) or {}
@@ -134,7 +135,7 @@ def _when_ready(name: str) -> None:
         if {found.get("TableStatus"), *states} == {"ACTIVE"}:
             return
         time.sleep(_PAUSE_SECONDS)
-    raise TimeoutError(f"DynamoDB is still busy with {name}.")
+    raise TimeoutError(f"DynamoDB is still changing {name} after {_WAIT_SECONDS // 60} minutes. Run this again later.")
 
 
 def _description(name: str) -> dict[str, Any] | None:
@@ -147,7 +148,7 @@ def _description(name: str) -> dict[str, Any] | None:
     return found
 
 
-def _standing_index(name: str, index: str) -> dict[str, Any] | None:
+def _current_index(name: str, index: str) -> dict[str, Any] | None:
     indexes = (_description(name) or {}).get("GlobalSecondaryIndexes") or ()
     return next((found for found in indexes if found["IndexName"] == index), None)
 
@@ -161,14 +162,14 @@ def _index(declared: dict[str, Any]) -> dict[str, Any]:
 
 
 def _key(declared: dict[str, Any]) -> list[dict[str, str]]:
-    """The hash attribute first, as DynamoDB wants it."""
+    """The key schema with the hash key first, as DynamoDB requires."""
     return sorted(declared["key_schema"], key=lambda entry: str(entry["KeyType"]))
 
 
-def _alike(standing: dict[str, Any], declared: dict[str, Any]) -> bool:
-    projection, wanted = standing["Projection"], declared["projection"]
+def _alike(current: dict[str, Any], declared: dict[str, Any]) -> bool:
+    projection, wanted = current["Projection"], declared["projection"]
     return (
-        _key({"key_schema": standing["KeySchema"]}) == _key(declared)
+        _key({"key_schema": current["KeySchema"]}) == _key(declared)
         and projection["ProjectionType"] == wanted["ProjectionType"]
         and set(projection.get("NonKeyAttributes", ())) == set(wanted.get("NonKeyAttributes", ()))
     )

@@ -1,4 +1,4 @@
-"""All-or-nothing writes: the only way in which two items that belong together are changed."""
+"""All-or-nothing writes. Every change of two items that belong together uses a `Transaction`."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -17,21 +17,21 @@ _ORDER: tuple[_Kind, ...] = ("check", "delete", "put", "update")
 
 
 class TransactionFailed(Exception):
-    """At least one condition did not hold, so nothing was written.
+    """At least one condition failed, so nothing was written.
 
-    `failed` maps the label of each operation whose condition failed to the record that stands there (None: no item).
+    `failed` maps the label of each operation whose condition failed to the current record (None: no item).
     """
 
     def __init__(self, failed: dict[str, Record | None]) -> None:
-        super().__init__(f"conditions did not hold: {', '.join(failed)}")
+        super().__init__(f"conditions failed: {', '.join(failed)}")
         self.failed = failed
 
 
 class TransactionConflicted(Unavailable):
-    """Other writers held an item of this transaction through all attempts; nothing was written."""
+    """All attempts conflicted with other writers of the same items; nothing was written."""
 
     def __init__(self, conflicted: Sequence[str]) -> None:
-        super().__init__("Too many writers at once. Please try again.")
+        super().__init__("Too many requests are changing the same data. Try again.")
         self.conflicted = list(conflicted)
 
 
@@ -39,14 +39,14 @@ class Transaction:
     """Collect up to 100 operations on different items, then `commit` them together.
 
     Each operation has a label by which `TransactionFailed` names it. A commit may be repeated safely: botocore gives
-    each request an idempotency token, and an attempt that failed has written nothing.
+    each request an idempotency token, and a failed attempt has written nothing.
     """
 
     def __init__(self) -> None:
         self._operations: dict[_Kind, list[tuple[str, type[Record], dict[str, Any]]]] = {kind: [] for kind in _ORDER}
 
     def put(self, label: str, record: Record, condition: Condition | None = None) -> None:
-        """Write the whole record. Without `condition` only if no item has its key."""
+        """Write the whole record. Without `condition`, only if no item has its key."""
         if condition is None:
             condition = record.key_attribute().does_not_exist()
         self._add("put", label, record, condition=condition)
@@ -54,27 +54,27 @@ class Transaction:
     def update(
         self, label: str, record: Record, *, actions: Sequence[Action], condition: Condition | None = None
     ) -> None:
-        """Change attributes of the item with `record`'s key; other attributes of `record` are not looked at."""
+        """Change attributes of the item with `record`'s key; other attributes of `record` are ignored."""
         self._add("update", label, record, actions=list(actions), condition=condition)
 
     def delete(self, label: str, record: Record, condition: Condition | None = None) -> None:
-        """Delete the item with `record`'s key. Without `condition` only if it is there."""
+        """Delete the item with `record`'s key. Without `condition`, only if it exists."""
         if condition is None:
             condition = record.key_attribute().exists()
         self._add("delete", label, record, condition=condition)
 
     def check(self, label: str, record: Record, condition: Condition) -> None:
-        """Go through with the transaction only if `condition` holds for the item with `record`'s key."""
+        """Commit only if `condition` is true for the item with `record`'s key."""
         self._add("check", label, record, condition=condition)
 
     def _add(self, kind: _Kind, label: str, record: Record, **arguments: Any) -> None:
         self._operations[kind].append((label, type(record), {"model": record, **arguments}))
 
     def commit(self, *, attempts: int = CONFLICT_ATTEMPTS) -> None:
-        """Write everything or nothing, trying up to `attempts` times while other writers hold an item.
+        """Write everything or nothing, with up to `attempts` attempts while it conflicts with other writers.
 
-        Raises TransactionFailed when a condition does not hold, TransactionConflicted when others stay in the way,
-        Unavailable when DynamoDB does not answer (it may have written: look before you act on that).
+        Raises TransactionFailed when a condition fails, TransactionConflicted when all attempts conflict, Unavailable
+        when DynamoDB does not answer. In the last case DynamoDB may have written: read before you act on it.
         """
         sent = [(label, kind) for order in _ORDER for label, kind, _ in self._operations[order]]
         for attempt in range(attempts):
@@ -103,7 +103,7 @@ class Transaction:
             pause_before_retry(attempt)
 
     def _send(self) -> None:
-        """One attempt. botocore gives it a new token, since a cancelled request's token must not be used again."""
+        """Make one attempt. botocore gives it a new token, since a cancelled request's token must not be used again."""
         requests = {
             kind: [_request(kind, record_kind, arguments) for _, record_kind, arguments in operations]
             for kind, operations in self._operations.items()
@@ -117,7 +117,7 @@ class Transaction:
 
 
 def _request(kind: _Kind, record_kind: type[Record], arguments: dict[str, Any]) -> dict[str, Any]:
-    """The operation as botocore takes it, asking for the standing item in case its condition fails."""
+    """The operation in botocore's form. If its condition fails, DynamoDB returns the current item."""
     record: Record = arguments["model"]
     condition = arguments.get("condition")
     if kind == "put":

@@ -5,19 +5,10 @@ from typing import Any
 
 import pytest
 
-from apps.accounts.models import User
-from apps.accounts.services import user_create
+from apps.accounts.models import session_memory
 from apps.accounts.services.rate_limits import counter
-from apps.accounts.session_rows import memory
-from controlplane.lib.actor import SYSTEM
 from tests.accounts.browser import Browser
 from tests.accounts.provider import CLIENT_ID, CLIENT_SECRET, Provider, running_provider
-from tests.conftest import PASSWORD
-
-
-@pytest.fixture
-def ada(tables: None) -> User:
-    return user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="operator", actor=SYSTEM)
 
 
 @pytest.fixture
@@ -58,4 +49,4 @@ def _nothing_remembered() -> Iterator[None]:
     """What the process counts and keeps by itself is of one test."""
     yield
     counter.clear()
-    memory.clear()
+    session_memory.clear()

@@ -36,7 +36,7 @@ def _cases() -> list[Any]:
 
     from apps.accounts.session_store import SessionStore
 
-    theirs = import_module("sessions_tests.tests")
+    theirs: Any = import_module("sessions_tests.tests")
     # One of the tests of the middleware makes a session by this name.
     theirs.DatabaseSession = SessionStore
     # Their TestCase brings an SQL transaction, which these tests do not need.

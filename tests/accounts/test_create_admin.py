@@ -4,12 +4,12 @@ import pytest
 
 from apps.accounts.models import User
 from apps.accounts.selectors import user_by_email
-from tests.commands import manage
+from tests.commands import command, manage
 from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.usefixtures("tables")
 
-# The command writes to the tables of this test.
+# A process writes to the tables of this test, too.
 STAGE = "test"
 
 
@@ -22,18 +22,18 @@ def test_the_password_may_come_from_standard_input() -> None:
 
 
 def test_the_password_may_come_from_the_environment() -> None:
-    assert manage("create_admin", "ada@example.com", STAGE=STAGE, ADMIN_PASSWORD=PASSWORD).returncode == 0
+    assert command("create_admin", "ada@example.com", ADMIN_PASSWORD=PASSWORD).returncode == 0
     assert user_by_email("ada@example.com") is not None
 
 
 def test_the_password_is_not_taken_from_the_command_line() -> None:
-    assert manage("create_admin", "ada@example.com", "--password", PASSWORD, STAGE=STAGE).returncode != 0
+    assert command("create_admin", "ada@example.com", "--password", PASSWORD).returncode != 0
     assert list(User.scan()) == []
 
 
 @pytest.mark.parametrize(("email", "password"), [("no address", PASSWORD), ("ada@example.com", "short"), ("a@b.c", "")])
 def test_bad_input_ends_with_one_sentence(email: str, password: str) -> None:
-    ended = manage("create_admin", email, stdin=password, STAGE=STAGE)
+    ended = command("create_admin", email, stdin=password)
     assert ended.returncode == 1
     assert ended.stderr.startswith("CommandError: ")
     assert "Traceback" not in ended.stderr
@@ -41,6 +41,6 @@ def test_bad_input_ends_with_one_sentence(email: str, password: str) -> None:
 
 
 def test_a_taken_address_is_told() -> None:
-    manage("create_admin", "ada@example.com", STAGE=STAGE, ADMIN_PASSWORD=PASSWORD)
-    again = manage("create_admin", "ada@example.com", STAGE=STAGE, ADMIN_PASSWORD=PASSWORD)
-    assert again.stderr == "CommandError: Someone has this e-mail address already.\n"
+    command("create_admin", "ada@example.com", ADMIN_PASSWORD=PASSWORD)
+    again = command("create_admin", "ada@example.com", ADMIN_PASSWORD=PASSWORD)
+    assert again.stderr == "CommandError: There is a user with this e-mail address already.\n"

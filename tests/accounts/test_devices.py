@@ -67,7 +67,7 @@ def test_my_devices_are_told_with_what_one_knows_them_by(two: tuple[Browser, Bro
 def test_the_list_holds_nothing_that_opens_a_session(two: tuple[Browser, Browser]) -> None:
     desk, pocket = two
     text = desk.get("/auth/devices").text
-    ids = [session.session_id for session in session_list(User.find_by_email("ada@example.com").user_id)]
+    ids = [session.token_hash for session in session_list(User.find_by_email("ada@example.com").user_id)]
     for secret in (desk.cookie, pocket.cookie, *ids):
         assert secret not in text
 
@@ -79,7 +79,7 @@ def test_i_can_sign_out_another_device(two: tuple[Browser, Browser], ada: User) 
     assert desk.delete(f"/auth/devices/{device}", headers=csrf).status_code == 204
     assert not pocket.signed_in
     assert desk.signed_in
-    problem(desk.delete(f"/auth/devices/{device}", headers=csrf), 404, "not_found")
+    problem(desk.delete(f"/auth/devices/{device}", headers=csrf), 404, "session_not_found")
     (record,) = AuditRecord.scan(AuditRecord.action == "session.revoked")
     assert (record.actor_id, record.target) == (ada.user_id, f"user:{ada.user_id}")
     assert record.detail == {"session": device, "device": "Safari on iPhone", "address": "127.0.0.1"}
@@ -89,8 +89,8 @@ def test_another_persons_device_is_not_there(two: tuple[Browser, Browser], serve
     desk, _ = two
     device = desk.get("/auth/devices").json()["devices"][0]["id"]
     (grace,) = User.scan(User.email == "admin@example.com")
-    other = Client(server, session_start(user=grace, provider="google", device=None, address="").session_key)
-    problem(other.delete(f"/auth/devices/{device}"), 404, "not_found")
+    other = Client(server, session_start(user=grace, provider="google", device=None, address="").token)
+    problem(other.delete(f"/auth/devices/{device}"), 404, "session_not_found")
     assert other.get("/auth/devices").json()["total"] == 1
     assert desk.signed_in
 
@@ -99,7 +99,7 @@ def test_an_id_of_any_form_is_only_not_found(two: tuple[Browser, Browser]) -> No
     desk, _ = two
     csrf = {"X-CSRFToken": desk.session.cookies["csrftoken"]}
     for device in ("x", desk.cookie, "%00", "%F0%9F%98%80", "x" * 500):
-        problem(desk.delete(f"/auth/devices/{device}", headers=csrf), 404, "not_found")
+        problem(desk.delete(f"/auth/devices/{device}", headers=csrf), 404, "session_not_found")
     assert desk.signed_in
 
 
@@ -177,13 +177,13 @@ def test_who_manages_accounts_ends_anybodys_session_and_nobody_else_does(ada: Us
     browser.sign_in()
     (session,) = session_list(ada.user_id)
     with pytest.raises(Forbidden):
-        session_revoke(actor=Actor("user", "eve", "Eve"), session_id=session.session_id)
+        session_revoke(actor=Actor("user", "eve", "Eve"), token_hash=session.token_hash)
     assert browser.signed_in
     keeper = Actor("user", "grace", "Grace", frozenset({"accounts.manage"}))
-    session_revoke(actor=keeper, session_id=session.session_id)
+    session_revoke(actor=keeper, token_hash=session.token_hash)
     assert not browser.signed_in
     with pytest.raises(NotFound):
-        session_revoke(actor=keeper, session_id=session.session_id)
+        session_revoke(actor=keeper, token_hash=session.token_hash)
     (record,) = AuditRecord.scan(AuditRecord.action == "session.revoked")
     assert record.actor_id == "grace"
 

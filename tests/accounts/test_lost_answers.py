@@ -1,6 +1,5 @@
-"""The answer to a write is lost on its way back, so botocore writes again and finds what it wrote itself."""
+"""The response to a write is lost, so botocore sends the write again: a transaction with the same idempotency token."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -49,10 +48,9 @@ def first_answer_lost() -> Iterator[list[str]]:
             return
         sent.append(operation)
         if len(sent) == 1:
-            # DynamoDB recognises a transaction's token for ten minutes only; ours must also do without.
-            body = {name: value for name, value in json.loads(request.body).items() if name != "ClientRequestToken"}
-            headers = {name: value for name, value in request.headers.items() if name.lower() != "content-length"}
-            requests.post(request.url, headers=headers, data=json.dumps(body), timeout=10).raise_for_status()
+            requests.post(
+                request.url, headers=dict(request.headers.items()), data=request.body, timeout=10
+            ).raise_for_status()
             raise ReadTimeoutError(endpoint_url=request.url)
 
     events = shared_connection().client.meta.events
@@ -61,11 +59,6 @@ def first_answer_lost() -> Iterator[list[str]]:
         yield sent
     finally:
         events.unregister("before-send.dynamodb", unique_id="first-answer-lost")
-
-
-@pytest.fixture
-def ada(tables: None) -> User:
-    return user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="operator", actor=SYSTEM)
 
 
 def actor(user: User) -> Actor:
@@ -144,13 +137,13 @@ def test_a_session_is_started_once_and_opens(ada: User) -> None:
         session = session_start(user=ada, provider="google", device=None, address="")
     assert len(sent) == 2
     assert len(list(Session.scan())) == 1
-    assert session_verify(session.session_key, use=False).user.user_id == ada.user_id
+    assert session_verify(session.token, use=False).user.user_id == ada.user_id
 
 
 def test_a_session_is_revoked_once(ada: User) -> None:
     session = session_start(user=ada, provider="google", device=None, address="")
     with first_answer_lost() as sent:
-        session_revoke(actor=actor(ada), session_id=session.session_id)
+        session_revoke(actor=actor(ada), token_hash=session.session.token_hash)
     assert len(sent) == 2
     assert list(Session.scan()) == []
     assert recorded("session.revoked") == 1
@@ -191,7 +184,7 @@ def test_a_sign_out_ends_the_session_and_is_recorded_once(ada: User) -> None:
     session = SessionStore()
     session.save()
     with first_answer_lost() as sent:
-        sign_out(actor=actor(ada), session_key=session.session_key)
+        sign_out(actor=actor(ada), token=session.session_key)
     assert len(sent) == 2
     assert list(Session.scan()) == []
     assert recorded("user.signed_out") == 1

@@ -10,14 +10,14 @@ import pytest
 import requests
 
 from apps.accounts.models import AccountClaim, Identity, OAuthState, Session, User, secret_hash
-from apps.accounts.services import user_create, user_disable
+from apps.accounts.services import user_disable
 from apps.accounts.session_store import SessionStore
 from apps.audit.models import AuditRecord
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM
 from tests.accounts.browser import Browser
 from tests.accounts.provider import Person, Provider
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, ada_create
 
 pytestmark = pytest.mark.usefixtures("tables")
 
@@ -118,7 +118,7 @@ def test_the_session_is_a_new_one_and_holds_nothing_of_the_old(browser: Browser,
     browser.get(back)
     assert browser.cookie != before
     (session,) = Session.scan()
-    assert session.session_id == secret_hash(browser.cookie)
+    assert session.token_hash == secret_hash(browser.cookie)
     assert set(SessionStore().decode(session.data)) == {
         "_auth_user_id",
         "_auth_user_backend",
@@ -322,7 +322,7 @@ def test_who_has_left_the_organisation_stays_out_and_who_was_given_a_role_keeps_
 
 @BOTH
 def test_an_account_is_never_found_by_an_address(name: str, browser: Browser, provider: Provider) -> None:
-    standing = user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="admin", actor=SYSTEM)
+    standing = ada_create("admin")
     failed(browser.sign_in_with(name), 409, "email_taken")
     assert not browser.signed_in
     assert [user.user_id for user in User.scan()] == [standing.user_id]

@@ -12,7 +12,7 @@ from django.test import RequestFactory
 
 from apps.accounts.models import RateLimitWindow, User
 from apps.accounts.services import api_call_rate_limit, sign_in_rate_limit
-from apps.accounts.services.rate_limits import CALLS_TOLD_AT_ONCE, counter
+from apps.accounts.services.rate_limits import CALLS_PER_WRITE, counter
 from controlplane.http.requests import client_address
 from controlplane.lib import clock
 from controlplane.lib.errors import TooManyRequests
@@ -28,7 +28,7 @@ from tests.metering import dynamodb_calls
 def _limits(settings: Any) -> None:
     settings.SIGN_IN_ATTEMPTS_PER_ADDRESS = 6
     settings.SIGN_IN_ATTEMPTS_PER_ACCOUNT = 3
-    settings.API_CALLS_PER_MINUTE = 2 * CALLS_TOLD_AT_ONCE
+    settings.API_CALLS_PER_MINUTE = 2 * CALLS_PER_WRITE
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def test_while_attempts_cannot_be_counted_nobody_gets_in(ada: User, browser: Bro
     assert not browser.signed_in
 
 
-def test_the_ways_by_a_provider_are_braked_too(
+def test_the_ways_by_a_provider_are_limited_too(
     browsers: Callable[[], Browser], provider: Provider, settings: Any
 ) -> None:
     for _ in range(3):
@@ -141,7 +141,7 @@ def test_the_ways_by_a_provider_are_braked_too(
     assert answer.headers["Retry-After"]
 
 
-def test_the_frontends_way_is_braked_too(outsider: Client, provider: Provider) -> None:
+def test_the_frontends_way_is_limited_too(outsider: Client, provider: Provider) -> None:
     body = {"user_id": "1001", "provider": "google", "oauth_tokens": {"access_token": "made-up"}}
     for _ in range(3):
         assert outsider.post("/auth/session", json=body).status_code == 401
@@ -167,7 +167,7 @@ def test_a_token_that_calls_too_often_must_wait(admin: Client, settings: Any) ->
 
 def test_a_call_costs_a_fiftieth_of_a_write(tables: None) -> None:
     with dynamodb_calls() as counted:
-        for _ in range(CALLS_TOLD_AT_ONCE - 1):
+        for _ in range(CALLS_PER_WRITE - 1):
             api_call_rate_limit(caller="one")
     assert counted.calls == 0
     with dynamodb_calls() as counted:
@@ -178,10 +178,10 @@ def test_a_call_costs_a_fiftieth_of_a_write(tables: None) -> None:
 def test_what_other_processes_let_in_counts(tables: None) -> None:
     """Forgetting what this one knows makes another process of it."""
     for _ in range(2):
-        for _ in range(CALLS_TOLD_AT_ONCE):
+        for _ in range(CALLS_PER_WRITE):
             api_call_rate_limit(caller="one")
         counter.clear()
-    for _ in range(CALLS_TOLD_AT_ONCE):
+    for _ in range(CALLS_PER_WRITE):
         api_call_rate_limit(caller="one")
     with pytest.raises(TooManyRequests):
         api_call_rate_limit(caller="one")
@@ -192,7 +192,7 @@ def test_while_calls_cannot_be_counted_they_are_let_in_as_far_as_the_process_its
     tables: None,
 ) -> None:
     with no_database():
-        for _ in range(2 * CALLS_TOLD_AT_ONCE):
+        for _ in range(2 * CALLS_PER_WRITE):
             api_call_rate_limit(caller="one")
         with pytest.raises(TooManyRequests):
             api_call_rate_limit(caller="one")
@@ -207,7 +207,7 @@ def test_calls_of_eight_threads_are_all_counted(tables: None) -> None:
         return True
 
     with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(call, range(3 * CALLS_TOLD_AT_ONCE))) == 2 * CALLS_TOLD_AT_ONCE
+        assert sum(pool.map(call, range(3 * CALLS_PER_WRITE))) == 2 * CALLS_PER_WRITE
 
 
 # --- the address ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,10 @@ from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import CreateError, UpdateError
 
 from apps.accounts.models import Session, secret_hash
-from apps.accounts.session_store import SIGN_IN_KEY, SessionStore, session_touch
+from apps.accounts.selectors import session_find
+from apps.accounts.services import session_touch
+from apps.accounts.services.session_data import SIGN_IN_KEY
+from apps.accounts.session_store import SessionStore
 from controlplane.lib import clock
 from tests.metering import dynamodb_calls
 
@@ -44,14 +47,14 @@ def test_what_a_session_holds_is_there_for_the_next_request(store: str) -> None:
 def test_the_table_holds_neither_the_token_nor_readable_data_under_it() -> None:
     key = stored(theme="dark")
     (row,) = Session.scan()
-    assert row.session_id == secret_hash(key)
+    assert row.token_hash == secret_hash(key)
     assert key not in str(row.to_simple_dict())
 
 
 def test_the_hash_in_the_table_opens_nothing() -> None:
     stored(theme="dark")
     (row,) = Session.scan()
-    assert held(row.session_id) == {}
+    assert held(row.token_hash) == {}
 
 
 def test_loading_a_session_costs_one_call() -> None:
@@ -231,12 +234,11 @@ def test_use_is_noted_once_a_minute() -> None:
 
 def test_use_does_not_bring_an_ended_session_back(store: str) -> None:
     key = stored(theme="dark")
-    session = SessionStore(key)
-    session.load()
-    row = session.row
+    session = session_find(secret_hash(key))
+    assert session is not None
     SessionStore(key).delete()
     with clock.shifted(timedelta(minutes=5)):
-        session_touch(row, {})
+        session_touch(session=session, data={})
     assert not SessionStore().exists(key)
 
 

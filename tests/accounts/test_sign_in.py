@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import requests
@@ -10,7 +11,7 @@ from django.conf import settings
 
 from apps.accounts.models import Session, User, secret_hash
 from apps.accounts.selectors import user_get
-from apps.accounts.services import user_create, user_disable
+from apps.accounts.services import user_disable
 from apps.audit.models import AuditRecord
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM
@@ -19,11 +20,6 @@ from tests.conftest import PASSWORD
 from tests.metering import dynamodb_calls
 
 PAGE = "/dashboard/"
-
-
-@pytest.fixture
-def ada(tables: None) -> User:
-    return user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="operator", actor=SYSTEM)
 
 
 def csrf_token(browser: Client, path: str = "/signin") -> str:
@@ -68,7 +64,7 @@ def test_the_record_of_a_sign_in_tells_how_and_from_where(ada: User, outsider: C
 def test_the_session_is_known_as_the_persons(ada: User, outsider: Client) -> None:
     sign_in(outsider)
     (session,) = Session.by_user.query(ada.user_id)
-    assert session.session_id == secret_hash(cookie(outsider))
+    assert session.token_hash == secret_hash(cookie(outsider))
     assert session.provider == "password"
 
 
@@ -149,7 +145,7 @@ def test_signing_in_gives_a_new_key_and_drops_what_the_old_session_held(ada: Use
     outsider.session.cookies.set(settings.SESSION_COOKIE_NAME, planted.session_key)
     sign_in(outsider)
     (session,) = Session.scan()
-    assert session.session_id != secret_hash(planted.session_key)
+    assert session.token_hash != secret_hash(planted.session_key)
     assert "basket" not in SessionStore().decode(session.data)
 
 
@@ -306,7 +302,7 @@ def test_a_page_that_the_role_does_not_allow_says_so(ada: User, signed_in: Clien
 
 
 def test_a_password_hashed_the_old_way_is_hashed_anew_at_sign_in_and_the_session_holds(
-    ada: User, outsider: Client, settings: pytest.FixtureRequest
+    ada: User, outsider: Client, settings: Any
 ) -> None:
     settings.PASSWORD_HASHERS = [
         "django.contrib.auth.hashers.ScryptPasswordHasher",

@@ -92,7 +92,7 @@ def test_a_revoked_token_is_out_and_revoking_it_again_finds_nothing(person: Pers
     assert program.get("/jobs").status_code == 200
     assert client.delete(f"/tokens/{made['token_id']}").status_code == 204
     problem(program.get("/jobs"), 401, "token_invalid")
-    problem(client.delete(f"/tokens/{made['token_id']}"), 404, "not_found")
+    problem(client.delete(f"/tokens/{made['token_id']}"), 404, "api_token_not_found")
 
 
 def test_a_token_may_revoke_itself(person: Person) -> None:
@@ -180,7 +180,7 @@ def test_a_token_gives_on_no_more_time_than_it_has(person: Person, server: str) 
 def test_a_token_for_all_that_the_role_allows_follows_the_role_both_ways(person: Person, server: str) -> None:
     user, client = person("viewer")
     session = session_start(user=user, provider="password", device=None, address="192.0.2.7")
-    answer = Client(server, session.session_key).post("/tokens", json={"name": "ci"})
+    answer = Client(server, session.token).post("/tokens", json={"name": "ci"})
     assert answer.json()["permissions"] is None
     program = Client(server, answer.json()["token"])
     problem(program.post("/jobs", json={}), 403, "forbidden")
@@ -230,7 +230,7 @@ def test_nobody_piles_tokens_up(person: Person) -> None:
 def browser_of(server: str, user: User) -> Client:
     browser = Client(server)
     session = session_start(user=user, provider="password", device=None, address="192.0.2.7")
-    browser.session.cookies.set("sessionid", session.session_key or "")
+    browser.session.cookies.set("sessionid", session.token)
     browser.session.headers["Accept"] = "text/html"
     return browser
 

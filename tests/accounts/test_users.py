@@ -1,12 +1,14 @@
 """People: who may be made, and that an address has one owner."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from django.contrib.auth.hashers import make_password
 
 from apps.accounts.models import AccountClaim, User
 from apps.accounts.selectors import user_by_email, user_get
-from apps.accounts.services import user_create, user_disable
+from apps.accounts.services import user_create, user_disable, user_password_rehash
 from apps.audit.selectors import audit_list
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM
@@ -37,6 +39,49 @@ def test_the_password_is_kept_as_a_hash_only() -> None:
     stored = user_get(make().user_id)
     assert PASSWORD not in str(stored.to_simple_dict())
     assert stored.password.startswith("md5$")
+
+
+@pytest.fixture
+def _today(settings: Any) -> None:
+    """What was hashed by MD5 is hashed by an older hasher now."""
+    hashers = "django.contrib.auth.hashers."
+    settings.PASSWORD_HASHERS = [f"{hashers}PBKDF2PasswordHasher", f"{hashers}MD5PasswordHasher"]
+
+
+def test_a_password_is_hashed_again_only_when_its_hasher_is_old(settings: Any) -> None:
+    user = make()
+    before = user.password
+    user_password_rehash(user=user, password=PASSWORD)
+    assert user_get(user.user_id).password == user.password == before
+
+
+@pytest.mark.usefixtures("_today")
+def test_an_old_hash_is_renewed_without_an_audit_event(settings: Any) -> None:
+    user = make()
+    user.update(actions=[User.password.set(make_password(PASSWORD, hasher="md5"))])
+    user_password_rehash(user=user, password=PASSWORD)
+    assert user.password.startswith("pbkdf2")
+    assert user_get(user.user_id).password == user.password
+    assert actions() == ["user.created"]
+
+
+@pytest.mark.usefixtures("_today")
+def test_a_password_that_was_changed_meanwhile_stays() -> None:
+    user = make()
+    user.password = make_password(PASSWORD, hasher="md5")
+    user_password_rehash(user=user, password=PASSWORD)
+    assert user_get(user.user_id).password == user.password
+    assert not user.password.startswith("md5")
+
+
+@pytest.mark.usefixtures("_today")
+def test_a_deleted_user_does_not_come_back_with_a_renewed_hash() -> None:
+    user = make()
+    user.password = make_password(PASSWORD, hasher="md5")
+    User(user.user_id).delete()
+    with pytest.raises(NotFound):
+        user_password_rehash(user=user, password=PASSWORD)
+    assert user_get(user.user_id) is None
 
 
 def test_a_taken_address_is_a_conflict_and_leaves_no_trace() -> None:

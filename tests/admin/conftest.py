@@ -92,7 +92,7 @@ def errors(page: str) -> str:
     return unescape(" ".join(" ".join(re.sub(r"<[^>]+>", " ", part).split()) for part in found))
 
 
-SignIn = Callable[[str], Browser]
+SignIn = Callable[..., Browser]
 
 
 @pytest.fixture

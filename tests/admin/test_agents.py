@@ -72,7 +72,7 @@ def test_saving_what_stands_there_changes_nothing(admin: Browser, scene: Scene) 
         ({"slots": "65"}, "less than or equal to 64"),
         ({"slots": "no"}, "Enter a whole number."),
         ({"labels": "white;space"}, "letters, digits and"),
-        ({"labels": ",".join(f"l{number}" for number in range(21))}, "has at most 20"),
+        ({"labels": ",".join(f"l{number}" for number in range(21))}, "must have at most 20 entries"),
         ({"config_version": "x"}, "Enter a whole number."),
         ({"config_version": ""}, "This field is required."),
     ],

@@ -10,7 +10,7 @@ from apps.pipelines.models import SCOPE, Pipeline
 from tests.admin.conftest import Browser, errors, form_values, keys, rows
 from tests.dashboard.scene import DEFINITION, Scene
 
-PIPELINES = "/admin/jobs/pipeline/"
+PIPELINES = "/admin/pipelines/pipeline/"
 JOBS = "/admin/jobs/job/"
 TRAIL = "/admin/audit/auditrecord/"
 
@@ -41,9 +41,9 @@ def test_a_definition_survives_a_browser_unchanged(operator: Browser, scene: Sce
     ("changes", "told"),
     [
         ({"name": "Web Site"}, "lower-case letters"),
-        ({"name": "self"}, "There is a pipeline of this name already."),
-        ({"repository": "--upload-pack=x"}, "give a URL"),
-        ({"default_ref": "--upload-pack=x"}, "use 1 to 255 letters"),
+        ({"name": "self"}, "There is already a pipeline of this name. Choose another name."),
+        ({"repository": "--upload-pack=x"}, "must be a URL"),
+        ({"default_ref": "--upload-pack=x"}, "must be 1 to 255 letters"),
         ({"definition": "steps:\n  - name: x\n"}, "line 2"),
         ({"definition": "steps: ["}, "line"),
     ],
@@ -74,7 +74,7 @@ def test_what_was_deleted_meanwhile_is_gone_and_not_made_again(operator: Browser
     mine = form_values(operator.page(f"{PIPELINES}web/change/"))
     Pipeline(SCOPE, "web").delete()
     answer = operator.post(f"{PIPELINES}web/change/", data=mine)
-    assert "There is no such pipeline any more." in operator.said(answer)
+    assert "This pipeline does not exist. It may have been deleted." in operator.said(answer)
     assert Pipeline.find(SCOPE, "web") is None
 
 
@@ -122,12 +122,12 @@ def test_a_job_is_shown_without_what_it_was_given_to_keep(admin: Browser, scene:
 
 
 def test_cancelling_asks_first_and_running_again_makes_a_new_job(operator: Browser, jobs: dict[str, str]) -> None:
-    assert "what runs is stopped" in operator.act(JOBS, "cancel", jobs["waiting"], confirmed=False).text
+    assert "running jobs will be stopped" in operator.act(JOBS, "cancel", jobs["waiting"], confirmed=False).text
     assert job_get(jobs["waiting"]).status == "queued"
     said = operator.said(operator.act(JOBS, "cancel", jobs["waiting"], jobs["failed"]))
     assert "The job has already ended" in said
     assert job_get(jobs["waiting"]).status == "cancelled"
-    assert "Queued once more" in operator.said(operator.act(JOBS, "retry", jobs["failed"]))
+    assert "Queued again" in operator.said(operator.act(JOBS, "retry", jobs["failed"]))
     assert len(rows(operator.page(JOBS))) == 4
 
 

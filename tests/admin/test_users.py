@@ -97,8 +97,8 @@ def test_a_person_is_added_and_can_sign_in(admin: Browser, sign_in: SignIn) -> N
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"email": "admin@example.com"}, "Someone has this e-mail address already."),
-        ({"email": "no address"}, "this is no e-mail address"),
+        ({"email": "admin@example.com"}, "There is a user with this e-mail address already."),
+        ({"email": "no address"}, "must be an e-mail address"),
         ({"name": " "}, "This field is required."),
         ({"role": "root"}, "Select a valid choice"),
         ({"password_again": "another long password"}, "The two passwords differ."),
@@ -147,8 +147,8 @@ def test_of_two_people_who_change_one_person_the_second_is_told_and_nothing_is_o
     assert other.send(path, role="operator").status_code == 302
     answer = admin.post(path, data={**mine, "name": "Eva"})
     assert answer.status_code == 200
-    assert "Somebody else has changed this user in the meantime." in errors(answer.text)
-    assert "Nothing of yours was saved." in errors(answer.text)
+    assert "This user was changed after you opened it. Load it again." in errors(answer.text)
+    assert "Your changes were not saved." in errors(answer.text)
     assert "Role is now: operator" in errors(answer.text)
     stored = User.find(eve.user_id)
     assert (stored.name, stored.role) == ("Eve", "operator")
@@ -167,8 +167,8 @@ def test_nobody_shuts_themselves_out(admin: Browser) -> None:
     path = f"{LIST}{me.user_id}/change/"
     for changes in ({"role": "viewer"}, {"is_active": None}):
         answer = admin.send(path, **changes)
-        assert "Nobody can disable themselves or change their own role." in errors(answer.text)
-    assert "Nobody can disable themselves" in admin.said(admin.act(LIST, "disable", me.user_id))
+        assert "You cannot disable yourself or change your own role." in errors(answer.text)
+    assert "You cannot disable yourself" in admin.said(admin.act(LIST, "disable", me.user_id))
     assert User.find(me.user_id).is_active
 
 

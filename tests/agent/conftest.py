@@ -1,4 +1,4 @@
-"""A git repository with a history, a control plane of our own, and agents as real processes."""
+"""A git repository with a history, a fake control plane, and agents as real processes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class History:
         return f"file://{self.path}"
 
     def commit_file(self, name: str, data: bytes, branch: str) -> str:
-        """Put a file into a new branch of its own; returns the branch."""
+        """Commit a file to a new branch. Returns the branch."""
         self._git("checkout", "--quiet", "-B", branch, "main")
         (self._work / name).write_bytes(data)
         return self._push(branch)
@@ -69,7 +69,7 @@ class History:
 
 
 class AgentProcess:
-    """The agent program as a process of its own; started again, it keeps its state directory."""
+    """The agent program as a real process. After another `start` it uses the same state directory."""
 
     def __init__(self, folder: Path, plane: FakeControlPlane, *arguments: str) -> None:
         self.state = folder / "state"
@@ -91,6 +91,8 @@ class AgentProcess:
             "HYBRID_CI_URL": url or self._plane.url,
             "HYBRID_CI_STATE_DIR": str(self.state),
             **({"HYBRID_CI_TOKEN": token} if token else {}),
+            # By which coverage measures it, when the tests are measured.
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
         }
         with self._stderr.open("ab") as stderr:
             self._process = subprocess.Popen(
@@ -116,7 +118,7 @@ class AgentProcess:
         self._running.send_signal(number)
 
     def kill(self) -> None:
-        """kill -9, of the agent alone."""
+        """Kill the agent process alone, with kill -9."""
         self._running.kill()
         self._running.wait()
 
@@ -124,7 +126,7 @@ class AgentProcess:
         return self._running.wait(timeout)
 
     def leftovers(self) -> list[processes.Process]:
-        """The processes that carry this agent's marker, other than the agent."""
+        """The processes with this agent's marker. The agent itself has none."""
         marker = self.state / "marker"
         return processes.marked(marker.read_text(), processes.process_table()) if marker.exists() else []
 
@@ -158,7 +160,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
 
 @pytest.fixture
 def plane() -> Iterator[FakeControlPlane]:
-    """A control plane for one test; the protocol must have been kept."""
+    """A control plane for one test. The test fails if the agent broke the protocol."""
     plane = FakeControlPlane()
     yield plane
     plane.close()
@@ -167,7 +169,7 @@ def plane() -> Iterator[FakeControlPlane]:
 
 @pytest.fixture
 def agent(tmp_path: Path, plane: FakeControlPlane) -> Iterator[AgentProcess]:
-    """An agent that the test starts; nothing of it may be left after the test."""
+    """An agent that the test starts. The test fails if a process of the agent remains."""
     agent = AgentProcess(tmp_path, plane, "--grace=1")
     yield agent
     agent.stop()
@@ -176,7 +178,7 @@ def agent(tmp_path: Path, plane: FakeControlPlane) -> Iterator[AgentProcess]:
 
 @pytest.fixture(scope="module")
 def shared_plane() -> Iterator[FakeControlPlane]:
-    """A control plane under a gateway's stage, for the tests that only look at jobs."""
+    """A control plane under a gateway's stage, for the tests of jobs."""
     plane = FakeControlPlane(prefix="/staging")
     yield plane
     plane.close()

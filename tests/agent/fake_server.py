@@ -1,4 +1,4 @@
-"""A control plane of the agent's protocol alone: over real HTTP, with real signatures, and with faults on demand."""
+"""A fake control plane: it serves the agent protocol over real HTTP, verifies signatures and fails on demand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOSE = "the answer is lost"
 
 @dataclass
 class FakeJob:
-    """A job and all that the agent has said of it."""
+    """A job and everything that the agent has reported about it."""
 
     job_id: str
     repository: str
@@ -34,7 +34,7 @@ class FakeJob:
     env: dict[str, str]
     timeout: float | None
     attempt: int = 1
-    given: bool = False
+    assigned: bool = False
     starts: int = 0
     command: str | None = None
     command_in_log_answers: bool = True
@@ -56,7 +56,7 @@ class FakeJob:
 
 @dataclass
 class Fault:
-    """The next `times` requests whose path matches get this status or, for `LOSE`, are done but not answered."""
+    """The next `times` requests whose path matches get this status. With `LOSE` they take effect without an answer."""
 
     pattern: str
     answer: int | str
@@ -65,9 +65,9 @@ class Fault:
 
 
 class FakeControlPlane:
-    """Hands out the jobs that a test adds, and remembers what it is told.
+    """Assigns the jobs that a test adds, and records what the agent reports.
 
-    `problems` collects whatever breaks the protocol; it must be empty at the end of a test.
+    `problems` collects the agent's breaches of the protocol. It must be empty at the end of a test.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -79,7 +79,7 @@ class FakeControlPlane:
         self.requests: list[tuple[str, str]] = []
         self.faults: list[Fault] = []
         self.problems: list[str] = []
-        self.away = False
+        self.is_unreachable = False
         self.config: dict[str, Any] = {"config_version": 1, "slots": 1}
         self.keys: dict[str, bytes] = {}
         self.interval = 1
@@ -95,7 +95,7 @@ class FakeControlPlane:
         self._server.shutdown()
         self._server.server_close()
 
-    # What tests do
+    # For tests
 
     def add_job(
         self,
@@ -110,9 +110,9 @@ class FakeControlPlane:
         pipeline_env: dict[str, str] | None = None,
         timeout: float | None = None,
     ) -> FakeJob:
-        """A job that waits; with `run` it has one step."""
-        given = [{"name": "only", "run": run or "true"}] if steps is None else steps
-        complete = [{"env": {}, "timeout": None, **step} for step in given]
+        """Add a queued job. With `run` it has one step."""
+        chosen = [{"name": "only", "run": run or "true"}] if steps is None else steps
+        complete = [{"env": {}, "timeout": None, **step} for step in chosen]
         definition = {"steps": complete, "env": pipeline_env or {}, "timeout": timeout}
         job = FakeJob(
             job_id=f"01k{secrets.token_hex(11)}",
@@ -132,7 +132,7 @@ class FakeControlPlane:
             self.faults.append(Fault(pattern, answer, times, headers))
 
     def wait_for(self, condition: Callable[[], Any], timeout: float = 15.0) -> Any:
-        """Wait until the condition holds; it is looked at after each request."""
+        """Wait until the condition holds. It is checked after each request."""
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
@@ -144,33 +144,33 @@ class FakeControlPlane:
                 self._changed.wait(min(left, 0.1))
 
     def finished(self, job: FakeJob, timeout: float = 15.0) -> dict[str, Any]:
-        """Wait for the job's report."""
+        """Wait for the job's finish report and return it."""
         self.wait_for(lambda: job.finish, timeout)
         assert job.finish is not None
         return job.finish
 
-    def prints(self, job: FakeJob, text: str, timeout: float = 15.0) -> None:
-        """Wait until the text stands in the job's log."""
+    def wait_for_output(self, job: FakeJob, text: str, timeout: float = 15.0) -> None:
+        """Wait until the job's log holds the text."""
         self.wait_for(lambda: text in job.text, timeout)
 
     def requeue(self, job: FakeJob) -> None:
-        """What an expired lease does: the attempt is over, the job is given out again."""
+        """End the attempt and queue the job again, as an expired lease does."""
         with self._changed:
             job.attempt += 1
-            job.given = False
+            job.assigned = False
             job.chunks.clear()
 
     @contextmanager
-    def gone(self) -> Iterator[None]:
-        """Inside the block nobody gets an answer."""
-        self.away = True
+    def unreachable(self) -> Iterator[None]:
+        """Answer no request inside the block."""
+        self.is_unreachable = True
         yield
-        self.away = False
+        self.is_unreachable = False
 
-    # What the agent asks
+    # For the agent
 
     def answer(self, method: str, path: str, headers: Any, body: bytes) -> Any:
-        """Status, document and headers, or None for no answer at all."""
+        """Status, document and headers, or None for no answer."""
         with self._changed:
             try:
                 return self._answer(method, path, headers, body)
@@ -207,6 +207,9 @@ class FakeControlPlane:
         self.enrol_requests.append((key, body))
         if body["token"] != TOKEN:
             return 401, {"code": "token_invalid", "detail": "The enrolment token is not valid."}
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,63}", body["name"]):
+            errors = [{"field": "name", "message": "must be a name"}]
+            return 422, {"code": "validation_error", "detail": "The request is not valid.", "errors": errors}
         assert key is not None
         if key not in self.enrolments:
             agent_id = f"agent{len(self.enrolments) + 1}"
@@ -227,14 +230,14 @@ class FakeControlPlane:
             results = verifier.verify(message, body=body, require_components=("@method", "@path", "content-digest"))
         except InvalidSignature as error:
             return 401, {"code": "signature_invalid", "detail": str(error)}
-        nonce = results[0].parameters["nonce"]
+        nonce = str(results[0].parameters["nonce"])
         if not re.fullmatch(r"[A-Za-z0-9_-]{16,64}", nonce) or nonce in self._nonces:
             self.problems.append(f"nonce {nonce}")
         self._nonces.add(nonce)
-        created = results[0].parameters["created"]
+        created = int(results[0].parameters["created"])
         if path.endswith("/heartbeat"):
             if created <= self._created:
-                self.problems.append(f"a heartbeat's time went from {self._created} to {created}")
+                self.problems.append(f"the time of heartbeats went from {self._created} to {created}")
             self._created = created
         return None
 
@@ -246,7 +249,7 @@ class FakeControlPlane:
         match = re.fullmatch(r"/agents/\w+/jobs/(\w+)/(start|definition|finish|log/(\d+)/(\d+))", route)
         if match is None:
             self.problems.append(f"no such path: {route}")
-            return 404, {"code": "not_found", "detail": "There is nothing at this address."}
+            return 404, {"code": "not_found", "detail": "This address does not exist."}
         job = self.jobs[match[1]]
         if match[3] is not None:
             if headers.get("Content-Encoding") == "gzip":
@@ -254,7 +257,7 @@ class FakeControlPlane:
             return self._log(job, int(match[3]), int(match[4]), body)
         document = json.loads(body)
         if job.stale or document["attempt"] != job.attempt:
-            return 409, {"code": "stale_attempt", "detail": "The attempt is not this agent's any more."}
+            return 409, {"code": "stale_attempt", "detail": "The attempt no longer belongs to this agent."}
         return getattr(self, f"_{match[2]}")(job, document)
 
     def _config(self, agent_id: str) -> dict[str, Any]:
@@ -264,8 +267,8 @@ class FakeControlPlane:
     def _heartbeat(self, body: dict[str, Any]) -> dict[str, Any]:
         self.heartbeats.append(body)
         running = {(entry["job_id"], entry["attempt"]) for entry in body["running"]}
-        # What was given and not acknowledged is offered again.
-        jobs = [self._give(job) for job in self._waiting(running)[: body["free_slots"]]]
+        # A job that was assigned and not acknowledged is assigned again.
+        jobs = [self._assign(job) for job in self._waiting(running)[: body["free_slots"]]]
         commands = [
             {"job_id": job.job_id, "attempt": job.attempt, "wish": job.command}
             for job in self.jobs.values()
@@ -283,11 +286,11 @@ class FakeControlPlane:
         return [
             job
             for job in self.jobs.values()
-            if not job.given or (job.starts == 0 and not job.stale and (job.job_id, job.attempt) not in running)
+            if not job.assigned or (job.starts == 0 and not job.stale and (job.job_id, job.attempt) not in running)
         ]
 
-    def _give(self, job: FakeJob) -> dict[str, Any]:
-        job.given = True
+    def _assign(self, job: FakeJob) -> dict[str, Any]:
+        job.assigned = True
         return {"job_id": job.job_id, "attempt": job.attempt}
 
     def _start(self, job: FakeJob, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -311,11 +314,11 @@ class FakeControlPlane:
 
     def _log(self, job: FakeJob, attempt: int, sequence: int, data: bytes) -> tuple[int, dict[str, Any]]:
         if job.stale or attempt != job.attempt:
-            return 409, {"code": "stale_attempt", "detail": "The attempt is not this agent's any more."}
+            return 409, {"code": "stale_attempt", "detail": "The attempt no longer belongs to this agent."}
         if len(data) > 100_000 or sequence > len(job.chunks):
             self.problems.append(f"chunk {sequence} of {len(data)} bytes after {len(job.chunks)} chunks")
         if job.chunks.get(sequence, data) != data:
-            self.problems.append(f"chunk {sequence} came twice and was not the same")
+            self.problems.append(f"chunk {sequence} came twice with different bytes")
         job.chunks[sequence] = data
         job.arrivals.append((time.monotonic(), data))
         return 200, {"wish": job.command if job.command_in_log_answers else None}
@@ -327,8 +330,8 @@ class FakeControlPlane:
         if body["log_chunks"] != len(job.chunks):
             self.problems.append(f"{body['log_chunks']} chunks announced, {len(job.chunks)} came")
         job.finish = body
-        waiting = [one for one in self.jobs.values() if not one.given] if body["wants_next"] else []
-        return 200, {"next": self._give(waiting[0]) if waiting else None}
+        waiting = [one for one in self.jobs.values() if not one.assigned] if body["wants_next"] else []
+        return 200, {"next": self._assign(waiting[0]) if waiting else None}
 
 
 @dataclass
@@ -346,7 +349,7 @@ class _Keys(HTTPSignatureKeyResolver):
         try:
             return self._keys[key_id]
         except KeyError:
-            raise InvalidSignature("The key is not known.") from None
+            raise InvalidSignature("The key is unknown.") from None
 
 
 class _Server(ThreadingHTTPServer):
@@ -355,7 +358,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Connections that break are part of the tests."""
+        """Ignore broken connections, which are part of the tests."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -365,7 +368,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        answer = None if self.plane.away else self.plane.answer(self.command, self.path, self.headers, body)
+        answer = None if self.plane.is_unreachable else self.plane.answer(self.command, self.path, self.headers, body)
         if answer is None:
             self.close_connection = True
             return
@@ -382,4 +385,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST  # noqa: N815 — the name that the base class looks for
 
     def log_message(self, *args: object) -> None:
-        """Requests are not worth a line in the tests' output."""
+        """Keep requests out of the tests' output."""

@@ -1,4 +1,4 @@
-"""The agent as a file, and the Pythons that it must run on."""
+"""The agent as one file, and the Python versions that it must run on."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def test_the_bundle_holds_the_sources_and_nothing_else() -> None:
         assert all(archive.read(f"agent/{path.name}") == path.read_bytes() for path in SOURCES)
 
 
-def test_the_bundle_is_the_same_wherever_it_is_made(tmp_path: Path) -> None:
+def test_every_machine_builds_the_same_bundle(tmp_path: Path) -> None:
     bundle = tmp_path / "agent.pyz"
     bundle.write_bytes(agent_bundle())
     for path in SOURCES:
         os.utime(path)
     assert agent_bundle() == bundle.read_bytes()
-    # An agent that runs from the bundle makes the same one for its guards.
+    # An agent that runs from the bundle builds the same bundle for its guards.
     code = "import sys; from agent.bundle import agent_bundle; sys.stdout.buffer.write(agent_bundle())"
     made = subprocess.run(
         [sys.executable, "-S", "-c", code],
@@ -44,12 +44,12 @@ def test_the_bundle_is_the_same_wherever_it_is_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
-def test_every_source_is_python_3_9(path: Path) -> None:
+def test_every_source_file_is_valid_python_3_9(path: Path) -> None:
     ast.parse(path.read_text(), feature_version=(3, 9))
     assert "from __future__ import annotations" in path.read_text() or path.name == "__init__.py"
 
 
-def test_only_the_standard_library_is_imported() -> None:
+def test_the_agent_imports_only_the_standard_library() -> None:
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):

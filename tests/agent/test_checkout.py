@@ -1,4 +1,4 @@
-"""Fetching, where it depends on the server, and what is refused before git is asked."""
+"""Checkouts that depend on the server, and addresses and refs that are refused before git runs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.agent.conftest import History
 
 @pytest.fixture
 def git(tmp_path: Path) -> Git:
-    """Runs git in a workspace; its arguments are kept in `commands`."""
+    """Runs git in a workspace and keeps its arguments in `commands`."""
     workspace = tmp_path / "workspace"
     workspace.mkdir()
     home = tmp_path / "home"
     home.mkdir()
-    # The old protocol, in which a server gives only what it advertises.
+    # In the old protocol, a server sends only commits that it advertises.
     (home / ".gitconfig").write_text("[protocol]\n\tversion = 0\n")
 
     def run(arguments: list[str]) -> tuple[int, bytes]:
@@ -39,11 +39,11 @@ def git(tmp_path: Path) -> Git:
     return run
 
 
-def test_a_commit_that_the_server_does_not_give_by_its_id_is_found_in_the_whole_history(
+def test_a_commit_that_the_server_does_not_send_by_its_id_is_found_in_the_whole_history(
     git: Git, tmp_path: Path
 ) -> None:
     history = History(tmp_path / "history")
-    # The first commit is then no branch's and no tag's own.
+    # Now no branch or tag points to the first commit.
     subprocess.run(["git", "update-ref", "-d", "refs/heads/both"], cwd=history.path, check=True)
     done = checkout(url=history.url, ref=history.commits[0], workspace=tmp_path / "workspace", git=git)
     assert done.commit == history.commits[0]
@@ -52,8 +52,8 @@ def test_a_commit_that_the_server_does_not_give_by_its_id_is_found_in_the_whole_
     assert any("+refs/heads/*:refs/remotes/origin/*" in command for command in fetches)
 
 
-def test_what_steps_find_holds_no_credentials(git: Git, tmp_path: Path, history: History) -> None:
-    # git passes over what stands for a host in a file URL.
+def test_the_workspace_holds_no_credentials(git: Git, tmp_path: Path, history: History) -> None:
+    # git ignores the host of a file URL.
     url = f"file://robot:secret@localhost{history.path}"
     checkout(url=url, ref="main", workspace=tmp_path / "workspace", git=git)
     kept = (tmp_path / "workspace" / ".git").rglob("*")
@@ -62,7 +62,7 @@ def test_what_steps_find_holds_no_credentials(git: Git, tmp_path: Path, history:
     assert not any("secret" in argument for command in git.commands for argument in command)  # type: ignore[attr-defined]
 
 
-def test_an_address_with_quotes_does_not_write_configuration(git: Git, tmp_path: Path) -> None:
+def test_an_address_with_quotes_cannot_add_git_configuration(git: Git, tmp_path: Path) -> None:
     url = f'{tmp_path}/x"; [core] sshCommand = touch {tmp_path}/mark #\\'
     with pytest.raises(CheckoutFailed):
         checkout(url=url, ref="main", workspace=tmp_path / "workspace", git=git)
@@ -87,7 +87,7 @@ def test_an_address_with_quotes_does_not_write_configuration(git: Git, tmp_path:
         "https://[x",
     ],
 )
-def test_an_address_that_is_none_is_refused_before_git_is_asked(url: str, tmp_path: Path) -> None:
+def test_an_invalid_address_is_refused_before_git_runs(url: str, tmp_path: Path) -> None:
     def git(arguments: list[str]) -> tuple[int, bytes]:
         raise AssertionError(arguments)
 
@@ -102,11 +102,11 @@ def test_an_address_that_is_none_is_refused_before_git_is_asked(url: str, tmp_pa
         *("/a", "a/", "a//b", "a.lock", ".a", "a/.b", "a.", "+a b", "x" * 251, "\x7f"),
     ],
 )
-def test_a_ref_that_git_would_not_name_so_is_refused_before_git_is_asked(ref: str, tmp_path: Path) -> None:
+def test_an_invalid_ref_is_refused_before_git_runs(ref: str, tmp_path: Path) -> None:
     def git(arguments: list[str]) -> tuple[int, bytes]:
         raise AssertionError(arguments)
 
-    with pytest.raises(CheckoutFailed, match="is not a ref"):
+    with pytest.raises(CheckoutFailed, match="is not a valid name of a branch, tag or commit"):
         checkout(url="/repository", ref=ref, workspace=tmp_path, git=git)
 
 

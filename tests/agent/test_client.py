@@ -1,4 +1,4 @@
-"""Requests: what is retried, what is not, and over how many connections."""
+"""Requests: which are retried, which are not, and how many connections they use."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from agent import client as agents
 from agent import clock
-from agent.client import Backoff, Client, GivenUp, Refused, Unreachable
+from agent.client import Backoff, GivenUp, Refused, Unreachable
 from agent.identity import plain_id
 
 
 class Peer(BaseHTTPRequestHandler):
-    """Answers as the script says; the last answer is repeated."""
+    """Gives the answers of the script and repeats the last one."""
 
     protocol_version = "HTTP/1.1"
     script: ClassVar[list[tuple[int, dict[str, str], bytes]]] = []
@@ -74,6 +75,24 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+class Client(agents.Client):
+    """An agent has one for as long as it lives; those of a test are closed at its end."""
+
+    made: ClassVar[list[Client]] = []
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.made.append(self)
+
+
+@pytest.fixture(autouse=True)
+def _connections_closed() -> Iterator[None]:
+    yield
+    while Client.made:
+        for connection in Client.made.pop()._idle:
+            connection.close()
+
+
 @pytest.fixture
 def peer() -> Iterator[type[Peer]]:
     handler = type("Handler", (Peer,), {"script": [(200, {}, b'{"ok": true}')], "seen": []})
@@ -97,7 +116,7 @@ def test_one_connection_serves_many_requests(peer: Any) -> None:
     assert len({port for _, port in peer.seen}) == 1
 
 
-def test_a_connection_that_the_server_closed_is_replaced_without_a_failure(peer: Any) -> None:
+def test_a_connection_that_the_server_closed_is_replaced_without_an_error(peer: Any) -> None:
     peer.close_quietly = True
     client = Client(peer.url)
     for _ in range(3):
@@ -106,7 +125,7 @@ def test_a_connection_that_the_server_closed_is_replaced_without_a_failure(peer:
     assert len({port for _, port in peer.seen}) == 3
 
 
-def test_over_tls_a_connection_serves_many_requests_too(peer: Any, certificate: Path) -> None:
+def test_one_tls_connection_serves_many_requests(peer: Any, certificate: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     peer.server.socket = context.wrap_socket(peer.server.socket, server_side=True)
@@ -117,9 +136,7 @@ def test_over_tls_a_connection_serves_many_requests_too(peer: Any, certificate: 
     assert len({port for _, port in peer.seen}) == 1
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_accepted(
-    peer: Any, certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_untrusted_certificate_is_refused(peer: Any, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
@@ -129,13 +146,13 @@ def test_a_certificate_that_nobody_vouches_for_is_not_accepted(
     assert peer.seen == []
 
 
-def test_the_address_s_path_stands_before_every_path(peer: Any) -> None:
+def test_the_path_of_the_address_is_a_prefix_of_every_request_path(peer: Any) -> None:
     assert send(peer, Client(f"{peer.url}/staging/"))
     assert peer.seen[0][0] == "/staging/x"
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 599])
-def test_busy_and_broken_servers_may_be_asked_again(status: int, peer: Any) -> None:
+def test_a_busy_or_broken_server_raises_a_retryable_error(status: int, peer: Any) -> None:
     peer.script[:] = [(status, {"Retry-After": "7"}, b"")]
     with pytest.raises(Unreachable) as caught:
         send(peer)
@@ -151,7 +168,7 @@ def test_a_retry_after_may_be_a_date(peer: Any) -> None:
 
 
 @pytest.mark.parametrize("text", ["soon", "-5", "", "1e9"])
-def test_a_retry_after_that_is_no_time_is_passed_over(text: str, peer: Any) -> None:
+def test_an_invalid_retry_after_is_ignored(text: str, peer: Any) -> None:
     peer.script[:] = [(503, {"Retry-After": text}, b"")]
     with pytest.raises(Unreachable) as caught:
         send(peer)
@@ -159,7 +176,7 @@ def test_a_retry_after_that_is_no_time_is_passed_over(text: str, peer: Any) -> N
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 409, 413, 422])
-def test_other_refusals_are_final_and_say_why(status: int, peer: Any) -> None:
+def test_other_refusals_are_final_and_name_the_reason(status: int, peer: Any) -> None:
     problem = {"code": "some_code", "detail": "Some detail.", "errors": [{"field": "a"}]}
     peer.script[:] = [(status, {"Location": "/elsewhere"}, json.dumps(problem).encode())]
     with pytest.raises(Refused, match=rf"{status} some_code: Some detail\.") as caught:
@@ -169,31 +186,31 @@ def test_other_refusals_are_final_and_say_why(status: int, peer: Any) -> None:
 
 
 @pytest.mark.parametrize("body", [b"<html>Sign in to the hotel's network</html>", b"[]", b"{}", b"\xff", b""])
-def test_an_answer_that_is_not_the_control_plane_s_is_no_answer(body: bytes, peer: Any) -> None:
+def test_an_answer_from_something_else_than_the_control_plane_raises_a_retryable_error(body: bytes, peer: Any) -> None:
     peer.script[:] = [(200, {}, body)]
-    with pytest.raises(Unreachable, match="cannot be understood"):
+    with pytest.raises(Unreachable, match="does not understand the answer"):
         send(peer)
 
 
-def test_an_answer_that_is_cut_off_is_no_answer(peer: Any) -> None:
+def test_an_incomplete_answer_raises_a_retryable_error(peer: Any) -> None:
     peer.script[:] = [(200, {"Content-Length": "100"}, b'{"ok": true}')]
     peer.close_quietly = True
     with pytest.raises(Unreachable):
         send(peer)
 
 
-def test_a_server_that_is_not_there_may_be_asked_again() -> None:
+def test_a_refused_connection_raises_a_retryable_error() -> None:
     with pytest.raises(Unreachable, match="refused"):
         send(None, Client("http://127.0.0.1:1"))
 
 
-def test_insisting_goes_on_until_an_answer_comes(peer: Any) -> None:
+def test_insist_retries_until_an_answer_comes(peer: Any) -> None:
     peer.script[:] = [(500, {}, b""), (429, {}, b""), (200, {}, b'{"ok": 3}')]
     answer = Client(peer.url).insist("POST", "/x", understand=lambda answer: answer["ok"], stop=threading.Event())
     assert (answer, len(peer.seen)) == (3, 3)
 
 
-def test_insisting_ends_when_it_is_told_to(peer: Any) -> None:
+def test_insist_ends_when_its_stop_event_is_set(peer: Any) -> None:
     peer.script[:] = [(500, {"Retry-After": "60"}, b"")]
     stop = threading.Event()
     threading.Timer(0.2, stop.set).start()
@@ -203,7 +220,7 @@ def test_insisting_ends_when_it_is_told_to(peer: Any) -> None:
     assert time.monotonic() - began < 2
 
 
-def test_pauses_grow_to_a_limit_differ_and_respect_the_server() -> None:
+def test_retry_pauses_grow_to_a_limit_vary_and_obey_retry_after() -> None:
     backoff = Backoff(limit=8)
     pauses = [backoff.pause(None) for _ in range(10)]
     assert all(0.25 * 2**index <= pause <= 0.5 * 2**index for index, pause in enumerate(pauses[:5]))
@@ -215,12 +232,12 @@ def test_pauses_grow_to_a_limit_differ_and_respect_the_server() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "example.org", "ftp://example.org", "https://", "https://a/?x=1", "https://a/#x"])
-def test_what_is_no_address_is_refused(url: str) -> None:
+def test_an_invalid_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="is not an address"):
         Client(url)
 
 
 @pytest.mark.parametrize("text", ["", "../x", "a/b", "-x", ".", "a b", "ä", "a\n", None, 3, "x" * 129])
-def test_an_id_that_could_mean_something_else_in_a_path_is_refused(text: object) -> None:
+def test_an_id_that_is_unsafe_in_a_path_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match="an id"):
         plain_id(text)

@@ -1,4 +1,4 @@
-"""What the agent makes of a control plane that is away, fails, loses answers or has changed its mind."""
+"""How the agent handles a control plane that does not answer, fails, loses answers, or cancels and moves jobs."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ COUNT = "for i in $(seq 1 20); do echo line $i; sleep 0.1; done"
 COUNTED = "".join(f"line {number}\n" for number in range(1, 21))
 
 
-def test_a_job_outlasts_a_control_plane_that_goes_away(
+def test_a_job_survives_an_outage_of_the_control_plane(
     agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
     job = plane.add_job(history.url, run=COUNT)
     agent.start()
-    plane.prints(job, "line 3")
-    with plane.gone():
+    plane.wait_for_output(job, "line 3")
+    with plane.unreachable():
         time.sleep(2.5)
     assert plane.finished(job)["exit_code"] == 0
     assert COUNTED in job.text
 
 
-def test_a_result_that_could_not_be_delivered_is_delivered_by_the_next_start(
+def test_the_next_start_delivers_an_undelivered_result(
     agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
     job = plane.add_job(history.url, run="echo begun; sleep 1; echo done")
     agent.start()
-    plane.prints(job, "begun")
-    with plane.gone():
+    plane.wait_for_output(job, "begun")
+    with plane.unreachable():
         eventually(lambda: list((agent.state / "spool").glob("*/finish.json")))
         agent.kill()
     heartbeats = len(plane.heartbeats)
@@ -45,7 +45,7 @@ def test_a_result_that_could_not_be_delivered_is_delivered_by_the_next_start(
     eventually(lambda: not list((agent.state / "spool").iterdir()))
 
 
-def test_an_undelivered_result_is_named_by_heartbeats_so_that_its_lease_holds(
+def test_heartbeats_name_an_undelivered_result_and_so_keep_its_lease(
     agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
     plane.fail("/finish", 503, times=1000)
@@ -64,7 +64,7 @@ def test_an_undelivered_result_is_named_by_heartbeats_so_that_its_lease_holds(
 
 @pytest.mark.parametrize("request_", ["start", "definition", "log", "finish", "heartbeat"])
 @pytest.mark.parametrize("fault", [LOSE, 500, 429])
-def test_what_can_be_retried_is_retried(
+def test_a_request_with_a_temporary_failure_is_retried(
     request_: str, fault: int | str, agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
     branch = history.commit_file(".hybrid-ci.yml", b"steps:\n", f"retried-{request_}-{fault}".replace(" ", "-"))
@@ -77,7 +77,7 @@ def test_what_can_be_retried_is_retried(
     assert job.starts <= 3
 
 
-def test_the_wait_that_the_server_asks_for_is_kept(agent: AgentProcess, plane: FakeControlPlane) -> None:
+def test_the_agent_waits_as_long_as_retry_after_asks(agent: AgentProcess, plane: FakeControlPlane) -> None:
     plane.fail("/heartbeat", 429, Retry_After="2")
     agent.start()
     plane.wait_for(lambda: plane.requests)
@@ -87,13 +87,13 @@ def test_the_wait_that_the_server_asks_for_is_kept(agent: AgentProcess, plane: F
     assert time.monotonic() - began > 1.9
 
 
-def test_a_full_spool_makes_the_step_wait_and_loses_nothing(
+def test_a_full_spool_makes_the_step_wait_and_loses_no_output(
     agent: AgentProcess, plane: FakeControlPlane, history: History, tmp_path: Path
 ) -> None:
     job = plane.add_job(history.url, run=f"echo begun; sleep 1; seq 1 500000; touch {tmp_path}/printed")
     agent.start("--spool-limit=1")
-    plane.prints(job, "begun")
-    with plane.gone():
+    plane.wait_for_output(job, "begun")
+    with plane.unreachable():
         time.sleep(2.5)
         assert not (tmp_path / "printed").exists()
         kept = sum(path.stat().st_size for path in (agent.state / "spool").glob("*/*.chunk"))
@@ -102,13 +102,13 @@ def test_a_full_spool_makes_the_step_wait_and_loses_nothing(
     assert "".join(f"{number}\n" for number in range(1, 500_001)) in job.text
 
 
-def test_a_cancelled_job_that_talks_ends_at_once(
+def test_a_cancelled_job_that_prints_ends_at_once(
     agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
-    steps = [{"name": "a", "run": "while true; do echo talking; sleep 0.2; done"}, {"name": "b", "run": "true"}]
+    steps = [{"name": "a", "run": "while true; do echo printing; sleep 0.2; done"}, {"name": "b", "run": "true"}]
     job = plane.add_job(history.url, steps=steps)
     agent.start()
-    plane.prints(job, "talking")
+    plane.wait_for_output(job, "printing")
     job.command = "cancel"
     began = time.monotonic()
     finish = plane.finished(job)
@@ -124,14 +124,14 @@ def test_a_cancelled_job_that_is_silent_ends_with_the_next_heartbeat(
     job = plane.add_job(history.url, run="echo begun; sleep 300")
     job.command_in_log_answers = False
     agent.start()
-    plane.prints(job, "begun")
+    plane.wait_for_output(job, "begun")
     job.command = "cancel"
     finish = plane.finished(job, 13)
     assert finish["steps"][0]["state"] == "cancelled"
 
 
-def test_a_job_cancelled_while_it_is_fetched_runs_no_step(agent: AgentProcess, plane: FakeControlPlane) -> None:
-    # It accepts connections and keeps silent.
+def test_a_job_that_is_cancelled_during_the_checkout_runs_no_step(agent: AgentProcess, plane: FakeControlPlane) -> None:
+    # This server accepts connections and never answers.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         job = plane.add_job(f"http://127.0.0.1:{silent.getsockname()[1]}/repository.git")
         job.command = "cancel"
@@ -142,12 +142,12 @@ def test_a_job_cancelled_while_it_is_fetched_runs_no_step(agent: AgentProcess, p
 
 
 @pytest.mark.parametrize("how", ["log", "abandon"])
-def test_an_attempt_that_is_not_ours_any_more_is_dropped_in_silence(
+def test_an_attempt_that_no_longer_belongs_to_the_agent_is_dropped_without_a_report(
     how: str, agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
     job = plane.add_job(history.url, run="echo begun; while true; do echo more; sleep 0.2; done")
     agent.start()
-    plane.prints(job, "begun")
+    plane.wait_for_output(job, "begun")
     if how == "log":
         job.stale = True
     else:
@@ -174,11 +174,12 @@ def test_a_stale_attempt_is_dropped_and_the_agent_goes_on(
     eventually(lambda: not list((agent.state / "spool").iterdir()))
 
 
-def test_a_job_that_the_control_plane_refuses_is_dropped_with_the_reason(
+def test_the_agent_drops_a_job_that_the_control_plane_refuses_and_logs_the_reason(
     agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
-    plane.add_job(history.url)
+    job = plane.add_job(history.url)
     plane.fail("/log/", 413)
     agent.start()
-    eventually(lambda: "is dropped, the control plane refuses it: 413 fault: a fault on demand" in agent.output)
+    reason = "the control plane refused a request for it (413 fault: a fault on demand)"
+    eventually(lambda: f"the agent drops job {job.job_id} attempt 1: {reason}" in agent.output)
     assert plane.finished(plane.add_job(history.url))["exit_code"] == 0

@@ -1,9 +1,10 @@
-"""What becomes of jobs, run by the real agent program from a real git repository."""
+"""Jobs that the real agent program runs from a real git repository."""
 
 from __future__ import annotations
 
 import hashlib
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_each_commit_is_run_by_its_id(index: int, run: Any, history: History) ->
     assert f"{index + 1}\n1\n" in job.text, "the checkout is not shallow"
 
 
-def test_a_name_that_is_branch_and_tag_means_the_branch(run: Any, history: History) -> None:
+def test_a_name_of_both_a_branch_and_a_tag_means_the_branch(run: Any, history: History) -> None:
     assert run("both").finish["commit"] == history.commits[0]
 
 
@@ -59,7 +60,7 @@ def test_a_plain_path_is_a_repository_too(run: Any, history: History) -> None:
     assert run(repository=str(history.path)).finish["exit_code"] == 0
 
 
-def test_the_log_begins_with_a_header_and_tells_each_step(run: Any, history: History) -> None:
+def test_the_log_begins_with_a_header_and_names_each_step(run: Any, history: History) -> None:
     job = run(steps=[{"name": "lint", "run": "echo linted"}, {"name": "test", "run": "printf 'no newline'"}])
     lines = job.text.splitlines()
     assert lines[0] == "── attempt 1 · agent tester · pipeline example · ref main"
@@ -99,7 +100,7 @@ def test_a_step_that_a_signal_ends_has_a_shell_s_exit_code(run: Any) -> None:
     assert run(run="kill -9 $$").finish["exit_code"] == 137
 
 
-def test_a_step_sees_its_environment_and_not_the_machine_s(run: Any, shared_agent: AgentProcess) -> None:
+def test_a_step_sees_its_own_environment_and_no_secrets_of_the_machine(run: Any, shared_agent: AgentProcess) -> None:
     job = run(
         steps=[{"name": "show", "run": "env; cat", "env": {"C": "step", "GREETING": "größe"}}],
         env={"B": "job", "C": "job", "HYBRID_CI_ATTEMPT": "99"},
@@ -114,7 +115,7 @@ def test_a_step_sees_its_environment_and_not_the_machine_s(run: Any, shared_agen
     assert "SECRET_OF_THE_MACHINE" not in job.text
 
 
-def test_a_step_that_no_machine_can_run_fails_the_job(run: Any) -> None:
+def test_a_step_that_cannot_start_fails_the_job(run: Any) -> None:
     job = run(steps=[{"name": "odd", "run": "true", "env": {"A": "null\0byte"}}, {"name": "never", "run": "true"}])
     assert job.finish["exit_code"] == 126
     assert "cannot start /bin/sh" in job.text
@@ -123,11 +124,11 @@ def test_a_step_that_no_machine_can_run_fails_the_job(run: Any) -> None:
     assert "could not run the job" in job.finish["error_message"]
 
 
-def test_twenty_megabytes_arrive_whole_and_in_bounded_memory(
+def test_twenty_megabytes_of_log_arrive_complete_and_need_little_memory(
     run: Any, shared_plane: FakeControlPlane, shared_agent: AgentProcess
 ) -> None:
     size = 20_000_000
-    # Random bytes: nothing about them can be packed.
+    # Random bytes cannot be compressed.
     job = run(run=f"head -c {size} /dev/urandom > data; echo SUM $(sha256sum data); cat data")
     assert job.finish["exit_code"] == 0
     head, _, rest = job.log.partition(b" data\n")
@@ -138,7 +139,7 @@ def test_twenty_megabytes_arrive_whole_and_in_bounded_memory(
     assert peak < 80_000, f"{peak} kB at the peak"
 
 
-def test_invalid_utf_8_arrives_as_it_is(run: Any) -> None:
+def test_invalid_utf_8_arrives_unchanged(run: Any) -> None:
     job = run(run=r"printf '\377\376\000\200caf\351\n'")
     assert b"\xff\xfe\x00\x80caf\xe9\n" in job.log
 
@@ -148,7 +149,7 @@ def test_output_arrives_while_the_step_runs(
 ) -> None:
     job = shared_plane.add_job(history.url, run="for i in 1 2 3; do date +%s.%N; sleep 0.7; done; echo err >&2")
     shared_plane.finished(job)
-    # The step reads another clock than the control plane; both tick alike.
+    # The step and the fake control plane use different clocks, which advance at the same rate.
     between = time.monotonic() - time.clock_gettime(time.CLOCK_REALTIME)
     printed = [(arrived, line) for arrived, data in job.arrivals for line in data.decode().splitlines()]
     late = [arrived - (float(line) + between) for arrived, line in printed if line.replace(".", "").isdigit()]
@@ -157,7 +158,7 @@ def test_output_arrives_while_the_step_runs(
     assert "err" in job.text
 
 
-def test_a_step_that_exceeds_its_time_limit_is_ended(run: Any) -> None:
+def test_a_step_that_exceeds_its_time_limit_is_stopped(run: Any) -> None:
     job = run(
         steps=[
             {"name": "slow", "run": "trap 'echo tidied; exit 0' TERM; sleep 60 & wait", "timeout": 1},
@@ -170,7 +171,7 @@ def test_a_step_that_exceeds_its_time_limit_is_ended(run: Any) -> None:
     assert "tidied" in job.text
 
 
-def test_a_job_that_exceeds_its_time_limit_is_ended_even_if_it_ignores_being_asked(run: Any) -> None:
+def test_a_job_that_exceeds_its_time_limit_is_killed_if_it_ignores_sigterm(run: Any) -> None:
     began = time.monotonic()
     job = run(run="trap '' TERM; while true; do sleep 1; done", timeout=2)
     assert job.finish["steps"][0]["state"] == "timed_out"
@@ -197,7 +198,7 @@ SLEEP_WITHOUT_ENVIRONMENT = "os.execve('/bin/sleep', ['sleep', '300'], {})"
 
 
 @pytest.mark.parametrize("daemon", [SLEEP, SLEEP_WITHOUT_ENVIRONMENT])
-def test_a_daemon_that_a_step_forks_is_gone_after_it(daemon: str, run: Any) -> None:
+def test_a_daemon_that_a_step_forks_ends_with_the_step(daemon: str, run: Any) -> None:
     began = time.monotonic()
     job = run(run=DAEMON % daemon)
     assert job.finish["exit_code"] == 0
@@ -211,7 +212,9 @@ def test_the_workspace_is_fresh_and_removed_afterwards(run: Any, shared_agent: A
     second = run(run="pwd; test ! -e behind")
     assert second.finish["exit_code"] == 0
     for job in (first, second):
-        eventually(lambda job=job: not list((shared_agent.state / "work").glob(f"agent-*/{job.job_id}*")))
+        eventually(
+            partial(lambda job_id: not list((shared_agent.state / "work").glob(f"agent-*/{job_id}*")), job.job_id)
+        )
 
 
 def test_a_repository_that_does_not_exist_fails_the_job(run: Any, tmp_path: Path) -> None:
@@ -246,7 +249,7 @@ def test_a_ref_that_does_not_exist_fails_the_job(ref: str, run: Any) -> None:
         ("{url}", ""),
     ],
 )
-def test_what_looks_like_an_option_or_a_command_is_neither(
+def test_an_address_or_ref_cannot_pass_options_or_commands(
     repository: str, ref: str, run: Any, history: History, tmp_path: Path
 ) -> None:
     mark = tmp_path / "mark"
@@ -257,7 +260,7 @@ def test_what_looks_like_an_option_or_a_command_is_neither(
     assert not mark.exists()
 
 
-def test_credentials_in_an_address_are_not_shown(run: Any, shared_agent: AgentProcess) -> None:
+def test_logs_and_reports_hide_the_credentials_in_an_address(run: Any, shared_agent: AgentProcess) -> None:
     job = run(repository="http://robot:hunter2%21@127.0.0.1:1/repository.git")
     assert "could not be fetched" in job.finish["error_message"]
     for text in (job.text, str(job.finish), shared_agent.output):
@@ -278,7 +281,7 @@ def test_the_repository_s_own_definition_is_read_and_run(run: Any, history: Hist
     assert "\nx\n" in job.text
 
 
-def test_a_definition_that_is_not_valid_fails_the_job_and_says_where(run: Any, history: History) -> None:
+def test_an_invalid_definition_fails_the_job_and_names_the_line(run: Any, history: History) -> None:
     branch = history.commit_file(".hybrid-ci.yml", b"steps: []\n", "with-invalid-definition")
     problem = {
         "code": "invalid_definition",
@@ -296,14 +299,14 @@ def test_a_missing_definition_fails_the_job(run: Any) -> None:
     assert job.finish["error_message"] == "The repository has no .hybrid-ci.yml at this commit."
 
 
-def test_a_definition_that_is_a_link_is_not_followed(run: Any, history: History, shared_agent: AgentProcess) -> None:
+def test_a_symbolic_link_as_definition_is_not_followed(run: Any, history: History, shared_agent: AgentProcess) -> None:
     branch = history.commit_link(".hybrid-ci.yml", str(shared_agent.state / "identity.json"), "with-link")
     job = run(branch, from_repository=True)
     assert job.sent is None
     assert "cannot be read" in job.finish["error_message"]
 
 
-def test_a_definition_that_is_no_text_fails_the_job(run: Any, history: History) -> None:
+def test_a_definition_that_is_not_text_fails_the_job(run: Any, history: History) -> None:
     branch = history.commit_file(".hybrid-ci.yml", b"\xff\xfe", "with-bytes")
     assert run(branch, from_repository=True).finish["error_message"] == ".hybrid-ci.yml is not UTF-8 text."
 

@@ -1,4 +1,4 @@
-"""How the agent program begins and ends: enrolment, signals, kill -9, revoked keys."""
+"""How the agent program starts and ends: enrolment, signals, kill -9, revoked keys."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import secrets
 import signal
 import stat
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,9 @@ def test_an_agent_enrols_once_and_needs_no_token_afterwards(agent: AgentProcess,
     assert json.loads((agent.state / "identity.json").read_text())["workload_identity_secret"] not in agent.output
 
 
-def test_a_lost_answer_to_the_enrolment_is_asked_for_again(agent: AgentProcess, plane: FakeControlPlane) -> None:
+def test_an_enrolment_whose_answer_was_lost_is_retried_with_the_same_key(
+    agent: AgentProcess, plane: FakeControlPlane
+) -> None:
     plane.fail("/enrol", LOSE)
     agent.start()
     plane.wait_for(lambda: plane.heartbeats)
@@ -53,7 +56,9 @@ def test_a_lost_answer_to_the_enrolment_is_asked_for_again(agent: AgentProcess, 
     assert len(plane.enrolments) == 1
 
 
-def test_an_agent_killed_while_it_enrols_asks_with_the_same_key(agent: AgentProcess, plane: FakeControlPlane) -> None:
+def test_an_agent_that_was_killed_while_it_enrolled_retries_with_the_same_key(
+    agent: AgentProcess, plane: FakeControlPlane
+) -> None:
     plane.fail("/enrol", LOSE, times=10)
     agent.start()
     plane.wait_for(lambda: plane.enrolments)
@@ -65,16 +70,29 @@ def test_an_agent_killed_while_it_enrols_asks_with_the_same_key(agent: AgentProc
     assert len(plane.enrolments) == 1
 
 
-def test_without_token_and_identity_the_agent_says_what_is_missing(agent: AgentProcess) -> None:
+def test_without_token_and_identity_the_agent_names_what_is_missing(agent: AgentProcess) -> None:
     assert agent.start(token=None).exit_code() == 2
-    assert "not enrolled" in agent.output
-    assert "HYBRID_CI_TOKEN" in agent.output
+    assert f"This machine is not enrolled ({agent.state / 'identity.json'} is missing)." in agent.output
+    assert "Give an enrolment token with HYBRID_CI_TOKEN, --token-file or --token." in agent.output
 
 
 def test_without_an_address_the_agent_says_so(agent: AgentProcess) -> None:
     agent.start("--url=", token=None)
     assert agent.exit_code() == 2
-    assert "--url" in agent.output
+    assert "The address of the control plane is missing. Give it with --url or HYBRID_CI_URL." in agent.output
+
+
+def test_an_invalid_option_ends_the_agent_with_what_it_must_be(agent: AgentProcess) -> None:
+    assert agent.start("--slots=many").exit_code() == 2
+    assert "argument --slots: must be a whole number of at least 1" in agent.output
+    assert agent.start("--grace=long").exit_code() == 2
+    assert "argument --grace: must be a number between 0 and 3600" in agent.output
+
+
+def test_an_enrolment_that_is_refused_ends_the_agent_and_names_the_invalid_fields(agent: AgentProcess) -> None:
+    assert agent.start("--name=two words").exit_code() == 3
+    refusal = "422 validation_error: The request is not valid.; name: must be a name"
+    assert f"The control plane refused to enrol this machine ({refusal}). Check the token" in agent.output
 
 
 def test_a_token_that_is_refused_ends_the_agent_and_is_not_printed(agent: AgentProcess) -> None:
@@ -97,7 +115,7 @@ def test_two_agents_never_share_a_state_directory(agent: AgentProcess, plane: Fa
     assert str(agent.state) in second.output
 
 
-def test_the_bundle_is_all_that_a_machine_needs(
+def test_a_machine_needs_only_the_bundle(
     agent: AgentProcess, plane: FakeControlPlane, history: History, tmp_path: Path
 ) -> None:
     bundle = tmp_path / "agent.pyz"
@@ -105,14 +123,14 @@ def test_the_bundle_is_all_that_a_machine_needs(
     job = plane.add_job(history.url, run="sleep 0.5; cat number")
     agent.start(command=[sys.executable, "-I", str(bundle)])
     plane.wait_for(lambda: job.starts)
-    # An update of the file under a running agent does no harm.
+    # An update of the file does not disturb the running agent.
     bundle.write_bytes(b"something else")
     assert plane.finished(job)["exit_code"] == 0
     agent.signal(signal.SIGTERM)
     assert agent.exit_code() == 0
 
 
-def test_a_heartbeat_tells_how_the_machine_is(agent: AgentProcess, plane: FakeControlPlane) -> None:
+def test_a_heartbeat_reports_the_load_of_the_machine(agent: AgentProcess, plane: FakeControlPlane) -> None:
     agent.start()
     plane.wait_for(lambda: len(plane.heartbeats) > 1)
     heartbeat = plane.heartbeats[-1]
@@ -129,7 +147,7 @@ def test_a_heartbeat_tells_how_the_machine_is(agent: AgentProcess, plane: FakeCo
     )
 
 
-def test_a_heartbeat_s_time_never_goes_back(agent: AgentProcess, plane: FakeControlPlane) -> None:
+def test_the_time_of_heartbeats_never_goes_back(agent: AgentProcess, plane: FakeControlPlane) -> None:
     agent.start()
     plane.wait_for(lambda: plane.heartbeats)
     agent.stop()
@@ -182,7 +200,7 @@ def test_the_next_job_comes_with_the_answer_to_finish(
         assert plane.finished(job)["exit_code"] == 0
 
 
-def test_heartbeats_tell_the_states_of_running_steps(
+def test_heartbeats_report_the_states_of_running_steps(
     agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
     job = plane.add_job(history.url, steps=[{"name": "a", "run": "true"}, {"name": "b", "run": "sleep 2"}])
@@ -202,7 +220,7 @@ def test_sigterm_lets_the_job_finish_and_takes_no_other(
 ) -> None:
     job = plane.add_job(history.url, run="echo begun; sleep 2; echo done")
     agent.start()
-    plane.prints(job, "begun")
+    plane.wait_for_output(job, "begun")
     waiting = plane.add_job(history.url)
     agent.signal(signal.SIGTERM)
     assert agent.exit_code() == 0
@@ -210,7 +228,7 @@ def test_sigterm_lets_the_job_finish_and_takes_no_other(
     assert job.finish["exit_code"] == 0
     assert "done" in job.text
     assert plane.heartbeats[-1]["free_slots"] == 0
-    assert not waiting.given
+    assert not waiting.assigned
 
 
 def test_sigterm_ends_an_idle_agent_at_once(agent: AgentProcess, plane: FakeControlPlane) -> None:
@@ -220,14 +238,14 @@ def test_sigterm_ends_an_idle_agent_at_once(agent: AgentProcess, plane: FakeCont
     assert agent.exit_code(3) == 0
 
 
-def test_a_second_sigterm_stops_the_jobs_and_reports_that(
+def test_a_second_sigterm_stops_and_reports_the_jobs(
     agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
     job = plane.add_job(
         history.url, steps=[{"name": "a", "run": "echo begun; sleep 300"}, {"name": "b", "run": "true"}]
     )
     agent.start()
-    plane.prints(job, "begun")
+    plane.wait_for_output(job, "begun")
     agent.signal(signal.SIGTERM)
     plane.wait_for(lambda: plane.heartbeats[-1]["free_slots"] == 0)
     agent.signal(signal.SIGTERM)
@@ -242,10 +260,14 @@ def test_a_third_sigterm_ends_the_agent_at_once_and_leaves_no_process(
 ) -> None:
     job = plane.add_job(history.url, run="trap '' TERM; echo begun; while true; do sleep 1; done")
     agent.start("--grace=60")
-    plane.prints(job, "begun")
-    for count in (1, 2, 3):
+    plane.wait_for_output(job, "begun")
+    for message in (
+        "the agent takes no more jobs and exits when its running jobs (1) end; a second signal stops them",
+        "the agent stops its running jobs; a third signal makes it exit at once",
+        "the agent exits at once",
+    ):
         agent.signal(signal.SIGTERM)
-        eventually(lambda count=count: agent.output.count("leav") + agent.output.count("stopping") >= count)
+        eventually(partial(lambda expected: f"{expected}\n" in agent.output, message))
     assert agent.exit_code(3) == 1
     eventually(lambda: not agent.leftovers())
 
@@ -263,7 +285,7 @@ os.wait()
 """
 
 
-def test_kill_9_ends_the_job_s_processes_and_a_new_start_runs_it_again(
+def test_kill_9_ends_the_processes_of_the_job_and_a_new_start_runs_it_again(
     agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
     without_environment = 'os.execve("/bin/sh", ["sh", "-c", "echo daemon $$; sleep 300; :"], {})'
@@ -271,8 +293,8 @@ def test_kill_9_ends_the_job_s_processes_and_a_new_start_runs_it_again(
         history.url, run=f"{DAEMON % without_environment}\necho begun; [ $HYBRID_CI_ATTEMPT = 2 ] || sleep 300"
     )
     agent.start()
-    plane.prints(job, "begun")
-    plane.prints(job, "daemon")
+    plane.wait_for_output(job, "begun")
+    plane.wait_for_output(job, "daemon")
     daemon = int(job.text.partition("\ndaemon ")[2].split()[0])
     assert daemon in processes.process_table()
     agent.kill()
@@ -289,12 +311,12 @@ def test_kill_9_ends_the_job_s_processes_and_a_new_start_runs_it_again(
     assert job.text.startswith("── attempt 2 ")
 
 
-def test_a_new_start_kills_what_a_killed_agent_and_its_killed_guards_left(
+def test_a_new_start_kills_the_processes_of_a_killed_agent_and_its_killed_guards(
     agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
     job = plane.add_job(history.url, run=DAEMON % 'os.execv("/bin/sleep", ["sleep", "300"])' + "echo begun; sleep 300")
     agent.start()
-    plane.prints(job, "begun")
+    plane.wait_for_output(job, "begun")
     guards = [process.pid for process in agent.leftovers() if process.parent == agent.pid]
     assert guards
     for pid in guards:
@@ -308,11 +330,11 @@ def test_a_new_start_kills_what_a_killed_agent_and_its_killed_guards_left(
     stranger = processes.process_table()[os.getpid()]
     agent.start()
     eventually(lambda: not set(orphans).intersection(agent.leftovers()))
-    eventually(lambda: re.search(r"killed \d+ processes that an earlier run", agent.output))
+    eventually(lambda: re.search(r"the agent killed \d+ processes that its previous run left behind", agent.output))
     assert stranger in processes.process_table().values()
 
 
-def test_a_step_that_kills_its_guard_fails_and_leaves_nothing(
+def test_a_step_that_kills_its_guard_fails_and_leaves_no_process(
     agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
     job = plane.add_job(history.url, run="sleep 300 & kill -9 $PPID; sleep 300")
@@ -322,19 +344,19 @@ def test_a_step_that_kills_its_guard_fails_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_an_agent_that_is_not_wanted_any_more_says_so_and_leaves(
+def test_an_agent_that_the_control_plane_refuses_names_the_reason_and_exits(
     status: int, agent: AgentProcess, plane: FakeControlPlane, history: History, tmp_path: Path
 ) -> None:
-    # A new step makes the agent heartbeat at once.
+    # A new step makes the agent send a heartbeat at once.
     steps = [
         {"name": "a", "run": f"while [ ! -e {tmp_path}/go ]; do sleep 0.1; done"},
         {"name": "b", "run": "sleep 300"},
     ]
     job = plane.add_job(history.url, steps=steps)
     agent.start()
-    plane.prints(job, "step 1/2")
+    plane.wait_for_output(job, "step 1/2")
     plane.fail("/heartbeat", status)
     (tmp_path / "go").touch()
     assert agent.exit_code() == 3
-    assert f"does not want this agent any more: {status} fault: a fault on demand" in agent.output
+    assert f"The control plane refuses this agent ({status} fault: a fault on demand)." in agent.output
     eventually(lambda: not agent.leftovers())

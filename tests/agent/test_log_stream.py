@@ -1,4 +1,4 @@
-"""Output on its way through the spool."""
+"""The log stream and the spool."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def spool(tmp_path: Path) -> Spool:
     return Spool(tmp_path / "spool", limit=1_000_000)
 
 
-def test_chunks_put_together_are_what_was_written(spool: Spool) -> None:
+def test_the_chunks_together_are_the_output(spool: Spool) -> None:
     spooled = spool.open(JOB)
     stream = LogStream(spooled)
     written = b"".join(bytes([number % 256]) * (number * 37) for number in range(120))
@@ -33,7 +33,7 @@ def test_chunks_put_together_are_what_was_written(spool: Spool) -> None:
     assert spooled.read_report() == {"exit_code": 0, "log_chunks": len(chunks)}
 
 
-def test_a_little_output_does_not_wait_for_more(spool: Spool) -> None:
+def test_a_little_output_is_delivered_soon(spool: Spool) -> None:
     stream = LogStream(spool.open(JOB))
     sequences = stream.sequences()
     stream.write(b"a")
@@ -74,13 +74,13 @@ def test_writers_wait_for_room_until_chunks_are_delivered(tmp_path: Path) -> Non
 def test_writers_do_not_wait_when_their_command_is_stopped(tmp_path: Path) -> None:
     stream = LogStream(Spool(tmp_path / "spool", limit=1).open(JOB))
     stream.write(b"x" * CHUNK_BYTES)
-    threading.Timer(0.1, stream.bound_lifted.set).start()
+    threading.Timer(0.1, stream.ignore_limit.set).start()
     began = time.monotonic()
-    stream.write(b"last words")
+    stream.write(b"last output")
     assert time.monotonic() - began < 2
 
 
-def test_only_attempts_with_a_known_end_are_recovered(tmp_path: Path) -> None:
+def test_only_attempts_with_a_report_are_recovered(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", limit=1000)
     ended = LogStream(spool.open(JOB))
     ended.write(b"log")

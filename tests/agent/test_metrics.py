@@ -1,3 +1,5 @@
+"""The load of the machine that heartbeats report."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -20,14 +22,14 @@ Pages occupied by compressor:              5.
 """
 
 
-def test_the_figures_are_shares_of_a_hundred(tmp_path: Path) -> None:
+def test_the_metrics_are_percentages(tmp_path: Path) -> None:
     read = metrics.Metrics(tmp_path).read()
     assert set(read) == {"cpu_percent", "memory_percent", "disk_percent"}
     assert all(0 <= figure <= 100 for figure in read.values())
     assert read["memory_percent"] > 0
 
 
-def test_a_busy_processor_shows(tmp_path: Path) -> None:
+def test_a_busy_processor_raises_the_cpu_percentage(tmp_path: Path) -> None:
     figures = metrics.Metrics(tmp_path)
     total = 0
     while figures.read()["cpu_percent"] == 0:
@@ -35,7 +37,7 @@ def test_a_busy_processor_shows(tmp_path: Path) -> None:
         assert total < 10**13
 
 
-def test_without_proc_there_are_figures_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_metrics_exist_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "_STAT", tmp_path / "missing")
     monkeypatch.setattr(metrics, "_MEMINFO", tmp_path / "missing")
     read = metrics.Metrics(tmp_path).read()

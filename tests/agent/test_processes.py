@@ -1,4 +1,4 @@
-"""Finding processes, by /proc and by ps."""
+"""Finding processes with /proc and with ps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def marker() -> str:
 
 @pytest.fixture
 def family(marker: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A shell with a marker, and two children of which one is without."""
+    """A shell with a marker, and two children. One of them has no marker."""
     shell = subprocess.Popen(
         ["/bin/sh", "-c", "env -i sleep 300 & sleep 300"],
         env={processes.MARKER_VARIABLE: f"{marker}.1"},
@@ -35,7 +35,7 @@ def family(marker: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize("has_proc", [True, False])
-def test_children_of_children_are_found(
+def test_all_descendants_of_a_process_are_found(
     has_proc: bool, family: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "_HAS_PROC", has_proc)
@@ -45,14 +45,14 @@ def test_children_of_children_are_found(
     assert os.getpid() not in [process.pid for process in below]
 
 
-def test_the_marked_are_killed_with_all_that_they_have_started(family: subprocess.Popen[bytes], marker: str) -> None:
+def test_marked_processes_are_killed_with_their_descendants(family: subprocess.Popen[bytes], marker: str) -> None:
     eventually(lambda: len(processes.descendants([family.pid], processes.process_table())) == 2)
     everyone = {family.pid, *(one.pid for one in processes.descendants([family.pid], processes.process_table()))}
     assert set(processes.kill_marked(marker)) == everyone
     assert not everyone.intersection(processes.process_table())
 
 
-def test_a_process_with_the_same_number_that_started_later_is_left_alone(family: subprocess.Popen[bytes]) -> None:
+def test_a_later_process_with_the_same_number_gets_no_signal(family: subprocess.Popen[bytes]) -> None:
     now = processes.process_table()[family.pid]
     earlier = processes.Process(now.pid, now.parent, str(int(now.started) - 1))
     processes.send_signal(earlier, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Signatures as RFC 9421 wants them, verified by a library that is not ours."""
+"""Signatures as RFC 9421 requires them, verified by an independent library."""
 
 from __future__ import annotations
 
@@ -75,18 +75,18 @@ def change_header(name: str, before: str, after: str) -> Callable[[Request], Non
         change_header("Signature", "=:", "=:AAAA"),
     ],
 )
-def test_a_request_that_was_changed_is_not(change: Callable[[Request], None]) -> None:
+def test_a_changed_request_is_refused(change: Callable[[Request], None]) -> None:
     request = signed()
     change(request)
     with pytest.raises(InvalidSignature):
         verify(request)
 
 
-def test_the_signature_of_a_known_request_is_this_one() -> None:
+def test_a_known_request_has_the_known_signature() -> None:
     headers = signature_headers(
         method="POST", path="/foo", body=b"", key_id="k", key=b"\0" * 32, created=1618884473, nonce="0123456789abcdef"
     )
-    # The digest of nothing, and the bytes that openssl's HMAC gives for the signature base, written by hand.
+    # The digest of an empty body, and the HMAC that openssl computes for the signature base, written by hand.
     assert headers["Content-Digest"] == "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
     assert headers["Signature-Input"] == (
         'sig1=("@method" "@path" "content-digest");created=1618884473;keyid="k";'

@@ -3,18 +3,19 @@
 import base64
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from apps.accounts.policies import ROLES
 from apps.agents.models import Agent, Heartbeat
 from apps.agents.selectors import fleet_counts
 from apps.agents.services import agent_enrol, enrolment_token_create
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from tests.agents.machines import Machine
+from tests.conftest import ADMIN
 
 ENROLMENT = {
     "name": "build-1",
@@ -31,7 +32,7 @@ ENROLMENT = {
 @pytest.fixture
 def keeper() -> Actor:
     """The person who looks after the agents."""
-    return Actor("user", "01kaadmin00000000000000000", "Ada", frozenset(ROLES["admin"]))
+    return replace(ADMIN, name="Ada")
 
 
 @pytest.fixture

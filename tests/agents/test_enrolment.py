@@ -12,7 +12,6 @@ import pytest
 import requests
 from django.core.management import CommandError, call_command
 
-from apps.accounts.policies import ROLES
 from apps.agents.models import Agent, EnrolmentReceipt, EnrolmentToken
 from apps.agents.selectors import fleet_counts, keys_alive
 from apps.agents.services import enrolment_token_create
@@ -25,6 +24,7 @@ from controlplane.lib.errors import Forbidden, InvalidInput
 from tests.agents.conftest import ENROLMENT, counters_are_right, standing_agent, standing_heartbeat
 from tests.agents.machines import Machine
 from tests.clients import Client
+from tests.conftest import OPERATOR
 
 KEY = {"Idempotency-Key": "k" * 32}
 
@@ -176,6 +176,7 @@ def test_an_unknown_token_is_refused(machine_to_be: Client, text: str) -> None:
         ("labels", ["linux", 1]),
         ("labels", ["l"] * 21),
         ("labels", [""]),
+        *[("labels", [label]) for label in ("-linux", ".linux", "=", "l" * 64)],
         ("slots", 0),
         ("slots", 65),
         ("slots", -1),
@@ -243,9 +244,8 @@ def test_a_token_that_has_expired_already_is_not_made(keeper: Actor) -> None:
 
 
 def test_an_operator_makes_no_token(tables: None) -> None:
-    operator = Actor("user", "01kaoperator00000000000000", "operator", frozenset(ROLES["operator"]))
     with pytest.raises(Forbidden):
-        make_token(operator)
+        make_token(OPERATOR)
 
 
 def test_the_command_prints_a_token_that_lets_in(machine_to_be: Client) -> None:

@@ -1,6 +1,5 @@
 """DynamoDB wrote and its answer was lost, or it did not answer at all: nothing is doubled, and nothing half done."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -45,10 +44,8 @@ def first_answer_lost(operation: str = "TransactWriteItems") -> Iterator[list[st
             return
         sent.append(operation)
         if len(sent) == 1:
-            # DynamoDB knows a transaction's token for ten minutes only; ours must do without.
-            body = {name: value for name, value in json.loads(request.body).items() if name != "ClientRequestToken"}
-            headers = {name: value for name, value in request.headers.items() if name.lower() != "content-length"}
-            requests.post(request.url, headers=headers, data=json.dumps(body), timeout=10).raise_for_status()
+            # With the transaction's token, by which DynamoDB knows the request when it is sent again.
+            requests.post(request.url, headers=dict(request.headers), data=request.body, timeout=10).raise_for_status()
             raise ReadTimeoutError(endpoint_url=request.url)
 
     events = shared_connection().client.meta.events

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("tables")
 ADA = Actor("user", "01kada0000000000000000000a", "Ada Lovelace", frozenset({"jobs.create"}))
 
 
-def record_act(target: str = "job:01kjob0000000000000000000a", **more: object) -> None:
+def record_act(target: str = "job:01kjob0000000000000000000a", **more: Any) -> None:
     tx = Transaction()
     audit_add(tx, actor=ADA, action=Action.JOB_CREATED, target=target, **more)
     tx.commit()

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium import webdriver
@@ -79,7 +80,7 @@ class Reader:
         self.driver.find_element(By.CSS_SELECTOR, selector).click()
 
     def script(self, script: str, *arguments: object) -> object:
-        return self.driver.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+        return self.driver.execute_script(script, *arguments)
 
     def wait(self, condition: Callable[[], object], seconds: float = 15) -> None:
         WebDriverWait(self.driver, seconds, poll_frequency=0.1).until(lambda _: condition())
@@ -94,12 +95,12 @@ class Reader:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.command("Emulation.setEmulatedMedia", {"features": [scheme]})
 
-    def command(self, name: str, arguments: dict[str, object]) -> None:
-        self.driver.execute_cdp_cmd(name, arguments)  # type: ignore[attr-defined]
+    def command(self, name: str, arguments: dict[str, Any]) -> None:
+        self.driver.execute_cdp_cmd(name, arguments)
 
     def complaints(self) -> list[str]:
         """What the browser wrote to its console since this was last asked."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call, attr-defined]
+        return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[attr-defined]
 
 
 @pytest.fixture

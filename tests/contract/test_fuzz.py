@@ -76,7 +76,7 @@ def _config() -> SchemathesisConfig:
 def _operations() -> Iterator[APIOperation[Any, Any, Any, Any]]:
     document = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
     for found in schemathesis.openapi.from_dict(document, config=_config()).get_all_operations():
-        yield found.ok()
+        yield found.ok()  # type: ignore[union-attr]
 
 
 OPERATIONS = {operation.label: operation for operation in _operations()}
@@ -121,7 +121,7 @@ def fuzz(operation: APIOperation[Any, Any, Any, Any], server: str, known: dict[s
             derandomize=True,
         )
         @hypothesis.given(case=cases)
-        def ask(case: Case) -> None:
+        def ask(case: Case[Any]) -> None:
             # The web server itself takes no longer address.
             hypothesis.assume(len(urlencode(case.query or {})) < 50_000)
             case.body = _whole_numbers(case.body)

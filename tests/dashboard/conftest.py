@@ -5,10 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from apps.accounts.services import user_create
-from controlplane.lib.actor import SYSTEM
 from tests.clients import Client
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, someone
 from tests.dashboard.scene import Scene
 
 # The Accept header of browsers.
@@ -33,7 +31,7 @@ def signed_in(server: str) -> SignedIn:
     """Creates a user with a role, signs the user in on the page, and returns the browser."""
 
     def sign_in(role: str) -> Client:
-        user_create(email=f"{role}@example.com", password=PASSWORD, name=role.title(), role=role, actor=SYSTEM)
+        someone(role)
         browser = Client(server)
         browser.session.headers["Accept"] = ACCEPT
         form = {"email": f"{role}@example.com", "password": PASSWORD}

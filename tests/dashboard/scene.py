@@ -1,9 +1,9 @@
 """Creates what the pages show through the services: pipelines, agents and jobs."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from apps.accounts.policies import ROLES
 from apps.agents.services import agent_enrol, enrolment_token_create, heartbeat_record
 from apps.jobs.selectors import job_get
 from apps.jobs.selectors.queue import queue_registry
@@ -20,6 +20,7 @@ from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.ids import new_id
+from tests.conftest import ADMIN
 
 DEFINITION = "steps:\n  - name: lint\n    run: make lint\n  - name: test\n    run: make test\n"
 STEPS = ("lint", "test")
@@ -29,7 +30,7 @@ class Scene:
     """Acts as an admin and as agents would."""
 
     def __init__(self) -> None:
-        self.admin = Actor("user", "01kaadmin00000000000000000", "Ada", frozenset(ROLES["admin"]))
+        self.admin = replace(ADMIN, name="Ada")
 
     def pipeline(self, name: str = "self", *, definition: str | None = DEFINITION) -> str:
         pipeline_save(

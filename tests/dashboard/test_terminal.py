@@ -1,5 +1,7 @@
 """How the page renders the bytes of a log."""
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,7 +80,7 @@ def test_a_malformed_style_counts_as_plain(forged: str) -> None:
     assert Style.parse(forged) == Style()
 
 
-def text_of(pieces: list[str]) -> str:
+def text_of(pieces: Iterable[str]) -> str:
     return "".join(pieces).replace('<span class="sgr-colour-1">', "").replace("</span>", "")
 
 

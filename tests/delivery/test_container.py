@@ -1,76 +1,137 @@
-"""The container, as far as it goes without an engine: the Dockerfile's steps, its process, its health, its end."""
+"""The containers, as far as they go without an engine: what is sent to it, their processes, their health, their end."""
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from tests.clients import Client
 from tests.conftest import PASSWORD
-from tests.delivery.dockerfile import Image, build, context_files, instructions
 from tests.delivery.workflows import ROOT
 from tests.emulator import free_port
 from tests.endtoend.conftest import wait_for
 
 USER = 10001
-# They build it first, for half a minute.
-in_an_image = pytest.mark.slow
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 TRIAL = yaml.safe_load((ROOT / "compose.trial.yaml").read_text())
 
 
-@pytest.fixture(scope="module")
-def context() -> Iterator[Path]:
-    """The files that an engine would be sent, where any user may look."""
-    folder = Path(tempfile.mkdtemp(prefix="hybrid-ci-image-"))
-    folder.chmod(0o755)
-    for file in context_files(ROOT):
-        (folder / "context" / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / file, folder / "context" / file)
-    yield folder
-    shutil.rmtree(folder)
+def instructions(text: str) -> Iterator[tuple[str, str]]:
+    """Each instruction with what stands behind it, without comments."""
+    lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    for line in re.sub(r"\\\n\s*", "", lines).splitlines():
+        if line.strip():
+            name, _, rest = line.strip().partition(" ")
+            yield name.upper(), rest.strip()
+
+
+def target(name: str) -> dict[str, str]:
+    """The last instruction of each kind of a target."""
+    _, _, behind = DOCKERFILE.partition(f" AS {name}\n")
+    return dict(instructions(behind.split("\nFROM ")[0]))
+
+
+def context_files(project: Path) -> Iterator[Path]:
+    """The files that .dockerignore lets through, relative to the project. The last rule that fits a path decides."""
+    rules = [line for line in (project / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    tops = {rule[1:] for rule in rules if rule.startswith("!")}
+    for top in sorted(tops):
+        found = project / top
+        for path in [found] if found.is_file() else sorted(found.rglob("*")):
+            relative = path.relative_to(project)
+            if path.is_file() and _let_through(relative, rules):
+                yield relative
+
+
+def _let_through(path: Path, rules: list[str]) -> bool:
+    # A rule that fits a folder fits all that is in it.
+    names = [str(path), *(str(parent) for parent in path.parents if str(parent) != ".")]
+    through = True
+    for rule in rules:
+        pattern = rule.removeprefix("!").removeprefix("**/")
+        fitting = [name.rpartition("/")[2] for name in names] if "**/" in rule else names
+        if any(fnmatchcase(name, pattern) and ("/" in pattern or name.count("/") == 0) for name in fitting):
+            through = rule.startswith("!")
+    return through
+
+
+class Container:
+    """The files that an engine would be sent, with the folder /data beside them, to start a container's programs in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.app, self.data = folder / "app", folder / "data"
+        self.data.mkdir()
+        for file in context_files(ROOT):
+            (self.app / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / file, self.app / file)
+        # What is installed here, and not in the image.
+        self._absent = folder / "absent"
+        self._absent.mkdir()
+        for name in ("ministack", "pytest", "troposphere", "zappa"):
+            (self._absent / f"{name}.py").write_text("raise ImportError('not in the image')")
+        steps = target("control-plane")
+        self.command: list[str] = json.loads(steps["CMD"])
+        self.health: list[str] = json.loads(steps["HEALTHCHECK"].split(" CMD ")[1])
+        self._environment = {
+            name: value.replace("/data", str(self.data)) for name, value in re.findall(r"(\w+)=(\S+)", steps["ENV"])
+        }
+
+    def environment(self, **settings: str) -> dict[str, str]:
+        """What a process in it finds, with these settings."""
+        path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+        # Bytecode is made with the image.
+        own = {"PATH": path, "PYTHONPATH": str(self._absent), "PYTHONDONTWRITEBYTECODE": "1"}
+        return {**self._environment, **own, **settings}
+
+    def start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+        program = shutil.which(command[0], path=environment["PATH"])
+        assert program is not None
+        return subprocess.Popen(
+            [program, *command[1:]],
+            cwd=self.app,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, command: list[str], environment: dict[str, str]) -> tuple[int, str]:
+        """The exit code of a program, and what it says."""
+        process = self.start(command, environment)
+        said = process.communicate(timeout=30)[0]
+        return process.returncode, said
+
+    def files(self) -> set[Path]:
+        return {path for path in self.app.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
-def image(context: Path) -> Image:
-    (context / "image").mkdir()
-    return build(ROOT, "control-plane", context / "image", context / "context")
+def container(tmp_path_factory: pytest.TempPathFactory) -> Container:
+    container = Container(tmp_path_factory.mktemp("container"))
+    collect = re.search(r"RUN (.*) /venv/bin/python (manage.py collectstatic .*?) &&", DOCKERFILE)
+    assert collect is not None
+    settings = dict(re.findall(r"(\w+)=(\w+)", collect[1]))
+    code, said = container.run(["python", *collect[2].split()], container.environment(**settings))
+    assert code == 0, said
+    return container
 
 
-def container_environment(image: Image, port: int) -> dict[str, str]:
+@pytest.fixture
+def environment(container: Container, server: str) -> dict[str, str]:
     """Of a container of the stage that the tests' tables are of."""
     handed = ("STAGE", "SECRET_KEY", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    return {
-        **image.process_environment(),
-        **{name: os.environ[name] for name in handed},
-        "ALLOWED_HOSTS": "ci.example.com,127.0.0.1",
-        "PORT": str(port),
-    }
-
-
-def run(image: Image, command: list[str], environment: dict[str, str]) -> Any:
-    """Start a program of the image as its user."""
-    as_user = {"user": USER, "group": USER, "extra_groups": []} if os.getuid() == 0 else {}
-    program = shutil.which(command[0], path=environment["PATH"])
-    assert program is not None
-    return subprocess.Popen(
-        [program, *command[1:]],
-        cwd=image.place(""),
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **as_user,
-    )
+    settings = {name: os.environ[name] for name in handed}
+    return container.environment(**settings, ALLOWED_HOSTS="ci.example.com,127.0.0.1", PORT=str(free_port()))
 
 
 def test_the_builder_is_sent_what_runs_and_nothing_else() -> None:
@@ -84,38 +145,44 @@ def test_the_builder_is_sent_what_runs_and_nothing_else() -> None:
     assert not [file for file in files if "infrastructure" in file or "/local" in file or file.endswith(".pyc")]
 
 
+def test_every_file_that_the_dockerfile_copies_is_sent_to_the_builder() -> None:
+    files = {str(file) for file in context_files(ROOT)}
+    sent = files | {str(parent) for file in files for parent in Path(file).parents}
+    copied = [rest.split()[:-1] for name, rest in instructions(DOCKERFILE) if name == "COPY" and "--from" not in rest]
+    assert copied
+    assert {source for sources in copied for source in sources} <= sent
+
+
 def test_no_layer_holds_a_secret_and_every_base_has_a_tag() -> None:
-    steps = list(instructions((ROOT / "Dockerfile").read_text()))
+    steps = list(instructions(DOCKERFILE))
     assert not [rest for name, rest in steps if name in ("ARG", "ENV") and re.search("SECRET|TOKEN|PASSWORD", rest)]
     bases = [rest.split()[0] for name, rest in steps if name == "FROM"]
     assert set(bases) == {"python:3.11-slim-trixie"}
 
 
-@pytest.mark.parametrize("target", ["agent", "control-plane"])
-def test_a_target_ends_as_a_fixed_user_who_is_not_root_and_starts_without_a_shell(target: str) -> None:
-    text = (ROOT / "Dockerfile").read_text()
-    last = text[text.index(f"AS {target}\n") :].split("\nFROM ")[0]
-    steps = dict(instructions("FROM x " + last))
+@pytest.mark.parametrize("name", ["agent", "control-plane"])
+def test_a_target_ends_as_a_fixed_user_who_is_not_root_and_starts_without_a_shell(name: str) -> None:
+    steps = target(name)
     assert steps["USER"] == f"{USER}:{USER}"
     assert steps["CMD"].startswith("[")
 
 
-@in_an_image
-def test_the_container_serves_as_its_user_is_healthy_and_stops_when_it_is_told(image: Image, server: str) -> None:
-    port = free_port()
-    environment = container_environment(image, port)
+def test_the_container_serves_is_healthy_and_stops_when_it_is_told(
+    container: Container, environment: dict[str, str]
+) -> None:
+    before = container.files()
     create = ["python", "manage.py", "create_admin", "admin@example.com"]
-    made = run(image, create, {**environment, "ADMIN_PASSWORD": PASSWORD})
-    assert made.wait(30) == 0, made.stdout.read()
-    process = run(image, image.command, environment)
+    code, said = container.run(create, {**environment, "ADMIN_PASSWORD": PASSWORD})
+    assert code == 0, said
+    process = container.start(container.command, environment)
     try:
 
         def healthy() -> bool:
-            assert process.poll() is None, process.stdout.read()
-            return bool(run(image, image.health, environment).wait(10) == 0)
+            assert process.poll() is None, process.communicate()[0]
+            return container.run(container.health, environment)[0] == 0
 
         wait_for(healthy, seconds=30)
-        address = f"http://127.0.0.1:{port}"
+        address = f"http://127.0.0.1:{environment['PORT']}"
         client = Client(address)
         assert client.get("/health").json()["status"] == "healthy"
         # Files were collected into the image, and are served from there.
@@ -126,38 +193,29 @@ def test_the_container_serves_as_its_user_is_healthy_and_stops_when_it_is_told(i
         form = {"csrfmiddlewaretoken": secret[1], "email": "admin@example.com", "password": PASSWORD}
         assert client.post("/signin", data=form, headers={"Accept": "text/html"}).status_code == 302
         assert client.get("/dashboard/").status_code == 200
-        if os.getuid() == 0:
-            assert Path(f"/proc/{process.pid}").stat().st_uid == USER
     finally:
         process.send_signal(signal.SIGTERM)
         told = process.communicate(timeout=25)[0]
     assert process.returncode == 0, told
     assert "Traceback" not in told
     # It left nothing behind but in its volume: all else may be read-only.
-    owned = [path for path in image.root.rglob("*") if path.lstat().st_uid == USER] if os.getuid() == 0 else []
-    assert all(path.is_relative_to(image.root / "data") for path in owned)
-    # Nobody is there any more.
-    assert run(image, image.health, environment).wait(10) != 0
+    assert container.files() == before
+    # Nothing answers any more.
+    assert container.run(container.health, environment)[0] != 0
 
 
-@in_an_image
-def test_its_other_services_start_in_it(image: Image, server: str) -> None:
-    environment = container_environment(image, free_port())
+def test_its_other_services_start_in_it(container: Container, environment: dict[str, str]) -> None:
     sweep = COMPOSE["services"]["sweep"]["command"]
     assert sweep[:4] == ["python", "manage.py", "sweep", "--every"]
-    once = run(image, sweep[:3], environment)
-    told = once.communicate(timeout=30)[0]
-    assert (once.returncode, "jobs taken back" in told) == (0, True), told
-    tables = run(image, TRIAL["services"]["tables"]["command"], environment)
-    assert "All tables are" in tables.communicate(timeout=30)[0]
+    code, told = container.run(sweep[:3], environment)
+    assert (code, "jobs taken back" in told) == (0, True), told
+    assert "All tables are" in container.run(TRIAL["services"]["tables"]["command"], environment)[1]
 
 
-@in_an_image
-def test_a_stage_whose_settings_are_incomplete_does_not_start(image: Image) -> None:
-    environment = {**image.process_environment(), "STAGE": "staging", "PORT": str(free_port())}
-    process = run(image, image.command, environment)
-    told = process.communicate(timeout=30)[0]
-    assert process.returncode != 0
+def test_a_stage_whose_settings_are_incomplete_does_not_start(container: Container) -> None:
+    environment = container.environment(STAGE="staging", PORT=str(free_port()))
+    code, told = container.run(container.command, environment)
+    assert code != 0
     assert "SECRET_KEY" in told
 
 
@@ -186,9 +244,7 @@ def test_compose_names_settings_that_there_are_and_publishes_to_this_machine_onl
 def test_a_dockerfile_that_is_wrong_is_found(tmp_path: Path) -> None:
     """That hadolint is content with ours means something only if it can be discontent."""
     wrong = tmp_path / "Dockerfile"
-    wrong.write_text(
-        (ROOT / "Dockerfile").read_text().replace("python:3.11-slim-trixie AS build", "python:latest AS build")
-    )
+    wrong.write_text(DOCKERFILE.replace("python:3.11-slim-trixie AS build", "python:latest AS build"))
     program = Path(sys.executable).parent / "hadolint"
     assert subprocess.run([program, ROOT / "Dockerfile"], check=False).returncode == 0
     assert "DL3007" in subprocess.run([program, wrong], capture_output=True, text=True, check=False).stdout

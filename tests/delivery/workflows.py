@@ -12,7 +12,7 @@ from django.conf import settings
 ROOT = Path(settings.BASE_DIR)
 FOLDER = ROOT / ".github" / "workflows"
 
-Part = dict[str, Any]
+Part = dict[Any, Any]
 
 
 def workflows() -> dict[str, Part]:

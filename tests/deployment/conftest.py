@@ -48,7 +48,7 @@ def function(account: Account) -> Iterator[Any]:
 def settings_change(client: Any, value: str) -> None:
     """Change a setting, because Lambda publishes no version without a change."""
     client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {"NUMBER": value}})
-    client.get_waiter("function_updated_v2").wait(FunctionName=FUNCTION)
+    client.get_waiter("function_updated_v2").wait(FunctionName=FUNCTION, WaiterConfig={"Delay": 0.05})
 
 
 @pytest.fixture

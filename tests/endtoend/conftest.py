@@ -14,14 +14,12 @@ from typing import Any
 
 import pytest
 
-from apps.accounts.policies import ROLES
 from apps.agents.services import enrolment_token_create
 from controlplane.lib import clock
-from controlplane.lib.actor import Actor
 from tests.clients import Client
+from tests.conftest import ADMIN
 
 PROJECT = Path(__file__).parents[2]
-ADMIN = Actor("user", "01kaadmin00000000000000000", "admin", frozenset(ROLES["admin"]))
 
 
 def wait_for(condition: Callable[[], Any], *, seconds: float = 30) -> Any:

@@ -58,7 +58,9 @@ def test_an_agent_that_slept_past_its_lease_is_refused_and_drops_the_job(
         os.kill(sleeper.process.pid, signal.SIGCONT)
         # It hears with its next heartbeat, or with a 409 to its next chunk, that the attempt is not its any more.
         wait_for(
-            lambda: b"abandon" in sleeper.log.read_bytes() or b"not this agent's any more" in sleeper.log.read_bytes()
+            lambda: (
+                b"abandon" in sleeper.log.read_bytes() or b"no longer belongs to this agent" in sleeper.log.read_bytes()
+            )
         )
         stop.touch()
         job = product.until_ended(job_id)

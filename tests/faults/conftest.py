@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import requests
 
-from apps.accounts.services import api_token_create, user_create
+from apps.accounts.services import api_token_create
 from controlplane.lib.actor import SYSTEM
 from tests.agents.machines import Machine
 from tests.clients import Client
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, ada_create
 from tests.dashboard.conftest import ACCEPT, csrf_token
 from tests.faults.world import World
 
@@ -21,7 +21,7 @@ class Askers:
     """A person's program, a browser that is signed in, and an agent that runs a job; all known to the server."""
 
     def __init__(self, server: str, world: World) -> None:
-        user = user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="admin", actor=SYSTEM)
+        user = ada_create("admin")
         self.program = Client(server, api_token_create(user=user, name="ci", actor=SYSTEM)[1])
         self.browser = Client(server)
         self.browser.session.headers["Accept"] = ACCEPT

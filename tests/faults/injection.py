@@ -22,7 +22,7 @@ HTTP request of that call meets the fault, and botocore's own retry gets through
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -88,7 +88,7 @@ def fault(kind: Fault | None, *, call: int = 0, lasting: bool = False) -> Iterat
         return _answer(kind, operation, request)
 
     events = client.meta.events
-    names = {"before-call.dynamodb": before_call, "before-send.dynamodb": before_send}
+    names: dict[str, Callable[..., Any]] = {"before-call.dynamodb": before_call, "before-send.dynamodb": before_send}
     for name, handler in names.items():
         events.register_first(f"{name}.*", handler, unique_id=f"{name}-{id(injected)}")
     try:

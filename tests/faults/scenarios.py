@@ -7,7 +7,7 @@ must be as after one undisturbed run.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache as remembered
 
@@ -16,7 +16,7 @@ from django.core.cache import cache
 
 from controlplane.lib.errors import ApplicationError
 from tests.faults.injection import Fault, fault
-from tests.faults.world import Act, World, difference, snapshot
+from tests.faults.world import Act, Kept, World, difference, snapshot
 from tests.properties.consistency import Everything
 
 
@@ -30,20 +30,50 @@ class Scenario:
     prepare: Callable[[World], Act]
     refusals: frozenset[str]
     repeatable: bool
+    prepared_once: bool
 
     def __str__(self) -> str:
         return self.prepare.__name__
+
+    @contextmanager
+    def ready(self) -> Iterator[Act]:
+        """The act, in a world that is prepared for it."""
+        if self.prepared_once:
+            kept, act = _prepared(self)
+            with kept.again():
+                yield act
+        else:
+            with _first().again() as world:
+                yield self.prepare(world)
+
+
+@remembered
+def _first() -> Kept:
+    """A world in which nothing has been done yet."""
+    world = World()
+    kept = Kept(world)
+    world.close()
+    return kept
+
+
+@remembered
+def _prepared(scenario: Scenario) -> tuple[Kept, Act]:
+    with _first().again() as world:
+        act = scenario.prepare(world)
+        return Kept(world), act
 
 
 class Scenarios:
     """The scenarios of one file; use as a decorator, then iterate for a test's parameters."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, prepared_once: bool = False) -> None:
+        """What is `prepared_once` is brought back for each try, so its acts may hold nothing but identifiers."""
+        self._prepared_once = prepared_once
         self._found: list[Scenario] = []
 
     def __call__(self, *refusals: str, repeatable: bool = True) -> Callable[[Callable[[World], Act]], None]:
         def register(prepare: Callable[[World], Act]) -> None:
-            self._found.append(Scenario(prepare, frozenset(refusals), repeatable))
+            self._found.append(Scenario(prepare, frozenset(refusals), repeatable, self._prepared_once))
 
         return register
 
@@ -62,16 +92,12 @@ class Undisturbed:
 
 @remembered
 def _undisturbed(scenario: Scenario) -> Undisturbed:
-    world = World()
-    try:
-        act = scenario.prepare(world)
+    with scenario.ready() as act:
         before = snapshot()
         cache.clear()
         with fault(None) as counted, suppress(*(ApplicationError for _ in scenario.refusals)):
             act()
         return Undisturbed(before, snapshot(), counted.operations)
-    finally:
-        world.close()
 
 
 def _try(scenario: Scenario, act: Act) -> bool:
@@ -109,18 +135,12 @@ FAULTS = [
 def faults_survived(scenario: Scenario, kind: Fault, *, lasting: bool) -> None:
     """Let the act meet the fault at each of its calls in turn, and compare. The fixture `tables` is needed."""
     for call, operation in enumerate(_undisturbed(scenario).calls):
-        world = World()
-        try:
-            _fail_once_and_compare(world, scenario, kind, lasting, call, where=f"{kind} at call {call} ({operation})")
-        finally:
-            world.close()
+        with scenario.ready() as act:
+            _fail_once_and_compare(act, scenario, kind, lasting, call, where=f"{kind} at call {call} ({operation})")
 
 
-def _fail_once_and_compare(
-    world: World, scenario: Scenario, kind: Fault, lasting: bool, call: int, *, where: str
-) -> None:
+def _fail_once_and_compare(act: Act, scenario: Scenario, kind: Fault, lasting: bool, call: int, *, where: str) -> None:
     undisturbed = _undisturbed(scenario)
-    act = scenario.prepare(world)
     cache.clear()
     with fault(kind, call=call, lasting=lasting) as injected:
         done = _try(scenario, act)

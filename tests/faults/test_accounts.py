@@ -6,6 +6,7 @@ from django.test import override_settings
 from apps.accounts.identities import ProviderIdentity
 from apps.accounts.models import ApiToken, User
 from apps.accounts.services import (
+    StartedSession,
     api_token_create,
     api_token_revoke,
     api_token_verify,
@@ -18,17 +19,16 @@ from apps.accounts.services import (
     sessions_end,
     sign_in_failed_record,
     sign_out,
-    user_create,
     user_disable,
 )
 from apps.accounts.services.api_tokens import _verified
-from apps.accounts.session_store import SessionStore
 from controlplane.lib import clock
-from controlplane.lib.actor import SYSTEM, Actor
+from controlplane.lib.actor import Actor
 from controlplane.lib.errors import NotAuthenticated
+from tests.conftest import ADMIN, ada_create
 from tests.faults.injection import Fault, fault
 from tests.faults.scenarios import FAULTS, Scenario, Scenarios, faults_survived
-from tests.faults.world import ADMIN, Act, World
+from tests.faults.world import Act, World
 
 PASSWORD = "a long enough password"
 
@@ -40,7 +40,7 @@ scenario = Scenarios()
 
 
 def _someone() -> User:
-    return user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="admin", actor=SYSTEM)
+    return ada_create("admin")
 
 
 @scenario("email_taken")
@@ -88,7 +88,7 @@ def record_a_failed_sign_in(world: World) -> Act:
 # --- sessions -------------------------------------------------------------------------------------------------------
 
 
-def _session(user: User) -> SessionStore:
+def _session(user: User) -> StartedSession:
     return session_start(user=user, provider="google", device="Firefox on Linux", address="198.51.100.7")
 
 
@@ -105,32 +105,32 @@ def start_a_session(world: World) -> Act:
 @scenario()
 def sign_out_of_a_session(world: World) -> Act:
     user = _someone()
-    token = _session(user).session_key
-    return lambda: sign_out(actor=_actor(user), session_key=token)
+    token = _session(user).token
+    return lambda: sign_out(actor=_actor(user), token=token)
 
 
 @scenario()
 def log_out_of_a_session_by_its_token(world: World) -> Act:
-    token = _session(_someone()).session_key
+    token = _session(_someone()).token
     return lambda: session_logout(token)
 
 
 @scenario("not_found")
 def end_a_session_on_another_device(world: World) -> Act:
     user = _someone()
-    device_id = _session(user).row.device_id
+    device_id = _session(user).session.device_id
     return lambda: device_remove(actor=_actor(user), device_id=device_id)
 
 
 @scenario("not_found")
 def revoke_a_session(world: World) -> Act:
-    session_id = _session(_someone()).session_id
-    return lambda: session_revoke(actor=ADMIN, session_id=session_id)
+    token_hash = _session(_someone()).session.token_hash
+    return lambda: session_revoke(actor=ADMIN, token_hash=token_hash)
 
 
 @scenario()
 def verify_a_session(world: World) -> Act:
-    token = _session(_someone()).session_key
+    token = _session(_someone()).token
     return lambda: session_verify(token, use=True)
 
 
@@ -143,7 +143,7 @@ def come_in_by_a_provider_for_the_first_time(world: World) -> Act:
 @pytest.mark.parametrize("call", range(1, 4))
 def test_signing_out_everywhere_holds_though_the_rows_cannot_be_deleted(tables: None, call: int) -> None:
     user = _someone()
-    token = _session(user).session_key
+    token = _session(user).token
     with fault(Fault.ERROR, call=call, lasting=True) as injected:
         sessions_end(actor=_actor(user), user_id=user.user_id)
     assert injected.hit

@@ -15,11 +15,12 @@ from apps.agents.services import (
     enrolment_token_create,
 )
 from controlplane.lib import clock
+from tests.conftest import ADMIN
 from tests.faults.injection import Fault
 from tests.faults.scenarios import FAULTS, Scenario, Scenarios, faults_survived
-from tests.faults.world import ADMIN, Act, World
+from tests.faults.world import Act, World
 
-scenario = Scenarios()
+scenario = Scenarios(prepared_once=True)
 
 
 # --- agents ---------------------------------------------------------------------------------------------------------

@@ -16,9 +16,10 @@ from apps.jobs.services import (
     sets_prune,
 )
 from apps.pipelines.services import pipeline_delete, pipeline_save
+from tests.conftest import ADMIN
 from tests.faults.injection import Fault
 from tests.faults.scenarios import FAULTS, Scenario, Scenarios, faults_survived
-from tests.faults.world import ADMIN, DEFINITION, REPOSITORY, SUCCESS, Act, World
+from tests.faults.world import DEFINITION, REPOSITORY, SUCCESS, Act, World
 
 FAILURE = AttemptResult(exit_code=1, error_message=None, steps=[], log_chunks=1, commit=None)
 IN_REPOSITORY = "retries: 1\nsteps:\n  - name: test\n    run: make test\n"
@@ -26,7 +27,7 @@ FOR_ANOTHER_MACHINE = f"labels: [gpu]\n{IN_REPOSITORY}"
 PASSWORD = "a long enough password"
 
 
-scenario = Scenarios()
+scenario = Scenarios(prepared_once=True)
 
 
 # --- people and jobs ------------------------------------------------------------------------------------------------

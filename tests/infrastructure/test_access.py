@@ -20,10 +20,10 @@ from controlplane.lib.actor import SYSTEM
 from controlplane.lib.errors import ApplicationError
 from tests.access import Use, access_recorded
 from tests.clients import Client
-from tests.conftest import PASSWORD
+from tests.conftest import ADMIN, PASSWORD
 from tests.contract.test_access import filled, session_of, table
 from tests.faults import test_accounts, test_agents, test_jobs
-from tests.faults.world import ADMIN, World
+from tests.faults.world import World
 
 NOTHING = "01kaadmin00000000000000000"
 SEARCHES = [

@@ -14,6 +14,7 @@ from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjec
 from troposphere import cloudwatch
 
 from controlplane.infrastructure import access, stack
+from controlplane.infrastructure.template import stage_template
 from controlplane.nosql.record import Record, table_name
 from controlplane.nosql.tables import record_tables
 from tests.infrastructure.conftest import infrastructure
@@ -224,7 +225,7 @@ def test_tables_without_their_key_are_not_imported(staging_stack: str) -> None:
 def test_a_failed_first_deployment_reports_the_reason_and_the_next_one_starts_again(
     aws: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = stack.stage_template
+    whole = stage_template
 
     def with_what_fails(*arguments: Any, **options: Any) -> Any:
         template = whole(*arguments, **options)
@@ -265,7 +266,7 @@ def test_destroy_refuses_while_the_function_is_deployed(aws: str, staging_stack:
 def test_production_is_deployed_protected_and_destroyed_only_by_its_full_name(
     aws: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = stack.stage_template
+    whole = stage_template
 
     def without_scaling(*arguments: Any, **options: Any) -> Any:
         # The emulator has no Application Auto Scaling.

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 
-from apps.accounts.policies import ROLES
 from apps.agents.models import Heartbeat
 from apps.jobs.services import job_create
 from apps.pipelines.services import pipeline_save
@@ -12,7 +11,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.ids import new_id
 from tests.clients import Client
-from tests.conftest import person
+from tests.conftest import ADMIN, OPERATOR, person
 from tests.signing import AgentClient, enrolled
 
 DEFINITION = """\
@@ -28,15 +27,14 @@ MakeAgent = Callable[[], Actor]
 
 @pytest.fixture
 def operator_actor() -> Actor:
-    return Actor("user", "01kaoperator00000000000000", "operator", frozenset(ROLES["operator"]))
+    return OPERATOR
 
 
 @pytest.fixture
 def pipeline(tables: None, operator_actor: Actor) -> str:
     """The default pipeline, with a definition of two steps on the server."""
-    admin = Actor("user", "01kaadmin00000000000000000", "admin", frozenset(ROLES["admin"]))
     pipeline_save(
-        actor=admin,
+        actor=ADMIN,
         name="self",
         repository="https://git.example.com/app.git",
         default_ref="main",

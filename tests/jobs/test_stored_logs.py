@@ -13,8 +13,7 @@ from django.urls import set_script_prefix
 from apps.jobs.models import Job
 from apps.jobs.selectors import job_get
 from apps.jobs.serializers.jobs import JobSerializer
-from apps.jobs.services import log_archive, logs_archive
-from apps.jobs.services import sweep as sweeps
+from apps.jobs.services import log_archive, log_archives, logs_archive
 from tests.clients import Client, problem
 from tests.conftest import CloudServices
 from tests.jobs.test_job_log import piece, whole
@@ -48,7 +47,7 @@ def s3_reads() -> Iterator[list[int]]:
     def after(parsed: dict[str, Any], **_: Any) -> None:
         sizes.append(int(parsed["ContentLength"]))
 
-    storage = storages["logs"]
+    storage: Any = storages["logs"]
     # The storage has a client for each thread that uses it; the server's are made from this session on.
     made = storage._create_session
 
@@ -106,7 +105,7 @@ def test_a_sweep_that_takes_long_leaves_the_rest_to_the_next(
 ) -> None:
     make_job()
     agent.finish(agent.take(), log_chunks=0)
-    monkeypatch.setattr(sweeps, "_LOGS_SECONDS", 0)
+    monkeypatch.setattr(log_archives, "_LOGS_SECONDS", 0)
     assert [logs_archive() for _ in range(3)] == [1, 1, 0]
 
 

@@ -51,8 +51,9 @@ class Local:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.output += line
+        with self.process.stdout:
+            for line in self.process.stdout:
+                self.output += line
 
     def ready(self) -> "Local":
         self.wait_for(READY)

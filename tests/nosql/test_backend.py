@@ -1,5 +1,8 @@
 """The database backend without a database: what works as a code path, and how SQL is refused."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import Group, Permission
 from django.contrib.contenttypes.models import ContentType
@@ -7,7 +10,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
 from controlplane.nosql.backend.base import SqlRefused
-from tests.commands import manage
+from tests.commands import command as run_command
 
 MESSAGE = "There is no SQL database"
 
@@ -26,13 +29,13 @@ MESSAGE = "There is no SQL database"
     ],
     ids=["list", "count", "exists", "create", "save", "delete", "update"],
 )
-def test_what_would_need_sql_is_refused_in_words(model: type, use: object) -> None:
+def test_what_would_need_sql_is_refused_in_words(model: type, use: Callable[[type], object]) -> None:
     with pytest.raises(SqlRefused, match=MESSAGE):
         use(model)
 
 
 @pytest.mark.parametrize("model", [ContentType, Permission, Group])
-def test_a_query_that_is_known_to_find_nothing_needs_no_sql(model: type) -> None:
+def test_a_query_that_is_known_to_find_nothing_needs_no_sql(model: Any) -> None:
     assert list(model.objects.none()) == []
     assert not model.objects.none().exists()
 
@@ -76,7 +79,7 @@ def test_atomic_requests_and_durable_blocks_are_let_through() -> None:
 @pytest.mark.parametrize("command", ["migrate", "flush", "dbshell", "sqlflush"])
 def test_commands_for_sql_end_with_one_clear_sentence(command: str) -> None:
     arguments = [command, "--no-input"] if command == "flush" else [command]
-    ended = manage(*arguments, SECRET_KEY="x" * 50)
+    ended = run_command(*arguments)
     assert ended.returncode == 1
     assert MESSAGE in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -88,6 +91,6 @@ def test_migrate_says_that_there_is_nothing_to_migrate() -> None:
 
 
 def test_no_migration_is_ever_wanted() -> None:
-    ended = manage("makemigrations", "--check", SECRET_KEY="x" * 50)
+    ended = run_command("makemigrations", "--check")
     assert ended.returncode == 0, ended.stderr
     assert "No changes detected" in ended.stdout

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from apps.accounts.models import ApiToken, Session, User
-from apps.accounts.services import api_token_create, session_start, user_create
+from apps.accounts.services import api_token_create, session_start
 from apps.agents.models import EnrolmentReceipt, EnrolmentToken
 from apps.agents.services import agent_enrol, enrolment_token_create
 from apps.jobs.models import IdempotencyKey, LogChunk
@@ -14,7 +14,7 @@ from controlplane.lib.actor import SYSTEM, Actor
 from controlplane.nosql.expiry import expired_delete
 from controlplane.nosql.record import Record
 from tests.commands import manage
-from tests.conftest import PASSWORD
+from tests.conftest import ada_create
 
 HOUR = timedelta(hours=1)
 KEEPER = Actor("system", "system", "tests", frozenset({"agents.enrol"}))
@@ -23,7 +23,7 @@ KEEPER = Actor("system", "system", "tests", frozenset({"agents.enrol"}))
 @pytest.fixture
 def expiring(tables: None) -> list[type[Record]]:
     """One of each kind that expires within two days, and beside each one that does not."""
-    user = user_create(email="ada@example.com", password=PASSWORD, name="Ada", role="admin", actor=SYSTEM)
+    user = ada_create("admin")
     _, token = enrolment_token_create(uses=1, expires_at=clock.now() + HOUR, actor=KEEPER)
     agent_enrol(token=token, name="one", region="eu", labels=[], slots=1, idempotency_key="x" * 20)
     api_token_create(user=user, name="short", expires_at=clock.now() + HOUR, actor=SYSTEM)

@@ -118,7 +118,7 @@ def test_what_no_key_or_index_serves_is_refused_before_anything_is_read(
 @pytest.mark.parametrize("comparison", ["icontains", "regex", "isnull", "date"])
 def test_a_comparison_that_dynamodb_lacks_is_refused(comparison: str) -> None:
     with pytest.raises(Unserved):
-        found(ApiToken, **{f"name__{comparison}": "x"})
+        found(ApiToken, None, **{f"name__{comparison}": "x"})
 
 
 @pytest.mark.parametrize("value", ["", None, "\ud800", "x" * 5000])
@@ -130,5 +130,6 @@ def test_a_value_that_no_key_can_have_finds_nothing_and_asks_nothing(value: Any)
 
 
 def test_a_facade_needs_a_record_with_one_key() -> None:
+    kind: Any = type(Facade)
     with pytest.raises(TypeError, match="range key"):
-        type(Facade)("AuditFacade", (Facade,), {"__module__": UserFacade.__module__}, record=AuditRecord)
+        kind("AuditFacade", (Facade,), {"__module__": UserFacade.__module__}, record=AuditRecord)

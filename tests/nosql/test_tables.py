@@ -91,7 +91,7 @@ def test_a_table_of_an_earlier_version_gets_what_it_lacks_and_keeps_its_items(ol
         assert list(create_tables()) == [
             f"added the index by_colour to {NAME}",
             f"added the index by_size to {NAME}",
-            f"set the TTL of {NAME}",
+            f"enabled the TTL of {NAME}",
         ]
         assert [(thing.thing, thing.weight) for thing in _Thing.by_colour.query("red")] == [("chair", "5 kg")]
         assert [thing.thing for thing in _Thing.by_size.query("large")] == ["chair"]
@@ -122,7 +122,7 @@ def test_an_index_that_is_declared_otherwise_now_is_made_anew(old_table: None) -
     with declared():
         said = list(create_tables())
         assert said[:2] == [
-            f"took the index by_colour of {NAME} away, which was another one",
+            f"deleted the index by_colour of {NAME}, because its declaration has changed",
             f"added the index by_colour to {NAME}",
         ]
         assert [thing.thing for thing in _Thing.by_colour.query("red")] == ["chair"]
@@ -151,7 +151,7 @@ def test_two_who_do_it_at_once_do_each_thing_once_and_both_succeed(there: bool, 
             thread.join()
     assert failed == []
     assert set(indexes()) == {"by_colour", "by_size"}
-    made = [what for what in said if what.startswith(("made", "added"))]
+    made = [what for what in said if what.startswith(("created", "added"))]
     assert len(made) == len(set(made)) == (2 if there else 1)
     if not there:
         client().delete_table(TableName=NAME)
@@ -160,7 +160,7 @@ def test_two_who_do_it_at_once_do_each_thing_once_and_both_succeed(there: bool, 
 def test_the_command_tells_what_it_does(emulator: str) -> None:
     first, second = manage("create_tables", STAGE="local"), manage("create_tables", STAGE="local")
     assert (first.returncode, second.returncode) == (0, 0), first.stderr
-    assert "made hybrid-ci-cd-jobs-local\n" in first.stdout
+    assert "created hybrid-ci-cd-jobs-local\n" in first.stdout
     assert second.stdout == "All tables are there, with all that belongs to them.\n"
 
 

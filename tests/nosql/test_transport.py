@@ -104,8 +104,19 @@ def request(server: Server, body: bytes = b'{"TableName": "t"}') -> AWSPreparedR
     return AWSRequest(method="POST", url=server.url + "/", data=body, headers=headers).prepare()
 
 
+_made: list[Transport] = []
+
+
 def transport(server: Server, **options: object) -> Transport:
-    return Transport(server.url, **{"connect_timeout": 1, "read_timeout": 0.5, **options})  # type: ignore[arg-type]
+    _made.append(Transport(server.url, **{"connect_timeout": 1, "read_timeout": 0.5, **options}))  # type: ignore[arg-type]
+    return _made[-1]
+
+
+@pytest.fixture(autouse=True)
+def _connections_closed() -> Iterator[None]:
+    yield
+    while _made:
+        _made.pop().close()
 
 
 def test_head_and_body_are_sent_and_received_completely(start: Start) -> None:

@@ -152,12 +152,10 @@ def test_a_schedule_has_a_line_with_the_id_of_its_invocation(tables: None, writt
 
 
 def test_a_failed_schedule_is_logged_and_fails(tables: None, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    from apps.jobs.management.commands import sweep
-
     def fail() -> int:
         raise Unavailable
 
-    monkeypatch.setattr(sweep, "agents_mark_silent", fail)
+    monkeypatch.setattr(schedules, "EACH_MINUTE", (schedules.Task("agents_mark_silent", fail),))
     with pytest.raises(Unavailable):
         call_command("sweep")
     (line,) = written.lines

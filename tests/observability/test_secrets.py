@@ -42,7 +42,7 @@ def machine(token: str) -> dict[str, object]:
 
 def test_no_secret_of_a_real_request_is_logged(server: str, pipeline: str, written: Written) -> None:
     grace = user_create(email=ADDRESS, password=PASSWORD, name="Grace", role="admin", actor=SYSTEM)
-    session = session_start(user=grace, provider="github", device="tests", address="127.0.0.1").session_key or ""
+    session = session_start(user=grace, provider="github", device="tests", address="127.0.0.1").token
     _, enrolment = enrolment_token_create(uses=1, expires_at=clock.now() + timedelta(hours=1), actor=KEEPER)
     operator, outsider = person(server, "operator"), Client(server)
     wrong_token = "hcp_" + secrets.token_urlsafe(32)

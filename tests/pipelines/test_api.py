@@ -1,35 +1,12 @@
-"""``/pipelines`` over HTTP: what people's programs may do to a pipeline, and what they are told."""
+"""``/pipelines`` over HTTP: what users' programs may do to a pipeline, and the answers that they get."""
 
-import threading
 from typing import Any
 
 import pytest
 
-from apps.audit.selectors import audit_list
-from apps.pipelines.selectors import pipeline_get
-from apps.pipelines.services import pipeline_learn
-from controlplane.lib import clock
-from tests.accounts.test_lost_answers import first_answer_lost
 from tests.clients import Client
 from tests.conftest import person
-from tests.metering import dynamodb_calls
-
-REPOSITORY = "https://example.org/team/project.git"
-YAML = "labels: [linux]\nsteps:\n  - run: make\n"
-
-
-def save(client: Client, name: str = "web", **members: Any) -> Any:
-    return client.put(f"/pipelines/{name}", json={"repository": REPOSITORY, "default_ref": "main", **members})
-
-
-def acts() -> list[tuple[str, str, str]]:
-    """Who did what to which pipeline today, oldest first."""
-    records = audit_list(day=clock.timestamp(clock.now())[:10], limit=100).records
-    return [
-        (record.actor_name, record.action, record.target)
-        for record in reversed(records)
-        if record.action.startswith("pipeline.")
-    ]
+from tests.pipelines.pipelines import REPOSITORY, YAML, recorded, save
 
 
 def test_a_pipeline_is_made_and_read(operator: Client) -> None:
@@ -70,15 +47,15 @@ def test_saving_the_same_again_changes_nothing_and_is_not_recorded(operator: Cli
     first = save(operator, definition=YAML).json()
     again = save(operator, definition=YAML)
     assert (again.status_code, again.json()) == (200, first)
-    assert len(acts()) == 1
+    assert len(recorded()) == 1
 
 
 def test_every_change_is_recorded_with_its_maker(operator: Client, admin: Client) -> None:
     save(operator)
     save(admin, default_ref="next")
     assert admin.delete("/pipelines/web").status_code == 204
-    makers = [maker for maker, _, _ in acts()]
-    assert [(action, target) for _, action, target in acts()] == [
+    makers = [maker for maker, _, _ in recorded()]
+    assert [(action, target) for _, action, target in recorded()] == [
         ("pipeline.saved", "pipeline:web"),
         ("pipeline.saved", "pipeline:web"),
         ("pipeline.deleted", "pipeline:web"),
@@ -136,7 +113,7 @@ def test_what_is_wrong_is_refused_and_named(operator: Client, members: dict[str,
     assert operator.get("/pipelines/web").status_code == 404
 
 
-def test_all_faults_of_a_definition_are_told_with_their_lines(operator: Client) -> None:
+def test_all_mistakes_in_a_definition_are_reported_with_their_lines(operator: Client) -> None:
     answer = save(operator, definition="retries: 99\nsteps:\n  - name: a\n    rum: make\n")
     assert (answer.status_code, answer.json()["code"]) == (400, "definition_invalid")
     assert [(error["field"], error["line"]) for error in answer.json()["errors"]] == [
@@ -185,87 +162,3 @@ def test_the_list_is_by_name_and_in_pages(operator: Client) -> None:
 
 def test_an_empty_list_is_a_list(operator: Client) -> None:
     assert operator.get("/pipelines").json() == {"pipelines": [], "total": 0, "next_cursor": None}
-
-
-def test_savers_at_the_same_time_leave_one_of_their_versions_and_a_record_each(operator: Client) -> None:
-    answers: list[Any] = []
-    refs = [f"branch-{number}" for number in range(8)]
-    threads = [
-        threading.Thread(
-            target=lambda ref=ref: answers.append(save(Client(operator.server, operator.token), default_ref=ref))
-        )
-        for ref in refs
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    saved = [answer for answer in answers if answer.status_code in (200, 201)]
-    # The others were told that too many save it.
-    assert {answer.status_code for answer in answers} <= {200, 201, 409, 503}
-    assert sum(answer.status_code == 201 for answer in saved) == 1
-    assert sorted(answer.json()["revision"] for answer in saved) == list(range(1, len(saved) + 1))
-    assert (
-        pipeline_get("web").default_ref
-        == max(saved, key=lambda answer: answer.json()["revision"]).json()["default_ref"]
-    )
-    assert len(acts()) == len(saved)
-
-
-def test_a_save_whose_answer_is_lost_is_done_once(operator: Client) -> None:
-    operator.get("/pipelines")
-    with first_answer_lost() as sent:
-        made = save(operator)
-    assert len(sent) == 2
-    with first_answer_lost() as sent:
-        changed = save(operator, default_ref="next")
-    assert len(sent) == 2
-    assert (made.status_code, changed.status_code) == (201, 200)
-    assert operator.get("/pipelines/web").json() == changed.json()
-    assert (changed.json()["revision"], len(acts())) == (2, 2)
-
-
-def test_a_deletion_whose_answer_is_lost_is_done_once(operator: Client) -> None:
-    save(operator)
-    with first_answer_lost() as sent:
-        deleted = operator.delete("/pipelines/web")
-    assert len(sent) == 2
-    assert deleted.status_code == 204
-    assert operator.get("/pipelines/web").status_code == 404
-    assert [action for _, action, _ in acts()] == ["pipeline.saved", "pipeline.deleted"]
-
-
-def test_saving_costs_one_read_and_one_transaction(operator: Client) -> None:
-    save(operator)
-    with dynamodb_calls() as counted:
-        save(operator, default_ref="next")
-    assert counted.operations[-2:] == ["GetItem", "TransactWriteItems"]
-    # The pipeline and its audit record, each below 1 KB, twice in a transaction.
-    assert counted.write_units <= 4
-
-
-def test_labels_that_a_job_found_in_the_repository_are_learnt(operator: Client) -> None:
-    save(operator, definition=None)
-    pipeline_learn(name="web", git_ref="main", labels=["gpu"], retries=5, timeout=60)
-    learnt = operator.get("/pipelines/web").json()
-    assert (learnt["labels"], learnt["revision"]) == (["gpu"], 1)
-    assert len(acts()) == 1
-    with dynamodb_calls() as counted:
-        pipeline_learn(name="web", git_ref="main", labels=["gpu"], retries=5, timeout=60)
-    assert counted.operations == ["GetItem"]
-
-
-def test_another_branch_teaches_nothing(operator: Client) -> None:
-    save(operator, definition=None)
-    pipeline_learn(name="web", git_ref="experiment", labels=["gpu"], retries=5, timeout=60)
-    assert operator.get("/pipelines/web").json()["labels"] == []
-
-
-def test_a_definition_on_the_server_is_not_overruled(operator: Client) -> None:
-    save(operator, definition=YAML)
-    pipeline_learn(name="web", git_ref="main", labels=["gpu"], retries=5, timeout=60)
-    assert operator.get("/pipelines/web").json()["labels"] == ["linux"]
-
-
-def test_a_pipeline_that_is_gone_learns_nothing(tables: None) -> None:
-    pipeline_learn(name="web", git_ref="main", labels=["gpu"], retries=5, timeout=60)

@@ -3,6 +3,8 @@
 A test reads every table as it stands, past the product's own selectors, so that a fault in those hides nothing.
 """
 
+import json
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,33 +15,50 @@ from apps.audit.models import AuditRecord
 from apps.jobs.label_sets import position_job_id, position_priority, set_id
 from apps.jobs.models import SETS, DayCounter, Job, QueueEntry, QueueSet
 from apps.jobs.states import FINAL, LEASED, Status
+from controlplane.nosql.connection import shared_connection
 from controlplane.nosql.record import Record
-from controlplane.nosql.tables import record_tables
+from tests.emulator import items_clear, items_read
 
 COUNTERS = ("created", "completed", "failed", "cancelled", "timed_out")
 
 
-def raw_items(kind: type[Record]) -> Iterator[dict[str, Any]]:
-    """Every item of the kind's table as DynamoDB has it, read consistently."""
-    start: dict[str, Any] = {}
-    while True:
-        page = kind._get_connection().connection.client.scan(
-            TableName=kind.Meta.table_name, ConsistentRead=True, **start
-        )
-        yield from page["Items"]
-        if "LastEvaluatedKey" not in page:
-            return
-        start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+class Items:
+    """Every item of every table as DynamoDB has it, read at one moment."""
+
+    def __init__(self) -> None:
+        self._tables: dict[str, dict[str, dict[str, Any]]] = json.loads(items_read(emulator_url()))
+
+    def of(self, kind: type[Record]) -> Iterator[dict[str, Any]]:
+        """The items of the table in which the kind's records live, with bytes for binary values."""
+        for items in self._tables.get(kind.Meta.table_name, {}).values():
+            for item in items.values():
+                yield {name: _decoded(value) for name, value in item.items()}
+
+
+def _decoded(value: dict[str, Any]) -> dict[str, Any]:
+    """DynamoDB sends binary values as base64, and botocore decodes them."""
+    ((kind, content),) = value.items()
+    match kind:
+        case "B":
+            return {kind: b64decode(content)}
+        case "BS":
+            return {kind: [b64decode(text) for text in content]}
+        case "L":
+            return {kind: [_decoded(inner) for inner in content]}
+        case "M":
+            return {kind: {name: _decoded(inner) for name, inner in content.items()}}
+        case _:
+            return value
+
+
+def emulator_url() -> str:
+    """Where the records are."""
+    return str(shared_connection().client.meta.endpoint_url)
 
 
 def tables_empty() -> None:
-    """Delete every item of every table, 25 a call."""
-    for name, kinds in record_tables().items():
-        connection = kinds[0]._get_connection()
-        keys = connection.get_meta_table().get_key_names()
-        requests = [{"DeleteRequest": {"Key": {key: item[key] for key in keys}}} for item in raw_items(kinds[0])]
-        for start in range(0, len(requests), 25):
-            connection.connection.client.batch_write_item(RequestItems={name: requests[start : start + 25]})
+    """Delete every item of every table."""
+    items_clear(emulator_url())
 
 
 @dataclass
@@ -55,20 +74,20 @@ class Everything:
 
     @classmethod
     def read(cls) -> "Everything":
-        """Five scans. Nothing may write meanwhile."""
-        found = cls()
-        found.jobs = {job.job_id: job for job in map(Job.from_raw_data, raw_items(Job))}
+        """All of them as they are at this moment."""
+        found, items = cls(), Items()
+        found.jobs = {job.job_id: job for job in map(Job.from_raw_data, items.of(Job))}
         found.heartbeats = {
-            heartbeat.agent_id: heartbeat for heartbeat in map(Heartbeat.from_raw_data, raw_items(Heartbeat))
+            heartbeat.agent_id: heartbeat for heartbeat in map(Heartbeat.from_raw_data, items.of(Heartbeat))
         }
-        for item in raw_items(QueueEntry):
+        for item in items.of(QueueEntry):
             if item["set_id"]["S"] == SETS:
                 found.sets[item["position"]["S"]] = QueueSet.from_raw_data(item)
             else:
                 found.entries.append(QueueEntry.from_raw_data(item))
-        for share in map(DayCounter.from_raw_data, raw_items(DayCounter)):
+        for share in map(DayCounter.from_raw_data, items.of(DayCounter)):
             found.counted.update({name: int(getattr(share, name)) for name in COUNTERS})
-        found.acts = Counter((item["action"]["S"], item["target"]["S"]) for item in raw_items(AuditRecord))
+        found.acts = Counter((item["action"]["S"], item["target"]["S"]) for item in items.of(AuditRecord))
         return found
 
     def inconsistencies(self) -> list[str]:

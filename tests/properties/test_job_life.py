@@ -24,7 +24,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from apps.accounts.policies import ROLES
 from apps.agents.services import agent_enrol, agents_mark_silent, enrolment_token_create, heartbeat_record
 from apps.jobs.models import Job
 from apps.jobs.selectors import job_log_read
@@ -47,9 +46,8 @@ from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import ApplicationError
+from tests.conftest import ADMIN
 from tests.properties.consistency import Everything, tables_empty
-
-ADMIN = Actor("user", "01kaadmin00000000000000000", "admin", frozenset(ROLES["admin"]))
 
 LABELS = ("gpu", "linux")
 AGENTS: tuple[tuple[str, ...], ...] = ((), ("linux",), ("gpu", "linux"))
@@ -208,7 +206,12 @@ class JobLife(RuleBasedStateMachine):
     )
     def create(self, pipeline: str, labels: tuple[str, ...], priority: int, key: str | None) -> None:
         self._tick()
-        request = {"pipeline": pipeline, "git_ref": "topic", "labels": list(labels), "priority": priority}
+        request: dict[str, Any] = {
+            "pipeline": pipeline,
+            "git_ref": "topic",
+            "labels": list(labels),
+            "priority": priority,
+        }
         made = self.keys.get(key or "")
         if made and self.now - made[2] < REMEMBERED:
             if made[0] == request:
@@ -573,13 +576,11 @@ def _machine_settings(**members: Any) -> settings:
     )
 
 
-def test_jobs_live_as_the_model_says(tables: None) -> None:
-    run_state_machine_as_test(JobLife, settings=_machine_settings(max_examples=50, stateful_step_count=40))
-
-
 @pytest.mark.slow
-def test_jobs_live_as_the_model_says_for_a_long_time(tables: None) -> None:
+@pytest.mark.parametrize("half", [1, 2])
+def test_jobs_live_as_the_model_says(tables: None, half: int) -> None:
+    """In two halves, so that two processes can try."""
     phases = [Phase.generate, Phase.shrink]
     run_state_machine_as_test(
-        JobLife, settings=_machine_settings(max_examples=150, stateful_step_count=60, phases=phases)
+        JobLife, settings=_machine_settings(max_examples=75, stateful_step_count=60, phases=phases)
     )

@@ -12,7 +12,6 @@ from functools import partial
 import pytest
 from django.core.cache import cache
 
-from apps.accounts.policies import ROLES
 from apps.agents.selectors import heartbeats_get
 from apps.agents.services import agent_enrol, enrolment_token_create, heartbeat_record
 from apps.jobs.models import Job
@@ -34,9 +33,9 @@ from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import ApplicationError
+from tests.conftest import ADMIN
 from tests.properties.consistency import Everything
 
-ADMIN = Actor("user", "01kaadmin00000000000000000", "admin", frozenset(ROLES["admin"]))
 TIMES = 25
 SUCCESS = AttemptResult(exit_code=0, error_message=None, steps=[], log_chunks=0, commit=None)
 FAILURE = AttemptResult(exit_code=1, error_message=None, steps=[], log_chunks=0, commit=None)
@@ -45,7 +44,7 @@ Outcome = object
 
 
 @pytest.fixture
-def agent(tables: None) -> Iterator[Actor]:
+def agent(tables: None) -> Actor:
     """An enrolled agent; the pipeline ``self`` is there too."""
     pipeline_save(
         actor=ADMIN,

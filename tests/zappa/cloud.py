@@ -96,8 +96,9 @@ class Cloud:
 
     def python(self, code: str) -> Any:
         """Run code of the product with the stage's tables and key; return the JSON that it prints."""
-        stack = {"KMS_KEY_ID": key_alias(STAGE), "LOG_BUCKET": job_log_bucket_name(STAGE, ACCOUNT)}
-        return json.loads(self._run("-c", f"import django; django.setup()\n{code}", STAGE=STAGE, **stack))
+        program = f"import django; django.setup()\n{code}"
+        bucket = job_log_bucket_name(STAGE, ACCOUNT)
+        return json.loads(self._run("-c", program, STAGE=STAGE, KMS_KEY_ID=key_alias(STAGE), LOG_BUCKET=bucket))
 
     def _run(self, *arguments: str, code: int = 0, **environment: str) -> str:
         done = subprocess.run(

@@ -91,7 +91,7 @@ def zappa_handler() -> Callable[..., dict]:  # type: ignore[type-arg]
     from zappa.handler import lambda_handler
 
     logging.getLogger("zappa").setLevel(logging.WARNING)
-    return lambda_handler  # type: ignore[no-any-return]
+    return lambda_handler
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

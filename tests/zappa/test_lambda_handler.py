@@ -54,7 +54,7 @@ def handle(event: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The WSGI environment that the handler gives to Django; the application itself answers."""
     from controlplane import lambda_handler
 

@@ -35,8 +35,16 @@ def build(archive: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("package") / "package.zip")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two packages, built at once."""
+    folder = tmp_path_factory.mktemp("package")
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(build, [folder / "one.zip", folder / "other.zip"]))
+
+
+@pytest.fixture(scope="module")
+def package(packages: list[Path]) -> Path:
+    return packages[0]
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +138,5 @@ def test_it_needs_nothing_but_itself(unpacked: Path) -> None:
     assert json.loads(done.stdout.splitlines()[0]) == [200] * len(pages)
 
 
-def test_the_same_sources_make_the_same_package_also_when_two_build_at_once(package: Path, tmp_path: Path) -> None:
-    with ThreadPoolExecutor() as pool:
-        again = pool.map(build, [tmp_path / "one.zip", tmp_path / "other.zip"])
-        packages = {hashlib.sha256(archive.read_bytes()).digest() for archive in [package, *again]}
-    assert len(packages) == 1
+def test_the_same_sources_make_the_same_package_also_when_two_build_at_once(packages: list[Path]) -> None:
+    assert len({hashlib.sha256(archive.read_bytes()).digest() for archive in packages}) == 1

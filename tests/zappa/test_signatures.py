@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from apps.accounts.policies import ROLES
 from apps.jobs.services import job_create
 from apps.pipelines.services import pipeline_save
-from controlplane.lib.actor import Actor
 from tests.agents.machines import REPORT, Machine
+from tests.conftest import ADMIN
 from tests.signing import AgentClient, enrolled
 from tests.zappa.gateways import Gateway, development_server, our_handler, zappa_http_api, zappa_rest_api
 
@@ -80,10 +79,9 @@ def test_the_signed_path_begins_with_the_stage_of_the_request(
 
 
 def test_binary_bodies_arrive_as_they_were_signed(gateway: Gateway, agent: AgentClient) -> None:
-    admin = Actor("user", "01kaadmin00000000000000000", "admin", frozenset(ROLES["admin"]))
     url = "https://git.example.com/app.git"
-    pipeline_save(actor=admin, name="self", repository=url, default_ref="main", definition=None)
-    job_create(actor=admin)
+    pipeline_save(actor=ADMIN, name="self", repository=url, default_ref="main", definition=None)
+    job_create(actor=ADMIN)
     assignment = agent.take()
     for sequence, (data, encoding) in enumerate(
         [(b"\xff\xfe\x00\x80", None), (b"", None), (gzip.compress(b"packed"), "gzip"), ("ü".encode(), None)]

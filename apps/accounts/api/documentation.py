@@ -1,4 +1,4 @@
-"""What the API document says of the plain view of sessions."""
+"""What the API document says about the plain view `session_validate`."""
 
 from apps.accounts.serializers.sessions import SessionValidateSerializer, SessionValiditySerializer
 from controlplane.http.openapi import PUBLIC, Json

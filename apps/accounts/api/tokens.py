@@ -1,4 +1,4 @@
-"""``/tokens``: people keep the API tokens of their programs."""
+"""``/tokens``: the API tokens of users."""
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -30,7 +30,7 @@ class TokensView(APIView):
         tags=["tokens"],
     )
     def get(self, request: Request) -> Response:
-        """API tokens, newest first: one's own, or for those who manage accounts anybody's."""
+        """API tokens, newest first: one's own, or another user's with the permission accounts.manage."""
         actor, own_id = _manager(request)
         owner_id = query_validated(request.query_params, TokenListQuerySerializer).get("user_id", own_id)
         tokens_manage_require(actor, owner_id)
@@ -44,14 +44,14 @@ class TokensView(APIView):
         tags=["tokens"],
     )
     def post(self, request: Request) -> Response:
-        """Make an API token. Its text is in this answer and never again; what is kept is a hash."""
+        """Create an API token. Only this response contains its text: what is stored is a hash."""
         actor, own_id = _manager(request)
         members = body_validated(request.data, TokenCreateSerializer)
         owner_id = members.pop("user_id", own_id)
         tokens_manage_require(actor, owner_id)
         owner = user_get(owner_id)
         if owner is None:
-            raise InvalidInput.field("user_id", "there is no such user.")
+            raise InvalidInput.field("user_id", "must be the id of a user")
         token, secret = api_token_create(user=owner, actor=actor, **members)
         return Response({**token_json(token), "token": secret}, status=201, headers={"Cache-Control": "no-store"})
 
@@ -64,16 +64,16 @@ class TokenView(APIView):
         tags=["tokens"],
     )
     def delete(self, request: Request, token_id: str) -> Response:
-        """Revoke an API token, at the latest 30 seconds from now: one's own, or for those who manage accounts any."""
+        """Revoke an API token, within 30 seconds: one's own, or another user's with the permission accounts.manage."""
         actor, _ = _manager(request)
         api_token_revoke(token=api_token_get(token_id), actor=actor)
         return Response(status=204)
 
 
 def _manager(request: Request) -> tuple[Actor, str]:
-    """Who asks, and which person that is: refused before anything is said of what they ask for."""
+    """The actor, and its user's id. Raises Forbidden before the response can show whether something exists."""
     actor = request_actor(request)
     permission_require(actor, Permission.TOKENS_MANAGE)
     if actor.person_id is None:
-        raise Forbidden("Only people have API tokens.")
+        raise Forbidden("Only users have API tokens.")
     return actor, actor.person_id

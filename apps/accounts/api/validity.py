@@ -1,4 +1,4 @@
-"""``POST /auth/validate``. A plain Django view: a frontend may ask it for each request that it gets itself."""
+"""``POST /auth/validate``. A plain Django view, for speed: a frontend may call it for each of its own requests."""
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
@@ -15,7 +15,7 @@ from controlplane.lib.errors import NotAuthenticated
 @csrf_exempt
 @require_POST
 def session_validate(request: HttpRequest) -> HttpResponse:
-    """Whether a session holds, and whose it is. To ask is not to use: it does not keep the session from ending."""
+    """Whether a session is valid, and whose it is. This is no use of the session: it does not move its end."""
     json_type_require(request)
     token = session_asked_about(json_body(request))
     try:

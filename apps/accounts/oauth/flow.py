@@ -1,4 +1,4 @@
-"""The way to a provider and back, and the frontend's shorter one, with our names for what can go wrong on it."""
+"""Signing in at a provider, for pages and for the frontend, with the failures as ApplicationErrors."""
 
 import logging
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ from social_django.strategy import DjangoStrategy
 from apps.accounts.identities import PROVIDERS, ProviderIdentity
 from apps.accounts.oauth.providers import GitHub, Google, Provider
 from apps.accounts.oauth.storage import OAuthStorage
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput, NotAuthenticated, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -29,20 +30,20 @@ _BACKENDS: dict[str, type[Provider]] = {"google": Google, "github": GitHub}
 
 
 class ProviderUnavailable(Unavailable):
-    """The provider does not answer as it should; the way may be begun again."""
+    """The provider does not respond as it should; the user may try again."""
 
-    code = "provider_unavailable"
+    code = ErrorCode.PROVIDER_UNAVAILABLE
 
 
 class _Strategy(DjangoStrategy):
-    """Django's, without the detour by ``django.contrib.auth.authenticate``: it gives what the provider says."""
+    """Django's, but it returns what the provider says instead of calling ``django.contrib.auth.authenticate``."""
 
     def authenticate(self, backend: Any, **arguments: Any) -> Any:
         return backend.identity(arguments["response"])
 
 
 def sign_in_url(request: HttpRequest, provider: str) -> str:
-    """Where the browser goes to sign in. The state that it takes along is noted in its session and good for one return.
+    """The URL at which the browser signs in. Its state is stored in the session too, and is valid once.
 
     Raises ApplicationError as `sign_in_identity` does.
     """
@@ -51,10 +52,10 @@ def sign_in_url(request: HttpRequest, provider: str) -> str:
 
 
 def sign_in_identity(request: HttpRequest, provider: str) -> ProviderIdentity:
-    """Who came back from the provider with this request.
+    """The identity of the person whom the provider has sent back with this request.
 
     Raises Forbidden ``oauth_denied``, InvalidInput ``oauth_state`` or ``oauth_code``, ProviderUnavailable, or an
-    ApplicationError ``provider_refused`` for what only whoever runs the control plane can mend.
+    ApplicationError ``provider_refused`` for what only an administrator of the control plane can correct.
     """
     with _our_errors(provider):
         identity: ProviderIdentity = _backend(request, provider).auth_complete()  # type: ignore[assignment]
@@ -62,9 +63,9 @@ def sign_in_identity(request: HttpRequest, provider: str) -> ProviderIdentity:
 
 
 def token_identity(request: HttpRequest, provider: str, access_token: str) -> ProviderIdentity:
-    """Who the person is to whom the provider gave this token, for us.
+    """The identity of the person for whom the provider issued this token to this application.
 
-    Raises NotAuthenticated ``provider_token_invalid``, and what `sign_in_identity` raises of the provider's failures.
+    Raises NotAuthenticated ``provider_token_invalid``, and what `sign_in_identity` raises for the provider's failures.
     """
     with _our_errors(provider):
         backend = _backend(request, provider)
@@ -73,8 +74,8 @@ def token_identity(request: HttpRequest, provider: str, access_token: str) -> Pr
             return backend.identity(backend.user_data(access_token) or {})
         except AuthCredentialError as error:
             raise NotAuthenticated(
-                f"{PROVIDERS[provider]} does not know this access token, or gave it to another application.",
-                code="provider_token_invalid",
+                f"{PROVIDERS[provider]} does not know this access token, or issued it to another application.",
+                code=ErrorCode.PROVIDER_TOKEN_INVALID,
             ) from error
 
 
@@ -94,25 +95,30 @@ def _our_errors(provider: str) -> Iterator[None]:
 def _our_error(error: SocialAuthBaseException, title: str) -> ApplicationError:
     match error:
         case AuthCanceled():
-            return Forbidden(f"At {title} you did not agree to sign in here.", code="oauth_denied")
+            return Forbidden(f"At {title} you did not agree to sign in here.", code=ErrorCode.OAUTH_DENIED)
         case AuthSessionError() | AuthInputError():
             return InvalidInput(
-                "This sign-in was begun in another browser, too long ago, or is finished already.", code="oauth_state"
+                "This sign-in was started in another browser, has expired, or is finished. Please sign in again.",
+                code=ErrorCode.OAUTH_STATE,
             )
         case AuthCredentialError():
-            return InvalidInput(f"{title} does not take the code that it gave.", code="oauth_code")
+            return InvalidInput(
+                f"{title} does not accept its own code any more. Please sign in again.", code=ErrorCode.OAUTH_CODE
+            )
         case AuthConfigurationError():
             logger.error("%s refuses our credentials or our request: %s %s", title, error.code, error.provider_code)
             return ApplicationError(
-                f"{title} does not accept this control plane. Whoever runs it has to look at its settings.",
-                code="provider_refused",
+                f"{title} does not accept this control plane. Ask an administrator to check its settings.",
+                code=ErrorCode.PROVIDER_REFUSED,
                 status=502,
             )
         case AuthProviderError():
             logger.warning("%s is not available: %s %s", title, error.code, error.status_code)
-            return ProviderUnavailable(f"{title} does not answer just now. Please try again.")
+            return ProviderUnavailable(f"{title} does not respond. Please try again.")
         case _:
-            logger.warning("%s gave an answer that is not understood: %s %s", title, error.code, error.claim)
+            logger.warning("%s sent a response that we do not understand: %s %s", title, error.code, error.claim)
             return ApplicationError(
-                f"{title} gave an answer that is not understood.", code="provider_answer", status=502
+                f"{title} sent a response that we do not understand. Please try again.",
+                code=ErrorCode.PROVIDER_ANSWER,
+                status=502,
             )

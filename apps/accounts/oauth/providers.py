@@ -1,7 +1,7 @@
-"""Google and GitHub: where they are asked, and what their answers mean.
+"""Google and GitHub: their URLs, and what their responses mean.
 
-Each is asked at addresses from the settings, for GitHub Enterprise and for tests. Both flows prove themselves by PKCE.
-The access token serves to ask who it is and is kept nowhere.
+The URLs come from the settings, for GitHub Enterprise and for tests. Both flows use PKCE. The access token serves to
+read the person's profile, and is not stored.
 """
 
 from typing import Any, Literal
@@ -14,17 +14,16 @@ from social_core.backends.google import GoogleOAuth2
 from social_core.backends.oauth import BaseOAuth2PKCE
 from social_core.exceptions import AuthCredentialError, AuthProviderError, AuthResponseError
 
-from apps.accounts.identities import ProviderIdentity
-from apps.accounts.models import email_normalise
+from apps.accounts.identities import ProviderIdentity, email_normalise
 
-# The provider's words for “this token is nothing”.
+# The statuses by which providers say that a token is not valid.
 _REFUSED = frozenset({400, 401, 403, 404, 422})
 
 
 class Provider(BaseOAuth2PKCE[HttpResponse]):
-    """What both have in common."""
+    """What both providers have in common."""
 
-    # Not so long that the gateway (29 s) gives up before we do.
+    # Several requests fit into the 29 s after which the gateway gives up.
     TIMEOUT_SECONDS = 5
 
     def get_key_and_secret(self) -> tuple[str, str]:
@@ -34,26 +33,26 @@ class Provider(BaseOAuth2PKCE[HttpResponse]):
     def auth_params(self, state: str | None = None) -> dict[str, str]:
         params: dict[str, str] = super().auth_params(state)  # type: ignore[no-untyped-call]
         if self.data.get("choose"):
-            # Otherwise both send back at once whoever is signed in there.
+            # Otherwise both send the browser back at once with the account that is signed in there.
             params["prompt"] = "select_account"
         return params
 
     def identity(self, answer: dict[str, Any]) -> ProviderIdentity:
-        """Who it is, from what `user_data` gave."""
+        """The identity, from what `user_data` returned."""
         raise NotImplementedError
 
     def token_check(self, access_token: str) -> None:
-        """Raises AuthCredentialError unless the provider gave this token to us: one given to another application must
-        not open ours."""
+        """Raises AuthCredentialError unless the provider issued this token to us: a token of another application must
+        not sign its user in here."""
         raise NotImplementedError
 
     def ask(self, url: str, access_token: str, **params: str) -> Any:
-        """What the provider answers to who has the token."""
+        """The provider's response to a request with the token."""
         headers = {"Authorization": f"Bearer {access_token}", "Accept": "application/json"}
         return self.get_json(url, headers=headers, params=params or None, timeout=self.TIMEOUT_SECONDS)
 
     def token_info(self, url: str, **request: Any) -> dict[str, Any]:
-        """What the provider says of a token. Raises AuthCredentialError if it does not know it."""
+        """What the provider says about a token. Raises AuthCredentialError if it does not know it."""
         try:
             found = self.get_json(url, timeout=self.TIMEOUT_SECONDS, stage="token_validation", **request)
         except AuthProviderError as error:

@@ -1,6 +1,6 @@
-"""What social-auth keeps: identities and states, in our records. Nothing else of it is used, and none of it is stored.
+"""social-auth's storage. It uses only the states, which services store; nothing else of it is stored.
 
-Accounts are found and made by `services.identities`, so its storage of users only tells who has an identity.
+`services.identities` finds and creates users, so social-auth's own storage of users is not used.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from apps.accounts.services import oauth_state_add, oauth_state_consume
 
 
 class OAuthNonce(NonceMixin):
-    """States: made and taken by one conditional write each, so that of two requests with one state one is let in."""
+    """States: one conditional write stores one and one uses it up, so that each lets only one request in."""
 
     @classmethod
     def use(cls, server_url: str, timestamp: Any, salt: str) -> bool:
@@ -23,7 +23,7 @@ class OAuthNonce(NonceMixin):
 
 
 class OAuthStorage(BaseStorage):
-    """For the strategy. Associations, codes and partial pipelines are OpenID's and others', which we do not offer."""
+    """For the strategy. Associations, codes and partial pipelines are for protocols that we do not offer."""
 
     user = UserMixin
     nonce = OAuthNonce

@@ -1,1 +1,1 @@
-"""The accounts as JSON."""
+"""Sessions and API tokens as JSON."""

@@ -6,45 +6,45 @@ from rest_framework import serializers
 
 from apps.accounts.identities import PROVIDERS
 from apps.accounts.serializers.session_question import MAX_TOKEN
-from controlplane.http.requests import TextField
+from controlplane.http.drf_fields import ChoiceField, TextField
 
 
 class SessionCreateSerializer(serializers.Serializer[Any]):
-    """What the frontend knows after its own OAuth redirect. Of it only `oauth_tokens.access_token` proves anything."""
+    """What the frontend has after its own OAuth redirect. Only `oauth_tokens.access_token` proves who the user is."""
 
-    user_id = TextField(
-        max_length=100, help_text="By what id the provider knows the person: Google's sub, GitHub's id."
-    )
-    provider = serializers.ChoiceField(choices=tuple(PROVIDERS))
+    user_id = TextField(max_length=100, help_text="The provider's id for the user: Google's sub, GitHub's id.")
+    provider = ChoiceField(tuple(PROVIDERS))
     oauth_tokens = serializers.DictField(
         child=serializers.JSONField(allow_null=True),
-        help_text="The provider's answer to the code; `access_token` is shown to the provider and then dropped.",
+        help_text="The provider's response to the code; `access_token` is sent to the provider and not stored.",
     )
     user_info = serializers.DictField(
         child=serializers.JSONField(allow_null=True),
         required=False,
-        help_text="Taken and not believed: name and address are what the provider itself says.",
+        help_text="Accepted and ignored: name and e-mail address come from the provider.",
     )
 
 
 class SessionSerializer(serializers.Serializer[Any]):
-    """A session just made. `session_id` is the bearer token for all endpoints, and can't be shown again."""
+    """A new session. `session_id` is the bearer token for all endpoints, and cannot be shown again."""
 
     session_id = serializers.CharField()
     user_id = serializers.CharField(help_text="As in the request.")
     provider = serializers.CharField()
     created_at = serializers.DateTimeField()
-    expires_at = serializers.DateTimeField(help_text="When it ends unless it is used; use moves it, up to a limit.")
+    expires_at = serializers.DateTimeField(
+        help_text="When the session ends if it is not used; use moves this, up to a limit."
+    )
 
 
 class SessionValidateSerializer(serializers.Serializer[Any]):
-    """The session that is asked about."""
+    """The session to check."""
 
     session_id = TextField(max_length=MAX_TOKEN)
 
 
 class SessionValiditySerializer(serializers.Serializer[Any]):
-    """Whether the session holds. Of one that does not, nothing else is told."""
+    """Whether the session is valid. If not, all other members are null."""
 
     valid = serializers.BooleanField()
     user_id = serializers.CharField(allow_null=True)
@@ -53,34 +53,36 @@ class SessionValiditySerializer(serializers.Serializer[Any]):
 
 
 class SessionLogoutQuerySerializer(serializers.Serializer[Any]):
-    """The session that is to end."""
+    """The session to end."""
 
     session_id = TextField(max_length=MAX_TOKEN)
 
 
 class LoggedOutSerializer(serializers.Serializer[Any]):
-    """The session is over, whether it was before or not."""
+    """The session has ended, now or before."""
 
     status = serializers.CharField(help_text="Always “logged out”.")
 
 
 class DeviceSerializer(serializers.Serializer[Any]):
-    """Somewhere I am signed in."""
+    """A device on which I am signed in."""
 
-    id = serializers.CharField(source="device_id", help_text="For DELETE; opens nothing.")
-    device = serializers.CharField(allow_null=True, help_text="What it said of itself, such as “Firefox on Linux”.")
+    id = serializers.CharField(source="device_id", help_text="For DELETE; it is no token.")
+    device = serializers.CharField(
+        allow_null=True, help_text="Browser and system, as the browser names itself, such as “Firefox on Linux”."
+    )
     address = serializers.CharField(allow_null=True)
-    region = serializers.CharField(allow_null=True, help_text="Null when nobody has told.")
+    region = serializers.CharField(allow_null=True, help_text="Null if it is unknown.")
     provider = serializers.CharField(allow_null=True)
     signed_in_at = serializers.DateTimeField(source="created_at")
     last_seen_at = serializers.DateTimeField(help_text="To the minute.")
     expires_at = serializers.DateTimeField()
-    current = serializers.BooleanField(help_text="Whether this request came by it.")
+    current = serializers.BooleanField(help_text="Whether this request used this session.")
 
 
 class DeviceListSerializer(serializers.Serializer[Any]):
-    """All of them, the newest first."""
+    """All devices, newest first."""
 
     devices = DeviceSerializer(many=True)
     total = serializers.IntegerField()
-    next_cursor = serializers.CharField(allow_null=True, help_text="Always null: the list is whole.")
+    next_cursor = serializers.CharField(allow_null=True, help_text="Always null: the list is complete.")

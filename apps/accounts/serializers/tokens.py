@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from apps.accounts.policies import Permission
 from apps.accounts.services.api_tokens import MAX_NAME
-from controlplane.http.requests import TextField
+from controlplane.http.drf_fields import ChoiceField, TextField
 from controlplane.lib.ids import ID_PATTERN
 
 
@@ -16,33 +16,35 @@ class TokenListQuerySerializer(serializers.Serializer[Any]):
     user_id = serializers.RegexField(
         rf"\A{ID_PATTERN}\Z",
         required=False,
-        help_text="Another person's, for those who manage accounts; without it one's own.",
+        help_text="Another user's, which needs the permission accounts.manage; without it one's own.",
     )
 
 
 class TokenCreateSerializer(serializers.Serializer[Any]):
     """What ``POST /tokens`` takes."""
 
-    name = TextField(max_length=MAX_NAME, help_text="What it is for, for people to read.")
+    name = TextField(max_length=MAX_NAME, help_text="What the token is for.")
     permissions = serializers.ListField(
-        child=serializers.ChoiceField([permission.value for permission in Permission]),
+        child=ChoiceField([permission.value for permission in Permission]),
         required=False,
         allow_null=True,
         max_length=len(Permission),
-        help_text="A part of what its owner may do. Null, or left out: whatever the owner's role allows at the time.",
+        help_text="Some of its owner's permissions. Null, or left out: whatever the role allows when it is used.",
     )
     expires_at = serializers.DateTimeField(
-        required=False, allow_null=True, help_text="From then on it is refused. Null, or left out: never."
+        required=False,
+        allow_null=True,
+        help_text="From then on the token is refused. Null, or left out: it does not expire.",
     )
     user_id = serializers.RegexField(
         rf"\A{ID_PATTERN}\Z",
         required=False,
-        help_text="Whose token it is, for those who manage accounts; without it one's own.",
+        help_text="The owner; another user needs the permission accounts.manage. Without it the caller.",
     )
 
 
 class TokenSerializer(serializers.Serializer[Any]):
-    """A token, without what opens anything."""
+    """A token, without its text."""
 
     token_id = serializers.CharField()
     user_id = serializers.CharField(help_text="Its owner.")
@@ -56,13 +58,13 @@ class TokenSerializer(serializers.Serializer[Any]):
 
 
 class TokenCreatedSerializer(TokenSerializer):
-    """A new token, with its text, which is told this once."""
+    """A new token with its text, which only this response contains."""
 
-    token = serializers.CharField(help_text="Begins with hcp_. Keep it now: it can't be shown again.")
+    token = serializers.CharField(help_text="Begins with hcp_. Store it now: it cannot be shown again.")
 
 
 class TokenPageSerializer(serializers.Serializer[Any]):
-    """A person's tokens, newest first. There are at most 100, so one answer holds them all."""
+    """A user's tokens, newest first. There are at most 100, so one response holds them all."""
 
     tokens = TokenSerializer(many=True)
     total = serializers.IntegerField()

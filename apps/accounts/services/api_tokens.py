@@ -1,21 +1,23 @@
-"""API tokens: what a person's program shows instead of the person."""
+"""API tokens, by which programs act for users."""
 
 import re
 import secrets
 import threading
-from collections import OrderedDict
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cachetools import TTLCache
+
 from apps.accounts.models import ApiToken, User, secret_hash
 from apps.accounts.policies import Permission, role_permissions, tokens_manage_require
-from apps.accounts.selectors import api_token_get
+from apps.accounts.selectors import api_token_by_hash, api_token_count, api_token_get, user_get
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, Unavailable
 from controlplane.lib.ids import new_id
 from controlplane.nosql.connection import ConditionFailed
@@ -26,10 +28,10 @@ from controlplane.nosql.transaction import Transaction, TransactionFailed
 PREFIX = "hcp_"
 _FORM = re.compile(r"hcp_[A-Za-z0-9_-]{43}")
 MAX_NAME = 100
-# Of one person. A list of them is read as a whole.
+# Of one user. A list of them is read as a whole.
 MAX_TOKENS = 100
 
-# How long a process trusts what it read: the time after which a revoked token and a disabled owner are out everywhere.
+# How long a process trusts what it read: within this time a revoked token and a disabled owner are out everywhere.
 CACHE_SECONDS = 30
 CACHE_SIZE = 1000
 # `last_used_at` tells an unused token from a used one; more often would cost a write for every call.
@@ -44,30 +46,25 @@ class _Verified:
 
 
 class _VerifiedTokens:
-    """What this process read of tokens and owners in the last 30 seconds; of too many, the oldest goes."""
+    """The tokens that this process has read in the last CACHE_SECONDS, with their owners."""
 
     def __init__(self) -> None:
-        self._entries: OrderedDict[str, _Verified] = OrderedDict()
+        self._entries: TTLCache[str, _Verified] = TTLCache(CACHE_SIZE, CACHE_SECONDS, timer=clock.epoch)
         self._lock = threading.Lock()
 
-    def get(self, key: str) -> _Verified | None:
+    def get(self, token_hash: str) -> _Verified | None:
         with self._lock:
-            entry = self._entries.get(key)
-            if entry and not 0 <= clock.epoch() - entry.read_at < CACHE_SECONDS:
-                del self._entries[key]
-                return None
-            return entry
+            entry = self._entries.get(token_hash)
+        # If the clock was set back, the cache would keep what it has for longer.
+        return entry if entry and entry.read_at <= clock.epoch() else None
 
-    def put(self, key: str, entry: _Verified) -> None:
+    def put(self, token_hash: str, entry: _Verified) -> None:
         with self._lock:
-            self._entries[key] = entry
-            self._entries.move_to_end(key)
-            while len(self._entries) > CACHE_SIZE:
-                self._entries.popitem(last=False)
+            self._entries[token_hash] = entry
 
-    def drop(self, key: str) -> None:
+    def drop(self, token_hash: str) -> None:
         with self._lock:
-            self._entries.pop(key, None)
+            self._entries.pop(token_hash, None)
 
 
 _verified = _VerifiedTokens()
@@ -81,28 +78,30 @@ def api_token_create(
     expires_at: datetime | None = None,
     actor: Actor,
 ) -> tuple[ApiToken, str]:
-    """Make a token of `user`; returns it with its secret text, which is kept nowhere and can't be shown again.
+    """Create a token of `user`; returns it with its secret text, which is not stored and cannot be shown again.
 
-    Without `permissions` it may do whatever its owner's role allows at the time of use, with them only these (as far as
-    the role still allows them then). A token that makes a token gives on no more than it has itself: not what it may
-    not do, and not a day longer.
+    Without `permissions` the token may do whatever its owner's role allows at the time of use; with them only these, as
+    far as the role still allows them then. A token that creates a token passes on only permissions that it has, and the
+    new one expires no later than it does.
 
     Raises Forbidden unless the actor is the owner or manages accounts, InvalidInput (field "name", "permissions" or
     "expires_at"), Conflict ``account_disabled`` or ``too_many_tokens``.
     """
     tokens_manage_require(actor, user.user_id)
     if not 1 <= len(name.strip()) <= MAX_NAME or not name.isprintable():
-        raise InvalidInput.field("name", f"1 to {MAX_NAME} printable characters.")
+        raise InvalidInput.field("name", f"must have 1 to {MAX_NAME} printable characters")
     if actor.kind == "token":
         permissions = actor.permissions & role_permissions(user.role) if permissions is None else permissions
-        expires_at = _expiry_within(_maker(actor), expires_at)
+        expires_at = _expiry_within(_creator(actor), expires_at)
     _permissions_require(user, permissions, actor=actor)
     if expires_at is not None and expires_at <= clock.now():
-        raise InvalidInput.field("expires_at", "this is in the past.")
+        raise InvalidInput.field("expires_at", "must be in the future")
     if not user.is_active:
-        raise Conflict("This account is disabled.", code="account_disabled")
-    if ApiToken.by_user.count(user.user_id, limit=MAX_TOKENS) >= MAX_TOKENS:
-        raise Conflict(f"Nobody has more than {MAX_TOKENS} tokens. Revoke some first.", code="too_many_tokens")
+        raise Conflict("This account is disabled.", code=ErrorCode.ACCOUNT_DISABLED)
+    if api_token_count(user.user_id, limit=MAX_TOKENS) >= MAX_TOKENS:
+        raise Conflict(
+            f"A user can have at most {MAX_TOKENS} API tokens. Revoke some first.", code=ErrorCode.TOO_MANY_TOKENS
+        )
     secret = PREFIX + secrets.token_urlsafe(32)
     token = ApiToken(
         secret_hash(secret),
@@ -129,18 +128,14 @@ def api_token_create(
             "expires_at": clock.timestamp(token.expires_at) if token.expires_at else None,
         },
     )
-    try:
-        tx.commit()
-    except TransactionFailed as error:
-        standing = error.failed.get("token")
-        # Ours stands there when the answer to the first attempt was lost.
-        if not isinstance(standing, ApiToken) or standing.token_id != token.token_id:
-            raise
+    tx.commit()
     return token, secret
 
 
 def api_token_revoke(*, token: ApiToken, actor: Actor) -> None:
-    """Delete a token: out at once in this process, within 30 seconds in others. One that is gone already stays so.
+    """Delete a token: it is refused at once in this process, and within CACHE_SECONDS in others.
+
+    For a token that is revoked already this writes nothing, and no audit event.
 
     Raises Forbidden unless the actor is the owner or manages accounts.
     """
@@ -155,72 +150,71 @@ def api_token_revoke(*, token: ApiToken, actor: Actor) -> None:
         detail={"name": token.name, "owner": token.user_id},
     )
     try:
-        tx.commit()
-    except TransactionFailed as error:
-        if error.failed.get("token") is not None:
-            raise
+        # It fails only if another request has revoked the token.
+        with suppress(TransactionFailed):
+            tx.commit()
     finally:
         _verified.drop(token.token_hash)
 
 
 def _permissions_require(user: User, permissions: Collection[str] | None, *, actor: Actor) -> None:
-    """Raises InvalidInput if a token with these permissions could do more than its owner or its maker."""
+    """Raises InvalidInput if a token with these permissions could do more than its owner or its creator."""
     allowed = role_permissions(user.role)
     wanted = allowed if permissions is None else set(permissions)
     if not wanted <= allowed:
-        raise InvalidInput.field("permissions", "a token may do no more than its owner.")
+        raise InvalidInput.field("permissions", "must be permissions that the token's owner has")
     if actor.kind != "system" and not wanted <= actor.permissions:
-        raise InvalidInput.field("permissions", "a token may do no more than who makes it.")
+        raise InvalidInput.field("permissions", "must be permissions that you have")
 
 
-def _maker(actor: Actor) -> ApiToken:
-    """The token that makes another one. Raises NotAuthenticated if it has been revoked in the meantime."""
+def _creator(actor: Actor) -> ApiToken:
+    """The token that creates another one. Raises NotAuthenticated if it has been revoked since it was verified."""
     try:
         return api_token_get(actor.id)
     except NotFound:
         raise _invalid() from None
 
 
-def _expiry_within(maker: ApiToken, expires_at: datetime | None) -> datetime | None:
-    """When a token that `maker` makes expires: no later than `maker` does."""
-    latest: datetime | None = maker.expires_at
+def _expiry_within(creator: ApiToken, expires_at: datetime | None) -> datetime | None:
+    """When a token that `creator` creates expires: no later than `creator` does."""
+    latest: datetime | None = creator.expires_at
     if latest and expires_at and expires_at > latest:
-        raise InvalidInput.field("expires_at", "a token that a token makes expires no later than its maker.")
+        raise InvalidInput.field("expires_at", "must not be later than the expiry of the token that creates it")
     return expires_at or latest
 
 
 def api_token_verify(secret: str) -> Actor:
-    """Who a token stands for, with the permissions it has now.
+    """The actor that a token stands for, with the permissions it has now.
 
-    Costs two reads at most every 30 seconds, and once an hour a write that notes its use.
+    Costs two reads at most every CACHE_SECONDS, and once an hour a write that notes its use.
 
     Raises NotAuthenticated: ``token_invalid`` (unknown or revoked), ``token_expired``, ``account_disabled``.
     """
     if not _FORM.fullmatch(secret):
         raise _invalid()
-    key = secret_hash(secret)
-    entry = _verified.get(key) or _read(key)
+    token_hash = secret_hash(secret)
+    entry = _verified.get(token_hash) or _read(token_hash)
     if entry.token.expired(clock.now()):
-        raise NotAuthenticated("This API token has expired.", code="token_expired")
+        raise NotAuthenticated("This API token has expired. Create a new one.", code=ErrorCode.TOKEN_EXPIRED)
     if not entry.owner.is_active:
-        raise NotAuthenticated("The owner of this API token is disabled.", code="account_disabled")
+        raise NotAuthenticated("The owner of this API token is disabled.", code=ErrorCode.ACCOUNT_DISABLED)
     return _actor(entry.token, entry.owner)
 
 
-def _read(key: str) -> _Verified:
-    token = ApiToken.find(key)
-    owner = User.find(token.user_id) if token else None
+def _read(token_hash: str) -> _Verified:
+    token = api_token_by_hash(token_hash)
+    owner = user_get(token.user_id) if token else None
     if token is None or owner is None:
         raise _invalid()
     entry = _Verified(token, owner, clock.epoch())
     if owner.is_active and not token.expired(clock.now()):
-        _verified.put(key, entry)
+        _verified.put(token_hash, entry)
         _note_use(token)
     return entry
 
 
 def _note_use(token: ApiToken) -> None:
-    """Best effort: that the use can't be noted is no reason to refuse it."""
+    """Best effort: a failure to note the use is no reason to refuse the request."""
     now = clock.now()
     if token.last_used_at and now - clock.parse_timestamp(token.last_used_at) < LAST_USED_EVERY:
         return
@@ -240,4 +234,4 @@ def _actor(token: ApiToken, owner: User) -> Actor:
 
 
 def _invalid() -> NotAuthenticated:
-    return NotAuthenticated("This API token is not known.", code="token_invalid")
+    return NotAuthenticated("This API token is unknown or revoked.", code=ErrorCode.TOKEN_INVALID)

@@ -1,14 +1,16 @@
-"""Signing in by what a provider says."""
+"""Signing in by a provider."""
 
 from django.contrib.auth.hashers import make_password
 
-from apps.accounts.identities import PROVIDERS, ProviderIdentity, role_allowed
-from apps.accounts.models import AccountClaim, Identity, User, email_normalise
+from apps.accounts.identities import PROVIDERS, ProviderIdentity, email_normalise, role_allowed
+from apps.accounts.models import AccountClaim, Identity, User
+from apps.accounts.selectors import user_by_identity
 from apps.accounts.services.users import MAX_EMAIL, MAX_NAME
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, Forbidden
 from controlplane.lib.ids import new_id
 from controlplane.nosql.listing import search_key
@@ -16,34 +18,31 @@ from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 
 def identity_sign_in(identity: ProviderIdentity) -> User:
-    """The person with this identity; who comes for the first time is made, with the role that the settings give.
+    """The user with this identity. On the first sign-in it creates the user, with the role that the settings give.
 
-    Whether they may come in is asked every time, so that who has left an organisation stays out. The role is given the
-    first time only: later it is what an administrator has made of it.
+    The settings are asked on every sign-in, so someone who has left an organisation cannot sign in any more. They give
+    the role on the first one only: after that, administrators change it.
 
     Raises Forbidden ``not_allowed``, ``email_unverified`` or ``account_disabled``, Conflict ``email_taken``.
     """
     role = role_allowed(identity)
     if role is None:
         raise Forbidden(
-            "This account is not among those who may come in here. An administrator can change that.",
-            code="not_allowed",
+            "This account is not allowed to sign in here. Ask an administrator to allow it.",
+            code=ErrorCode.NOT_ALLOWED,
         )
-    user = _known(identity) or _make(identity, role)
+    user = user_by_identity(identity.key) or _create(identity, role)
     if not user.is_active:
-        raise Forbidden("This account is disabled.", code="account_disabled")
+        raise Forbidden("This account is disabled.", code=ErrorCode.ACCOUNT_DISABLED)
     return user
 
 
-def _known(identity: ProviderIdentity) -> User | None:
-    found = Identity.find(identity.key)
-    return User.find(found.user_id) if found else None
-
-
-def _make(identity: ProviderIdentity, role: str) -> User:
+def _create(identity: ProviderIdentity, role: str) -> User:
     provider = PROVIDERS[identity.provider]
     if identity.email is None or len(identity.email) > MAX_EMAIL:
-        raise Forbidden(f"{provider} tells no verified e-mail address of this account.", code="email_unverified")
+        raise Forbidden(
+            f"{provider} gives no verified e-mail address for this account.", code=ErrorCode.EMAIL_UNVERIFIED
+        )
     email = email_normalise(identity.email)
     name = _name(identity, email)
     now = clock.timestamp(clock.now())
@@ -53,7 +52,7 @@ def _make(identity: ProviderIdentity, role: str) -> User:
         name=name,
         name_key=search_key(name),
         role=role,
-        # None that anyone could type.
+        # No text matches this one.
         password=make_password(None),
         created_at=now,
     )
@@ -71,19 +70,19 @@ def _make(identity: ProviderIdentity, role: str) -> User:
     try:
         tx.commit()
     except TransactionFailed as error:
-        # Ours, when the answer to the first attempt was lost; or that of the same person in another window.
-        standing = _known(identity)
-        if standing is None:
+        # Another request of the same person may have been faster.
+        existing = user_by_identity(identity.key)
+        if existing is None:
             raise Conflict(
-                f"Somebody has an account with the address {email} already, and signs in another way. "
+                f"There is an account with the address {email} already, and it signs in another way. "
                 "Accounts are never joined by their addresses.",
-                code="email_taken",
+                code=ErrorCode.EMAIL_TAKEN,
             ) from error
-        return standing
+        return existing
     return user
 
 
 def _name(identity: ProviderIdentity, email: str) -> str:
-    """What the provider calls them as far as we would take it, or the first part of their address."""
+    """The provider's name for them, cut to what we accept as a name, or the first part of their address."""
     name = "".join(character for character in identity.name if character.isprintable()).strip()
     return name[:MAX_NAME].strip() or email.partition("@")[0]

@@ -1,16 +1,16 @@
-"""The single use of what ties a provider's answer to the browser that asked for it."""
+"""OAuth states: each ties a provider's answer to the browser that asked for it, and is valid once."""
 
 from datetime import UTC, datetime
 
 from apps.accounts.models import OAuthState, secret_hash
 from controlplane.nosql.connection import ConditionFailed
 
-# As long as the session that it is bound to may hold it.
+# As long as someone may take to sign in at the provider.
 STATE_SECONDS = 1800
 
 
 def oauth_state_add(*, scope: str, made_at: int, state: str) -> bool:
-    """Note a state that was given out at `made_at` (seconds). False if it was given out before."""
+    """Store a state that was made at `made_at` (seconds since 1970). False if there is one like it already."""
     record = OAuthState(
         _key(scope, state), made_at=made_at, expires_at=datetime.fromtimestamp(made_at + STATE_SECONDS, UTC)
     )
@@ -22,7 +22,7 @@ def oauth_state_add(*, scope: str, made_at: int, state: str) -> bool:
 
 
 def oauth_state_consume(*, scope: str, made_at: int, state: str) -> bool:
-    """Take a state away. True for one caller only; the one whose answer was lost starts again."""
+    """Use a state up. True for one caller only; if the response to that caller's write is lost, for none."""
     try:
         OAuthState(_key(scope, state)).delete(condition=OAuthState.made_at == made_at)
     except ConditionFailed:

@@ -1,18 +1,19 @@
-"""Limits on how often something may be tried, counted in DynamoDB for all processes together.
+"""Rate limits on signing in and on calls of the API, counted in DynamoDB for all processes together.
 
-A window is fixed: who uses up two neighbouring ones gets in twice the limit around their border.
+A window is fixed, so up to twice the limit gets in around the border of two windows.
 """
 
 import ipaddress
 import logging
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from cachetools import TTLCache
 from django.conf import settings
 
-from apps.accounts.models import RateLimitWindow, email_normalise, secret_hash
+from apps.accounts.identities import email_normalise
+from apps.accounts.models import RateLimitWindow, secret_hash
 from controlplane.lib import clock
 from controlplane.lib.errors import TooManyRequests, Unavailable
 from controlplane.nosql.connection import ConditionFailed
@@ -20,25 +21,25 @@ from controlplane.nosql.connection import ConditionFailed
 logger = logging.getLogger(__name__)
 
 CALLS_WINDOW_SECONDS = 60
-# A process tells of calls by so many at a time, so that a call costs a fiftieth of a write, and fewer cost nothing.
-CALLS_TOLD_AT_ONCE = 50
+# A process counts so many calls before it adds them to DynamoDB's counter, so a call costs a fiftieth of a write.
+CALLS_PER_WRITE = 50
 _MAX_CALLERS = 10_000
 
 
 def sign_in_rate_limit(*, address: str, account: str | None = None) -> None:
     """Count an attempt to sign in from this address, and to this account (an e-mail address in any spelling).
 
-    It is counted before anything is looked at, so that attempts at the same time are as many as one after the other.
-    Raises TooManyRequests; and Unavailable when it can't be counted: then nobody gets in.
+    It is counted before anything is checked, so attempts at the same time count as those one after the other do.
+    Raises TooManyRequests, and Unavailable when the attempt cannot be counted: then it must be refused.
     """
     limits = [("address", _network(address), settings.SIGN_IN_ATTEMPTS_PER_ADDRESS)]
     if account is not None:
         limits.append(("account", email_normalise(account), settings.SIGN_IN_ATTEMPTS_PER_ACCOUNT))
     seconds = settings.SIGN_IN_WINDOW_SECONDS
     for what, who, limit in limits:
-        counted, ends_at = _window(f"sign-in by {what}", who, seconds)
+        row, ends_at = _window(f"sign-in by {what}", who, seconds)
         try:
-            counted.update(
+            row.update(
                 actions=[
                     RateLimitWindow.tries.add(1),
                     RateLimitWindow.expires_at.set(datetime.fromtimestamp(ends_at, UTC)),
@@ -47,98 +48,96 @@ def sign_in_rate_limit(*, address: str, account: str | None = None) -> None:
             )
         except ConditionFailed as error:
             raise TooManyRequests(
-                f"There were too many attempts to sign in with this {what}. Please wait.",
+                f"There were too many attempts to sign in with this {what}. Please wait and try again.",
                 retry_after=max(1, ends_at - clock.epoch()),
             ) from error
 
 
 @dataclass
 class _Calls:
-    """What this process knows of a caller in one window: what all have `told` to DynamoDB, and what it has not told."""
+    """A caller's calls in one window: `counted` in DynamoDB by all processes, as far as this one knows, and `pending`
+    those that this process has not added yet."""
 
-    window: int
-    told: int = 0
-    untold: int = 0
+    counted: int = 0
+    pending: int = 0
 
 
 class _CallCounter:
-    """Callers of this process; of too many, the one that has been quiet longest is forgotten."""
+    """The calls that this process has let in, by caller and window; of too many callers, the least recent go."""
 
     def __init__(self) -> None:
-        self._callers: OrderedDict[str, _Calls] = OrderedDict()
+        self._calls: TTLCache[tuple[str, int], _Calls] = TTLCache(_MAX_CALLERS, CALLS_WINDOW_SECONDS, timer=clock.epoch)
         self._lock = threading.Lock()
 
-    def count(self, who: str, window: int, limit: int) -> int:
-        """Count a call; returns how many are to be told now, or 0. Raises OverflowError over the limit."""
-        with self._lock:
-            calls = self._callers.get(who)
-            if calls is None or calls.window != window:
-                calls = self._callers[who] = _Calls(window)
-            self._callers.move_to_end(who)
-            while len(self._callers) > _MAX_CALLERS:
-                self._callers.popitem(last=False)
-            if calls.told + calls.untold >= limit:
-                raise OverflowError
-            calls.untold += 1
-            if calls.untold < CALLS_TOLD_AT_ONCE:
-                return 0
-            telling, calls.untold = calls.untold, 0
-            calls.told += telling
-            return telling
+    def count(self, caller: str, window: int, limit: int) -> int:
+        """Count a call; returns how many are to be added to DynamoDB's counter now, or 0.
 
-    def learn(self, who: str, window: int, told: int) -> None:
-        """All processes together have told of so many."""
+        Raises OverflowError over the limit.
+        """
         with self._lock:
-            calls = self._callers.get(who)
-            if calls is not None and calls.window == window:
-                calls.told = max(calls.told, told)
+            calls = self._calls.setdefault((caller, window), _Calls())
+            if calls.counted + calls.pending >= limit:
+                raise OverflowError
+            calls.pending += 1
+            if calls.pending < CALLS_PER_WRITE:
+                return 0
+            added, calls.pending = calls.pending, 0
+            calls.counted += added
+            return added
+
+    def learn(self, caller: str, window: int, counted: int) -> None:
+        """Take over DynamoDB's counter, which all processes add to."""
+        with self._lock:
+            calls = self._calls.get((caller, window))
+            if calls is not None:
+                calls.counted = max(calls.counted, counted)
 
     def clear(self) -> None:
         with self._lock:
-            self._callers.clear()
+            self._calls.clear()
 
 
 counter = _CallCounter()
 
 
 def api_call_rate_limit(*, caller: str) -> None:
-    """Count a call by a token or session, named by what is no secret. Raises TooManyRequests.
+    """Count a call of the API. `caller` names a token or session by something that is no secret.
 
-    Each process lets in at most CALLS_TOLD_AT_ONCE - 1 calls a minute of which the others do not know; the limit is
-    exact to that, times the processes. When calls can't be counted they are let in.
+    Each process lets in at most CALLS_PER_WRITE - 1 calls a minute of which the others do not know, so the limit is
+    exact to that, times the number of processes. Calls that cannot be counted are let in. Raises TooManyRequests.
     """
     window = clock.epoch() // CALLS_WINDOW_SECONDS
     try:
-        telling = counter.count(caller, window, settings.API_CALLS_PER_MINUTE)
+        added = counter.count(caller, window, settings.API_CALLS_PER_MINUTE)
     except OverflowError:
         raise TooManyRequests(
-            "There were too many calls by this token. Please wait.",
+            "There were too many calls with this token. Please wait and try again.",
             retry_after=max(1, (window + 1) * CALLS_WINDOW_SECONDS - clock.epoch()),
         ) from None
-    if not telling:
+    if not added:
         return
-    counted, ends_at = _window("calls", caller, CALLS_WINDOW_SECONDS)
+    row, ends_at = _window("calls", caller, CALLS_WINDOW_SECONDS)
     try:
-        counted.update(
+        row.update(
             actions=[
-                RateLimitWindow.tries.add(telling),
+                RateLimitWindow.tries.add(added),
                 RateLimitWindow.expires_at.set(datetime.fromtimestamp(ends_at, UTC)),
             ]
         )
     except Unavailable:
-        logger.warning("calls of the API cannot be counted just now")
+        logger.warning("could not add %d API calls to the rate limit's counter; let them in", added)
         return
-    counter.learn(caller, window, int(counted.tries))
+    counter.learn(caller, window, int(row.tries))
 
 
 def _window(what: str, who: str, seconds: int) -> tuple[RateLimitWindow, int]:
-    """The counter of this window, and when the window ends. Its key is a hash, since what people type may be long."""
+    """The counter of the current window, and when it ends. Its key is a hash, since what people type may be long."""
     window = clock.epoch() // seconds
     return RateLimitWindow(secret_hash(f"{what} {who} {window}")), (window + 1) * seconds
 
 
 def _network(address: str) -> str:
-    """An IPv4 address; of an IPv6 one the /64, all of which one machine can have."""
+    """An IPv4 address, or the /64 of an IPv6 address, since one machine can have all of that."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -1,6 +1,5 @@
-"""Sessions: beginning and ending them, each act in one transaction with its record."""
+"""Sessions: beginning and ending them, each in one transaction with its audit event."""
 
-import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,19 +8,26 @@ from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.utils.crypto import constant_time_compare
 
-from apps.accounts.models import Session, User, UserFacade, secret_hash
+from apps.accounts.models import Session, User, UserFacade, secret_hash, session_token_new, session_token_shaped
 from apps.accounts.policies import Permission, permission_require, role_permissions
-from apps.accounts.selectors import session_list
-from apps.accounts.session_rows import session_rows
-from apps.accounts.session_store import SIGN_IN_KEY, SessionStore, session_touch, token_owner
+from apps.accounts.selectors import session_find, session_find_with_user, session_list, sessions_of_user
+from apps.accounts.services.session_data import SIGN_IN_KEY, session_data_decode, session_make, session_touch
+from apps.accounts.services.session_rows import session_rows
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import NotAuthenticated, NotFound, Unavailable
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
-_TOKEN = re.compile(r"[a-z0-9]{32}(\.[0-9a-z]{26})?")
+
+@dataclass(frozen=True)
+class StartedSession:
+    """A new session and its token, which is not stored and cannot be shown again."""
+
+    token: str
+    session: Session
 
 
 def session_start(
@@ -32,19 +38,23 @@ def session_start(
     address: str,
     region: str | None = None,
     subject: str | None = None,
-) -> SessionStore:
-    """Sign a person in: make a new session of theirs. Its `session_key` is the token, which is kept nowhere.
+) -> StartedSession:
+    """Sign a user in: make a new session of theirs.
 
-    `subject` is the id that the provider knows them by, told again to who asks about the session.
-    Raises NotAuthenticated ``account_disabled`` if the person was disabled in this very moment.
+    `subject` is the provider's id for the user, which `session_verify` returns.
+    Raises NotAuthenticated ``account_disabled`` if the user has been disabled since `user` was read.
     """
-    session = SessionStore()
-    session[SESSION_KEY] = user.user_id
-    session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
-    session[HASH_SESSION_KEY] = UserFacade.from_record(user).get_session_auth_hash()
     sign_in = {"provider": provider, "subject": subject, "device": device, "address": address, "region": region}
-    session[SIGN_IN_KEY] = {name: value for name, value in sign_in.items() if value is not None}
-    row = session.prepare()
+    token = session_token_new(user.user_id)
+    session = session_make(
+        token=token,
+        data={
+            SESSION_KEY: user.user_id,
+            BACKEND_SESSION_KEY: settings.AUTHENTICATION_BACKENDS[0],
+            HASH_SESSION_KEY: UserFacade.from_record(user).get_session_auth_hash(),
+            SIGN_IN_KEY: {name: value for name, value in sign_in.items() if value is not None},
+        },
+    )
     tx = Transaction()
     tx.update(
         "user",
@@ -60,20 +70,17 @@ def session_start(
         detail={"provider": provider, "address": address, "device": device},
     )
     try:
-        session_rows().commit(tx, add=row)
+        session_rows().commit(tx, add=session)
     except TransactionFailed as error:
-        if "user" in error.failed:
-            raise NotAuthenticated("This account is disabled.", code="account_disabled") from error
-        # Only what we write ourselves can have failed then, and it does so when it stands there: the answer was lost.
-    session.wrote(row)
-    return session
+        raise NotAuthenticated("This account is disabled.", code=ErrorCode.ACCOUNT_DISABLED) from error
+    return StartedSession(token, session)
 
 
 @dataclass(frozen=True)
 class VerifiedSession:
-    """A session that holds, with its person as they are now."""
+    """A valid session, with its user as they are now."""
 
-    session_id: str
+    token_hash: str
     device_id: str
     user: User
     provider: str | None
@@ -82,98 +89,88 @@ class VerifiedSession:
 
     @property
     def actor(self) -> Actor:
-        """The person, with what their role allows now."""
+        """The user, with what their role allows now."""
         return Actor("user", self.user.user_id, self.user.name, frozenset(role_permissions(self.user.role)))
 
 
-def session_token_shaped(token: str) -> bool:
-    """Whether a text can be the token of a session at all; API tokens can't."""
-    return _TOKEN.fullmatch(token) is not None
-
-
 def session_verify(token: str, *, use: bool) -> VerifiedSession:
-    """Whose session a token is. One call, whether it holds or not; nothing is remembered, so that what ends it ends it.
+    """The session of a token. It costs one call, valid or not; nothing is cached, so a session ends everywhere at once.
 
-    With `use` it counts as use of the session, which keeps it from ending idle and costs a write once a minute at most.
+    With `use` it counts as use of the session, which moves its end and costs a write once a minute at most.
 
-    Raises NotAuthenticated ``session_invalid`` for a token that is unknown, signed out or expired, or whose person was
+    Raises NotAuthenticated ``session_invalid`` for a token that is unknown, signed out or expired, or whose user was
     disabled, has another password, or signed out everywhere.
     """
     if not session_token_shaped(token):
         raise _invalid()
-    row, user = _read(token)
-    if row is None or user is None or row.user_id != user.user_id or row.expires_at <= clock.now():
+    session, user = session_find_with_user(token)
+    if session is None or user is None or session.user_id != user.user_id or session.expires_at <= clock.now():
         raise _invalid()
-    session = SessionStore()
-    data = session.decode(row.data)
-    if not user.is_active or not _hash_holds(data.get(HASH_SESSION_KEY, ""), user):
+    data = session_data_decode(session.data)
+    if not user.is_active or not _auth_hash_valid(data.get(HASH_SESSION_KEY, ""), user):
         raise _invalid()
     if use:
-        session_touch(row, data)
-    return VerifiedSession(row.session_id, row.device_id or "", user, row.provider, row.subject, row.expires_at)
+        session_touch(session=session, data=data)
+    return VerifiedSession(
+        session.token_hash, session.device_id or "", user, session.provider, session.subject, session.expires_at
+    )
 
 
-def _read(token: str) -> tuple[Session | None, User | None]:
-    owner = token_owner(token)
-    if owner:
-        return session_rows().find_with_user(secret_hash(token), owner)
-    row = session_rows().find(secret_hash(token))
-    return row, User.find(row.user_id) if row and row.user_id else None
-
-
-def _hash_holds(held: str, user: User) -> bool:
+def _auth_hash_valid(auth_hash: str, user: User) -> bool:
     facade = UserFacade.from_record(user)
-    known = [facade.get_session_auth_hash(), *facade.get_session_auth_fallback_hash()]
-    return any(constant_time_compare(held, each) for each in known)
+    valid = [facade.get_session_auth_hash(), *facade.get_session_auth_fallback_hash()]
+    return any(constant_time_compare(auth_hash, each) for each in valid)
 
 
 def _invalid() -> NotAuthenticated:
-    return NotAuthenticated("This session is not known, or has ended.", code="session_invalid")
+    return NotAuthenticated(
+        "This session is unknown or has ended. Please sign in again.", code=ErrorCode.SESSION_INVALID
+    )
 
 
 def device_remove(*, actor: Actor, device_id: str) -> None:
-    """End the session of the actor's own that has this public id. Raises NotFound."""
+    """End the actor's own session that has this public id. Raises NotFound."""
     found = next((session for session in session_list(actor.id) if session.device_id == device_id), None)
     if found is None:
-        raise NotFound("You are not signed in there.")
-    session_revoke(actor=actor, session_id=found.session_id)
+        raise NotFound("You are not signed in there.", code=ErrorCode.SESSION_NOT_FOUND)
+    session_revoke(actor=actor, token_hash=found.token_hash)
 
 
 def session_logout(token: str) -> None:
-    """End the session of this token, which is all that it takes. One that does not hold (any more) changes nothing."""
+    """End the session of this token, which is all that it takes. A token that is not valid changes nothing."""
     try:
         session = session_verify(token, use=False)
     except NotAuthenticated:
         return
-    sign_out(actor=session.actor, session_key=token)
+    sign_out(actor=session.actor, token=token)
 
 
-def sign_out(*, actor: Actor, session_key: str) -> None:
-    """End the session of this token. One that has ended already stays so, and is not recorded again."""
-    _end(secret_hash(session_key), actor=actor, action=Action.USER_SIGNED_OUT, target=f"user:{actor.id}")
+def sign_out(*, actor: Actor, token: str) -> None:
+    """End the session of this token. For one that has ended already this writes nothing, and no audit event."""
+    _end(secret_hash(token), actor=actor, action=Action.USER_SIGNED_OUT, target=f"user:{actor.id}")
 
 
-def session_revoke(*, actor: Actor, session_id: str) -> None:
-    """End a session by the hash of its token (`SessionView.session_id`); whoever has the token is out at once.
+def session_revoke(*, actor: Actor, token_hash: str) -> None:
+    """End a session by the hash of its token, at once.
 
     One's own needs no permission, another's ``accounts.manage``. Raises Forbidden, NotFound.
     """
-    row = session_rows().find(session_id)
-    if row is None:
-        raise NotFound("There is no such session.")
-    if row.user_id is None or row.user_id != actor.id:
+    session = session_find(token_hash)
+    if session is None:
+        raise NotFound("There is no such session.", code=ErrorCode.SESSION_NOT_FOUND)
+    if session.user_id is None or session.user_id != actor.id:
         permission_require(actor, Permission.ACCOUNTS_MANAGE)
     _end(
-        session_id,
+        token_hash,
         actor=actor,
         action=Action.SESSION_REVOKED,
-        target=f"user:{row.user_id}" if row.user_id else "session:anonymous",
-        detail={"session": row.device_id, "device": row.device, "address": row.address},
+        target=f"user:{session.user_id}" if session.user_id else "session:anonymous",
+        detail={"session": session.device_id, "device": session.device, "address": session.address},
     )
 
 
 def sessions_end(*, actor: Actor, user_id: str) -> None:
-    """Sign a person out everywhere, at once: every session made before is void from now on.
+    """Sign a user out everywhere: every session made before now ends at once.
 
     One's own needs no permission, another's ``accounts.manage``. Raises Forbidden, NotFound.
     """
@@ -185,22 +182,18 @@ def sessions_end(*, actor: Actor, user_id: str) -> None:
     try:
         tx.commit()
     except TransactionFailed as error:
-        # Otherwise our own record stands there: the answer to the first attempt was lost.
-        if "user" in error.failed:
-            raise NotFound("There is no such user.") from error
-    # The epoch has ended them; the rows go now or when they expire, also those that the index does not know yet.
+        raise NotFound("There is no such user.", code=ErrorCode.USER_NOT_FOUND) from error
+    # The new epoch has ended them. Those that the index does not list yet are deleted when they expire.
     with suppress(Unavailable):
-        for row in session_rows().of_user(user_id):
-            session_rows().delete(row.session_id)
+        for session in sessions_of_user(user_id):
+            session_rows().delete(session.token_hash)
 
 
 def _end(
-    session_id: str, *, actor: Actor, action: Action, target: str, detail: dict[str, str | int | None] | None = None
+    token_hash: str, *, actor: Actor, action: Action, target: str, detail: dict[str, str | int | None] | None = None
 ) -> None:
     tx = Transaction()
     audit_add(tx, actor=actor, action=action, target=target, detail=detail)
-    try:
-        session_rows().commit(tx, remove=session_id)
-    except TransactionFailed as error:
-        if error.failed.get("session") is not None:
-            raise
+    # It fails only if another request has ended the session, and written the audit event.
+    with suppress(TransactionFailed):
+        session_rows().commit(tx, remove=token_hash)

@@ -1,32 +1,36 @@
-"""People: making, changing and disabling them."""
+"""Users: creating, changing and disabling them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.contrib.auth.hashers import make_password
+from django.contrib.auth.hashers import make_password, verify_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 
-from apps.accounts.models import AccountClaim, User, email_normalise
+from apps.accounts.identities import email_normalise
+from apps.accounts.models import AccountClaim, User
 from apps.accounts.policies import ROLES
+from apps.accounts.selectors import user_get
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, InvalidInput, NotFound
 from controlplane.lib.ids import new_id
+from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.listing import search_key
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 MAX_NAME = 100
 MAX_EMAIL = 254
-# A longer password costs the hasher time and gives nothing.
+# A longer password costs the hasher time and is no safer.
 MAX_PASSWORD = 1024
 
 
 def user_create(*, email: str, password: str, name: str, role: str, actor: Actor) -> User:
-    """Make a person whose e-mail address nobody else has.
+    """Create a user. The e-mail address must not be another user's.
 
     Raises InvalidInput (field "email", "password", "name" or "role"), Conflict ``email_taken``.
     """
@@ -54,17 +58,14 @@ def user_create(*, email: str, password: str, name: str, role: str, actor: Actor
     try:
         tx.commit()
     except TransactionFailed as error:
-        standing = error.failed.get("claim")
-        # Our own claim stands there when the answer to the first attempt was lost.
-        if not isinstance(standing, AccountClaim) or standing.user_id != user.user_id:
-            raise Conflict("Someone has this e-mail address already.", code="email_taken") from error
+        raise Conflict("There is a user with this e-mail address already.", code=ErrorCode.EMAIL_TAKEN) from error
     return user
 
 
 def user_disable(*, user_id: str, actor: Actor) -> None:
-    """Let a person in no more: sessions end at once, API tokens within 30 seconds. A disabled one stays as it is.
+    """Disable a user: sessions end at once, API tokens are refused within 30 seconds.
 
-    Raises NotFound.
+    For a user who is disabled already this writes nothing, and no audit event. Raises NotFound.
     """
     tx = Transaction()
     tx.update(
@@ -78,31 +79,32 @@ def user_disable(*, user_id: str, actor: Actor) -> None:
         tx.commit()
     except TransactionFailed as error:
         if error.failed.get("user") is None:
-            raise NotFound("There is no such user.") from error
+            raise NotFound("There is no such user.", code=ErrorCode.USER_NOT_FOUND) from error
 
 
 def user_update(*, user_id: str, name: str, role: str, is_active: bool, revision: int, actor: Actor) -> User:
-    """Change a person whom `actor` has read at `revision`. Whoever is disabled is out at once, as by `user_disable`.
+    """Change a user whom `actor` has read at `revision`. Disabling has the effects of `user_disable`.
 
-    Raises InvalidInput (field "name" or "role"), NotFound, Conflict ``changed_meanwhile`` when somebody else was
-    faster, Conflict ``own_account`` for who would shut themselves out.
+    Raises InvalidInput (field "name" or "role"), NotFound, Conflict ``changed_meanwhile`` if the user was changed since
+    then, Conflict ``own_account`` if the actor would disable themselves or change their own role.
     """
     name = _name_checked(name)
     role = _role_checked(role)
-    standing = User.find(user_id)
-    if standing is None:
-        raise NotFound("There is no such user.")
-    if int(standing.revision) != revision:
+    existing = _existing(user_id)
+    if int(existing.revision) != revision:
         raise _changed_meanwhile()
-    if actor.id == user_id and (not is_active or role != standing.role):
-        raise Conflict("Nobody can disable themselves or change their own role.", code="own_account")
+    if actor.id == user_id and (not is_active or role != existing.role):
+        raise Conflict(
+            "You cannot disable yourself or change your own role. Ask another administrator.",
+            code=ErrorCode.OWN_ACCOUNT,
+        )
     wanted = {"name": name, "role": role, "is_active": is_active}
-    changes = {member: value for member, value in wanted.items() if getattr(standing, member) != value}
+    changes = {member: value for member, value in wanted.items() if getattr(existing, member) != value}
     if not changes:
-        return standing
+        return existing
     actions = [getattr(User, member).set(value) for member, value in changes.items()]
     actions += [User.name_key.set(search_key(name)), User.revision.set(revision + 1)]
-    if standing.is_active and not is_active:
+    if existing.is_active and not is_active:
         actions.append(User.session_epoch.add(1))
     _user_write(
         user_id,
@@ -112,11 +114,11 @@ def user_update(*, user_id: str, name: str, role: str, is_active: bool, revision
         action=Action.USER_CHANGED,
         detail={member: str(value) for member, value in changes.items()},
     )
-    return _standing(user_id)
+    return _existing(user_id)
 
 
 def user_password_set(*, user_id: str, password: str, revision: int, actor: Actor) -> User:
-    """Give a person whom `actor` has read at `revision` a new password; all their sessions end at once.
+    """Give a user whom `actor` has read at `revision` a new password; all their sessions end at once.
 
     Raises InvalidInput (field "password"), NotFound, Conflict ``changed_meanwhile``.
     """
@@ -126,7 +128,25 @@ def user_password_set(*, user_id: str, password: str, revision: int, actor: Acto
         User.revision.set(revision + 1),
     ]
     _user_write(user_id, actions, revision=revision, actor=actor, action=Action.USER_PASSWORD_SET)
-    return _standing(user_id)
+    return _existing(user_id)
+
+
+def user_password_rehash(*, user: User, password: str) -> None:
+    """Hash the password, which the user has just signed in with, by today's hasher if it is hashed by an older one.
+
+    `user` gets the hash that counts now, since it is part of a session's hash. The password stays the same, so this is
+    no audit event. Raises NotFound when the user was deleted meanwhile.
+    """
+    if not verify_password(password, user.password)[1]:
+        return
+    renewed = make_password(password)
+    try:
+        User(user.user_id).update(actions=[User.password.set(renewed)], condition=User.password == user.password)
+    except ConditionFailed:
+        # Another sign-in or a new password came first, or this write was repeated after a lost response.
+        user.password = _existing(user.user_id).password
+    else:
+        user.password = renewed
 
 
 def _user_write(
@@ -144,52 +164,49 @@ def _user_write(
     try:
         tx.commit()
     except TransactionFailed as error:
-        # Our own record of the act stands there when the answer to the first attempt was lost.
-        if error.failed.get("audit") is not None:
-            return
         if error.failed.get("user") is None:
-            raise NotFound("There is no such user.") from error
+            raise NotFound("There is no such user.", code=ErrorCode.USER_NOT_FOUND) from error
         raise _changed_meanwhile() from error
 
 
-def _standing(user_id: str) -> User:
-    user = User.find(user_id)
+def _existing(user_id: str) -> User:
+    user = user_get(user_id)
     if user is None:
-        raise NotFound("There is no such user.")
+        raise NotFound("There is no such user.", code=ErrorCode.USER_NOT_FOUND)
     return user
 
 
 def _changed_meanwhile() -> Conflict:
-    return Conflict("Somebody else has changed this user in the meantime.", code="changed_meanwhile")
+    return Conflict("This user was changed after you opened it. Load it again.", code=ErrorCode.CHANGED_MEANWHILE)
 
 
 def _email_checked(email: str) -> str:
     email = email_normalise(email)
     if len(email) > MAX_EMAIL:
-        raise InvalidInput.field("email", f"at most {MAX_EMAIL} characters.")
+        raise InvalidInput.field("email", f"must have at most {MAX_EMAIL} characters")
     try:
         validate_email(email)
     except ValidationError as error:
-        raise InvalidInput.field("email", "this is no e-mail address.") from error
+        raise InvalidInput.field("email", "must be an e-mail address") from error
     return email
 
 
 def _name_checked(name: str) -> str:
     name = name.strip()
     if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-        raise InvalidInput.field("name", f"1 to {MAX_NAME} printable characters.")
+        raise InvalidInput.field("name", f"must have 1 to {MAX_NAME} printable characters")
     return name
 
 
 def _role_checked(role: str) -> str:
     if role not in ROLES:
-        raise InvalidInput.field("role", f"one of {', '.join(ROLES)}.")
+        raise InvalidInput.field("role", f"must be one of {', '.join(ROLES)}")
     return role
 
 
 def _password_hashed(password: str) -> str:
     if len(password) > MAX_PASSWORD:
-        raise InvalidInput.field("password", f"at most {MAX_PASSWORD} characters.")
+        raise InvalidInput.field("password", f"must have at most {MAX_PASSWORD} characters")
     try:
         validate_password(password)
     except ValidationError as error:

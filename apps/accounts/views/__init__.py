@@ -1,1 +1,1 @@
-"""Pages to come in, to leave, and to see where one is signed in."""
+"""Pages to sign in and out, and to see one's devices and API tokens."""

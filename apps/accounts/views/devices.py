@@ -1,4 +1,4 @@
-"""Where one is signed in, and signing out there."""
+"""The page that lists the devices on which a user is signed in, and signs them out there."""
 
 from dataclasses import asdict
 
@@ -21,9 +21,9 @@ from controlplane.lib.errors import NotFound
 @page_signed_in
 def devices(request: HttpRequest) -> HttpResponse:
     """My devices, this one first."""
-    current = request.session.session_id  # type: ignore[attr-defined]
+    current = request.session.token_hash  # type: ignore[attr-defined]
     sessions = session_list(request_actor(request).id)
-    sessions.sort(key=lambda session: session.session_id != current)
+    sessions.sort(key=lambda session: session.token_hash != current)
     shown = [{**asdict(session), "provider_title": PROVIDERS.get(session.provider or "")} for session in sessions]
     return render(request, "accounts/devices.html", {"sessions": shown, "current": current, "section": "devices"})
 

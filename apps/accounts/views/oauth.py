@@ -1,4 +1,4 @@
-"""Signing in with a provider: going there, and coming back."""
+"""Signing in with a provider: redirecting there, and coming back."""
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -12,17 +12,17 @@ from apps.accounts.views.sign_in_page import sign_in_page
 from controlplane.http.requests import client_address
 from controlplane.lib.errors import ApplicationError
 
-# Where a session keeps the page to go on to, while its browser is at the provider.
+# Under this key the session keeps the page to go to after signing in, while the browser is at the provider.
 _NEXT_KEY = "_next"
 
 _HEADINGS = {
     "oauth_denied": "You did not sign in",
     "oauth_state": "This sign-in cannot be finished",
     "oauth_code": "This sign-in cannot be finished",
-    "not_allowed": "You may not come in",
+    "not_allowed": "You are not allowed to sign in",
     "email_unverified": "Your e-mail address is not verified",
     "email_taken": "This address is taken",
-    "account_disabled": "You may not come in",
+    "account_disabled": "You are not allowed to sign in",
     "too_many_requests": "Too many attempts",
 }
 
@@ -45,7 +45,7 @@ def oauth_start(request: HttpRequest, provider: str) -> HttpResponse:
 @never_cache
 @require_safe
 def oauth_complete(request: HttpRequest, provider: str) -> HttpResponse:
-    """The browser comes back from the provider: let the person in, or tell why not."""
+    """The browser comes back from the provider: sign the user in, or show why not."""
     from apps.accounts.oauth.flow import sign_in_identity
 
     _require(provider)
@@ -58,7 +58,7 @@ def oauth_complete(request: HttpRequest, provider: str) -> HttpResponse:
     try:
         sign_in(request, identity_sign_in(identity), provider=provider)
     except ApplicationError as error:
-        # Whoever it is has been told by the provider, and by us that they may not come in.
+        # The provider has named the person, so the audit trail can.
         sign_in_failed_record(
             email=identity.email or "", provider=provider, address=client_address(request), reason=error.code
         )
@@ -73,7 +73,7 @@ def _require(provider: str) -> None:
 
 def _failed(request: HttpRequest, provider: str, error: ApplicationError) -> HttpResponse:
     context = {
-        "heading": _HEADINGS.get(error.code, "Signing in does not work just now"),
+        "heading": _HEADINGS.get(error.code, "Signing in did not work"),
         "message": error.message,
         "code": error.code,
         "provider": provider,

@@ -1,4 +1,4 @@
-"""Coming in with a password, and leaving."""
+"""Signing in with a password, and signing out."""
 
 from django.conf import settings
 from django.contrib.auth import authenticate, logout
@@ -14,6 +14,7 @@ from apps.accounts.identities import providers_configured
 from apps.accounts.services import sign_in_failed_record, sign_out
 from apps.accounts.views.sign_in_page import sign_in_page
 from controlplane.http.requests import client_address
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, Forbidden, TooManyRequests
 
 _PROVIDER = "password"
@@ -23,14 +24,16 @@ _PROVIDER = "password"
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def signin(request: HttpRequest) -> HttpResponse:
-    """Sign in with a provider or a password; goes on to `next` if that is a page of ours."""
+    """Sign in with a provider or a password, then go to `next` if that is on this site."""
     going_to = next_page(request)
     if request.method != "POST":
         if request.user.is_authenticated:
             return redirect(going_to)
         return _page(request, SignInForm())
     if not settings.PASSWORD_SIGN_IN:
-        raise Forbidden("Here one signs in with a provider, not with a password.", code="password_sign_in_off")
+        raise Forbidden(
+            "Signing in with a password is switched off. Sign in with a provider.", code=ErrorCode.PASSWORD_SIGN_IN_OFF
+        )
     form = SignInForm(request.POST)
     if form.is_valid():
         email = form.cleaned_data["email"]
@@ -63,6 +66,6 @@ def _page(
 def signout(request: HttpRequest) -> HttpResponse:
     """Sign out. By POST only, so that no link or picture on another site can do it."""
     if request.user.is_authenticated and request.session.session_key:
-        sign_out(actor=request_actor(request), session_key=request.session.session_key)
+        sign_out(actor=request_actor(request), token=request.session.session_key)
     logout(request)
     return redirect(settings.LOGIN_URL)

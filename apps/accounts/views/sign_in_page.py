@@ -1,4 +1,4 @@
-"""Pages from which one goes to a provider."""
+"""Pages that lead to a provider."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ def sign_in_page(
     status: int = 200,
     error: ApplicationError | None = None,
 ) -> HttpResponse:
-    """The page, which the browser lets send its forms on to the providers; with an error, as that wants it."""
+    """The page. Its content policy allows forms to go to the providers; an error gives it its status and headers."""
     answer = render(request, template, context, status=error.status if error else status)
     for name, value in problem_headers(error).items() if error else ():
         answer[name] = value

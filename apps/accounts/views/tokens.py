@@ -1,4 +1,4 @@
-"""The page on which people keep their API tokens."""
+"""The page of a user's API tokens."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from controlplane.lib.errors import ApplicationError, NotAuthenticated, NotFound
 @require_http_methods(["GET", "HEAD", "POST"])
 @page_permission(Permission.TOKENS_MANAGE)
 def tokens(request: HttpRequest) -> HttpResponse:
-    """The reader's tokens, and a form that makes one. The answer to the form shows the token, this once."""
+    """The user's tokens, and a form that creates one. Only the response to the form shows the token."""
     actor = request_actor(request)
     user = user_get(actor.id)
     if user is None:
@@ -55,7 +55,7 @@ def tokens(request: HttpRequest) -> HttpResponse:
 @require_POST
 @page_permission(Permission.TOKENS_MANAGE)
 def token_revoke(request: HttpRequest, token_id: str) -> HttpResponse:
-    """Revoke one of the reader's tokens and go back to the page; one that is gone already is none the worse."""
+    """Revoke one of the user's tokens, if it is not revoked already, and go back to the page."""
     actor = request_actor(request)
     try:
         token = api_token_get(token_id)
@@ -68,5 +68,5 @@ def token_revoke(request: HttpRequest, token_id: str) -> HttpResponse:
 
 
 def _with(listed: list[Any], made: Any) -> list[Any]:
-    """The list with the token that was just made, which the index may not know yet."""
+    """The list with the new token, which the index may not list yet."""
     return [made, *(token for token in listed if token.token_id != made.token_id)] if made else listed

@@ -1,4 +1,4 @@
-"""The records of agents: who they are, their last heartbeat, the tokens that let them in, and how many there are."""
+"""The records of agents: identity and configuration, last heartbeat and leases, enrolment tokens, fleet counters."""
 
 from apps.agents.models.agent import Agent, AgentKey
 from apps.agents.models.enrolment import ENROLMENT_TOKENS, EnrolmentReceipt, EnrolmentToken

@@ -1,4 +1,4 @@
-"""Who an agent is: its configuration and its keys."""
+"""An agent's identity, its configuration and its keys."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ class AgentKey(MapAttribute[str, Any]):
     key_id = UnicodeAttribute()
     encrypted = UnicodeAttribute(attr_name="sealed")
     created_at = UnicodeAttribute()
-    # The agent has signed with it, so nobody is told the key any more.
+    # The agent has signed with it, so no answer contains it any more.
     used = BooleanAttribute(default=False)
 
 
 class AgentsByRegion(GlobalSecondaryIndex["Agent"]):
-    """The agents of a region. Holds what lists show and never a key; rewritten only when an agent's status changes."""
+    """The agents of a region, with what lists show and never a key; rewritten only when an agent's status changes."""
 
     class Meta:
         index_name = "by_region"
@@ -44,7 +44,7 @@ class AgentsByRegion(GlobalSecondaryIndex["Agent"]):
 
 
 class AgentsByName(GlobalSecondaryIndex["Agent"]):
-    """The agents of a region by name without regard to case. Rewritten by nothing: neither ever changes."""
+    """The agents of a region by name, whatever its case. Never rewritten, since neither changes."""
 
     class Meta:
         index_name = "by_name"
@@ -56,7 +56,7 @@ class AgentsByName(GlobalSecondaryIndex["Agent"]):
 
 
 class Agent(Record):
-    """Who an agent is and how it is configured. Changes rarely; what changes with each heartbeat is in `Heartbeat`."""
+    """An agent's identity and configuration. Changes rarely; `Heartbeat` has what changes with each heartbeat."""
 
     class Meta(Record.Meta):
         table_name = table_name("agents")
@@ -72,9 +72,9 @@ class Agent(Record):
     arch = UnicodeAttribute(default="")
     version = UnicodeAttribute(default="")
     deployment_targets: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
-    # At most two, the newest first; the second one lives for another 24 hours after the first one's making.
+    # At most two, the newest first; the second one is accepted until the first one is 24 hours old.
     keys: ListAttribute[Any] = ListAttribute(of=AgentKey, default=list)
-    # Goes up with every change that the agent should fetch its configuration for.
+    # Grows with every change of what the agent fetches as its configuration.
     config_version = NumberAttribute(default=1)
     created_at = UnicodeAttribute()
     # `controlplane.nosql.listing.search_key` of the name.

@@ -1,4 +1,4 @@
-"""The tokens that let new agents in, and the receipts of enrolments."""
+"""Enrolment tokens, and the receipts of enrolments."""
 
 from pynamodb.attributes import NumberAttribute, TTLAttribute, UnicodeAttribute
 from pynamodb.indexes import GlobalSecondaryIndex, KeysOnlyProjection
@@ -10,7 +10,7 @@ ENROLMENT_TOKENS = "enrolment-tokens"
 
 
 class TokensByAge(GlobalSecondaryIndex["EnrolmentToken"]):
-    """All tokens, by the time of their making. Receipts, which stand in the same table, are not in it."""
+    """All tokens by the time at which they were made. Receipts, which are in the same table, are not in the index."""
 
     class Meta:
         index_name = "by_age"
@@ -22,7 +22,7 @@ class TokensByAge(GlobalSecondaryIndex["EnrolmentToken"]):
 
 
 class EnrolmentToken(Record):
-    """A secret that lets a number of new agents in until it expires; known here by its SHA-256 only."""
+    """A secret that enrols a number of agents until it expires; only its SHA-256 is stored."""
 
     class Meta(Record.Meta):
         table_name = table_name("enrolment-tokens")
@@ -32,7 +32,7 @@ class EnrolmentToken(Record):
     uses_left = NumberAttribute()
     created_by = UnicodeAttribute()
     created_at = UnicodeAttribute()
-    # DynamoDB deletes late, so this is checked too.
+    # DynamoDB deletes expired items late, so the code checks this too.
     expires_at = TTLAttribute()
     registry = UnicodeAttribute(default=ENROLMENT_TOKENS)
 
@@ -40,9 +40,9 @@ class EnrolmentToken(Record):
 
 
 class EnrolmentReceipt(Record):
-    """Which agent an enrolment made, for the machine that asks again because it never heard the answer.
+    """The agent of an enrolment, for a machine that repeats the request because it did not get the answer.
 
-    The hash is taken of the token and the machine's idempotency key together.
+    The hash is that of the token and the machine's idempotency key together.
     """
 
     class Meta(Record.Meta):

@@ -9,7 +9,7 @@ FLEET = "fleet"
 
 
 class FleetCounter(Record):
-    """How many agents of a region have a status; changed in the transaction that changes the agent."""
+    """How many agents of a region have a status; updated in the transaction that changes the agent."""
 
     class Meta(Record.Meta):
         table_name = table_name("fleet")

@@ -1,4 +1,4 @@
-"""An agent's last heartbeat and the leases on jobs that it renews."""
+"""An agent's last heartbeat and its leases on jobs, which the heartbeat renews."""
 
 import json
 from dataclasses import dataclass
@@ -8,21 +8,31 @@ from typing import Any
 from pynamodb.attributes import Attribute, ListAttribute, MapAttribute, NumberAttribute, UnicodeAttribute
 from pynamodb.constants import STRING
 
-from apps.agents.states import STEP_STATES
+from apps.agents.states import StepState
 from controlplane.lib import clock
 from controlplane.nosql.record import Record, table_name
 
-# Beyond this size a heartbeat keeps the running jobs without their steps: an item may have 400 KB.
+# A heartbeat with more than this is stored without its jobs' steps: DynamoDB's items have at most 400 KB.
 RUNNING_LIMIT_BYTES = 64 * 1024
 
-_STEP_STATE_OF = {letter: state for state, letter in STEP_STATES.items()}
+# What a stored heartbeat has for each state of a step.
+_STEP_LETTERS = {
+    StepState.PENDING: "p",
+    StepState.RUNNING: "r",
+    StepState.COMPLETED: "c",
+    StepState.FAILED: "f",
+    StepState.TIMED_OUT: "t",
+    StepState.CANCELLED: "x",
+    StepState.SKIPPED: "s",
+}
+_STEP_STATES = {letter: state.value for state, letter in _STEP_LETTERS.items()}
 
 
 class RunningAttribute(Attribute[list[dict[str, Any]]]):
     """The running jobs of a heartbeat: ``[{job_id, attempt, steps?}]``, as the report has them.
 
-    Kept as one short text (states as letters, times as milliseconds), so that a usual heartbeat stays under 1 KB and
-    costs one write unit. Steps are left out where the text would grow beyond RUNNING_LIMIT_BYTES.
+    Stored as one short text (states as letters, times as milliseconds), so that a usual heartbeat stays under 1 KB and
+    costs one write unit. A text of more than RUNNING_LIMIT_BYTES is stored without the steps.
     """
 
     attr_type = STRING
@@ -54,7 +64,7 @@ def _steps_shorten(entry: dict[str, Any]) -> list[list[Any]] | None:
     return [
         [
             step["name"],
-            STEP_STATES[step["state"]],
+            _STEP_LETTERS[step["state"]],
             step["exit_code"],
             _milliseconds(step["started_at"]),
             _milliseconds(step["completed_at"]),
@@ -67,7 +77,7 @@ def _step_expand(step: list[Any]) -> dict[str, Any]:
     name, letter, exit_code, started, completed = step
     return {
         "name": name,
-        "state": _STEP_STATE_OF[letter],
+        "state": _STEP_STATES[letter],
         "exit_code": exit_code,
         "started_at": _moment(started),
         "completed_at": _moment(completed),
@@ -87,7 +97,7 @@ def _moment(milliseconds: int | None) -> str | None:
 
 @dataclass(frozen=True)
 class Lease:
-    """An attempt of a job that an agent holds: since when, whether it has acknowledged it, and what is wished of it."""
+    """An agent's lease on an attempt: since when, whether the agent has started it, and the command for it, if any."""
 
     attempt: int
     at: str
@@ -96,10 +106,11 @@ class Lease:
 
 
 class Heartbeat(Record):
-    """An agent's last heartbeat and the jobs it holds: the only item that is written every few seconds.
+    """An agent's last heartbeat and its leases: the only item that is written every few seconds.
 
-    `lease_map` is ``{job_id: {"attempt": int, "at": timestamp of the assignment, "started": bool, "wish": "cancel"}}``;
-    `wish`, a cancel request, may be absent. A lease lasts for 45 s after the heartbeat's own `at`.
+    `lease_map` is ``{job_id: {"attempt": int, "at": timestamp, "started": bool, "wish": "cancel"}}``: `at` is the time
+    of the assignment or, once `started`, of the start; `wish`, a cancel request, may be absent. The leases end
+    `apps.agents.states.LEASE` after the heartbeat's own `at`.
     """
 
     class Meta(Record.Meta):
@@ -109,7 +120,7 @@ class Heartbeat(Record):
     # The signature's `created` of the last heartbeat, and the nonces of that second: time only moves forward.
     created = NumberAttribute(default=0)
     nonces: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
-    # When the server took it.
+    # When the server recorded it.
     at = UnicodeAttribute()
     cpu_percent = NumberAttribute(null=True)
     memory_percent = NumberAttribute(null=True)

@@ -1,4 +1,4 @@
-"""Reads of the app's records; each says its consistency."""
+"""Reads of the app's records. Each says how consistent it is."""
 
 from apps.agents.selectors.agents import REGION, AgentPage, agent_get, agent_list
 from apps.agents.selectors.fleet import fleet_counts

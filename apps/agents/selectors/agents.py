@@ -8,22 +8,25 @@ from dataclasses import dataclass
 from apps.agents.models import Agent
 from apps.agents.selectors.fleet import fleet_counts
 from apps.agents.states import AgentStatus
-from controlplane.lib.cursors import cursor_decode, cursor_encode
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import InvalidInput, NotFound
+from controlplane.nosql.listing import Listing, place_decode
 
 REGION = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
-# DynamoDB reads at most this many items in one BatchGet.
-_BATCH = 100
-# How many agents one page of a list may look at when a filter matches few of them; the cursor then goes on from there.
+# How many agents one page may look at when few match its filter; the next page continues from there.
 _LOOK_AT_MOST = 2_000
+
+
+# The index has all that lists show. It is read 100 entries at a time, since the filter by status may drop many.
+_BY_REGION = Listing(Agent, Agent.by_region, is_complete=True, look=100)
 
 
 def agent_get(agent_id: str) -> Agent:
     """The agent, read consistently. Raises NotFound."""
     agent = Agent.find(agent_id)
     if agent is None:
-        raise NotFound("There is no such agent.", code="agent_not_found")
+        raise NotFound("There is no such agent.", code=ErrorCode.AGENT_NOT_FOUND)
     return agent
 
 
@@ -46,56 +49,32 @@ def agent_list(
     "cursor").
     """
     if region is not None and not REGION.fullmatch(region):
-        raise InvalidInput.field("region", "is 1 to 63 letters, digits, dots, dashes and underscores")
+        raise InvalidInput.field("region", "must have 1 to 63 letters, digits, dots, dashes and underscores")
     if status is not None and status not in set(AgentStatus):
-        raise InvalidInput.field("status", f"is one of {', '.join(AgentStatus)}")
+        raise InvalidInput.field("status", f"must be one of {', '.join(AgentStatus)}")
     scope = json.dumps(["agents", region, status])
-    after = cursor_decode(scope, cursor) if cursor else None
+    start = place_decode(scope, cursor)
     fleet = fleet_counts()
     matching = {
         name: sum(count for counted, count in counts.items() if status in (None, counted))
         for name, counts in sorted(fleet.items())
         if region in (None, name)
     }
-    agents, last = _page([name for name, count in matching.items() if count], status, limit, after)
+    page = _BY_REGION.page(
+        [name for name, count in matching.items() if count],
+        limit=limit,
+        keep=lambda agent: status in (None, agent.status),
+        start=start,
+        look_at_most=_LOOK_AT_MOST,
+    )
     return AgentPage(
-        agents=agents,
+        agents=page.records,
         total=sum(matching.values()),
-        next_cursor=cursor_encode(scope, last) if last else None,
+        next_cursor=page.next_cursor(scope),
         fleet=fleet,
     )
 
 
-def _page(
-    regions: Iterable[str], status: str | None, limit: int, after: dict[str, str] | None
-) -> tuple[list[Agent], dict[str, str] | None]:
-    """Up to `limit` agents after the place `after`, and the place to go on from if there may be more."""
-    found: list[Agent] = []
-    looked_at = 0
-    for agents in agents_by_region(regions, after):
-        for agent in agents:
-            if status not in (None, agent.status):
-                continue
-            if len(found) == limit:
-                return found, _place(found[-1])
-            found.append(agent)
-        looked_at += len(agents)
-        if looked_at >= _LOOK_AT_MOST:
-            return found, _place(agents[-1])
-    return found, None
-
-
-def _place(agent: Agent) -> dict[str, str]:
-    return {"region": agent.region, "agent_id": agent.agent_id}
-
-
-def agents_by_region(regions: Iterable[str], after: dict[str, str] | None = None) -> Iterator[list[Agent]]:
-    """The agents of these regions in lists of at most 100, those after the place `after`."""
-    for region in regions:
-        if after and region < after["region"]:
-            continue
-        start = {name: {"S": text} for name, text in after.items()} if after and region == after["region"] else None
-        pages = Agent.by_region.query(region, page_size=_BATCH, last_evaluated_key=start).page_iter
-        for page in pages:
-            if page["Items"]:
-                yield [Agent.from_raw_data(item) for item in page["Items"]]
+def agents_by_region(regions: Iterable[str]) -> Iterator[list[Agent]]:
+    """The agents of these regions in lists of at most 100, without their keys."""
+    return _BY_REGION.batches(regions)

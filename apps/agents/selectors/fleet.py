@@ -4,7 +4,7 @@ from apps.agents.models import FLEET, FleetCounter
 
 
 def fleet_counts() -> dict[str, dict[str, int]]:
-    """How many agents each region has of each status, read consistently. Those without any are absent."""
+    """How many agents of each status each region has, read consistently. Those without any are absent."""
     counts: dict[str, dict[str, int]] = {}
     for counter in FleetCounter.query(FLEET, consistent_read=True):
         region, _, status = counter.key.partition("#")

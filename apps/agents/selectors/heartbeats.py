@@ -1,4 +1,4 @@
-"""Reading heartbeats, and with them the leases."""
+"""Reading heartbeats, which hold the leases of their agents."""
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -11,14 +11,14 @@ from controlplane.lib import clock
 
 
 def heartbeats_get(agent_ids: Iterable[str]) -> dict[str, Heartbeat]:
-    """The last heartbeats of these agents by their ids, read consistently; unknown agents are left out."""
+    """The last heartbeats of these agents, by agent id, read consistently. Unknown agents are left out."""
     return {heartbeat.agent_id: heartbeat for heartbeat in Heartbeat.find_many(set(agent_ids))}
 
 
 def heartbeats_by_region() -> Iterator[tuple[str, list[Heartbeat]]]:
     """All heartbeats, at most 100 at a time with their region.
 
-    They may lag by moments: whoever acts on one makes it a condition that `at` is still the same.
+    They may lag by moments: a write that depends on one must have the condition that `at` is still the same.
     """
     for region in sorted(fleet_counts()):
         for agents in agents_by_region([region]):
@@ -26,7 +26,7 @@ def heartbeats_by_region() -> Iterator[tuple[str, list[Heartbeat]]]:
 
 
 def silent_heartbeats(*, silent_for: timedelta = timedelta(seconds=UNHEALTHY_AFTER_SECONDS)) -> Iterator[Heartbeat]:
-    """The heartbeats of agents that hold jobs and have been silent for longer than this (they may lag by moments)."""
+    """The heartbeats of agents that have leases and sent no heartbeat for longer than this. They may lag by moments."""
     before = clock.timestamp(clock.now() - silent_for)
     for _, heartbeats in heartbeats_by_region():
         yield from (heartbeat for heartbeat in heartbeats if heartbeat.at < before and heartbeat.leases)

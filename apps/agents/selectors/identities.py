@@ -1,15 +1,17 @@
-"""Whose key signs a request: what a process remembers of agents for up to a minute."""
+"""Agent identities: the keys, labels and status of agents that a process remembers for up to a minute."""
 
 import threading
-from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
+
+from cachetools import TLRUCache
 
 from apps.agents.models import Agent
 from apps.agents.states import KEY_OVERLAP
 from controlplane.lib import clock
 from controlplane.lib.envelope import decrypt
 
-# How long a process trusts what it read of an agent's keys, labels and status.
+# How long a process uses the keys, labels and status that it has read of an agent.
 IDENTITY_SECONDS = 60
 _IDENTITIES_AT_MOST = 10_000
 
@@ -25,7 +27,7 @@ class IdentityKey:
 
 @dataclass(frozen=True)
 class AgentIdentity:
-    """Who an agent is, as its requests need it: up to a minute old, without another read. `keys` are those alive."""
+    """An agent as its own requests need it, up to a minute old. `keys` are those that are accepted now."""
 
     agent_id: str
     name: str
@@ -43,42 +45,32 @@ class AgentIdentity:
         return next((key for key in self.keys if key.key_id == key_id), None)
 
 
-class _Identities:
-    """What this process read of agents in the last minute; the oldest goes when there are too many."""
-
-    def __init__(self) -> None:
-        self._entries: OrderedDict[str, AgentIdentity] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, agent_id: str) -> AgentIdentity | None:
-        with self._lock:
-            entry = self._entries.get(agent_id)
-            return entry if entry and 0 <= clock.epoch() - entry.read_at < IDENTITY_SECONDS else None
-
-    def put(self, entry: AgentIdentity) -> None:
-        with self._lock:
-            self._entries[entry.agent_id] = entry
-            self._entries.move_to_end(entry.agent_id)
-            if len(self._entries) > _IDENTITIES_AT_MOST:
-                self._entries.popitem(last=False)
-
-    def drop(self, agent_id: str) -> None:
-        with self._lock:
-            self._entries.pop(agent_id, None)
-
-
-_identities = _Identities()
+_identities: TLRUCache[str, AgentIdentity] = TLRUCache(
+    _IDENTITIES_AT_MOST,
+    # An identity is as old as the read that it comes from.
+    ttu=lambda _agent_id, identity, _now: identity.read_at + IDENTITY_SECONDS,
+    timer=clock.epoch,
+)
+_lock = threading.Lock()
 
 
 def identity_get(agent_id: str, key_id: str) -> AgentIdentity | None:
-    """The agent whose key this may be. Costs one read a minute, and one whenever the key is not among those known."""
-    known = _identities.get(agent_id)
-    return known if known and known.key(key_id) else _identity_read(agent_id)
+    """The agent, or None if it does not exist. Check with `AgentIdentity.key` that it has the key.
+
+    Costs one read a minute, and one more for each key that is not among the remembered ones.
+    """
+    with _lock:
+        known = _identities.get(agent_id)
+    # A clock that was set back says nothing about how old an identity is.
+    is_usable = known is not None and known.read_at <= clock.epoch() and known.key(key_id) is not None
+    return known if is_usable else _identity_read(agent_id)
 
 
 def identity_forget(agent_id: str) -> None:
-    """Called after a change: the next request reads the agent again. Other processes notice within a minute."""
-    _identities.drop(agent_id)
+    """Read the agent again for its next request, since it has changed. Other processes notice within a minute."""
+    # Unlike `pop`, this also removes an entry that has expired, which a clock that is set back would revive.
+    with _lock, suppress(KeyError):
+        del _identities[agent_id]
 
 
 def _identity_read(agent_id: str) -> AgentIdentity | None:
@@ -98,12 +90,13 @@ def _identity_read(agent_id: str) -> AgentIdentity | None:
         keys=keys_alive(agent),
         read_at=read_at,
     )
-    _identities.put(identity)
+    with _lock:
+        _identities[agent_id] = identity
     return identity
 
 
 def keys_alive(agent: Agent) -> tuple[IdentityKey, ...]:
-    """The agent's keys that are accepted now, decrypted: the newest, and for 24 hours the one before it."""
+    """The agent's accepted keys, decrypted: the newest, and the previous one for 24 hours after the newest was made."""
     keys = list(agent.keys)
     if keys and clock.now() - clock.parse_timestamp(keys[0].created_at) >= KEY_OVERLAP:
         keys = keys[:1]
@@ -114,5 +107,5 @@ def keys_alive(agent: Agent) -> tuple[IdentityKey, ...]:
 
 
 def key_context(agent_id: str, key_id: str) -> tuple[str, ...]:
-    """The place that an agent's encrypted key is bound to."""
+    """The context that an agent's encrypted key is bound to."""
     return ("agent-key", agent_id, key_id)

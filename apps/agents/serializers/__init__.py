@@ -1,4 +1,4 @@
-"""What agents and people send about agents, and agents as JSON."""
+"""Requests of agents and about agents, and agents as JSON."""
 
 from apps.agents.serializers.heartbeats import heartbeat_report
 

@@ -1,4 +1,4 @@
-"""Agents as JSON, and what people and new machines may send about them."""
+"""Agents as JSON, and the requests of people and of new machines."""
 
 import re
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.agents.selectors import REGION
-from apps.agents.states import LABEL, MAX_LABELS, MAX_SLOTS, AgentStatus, status_after_silence
-from controlplane.http.requests import TextField, WholeNumberField
+from apps.agents.states import MAX_SLOTS, AgentStatus, status_after_silence
+from controlplane.http.drf_fields import ChoiceField, TextField, WholeNumberField
 from controlplane.lib import clock
+from controlplane.lib.labels import LABEL, MAX_LABELS
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 MAX_TEXT = 255
@@ -17,9 +18,9 @@ _STATUSES = [status.value for status in AgentStatus]
 
 
 class PrintableField(TextField):
-    """A text of printable characters; with `form`, one that it matches entirely."""
+    """A text of printable characters; with `form`, all of it matches that."""
 
-    default_error_messages = {"form": "has a form that is not allowed here ({form})"}  # noqa: RUF012 — as DRF declares it
+    default_error_messages = {"form": "must match {form}", "printable": "must have only printable characters"}  # noqa: RUF012 — as DRF declares it
 
     def __init__(self, *, form: re.Pattern[str] | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -30,20 +31,23 @@ class PrintableField(TextField):
     def to_internal_value(self, data: Any) -> str:
         text = super().to_internal_value(data)
         if not text.isprintable():
-            self.fail("form", form="printable characters")
+            self.fail("printable")
         if self.form and not self.form.fullmatch(text):
             self.fail("form", form=self.form.pattern)
         return text
 
 
 class EnrolmentSerializer(serializers.Serializer[Any]):
-    """What a machine sends to become an agent. Other members are ignored."""
+    """The request of a machine to become an agent. Other members are ignored."""
 
     token = PrintableField(max_length=100, help_text="An enrolment token, hce_…")
-    name = PrintableField(form=_NAME, help_text="For people; need not be unique.")
+    name = PrintableField(form=_NAME, help_text="For people. Two agents may have the same.")
     region = PrintableField(form=REGION)
     labels = serializers.ListField(
-        child=PrintableField(form=LABEL), max_length=MAX_LABELS, default=list, help_text="What jobs may ask for."
+        child=PrintableField(form=LABEL),
+        max_length=MAX_LABELS,
+        default=list,
+        help_text="A job runs only where all of its labels are.",
     )
     slots = WholeNumberField(
         min_value=1, max_value=MAX_SLOTS, default=1, help_text="How many jobs the agent runs at a time."
@@ -55,58 +59,32 @@ class EnrolmentSerializer(serializers.Serializer[Any]):
 
 
 class CredentialsSerializer(serializers.Serializer[Any]):
-    """What a new agent signs its requests with."""
+    """The identity of a new agent, with the key for its signatures."""
 
     agent_id = serializers.CharField()
     key_id = serializers.CharField()
     workload_identity_secret = serializers.CharField(help_text="The signing key's 32 bytes in base64.")
 
 
-class EndpointsSerializer(serializers.Serializer[Any]):
-    """The paths of an agent's other requests, with {job_id}, {attempt} and {sequence} to be filled in."""
-
-    heartbeat = serializers.CharField()
-    start = serializers.CharField()
-    definition = serializers.CharField()
-    log = serializers.CharField()
-    finish = serializers.CharField()
-
-
-class AgentConfigSerializer(serializers.Serializer[Any]):
-    """What an agent is told to be."""
-
-    agent_id = serializers.CharField()
-    key_id = serializers.CharField(help_text="The newest of the agent's keys: sign with this one.")
-    workload_identity_secret = serializers.CharField(
-        allow_null=True, help_text="That key in base64, until the agent has used it; then null."
-    )
-    deployment_targets = serializers.ListField(child=serializers.CharField())
-    schedule_interval_seconds = serializers.IntegerField(help_text="How often an idle agent sends a heartbeat.")
-    config_version = serializers.IntegerField()
-    slots = serializers.IntegerField()
-    labels = serializers.ListField(child=serializers.CharField())
-    endpoints = EndpointsSerializer()
-
-
 class AgentListQuerySerializer(serializers.Serializer[Any]):
-    """What ``GET /agents`` can be narrowed to."""
+    """The filters and the page of ``GET /agents``."""
 
     region = serializers.RegexField(rf"\A{REGION.pattern}\Z", required=False)
-    status = serializers.ChoiceField(required=False, choices=_STATUSES)
+    status = ChoiceField(_STATUSES, required=False)
     limit = serializers.IntegerField(required=False, min_value=1, max_value=100, default=50)
     cursor = serializers.CharField(required=False)
 
 
 class LeasedJobSerializer(serializers.Serializer[Any]):
-    """A job that an agent holds."""
+    """A job on which an agent has a lease."""
 
     job_id = serializers.CharField()
     attempt = serializers.IntegerField()
-    started = serializers.BooleanField(help_text="The agent has acknowledged it.")
+    started = serializers.BooleanField(help_text="Whether the agent has acknowledged it.")
 
 
 class AgentSerializer(serializers.Serializer[Any]):
-    """An agent with what its last heartbeat said."""
+    """An agent with its last heartbeat."""
 
     agent_id = serializers.CharField()
     name = serializers.CharField()
@@ -135,12 +113,12 @@ class AgentPageSerializer(serializers.Serializer[Any]):
     """A page of agents, by region and then by age."""
 
     agents = AgentSerializer(many=True)
-    total = serializers.IntegerField(help_text="How many agents there are under these filters.")
+    total = serializers.IntegerField(help_text="How many agents match the filters.")
     next_cursor = serializers.CharField(allow_null=True)
 
 
 def agent_json(agent: Any, heartbeat: Any) -> dict[str, Any]:
-    """An agent and its last heartbeat (None if it is not known) as `AgentSerializer` describes them."""
+    """An agent and its last heartbeat, None without one, as `AgentSerializer` describes them."""
     reported = heartbeat is not None and heartbeat.created > 0
     numbers = ("free_slots", "jobs_queued", "jobs_completed", "uptime_seconds")
     return {
@@ -170,7 +148,7 @@ def agent_json(agent: Any, heartbeat: Any) -> dict[str, Any]:
 
 
 def effective_status(agent: Any, heartbeat: Any) -> str:
-    """The agent's status as the sweep would set it now."""
+    """The agent's status as a sweep would set it now."""
     if heartbeat is None:
         return str(agent.status)
     silence = clock.now() - clock.parse_timestamp(heartbeat.at)

@@ -1,4 +1,4 @@
-"""What people tell an agent to be."""
+"""The configuration of agents, which people change and agents fetch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,11 +6,13 @@ from typing import Any
 from apps.accounts.policies import Permission, permission_require
 from apps.agents.models import Agent
 from apps.agents.selectors import agent_get, identity_forget
-from apps.agents.states import LABEL, MAX_LABELS, MAX_SLOTS
+from apps.agents.states import MAX_SLOTS
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, InvalidInput, NotFound
+from controlplane.lib.labels import LABEL, LABEL_FORM, MAX_LABELS
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 
@@ -26,20 +28,20 @@ def agent_configure(
     """Change an agent that `actor` has read at `config_version`; it fetches its configuration at its next heartbeat.
 
     Raises Forbidden, InvalidInput (field "labels", "slots" or "deployment_targets"), NotFound, and Conflict
-    ``changed_meanwhile`` when somebody else was faster.
+    ``changed_meanwhile`` when the agent has another `config_version` by now.
     """
     permission_require(actor, Permission.AGENTS_MANAGE)
-    wanted: dict[str, Any] = {
-        "labels": _names_checked("labels", labels),
-        "slots": _slots_checked(slots),
-        "deployment_targets": _names_checked("deployment_targets", deployment_targets),
-    }
-    standing = agent_get(agent_id)
-    if int(standing.config_version) != config_version:
+    current = agent_get(agent_id)
+    if int(current.config_version) != config_version:
         raise _changed_meanwhile()
-    changes = {member: value for member, value in wanted.items() if getattr(standing, member) != value}
+    wanted: dict[str, Any] = {
+        "labels": _names_checked("labels", labels, current.labels),
+        "slots": _slots_checked(slots),
+        "deployment_targets": _names_checked("deployment_targets", deployment_targets, current.deployment_targets),
+    }
+    changes = {member: value for member, value in wanted.items() if getattr(current, member) != value}
     if not changes:
-        return standing
+        return current
     tx = Transaction()
     tx.update(
         "agent",
@@ -62,31 +64,32 @@ def agent_configure(
     try:
         tx.commit()
     except TransactionFailed as error:
-        # Our own record of the act stands there when the answer to the first attempt was lost.
-        if error.failed.get("audit") is None:
-            if error.failed.get("agent") is None:
-                raise NotFound("There is no such agent.", code="agent_not_found") from error
-            raise _changed_meanwhile() from error
+        if "agent" not in error.failed:
+            raise
+        if error.failed["agent"] is None:
+            raise NotFound("There is no such agent.", code=ErrorCode.AGENT_NOT_FOUND) from error
+        raise _changed_meanwhile() from error
     finally:
         identity_forget(agent_id)
     return agent_get(agent_id)
 
 
-def _names_checked(field: str, names: Sequence[str]) -> list[str]:
+def _names_checked(field: str, names: Sequence[str], current: Sequence[str]) -> list[str]:
     kept = list(dict.fromkeys(names))
     if len(kept) > MAX_LABELS:
-        raise InvalidInput.field(field, f"has at most {MAX_LABELS}")
+        raise InvalidInput.field(field, f"must have at most {MAX_LABELS} entries")
     for name in kept:
-        if not LABEL.fullmatch(name):
-            raise InvalidInput.field(field, f"“{name[:63]}”: 1 to 63 letters, digits and . _ : / = - only")
+        # An agent keeps what it got under an earlier rule.
+        if name not in current and not LABEL.fullmatch(name):
+            raise InvalidInput.field(field, f"“{name[:63]}” must be {LABEL_FORM}")
     return kept
 
 
 def _slots_checked(slots: int) -> int:
     if not 1 <= slots <= MAX_SLOTS:
-        raise InvalidInput.field("slots", f"is 1 to {MAX_SLOTS}")
+        raise InvalidInput.field("slots", f"must be from 1 to {MAX_SLOTS}")
     return slots
 
 
 def _changed_meanwhile() -> Conflict:
-    return Conflict("Somebody else has changed this agent in the meantime.", code="changed_meanwhile")
+    return Conflict("The agent was changed in the meantime. Load it again.", code=ErrorCode.CHANGED_MEANWHILE)

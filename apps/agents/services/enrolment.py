@@ -1,4 +1,4 @@
-"""Letting new agents in: tokens, and what they are exchanged for."""
+"""Enrolment: tokens, and the agents that machines become with them."""
 
 import hashlib
 import re
@@ -16,6 +16,7 @@ from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, InvalidInput, NotAuthenticated
 from controlplane.lib.ids import new_id
 from controlplane.nosql.listing import search_key
@@ -25,20 +26,20 @@ PREFIX = "hce_"
 _FORM = re.compile(r"hce_[A-Za-z0-9_-]{43}")
 MAX_USES = 100_000
 
-# How long a machine may ask again for the answer to its enrolment.
+# For how long a machine that repeats its enrolment gets the same answer.
 RECEIPT_LIFETIME = timedelta(hours=24)
 
 
 def enrolment_token_create(*, uses: int, expires_at: datetime, actor: Actor) -> tuple[EnrolmentToken, str]:
-    """Make a token that lets `uses` agents in until `expires_at`; returns it with its secret, which is kept nowhere.
+    """Make a token that enrols `uses` agents until `expires_at`; returns it with its secret, which is not stored.
 
     Raises Forbidden without the permission ``agents.enrol``, InvalidInput (field "uses" or "expires_at").
     """
     permission_require(actor, Permission.AGENTS_ENROL)
     if not 1 <= uses <= MAX_USES:
-        raise InvalidInput.field("uses", f"is 1 to {MAX_USES}")
+        raise InvalidInput.field("uses", f"must be from 1 to {MAX_USES}")
     if expires_at <= clock.now():
-        raise InvalidInput.field("expires_at", "is in the past")
+        raise InvalidInput.field("expires_at", "must be in the future")
     secret = PREFIX + secrets.token_urlsafe(32)
     token = EnrolmentToken(
         _hash(secret),
@@ -46,7 +47,7 @@ def enrolment_token_create(*, uses: int, expires_at: datetime, actor: Actor) -> 
         uses_left=uses,
         created_by=actor.id,
         created_at=clock.timestamp(clock.now()),
-        # DynamoDB's TTL knows whole seconds.
+        # DynamoDB's TTL has whole seconds.
         expires_at=expires_at.replace(microsecond=0),
     )
     tx = Transaction()
@@ -58,20 +59,14 @@ def enrolment_token_create(*, uses: int, expires_at: datetime, actor: Actor) -> 
         target=f"enrolment_token:{token.token_id}",
         detail={"uses": uses, "expires_at": clock.timestamp(token.expires_at)},
     )
-    try:
-        tx.commit()
-    except TransactionFailed as error:
-        standing = error.failed.get("token")
-        # Ours stands there when the answer to the first attempt was lost.
-        if not isinstance(standing, EnrolmentToken) or standing.token_id != token.token_id:
-            raise
+    tx.commit()
     return token, secret
 
 
 def enrolment_token_revoke(*, token: EnrolmentToken, actor: Actor) -> None:
-    """Let nobody in with this token any more; who came in stays. One that is gone already stays so.
+    """Delete the token, so that it enrols no more agents. The agents that it has enrolled stay.
 
-    Raises Forbidden without the permission ``agents.enrol``.
+    A token that is gone already is no error. Raises Forbidden without the permission ``agents.enrol``.
     """
     permission_require(actor, Permission.AGENTS_ENROL)
     tx = Transaction()
@@ -86,7 +81,8 @@ def enrolment_token_revoke(*, token: EnrolmentToken, actor: Actor) -> None:
     try:
         tx.commit()
     except TransactionFailed as error:
-        if error.failed.get("token") is not None:
+        # The token expired or was revoked in the meantime.
+        if "token" not in error.failed:
             raise
 
 
@@ -103,13 +99,13 @@ def agent_enrol(
     version: str = "",
     idempotency_key: str | None = None,
 ) -> AgentCredentials:
-    """Make an agent of whoever has a valid token. The values must have been validated.
+    """Exchange a valid token for a new agent. The values must have been validated.
 
-    Asking again with the same token and `idempotency_key` gives the same agent and key, within 24 hours and as long as
-    the agent has not used the key.
+    The same token and `idempotency_key` again give the same agent and key, for 24 hours and until the agent has used
+    the key.
 
     Raises NotAuthenticated (``enrolment_token_invalid``, ``enrolment_token_expired``, ``enrolment_token_used``), or
-    Conflict (``already_enrolled``) when the key of an enrolment that is asked for again is in use.
+    Conflict (``already_enrolled``) for an enrolment that is repeated too late.
     """
     found = EnrolmentToken.find(_hash(token)) if _FORM.fullmatch(token) else None
     if found is None:
@@ -157,16 +153,14 @@ def agent_enrol(
     try:
         tx.commit()
     except TransactionFailed as error:
-        if error.failed.get("agent") is not None:
-            # The id is new, so this is ours: it was written, and the answer to that was lost.
-            return credentials
         earlier = error.failed.get("receipt")
         if isinstance(earlier, EnrolmentReceipt):
+            # The machine repeats its enrolment, for which the token may have been used up.
             return _enrolled_before(earlier)
         if "token" not in error.failed:
             raise
-        standing = error.failed["token"]
-        raise _token_error(standing if isinstance(standing, EnrolmentToken) else None) from error
+        current = error.failed["token"]
+        raise _token_error(current if isinstance(current, EnrolmentToken) else None) from error
     return credentials
 
 
@@ -174,16 +168,25 @@ def _enrolled_before(receipt: EnrolmentReceipt) -> AgentCredentials:
     agent = Agent.find(receipt.agent_id)
     keys = keys_alive(agent) if agent is not None and receipt.expires_at > clock.now() else ()
     if len(keys) != 1 or keys[0].used:
-        raise Conflict("This machine has been enrolled and has used its key.", code="already_enrolled")
+        raise Conflict(
+            "This machine is enrolled already. To enrol it as another agent, send another Idempotency-Key.",
+            code=ErrorCode.ALREADY_ENROLLED,
+        )
     return AgentCredentials(receipt.agent_id, keys[0].key_id, keys[0].secret)
 
 
 def _token_error(token: EnrolmentToken | None) -> NotAuthenticated:
     if token is None:
-        return NotAuthenticated("This enrolment token is not known.", code="enrolment_token_invalid")
+        return NotAuthenticated(
+            "There is no such enrolment token. Ask for a new one.", code=ErrorCode.ENROLMENT_TOKEN_INVALID
+        )
     if token.expires_at <= clock.now():
-        return NotAuthenticated("This enrolment token has expired.", code="enrolment_token_expired")
-    return NotAuthenticated("This enrolment token has been used up.", code="enrolment_token_used")
+        return NotAuthenticated(
+            "This enrolment token has expired. Ask for a new one.", code=ErrorCode.ENROLMENT_TOKEN_EXPIRED
+        )
+    return NotAuthenticated(
+        "This enrolment token has no uses left. Ask for a new one.", code=ErrorCode.ENROLMENT_TOKEN_USED
+    )
 
 
 def _hash(secret: str) -> str:

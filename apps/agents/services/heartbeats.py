@@ -1,4 +1,4 @@
-"""Taking heartbeats: one conditional write each, under which time moves only forward."""
+"""Recording heartbeats: one conditional write each, so that an older heartbeat never replaces a newer one."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +9,12 @@ from apps.agents.services.lifecycle import ATTEMPTS, status_move
 from apps.agents.states import SILENT, AgentStatus
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, Forbidden, NotFound, TooManyRequests, Unavailable
 from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
-# The signature's time has whole seconds; so many heartbeats of one second are told apart by their nonces.
+# The signature's time has whole seconds. The nonces tell up to so many heartbeats of one second apart.
 MAX_HEARTBEATS_A_SECOND = 20
 
 _REPORTED = (
@@ -30,19 +31,19 @@ _REPORTED = (
 
 @dataclass(frozen=True)
 class HeartbeatResult:
-    """The agent's item after a heartbeat. `fresh` is False for one that was taken before: it has changed nothing."""
+    """The agent's item after a heartbeat. `fresh` is False for a repeated one, which has changed nothing."""
 
     heartbeat: Heartbeat
     fresh: bool
 
 
 def heartbeat_record(*, agent_id: str, report: dict[str, Any], created: int, nonce: str) -> HeartbeatResult:
-    """Take a heartbeat; `report` is what `heartbeat_report` gave, `created` and `nonce` are its signature's.
+    """Record a heartbeat; `report` is the result of `heartbeat_report`, `created` and `nonce` are the signature's.
 
-    Costs one write unit. An agent that was silent becomes healthy again. A heartbeat that was taken before, be it a
-    replay or a retry after a lost answer, changes nothing.
+    Costs one write unit. An unhealthy or dead agent becomes healthy again. A repeated heartbeat, whether a replay or
+    a retry after a lost answer, changes nothing.
 
-    Raises Forbidden (``agent_retired``), Conflict (``heartbeat_out_of_order``: a later one has been taken),
+    Raises Forbidden (``agent_retired``), Conflict (``heartbeat_out_of_order``: a later one is recorded already),
     TooManyRequests (more than 20 in a second) and NotFound (``agent_not_found``).
     """
     at = clock.timestamp(clock.now())
@@ -62,21 +63,25 @@ def _awake() -> Any:
 
 
 def _record_otherwise(agent_id: str, actions: list[Any], *, created: int, nonce: str, at: str) -> HeartbeatResult:
-    """The same for a heartbeat that is not simply the next one: find out why, and do what is right then."""
+    """Record a heartbeat for which the usual condition did not hold: find out why, and write or refuse accordingly."""
     for _ in range(ATTEMPTS):
-        standing = Heartbeat.find(agent_id)
-        if standing is None:
-            raise NotFound("There is no such agent.", code="agent_not_found")
-        if standing.status == AgentStatus.RETIRED:
-            raise Forbidden("This agent is retired.", code="agent_retired")
-        if standing.created > created:
-            raise Conflict("A later heartbeat has been taken.", code="heartbeat_out_of_order")
-        if standing.created == created and nonce in standing.nonces:
-            # Ours, by its moment: it was written, and the answer to that was lost on the way to us.
-            return HeartbeatResult(standing, fresh=standing.at == at)
-        if standing.created == created and len(standing.nonces) >= MAX_HEARTBEATS_A_SECOND:
-            raise TooManyRequests("So many heartbeats in one second are too many.", retry_after=1)
-        if standing.created == created:
+        current = Heartbeat.find(agent_id)
+        if current is None:
+            raise NotFound("There is no such agent.", code=ErrorCode.AGENT_NOT_FOUND)
+        if current.status == AgentStatus.RETIRED:
+            raise Forbidden(
+                "This agent is retired. Enrol the machine again with a new token.", code=ErrorCode.AGENT_RETIRED
+            )
+        if current.created > created:
+            raise Conflict("A later heartbeat is recorded already.", code=ErrorCode.HEARTBEAT_OUT_OF_ORDER)
+        if current.created == created and nonce in current.nonces:
+            # With this very `at`, our own write was recorded and only the answer to it was lost.
+            return HeartbeatResult(current, fresh=current.at == at)
+        if current.created == created and len(current.nonces) >= MAX_HEARTBEATS_A_SECOND:
+            raise TooManyRequests(
+                f"More than {MAX_HEARTBEATS_A_SECOND} heartbeats in one second. Wait a second.", retry_after=1
+            )
+        if current.created == created:
             room = Heartbeat.nonces[MAX_HEARTBEATS_A_SECOND - 1].does_not_exist()
             condition = (Heartbeat.created == created) & ~Heartbeat.nonces.contains(nonce) & room
             nonces = Heartbeat.nonces.set(Heartbeat.nonces.append([nonce]))
@@ -84,33 +89,33 @@ def _record_otherwise(agent_id: str, actions: list[Any], *, created: int, nonce:
             condition = Heartbeat.created < created
             nonces = Heartbeat.nonces.set([nonce])
         try:
-            heartbeat = _write(standing, [*actions, nonces], condition)
+            heartbeat = _write(current, [*actions, nonces], condition)
         except (ConditionFailed, TransactionFailed):
             continue
         return HeartbeatResult(heartbeat, fresh=True)
-    raise Unavailable("Too many heartbeats of this agent at once. Please try again.")
+    raise Unavailable("Too many heartbeats of this agent at once. Try again.")
 
 
-def _write(standing: Heartbeat, actions: list[Any], condition: Any) -> Heartbeat:
-    if standing.status not in SILENT:
-        heartbeat = Heartbeat(standing.agent_id)
+def _write(current: Heartbeat, actions: list[Any], condition: Any) -> Heartbeat:
+    if current.status not in SILENT:
+        heartbeat = Heartbeat(current.agent_id)
         heartbeat.update(actions=actions, condition=condition & _awake())
         return heartbeat
-    return _awaken(standing, actions, condition)
+    return _awaken(current, actions, condition)
 
 
-def _awaken(standing: Heartbeat, actions: list[Any], condition: Any) -> Heartbeat:
-    """Take the heartbeat of an agent that was silent, which makes it healthy."""
-    agent_id = standing.agent_id
+def _awaken(current: Heartbeat, actions: list[Any], condition: Any) -> Heartbeat:
+    """Record the heartbeat of an unhealthy or dead agent, which makes it healthy."""
+    agent_id = current.agent_id
     agent = Agent.find(agent_id)
     if agent is None:
-        raise NotFound("There is no such agent.", code="agent_not_found")
+        raise NotFound("There is no such agent.", code=ErrorCode.AGENT_NOT_FOUND)
     tx = Transaction()
     status_move(
         tx,
         agent_id=agent_id,
         region=agent.region,
-        before=AgentStatus(standing.status),
+        before=AgentStatus(current.status),
         after=AgentStatus.HEALTHY,
         actor=Actor(kind="agent", id=agent_id, name=agent.name),
         heartbeat_actions=actions,
@@ -120,5 +125,5 @@ def _awaken(standing: Heartbeat, actions: list[Any], condition: Any) -> Heartbea
     identity_forget(agent_id)
     heartbeat = Heartbeat.find(agent_id)
     if heartbeat is None:
-        raise NotFound("There is no such agent.", code="agent_not_found")
+        raise NotFound("There is no such agent.", code=ErrorCode.AGENT_NOT_FOUND)
     return heartbeat

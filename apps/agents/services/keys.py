@@ -1,4 +1,4 @@
-"""The keys that agents sign with: 256 bits each, stored encrypted, at most two alive."""
+"""The keys that agents sign with: 256 bits each, stored encrypted, at most two valid at a time."""
 
 import secrets
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.envelope import encrypt
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, Unavailable
 from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.transaction import Transaction, TransactionFailed
@@ -29,7 +30,7 @@ class AgentCredentials:
 
 
 def key_make(agent_id: str) -> tuple[AgentKey, AgentCredentials]:
-    """A new key as it is stored, and as the agent gets it. Its id begins with the agent's, so it tells whom to read."""
+    """A new key as it is stored and as the agent gets it. Its id begins with the agent's id."""
     key_id = f"{agent_id}.{secrets.token_hex(4)}"
     secret = secrets.token_bytes(KEY_BYTES)
     key = AgentKey(  # type: ignore[no-untyped-call]
@@ -44,15 +45,15 @@ def key_make(agent_id: str) -> tuple[AgentKey, AgentCredentials]:
 def agent_key_rotate(*, agent_id: str, actor: Actor, immediate: bool = False) -> AgentCredentials:
     """Give the agent a new key, which it fetches with its configuration; the one it uses stays valid for 24 hours.
 
-    With `immediate`, for a key that has leaked, all others end at once (within a minute in other processes): the agent
-    must be given the new one by hand, or enrol again. Raises NotFound, or Conflict when it is retired.
+    With `immediate`, for a key that has leaked, all others end at once (within a minute in other processes): somebody
+    must give the agent the new one by hand, or enrol it again. Raises NotFound, or Conflict when it is retired.
     """
     for _ in range(ATTEMPTS):
         agent = agent_get(agent_id)
         if agent.status == AgentStatus.RETIRED:
-            raise Conflict("The agent is retired.", code="agent_retired")
+            raise Conflict("The agent is retired and needs no key.", code=ErrorCode.AGENT_RETIRED)
         key, credentials = key_make(agent_id)
-        # The one that the agent has: the newest that it ever used, or what it was given when it enrolled.
+        # The agent has the newest key that it ever used, or else the one from its enrolment.
         kept = [] if immediate else [next((old for old in agent.keys if old.used), agent.keys[0])]
         newest = agent.keys[0]
         tx = Transaction()
@@ -74,20 +75,19 @@ def agent_key_rotate(*, agent_id: str, actor: Actor, immediate: bool = False) ->
         )
         try:
             tx.commit()
-        except TransactionFailed as error:
-            standing = error.failed.get("agent")
-            # Ours stands there when the answer to the first attempt was lost.
-            if isinstance(standing, Agent) and standing.keys[0].key_id == credentials.key_id:
-                return credentials
+        except TransactionFailed:
             continue
         finally:
             identity_forget(agent_id)
         return credentials
-    raise Unavailable("The agent's keys change just now. Please try again.")
+    raise Unavailable("The agent's keys are being changed. Try again.")
 
 
 def agent_key_mark_used(*, agent_id: str, key_id: str) -> None:
-    """The agent has signed with the key, so it is never told it again. Writes at most once for each key."""
+    """Record that the agent has signed with the key, which its configuration then no longer shows.
+
+    Writes at most once for each key.
+    """
     try:
         for _ in range(ATTEMPTS):
             keys = agent_get(agent_id).keys
@@ -102,4 +102,4 @@ def agent_key_mark_used(*, agent_id: str, key_id: str) -> None:
             return
     finally:
         identity_forget(agent_id)
-    raise Unavailable("The agent's keys change just now. Please try again.")
+    raise Unavailable("The agent's keys are being changed. Try again.")

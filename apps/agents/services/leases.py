@@ -1,22 +1,19 @@
-"""Which jobs an agent holds: operations on its heartbeat's item, for the transactions in which jobs change hands.
+"""Leases on jobs: operations on the agent's heartbeat item, for the transactions that assign, start and end jobs.
 
-Each adds one update under the label "heartbeat" and writes nothing itself. The caller learns from TransactionFailed's
-``failed["heartbeat"]`` what stands there: a Heartbeat, or None when the agent is unknown.
+Each adds one update under the label "heartbeat" and writes nothing itself. When its condition fails, TransactionFailed
+has the current item in ``failed["heartbeat"]``: a Heartbeat, or None when there is no such agent.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from apps.agents.models import Heartbeat
 from apps.agents.states import LEAVING
 from controlplane.lib import clock
 from controlplane.nosql.transaction import Transaction
 
-if TYPE_CHECKING:
-    from pynamodb.expressions.update import Action
-
 
 def lease_add(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, at: str) -> None:
-    """The agent holds the job from `at` (a timestamp) on, if it takes work and does not hold that job already."""
+    """Lease the job to the agent from `at` (a timestamp) on, if the agent takes work and has no lease on it yet."""
     _update(
         tx,
         agent_id,
@@ -26,31 +23,31 @@ def lease_add(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, at: 
 
 
 def lease_start(tx: Transaction, *, agent_id: str, job_id: str, attempt: int) -> None:
-    """The agent, which must hold the attempt, has acknowledged it and runs it from now on."""
+    """Mark the agent's lease on the attempt as started."""
     started = {"attempt": attempt, "at": clock.timestamp(clock.now()), "started": True}
-    _update(tx, agent_id, Heartbeat.lease_map[job_id].set(started), _holds(job_id, attempt))
+    _update(tx, agent_id, Heartbeat.lease_map[job_id].set(started), _is_leased(job_id, attempt))
 
 
 def lease_remove(tx: Transaction, *, agent_id: str, job_id: str, attempt: int) -> None:
-    """The agent holds the attempt no longer; it must hold it until now."""
-    _update(tx, agent_id, Heartbeat.lease_map[job_id].remove(), _holds(job_id, attempt))
+    """Remove the agent's lease on the attempt, which must exist."""
+    _update(tx, agent_id, Heartbeat.lease_map[job_id].remove(), _is_leased(job_id, attempt))
 
 
 def lease_remove_expired(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, heartbeat_at: str) -> None:
-    """The same for an expired lease, but only if no heartbeat came since `heartbeat_at` (`Heartbeat.at` when read)."""
+    """Remove an expired lease, if no heartbeat came since `heartbeat_at` (`Heartbeat.at` when it was read)."""
     _update(
-        tx, agent_id, Heartbeat.lease_map[job_id].remove(), _holds(job_id, attempt) & (Heartbeat.at == heartbeat_at)
+        tx, agent_id, Heartbeat.lease_map[job_id].remove(), _is_leased(job_id, attempt) & (Heartbeat.at == heartbeat_at)
     )
 
 
 def lease_request_cancel(tx: Transaction, *, agent_id: str, job_id: str, attempt: int) -> None:
-    """The agent, which must hold the attempt, is told at its next word to cancel it."""
-    _update(tx, agent_id, Heartbeat.lease_map[job_id]["wish"].set("cancel"), _holds(job_id, attempt))
+    """Have the agent, which must have a lease on the attempt, cancel it: its next answers say so."""
+    _update(tx, agent_id, Heartbeat.lease_map[job_id]["wish"].set("cancel"), _is_leased(job_id, attempt))
 
 
-def _holds(job_id: str, attempt: int) -> Any:
+def _is_leased(job_id: str, attempt: int) -> Any:
     return Heartbeat.lease_map[job_id]["attempt"] == attempt
 
 
-def _update(tx: Transaction, agent_id: str, action: "Action", condition: Any) -> None:
+def _update(tx: Transaction, agent_id: str, action: Any, condition: Any) -> None:
     tx.update("heartbeat", Heartbeat(agent_id), actions=[action], condition=condition)

@@ -1,8 +1,8 @@
-"""What becomes of an agent: a change of status is one transaction with its heartbeat, the counters and the trail."""
+"""Changes of an agent's status: each is one transaction with its heartbeat, the counters and the audit event."""
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from apps.agents.models import Agent, FleetCounter, Heartbeat
 from apps.agents.selectors import agent_get, heartbeats_by_region, identity_forget
@@ -11,32 +11,30 @@ from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM, Actor
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, Unavailable
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
-if TYPE_CHECKING:
-    from pynamodb.expressions.update import Action as Update
-
 logger = logging.getLogger(__name__)
 
-# How often a change is tried again because the agent's status changed meanwhile.
+# How often a change is tried when others change the agent at the same time.
 ATTEMPTS = 5
 
 
 def agent_drain(*, agent_id: str, actor: Actor) -> Agent:
-    """The agent gets no new work; what it runs goes on. Raises NotFound, or Conflict when it is retired."""
+    """Give the agent no new work; its running jobs go on. Raises NotFound, or Conflict when it is retired."""
     return _agent_become(agent_id, AgentStatus.DRAINING, actor)
 
 
 def agent_resume(*, agent_id: str, actor: Actor) -> Agent:
-    """A draining agent takes work again. Raises NotFound, or Conflict when it is retired."""
+    """Give a draining agent work again. Raises NotFound, or Conflict when it is retired."""
     return _agent_become(agent_id, AgentStatus.HEALTHY, actor)
 
 
 def agent_retire(*, agent_id: str, actor: Actor) -> Agent:
-    """The agent is let in no more: at once by its next heartbeat, within a minute by other requests. Raises NotFound.
+    """Refuse the agent for good: its next heartbeat at once, other requests within a minute. Raises NotFound.
 
-    The jobs it still holds are taken from it when its lease ends.
+    Its jobs return to the queue when its leases expire.
     """
     return _agent_become(agent_id, AgentStatus.RETIRED, actor)
 
@@ -48,7 +46,7 @@ def _agent_become(agent_id: str, after: AgentStatus, actor: Actor) -> Agent:
         if before == after:
             return agent
         if after not in TRANSITIONS[before]:
-            raise Conflict(f"The agent is {before} and cannot become {after}.", code="agent_status")
+            raise Conflict(f"The agent is {before} and cannot become {after}.", code=ErrorCode.AGENT_STATUS)
         tx = Transaction()
         status_move(tx, agent_id=agent_id, region=agent.region, before=before, after=after, actor=actor)
         try:
@@ -59,13 +57,13 @@ def _agent_become(agent_id: str, after: AgentStatus, actor: Actor) -> Agent:
             identity_forget(agent_id)
         agent.status = after.value
         return agent
-    raise Unavailable("The agent's status changes just now. Please try again.")
+    raise Unavailable("The agent's status is being changed. Try again.")
 
 
 def agents_mark_silent() -> int:
-    """Mark agents unhealthy that have not reported for 45 seconds, and dead after 300. Returns how many were marked.
+    """Mark agents unhealthy after 45 seconds without a heartbeat, and dead after 300. Returns how many were marked.
 
-    A heartbeat that comes in between wins, and so does another sweep.
+    An agent that sends a heartbeat meanwhile, or that another sweep has marked, is left as it is.
     """
     marked = 0
     for region, heartbeats in heartbeats_by_region():
@@ -91,7 +89,9 @@ def agents_mark_silent() -> int:
                 continue
             identity_forget(heartbeat.agent_id)
             subject = {"agent_id": heartbeat.agent_id, "region": region}
-            logger.warning("agent is %s: silent for %.0f s", after, silence.total_seconds(), extra=subject)
+            logger.warning(
+                "agent is %s after %.0f s without a heartbeat", after, silence.total_seconds(), extra=subject
+            )
             marked += 1
     return marked
 
@@ -104,12 +104,12 @@ def status_move(
     before: AgentStatus,
     after: AgentStatus,
     actor: Actor,
-    heartbeat_actions: "Sequence[Update]" = (),
+    heartbeat_actions: Sequence[Any] = (),
     heartbeat_condition: Any = None,
 ) -> None:
     """Add a change of an agent's status to the transaction, with the agent's heartbeat under the label "heartbeat".
 
-    It holds only if the status is still `before`, and `heartbeat_condition` for the heartbeat.
+    The transaction fails unless the status is still `before` and the heartbeat meets `heartbeat_condition`.
     """
     tx.update("agent", Agent(agent_id), actions=[Agent.status.set(after.value)], condition=Agent.status == before.value)
     unchanged = Heartbeat.status == before.value
@@ -131,6 +131,6 @@ def status_move(
 
 
 def fleet_count(tx: Transaction, label: str, *, region: str, status: AgentStatus, change: int) -> None:
-    """Add a change of a region's counter to the transaction in which an agent gets or loses the status."""
+    """Count an agent that gets (1) or loses (-1) a status, in the transaction that changes it."""
     counter = FleetCounter(key=f"{region}#{status.value}")
     tx.update(label, counter, actions=[FleetCounter.agents.add(change)])

@@ -62,7 +62,7 @@ def _status(text: str) -> Status | None:
     try:
         return Status(text) if text else None
     except ValueError:
-        raise InvalidInput.field("status", f"one of {', '.join(Status)} is wanted.") from None
+        raise InvalidInput.field("status", f"must be one of {', '.join(Status)}") from None
 
 
 @page(Permission.JOBS_READ)

@@ -1,4 +1,4 @@
-"""``POST /agents/{agent_id}/jobs/{job_id}/…``: what an agent says of an attempt."""
+"""``POST /agents/{agent_id}/jobs/{job_id}/…``: an agent's reports about an attempt."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django.http import HttpRequest
 
 from apps.agents.authentication import SignedRequest
 from apps.jobs.agent_api.requests import agent_actor, agent_endpoint, decoded_body
-from apps.jobs.serializers.agent_reports import attempt_number, attempt_result
+from apps.jobs.serializers.agent_protocol import DEFINITION_REPORT, FINISH, START, attempt_result
 from apps.jobs.services import (
     CHUNK_LIMIT,
     attempt_define,
@@ -18,15 +18,13 @@ from apps.jobs.services import (
 from apps.pipelines.definitions import DEFINITION_PATH
 from controlplane.http.documented import documented
 from controlplane.http.json_body import json_body
-from controlplane.http.json_values import optional_text
-from controlplane.lib.errors import InvalidInput
 
 
 @documented("post", "apps.jobs.agent_api.documentation.START")
 @agent_endpoint
 def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
-    """Acknowledge an attempt and get all that is needed to run it."""
-    attempt = attempt_number(json_body(request))
+    """Acknowledge an attempt. The answer contains all data that the agent needs to run it."""
+    attempt = START.check(json_body(request))["attempt"]
     job = attempt_start(agent=agent_actor(signed), job_id=job_id, attempt=attempt)
     return {
         "job_id": job.job_id,
@@ -45,19 +43,15 @@ def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str,
 @documented("post", "apps.jobs.agent_api.documentation.DEFINITION")
 @agent_endpoint
 def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
-    """Have the repository's own pipeline file read; the answer is what to run."""
-    body = json_body(request)
-    # How long it may be is the definition's own rule, whose breach fails the job as any other mistake in it.
-    text = body.get("text")
-    if not isinstance(text, str):
-        raise InvalidInput.field("text", "is the content of the pipeline file")
+    """Report the repository's own pipeline file. The answer is the parsed definition to run."""
+    report = DEFINITION_REPORT.check(json_body(request))
     parsed = attempt_define(
         agent=agent_actor(signed),
         agent_labels=signed.agent.labels,
         job_id=job_id,
-        attempt=attempt_number(body),
-        commit=optional_text(body.get("commit"), "commit", longest=64),
-        text=text,
+        attempt=report["attempt"],
+        commit=report["commit"],
+        text=report["text"],
     )
     return {"steps": parsed["steps"], "env": parsed["env"], "timeout": parsed["timeout"]}
 
@@ -65,7 +59,7 @@ def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict
 @documented("post", "apps.jobs.agent_api.documentation.LOG")
 @agent_endpoint
 def log(request: HttpRequest, signed: SignedRequest, job_id: str, attempt: int, sequence: int) -> dict[str, Any]:
-    """Take one piece of the attempt's log."""
+    """Store one chunk of the attempt's log."""
     command = log_append(
         agent_id=signed.agent_id,
         job_id=job_id,
@@ -79,13 +73,9 @@ def log(request: HttpRequest, signed: SignedRequest, job_id: str, attempt: int, 
 @documented("post", "apps.jobs.agent_api.documentation.FINISH")
 @agent_endpoint
 def finish(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
-    """The attempt has ended; the answer is the next one for the slot that it leaves, if work waits."""
-    body = json_body(request)
+    """Report the end of an attempt. The answer is the next attempt for the free slot, if a job is queued."""
+    report = FINISH.check(json_body(request))
     agent = agent_actor(signed)
-    # A mistake in the request is refused before the request has had any effect.
-    wants_next = body.get("wants_next", True)
-    if not isinstance(wants_next, bool):
-        raise InvalidInput.field("wants_next", "is true or false")
-    first = attempt_finish(agent=agent, job_id=job_id, attempt=attempt_number(body), result=attempt_result(body))
-    following = next_dispatch(agent=agent, labels=signed.agent.labels) if first and wants_next else None
+    first = attempt_finish(agent=agent, job_id=job_id, attempt=report["attempt"], result=attempt_result(report))
+    following = next_dispatch(agent=agent, labels=signed.agent.labels) if first and report["wants_next"] else None
     return {"next": following.as_dict() if following else None}

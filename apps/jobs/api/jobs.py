@@ -152,5 +152,5 @@ def _create_members(request: Request) -> dict[str, Any]:
 def _idempotency_key(request: Request) -> str | None:
     key = request.headers.get("Idempotency-Key")
     if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
-        raise InvalidInput.field("Idempotency-Key", "has 1 to 255 visible ASCII characters")
+        raise InvalidInput.field("Idempotency-Key", "must have 1 to 255 visible ASCII characters")
     return key

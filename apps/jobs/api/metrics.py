@@ -17,7 +17,7 @@ from rest_framework.views import APIView
 from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission, permission_require
 from apps.agents.selectors import fleet_counts
-from apps.jobs.selectors.overview import DayOutcomes, job_outcomes
+from apps.jobs.selectors.counters import DayOutcomes, job_outcomes
 from apps.jobs.selectors.queue import QueueFigures, queue_figures
 
 # prometheus_client calls this version of the text format 0.0.4.

@@ -1,8 +1,9 @@
-"""Reads of the app's records; each says its consistency."""
+"""Reads of the app's records. Each docstring says how consistent the read is."""
 
+from apps.jobs.selectors.counters import DayOutcomes, job_outcomes
 from apps.jobs.selectors.jobs import JobPage, job_get, job_list, job_steps, jobs_recent
 from apps.jobs.selectors.logs import LogSlice, job_log_read
-from apps.jobs.selectors.overview import DayOutcomes, Overview, job_outcomes, job_overview
+from apps.jobs.selectors.overview import Overview, job_overview
 
 __all__ = [
     "DayOutcomes",

@@ -1,28 +1,14 @@
-"""What a person sees at a glance, in three calls whatever the number of jobs."""
+"""The overview of all jobs, in three calls however many jobs there are."""
 
-from collections import Counter
 from dataclasses import dataclass, field
-from datetime import date, timedelta
 
-from apps.jobs.models import OPEN, DayCounter, Job
+from apps.jobs.models import OPEN, Job
+from apps.jobs.selectors.counters import DayOutcomes, job_outcomes
 from apps.jobs.states import LEASED
 from apps.jobs.states import OPEN as OPEN_STATUSES
-from controlplane.lib import clock
 
-# Of the jobs that run or wait, so many are looked at; beyond it the overview says "100 or more".
+# How many open jobs the overview reads. If there are more, it says "100 or more".
 OPEN_LIMIT = 100
-
-
-@dataclass(frozen=True)
-class DayOutcomes:
-    """How many jobs were created on a day, and how many ended on it in each way."""
-
-    day: date
-    created: int = 0
-    completed: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    timed_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,7 +31,7 @@ class Overview:
 
     @property
     def failed_today(self) -> int:
-        """Jobs that ended badly today: failed or timed out."""
+        """How many jobs failed or timed out today."""
         return self.today.failed + self.today.timed_out
 
     @property
@@ -54,7 +40,7 @@ class Overview:
 
     @property
     def error_rate(self) -> float | None:
-        """The share (0 to 1) of failed and timed out jobs in those that ended today uncancelled; None without any."""
+        """Today's failed and timed out jobs divided by all jobs that ended today except cancelled ones, or None."""
         ended = self.completed_today + self.failed_today
         return self.failed_today / ended if ended else None
 
@@ -68,7 +54,7 @@ class Overview:
 
 
 def job_overview(*, days: int = 14) -> Overview:
-    """The overview with the outcomes of the last `days` days. Eventually consistent but for the jobs themselves."""
+    """The overview, with the outcomes of the last `days` days. Only jobs are read consistently; the rest may lag."""
     newest = Job.by_open.query(OPEN, scan_index_forward=False, limit=OPEN_LIMIT + 1, page_size=OPEN_LIMIT + 1)
     keys = [job.job_id for job in newest]
     jobs = Job.find_many(keys[:OPEN_LIMIT])
@@ -79,43 +65,3 @@ def job_overview(*, days: int = 14) -> Overview:
         waiting=[job for job in jobs if job.status in OPEN_STATUSES - LEASED],
         is_lower_bound=len(keys) > OPEN_LIMIT,
     )
-
-
-def job_outcomes(*, days: int) -> list[DayOutcomes]:
-    """The counts of the last `days` days, oldest first, days without jobs included. One call, two around New Year."""
-    today = clock.now().date()
-    first = today - timedelta(days=days - 1)
-    counted = _counts(first, today)
-    return [
-        DayOutcomes(day=day, **counted.get(day, Counter()))
-        for day in (first + timedelta(days=index) for index in range(days))
-    ]
-
-
-def days_with_jobs(*, year: int) -> dict[date, int]:
-    """How many jobs were created on each day of the year that has any. One call."""
-    counted = _counts(date(year, 1, 1), date(year, 12, 31))
-    return {day: counts["created"] for day, counts in counted.items() if counts["created"]}
-
-
-def outcome_total(*, year: int, status: str) -> int:
-    """How many jobs ended in the year with this status (or were ``created``). One call."""
-    return sum(counts[status] for counts in _counts(date(year, 1, 1), date(year, 12, 31)).values())
-
-
-def _counts(first: date, last: date) -> dict[date, Counter[str]]:
-    """The days' shares added up."""
-    counted: dict[date, Counter[str]] = {}
-    for year in range(first.year, last.year + 1):
-        begin = first if year == first.year else date(year, 1, 1)
-        end = last if year == last.year else date(year, 12, 31)
-        between = DayCounter.day_share.between(f"{begin:%m-%d}#", f"{end:%m-%d}#~")
-        for share in DayCounter.query(str(year), between):
-            day = date.fromisoformat(f"{year}-{share.day_share.split('#')[0]}")
-            counted.setdefault(day, Counter()).update(
-                {
-                    name: int(getattr(share, name))
-                    for name in ("created", "completed", "failed", "cancelled", "timed_out")
-                }
-            )
-    return counted

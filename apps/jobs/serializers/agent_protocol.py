@@ -1,130 +1,123 @@
-"""What agents send and get, for the OpenAPI document. The checks are in `agent_reports` and in `apps.agents`."""
+"""What agents send about their attempts and what they are answered: the checks and the API document are made of it."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from rest_framework import serializers
+from apps.agents.serializers.heartbeats import ATTEMPT, JOB_ID
+from apps.agents.serializers.steps import EXIT_CODE, STEPS
+from apps.agents.states import AgentStatus
+from apps.jobs.services import AttemptResult
+from controlplane.http.fields import (
+    Choice,
+    Field,
+    Flag,
+    ListOf,
+    MapOf,
+    Member,
+    Object,
+    Text,
+    WholeNumber,
+    nullable,
+    optional,
+)
 
-from apps.jobs.states import StepState
+# The error message of an attempt is cut to this many characters, so that a job's item stays small.
+MAX_ERROR_MESSAGE = 1000
 
-MAX_ATTEMPT = 1_000_000
-_MOST = 2**53
+_COMMIT = optional(Text(64), null=True)
+_SECONDS = nullable(WholeNumber(about="Seconds."))
+_ENV = MapOf(Text())
+_ATTEMPT_OF_JOB = {"job_id": JOB_ID, "attempt": ATTEMPT}
 
+ASSIGNMENT = Object("Assignment", "An attempt that is offered until the agent starts it.", _ATTEMPT_OF_JOB)
 
-class AssignmentSerializer(serializers.Serializer[Any]):
-    """An attempt that is offered until the agent starts it."""
+COMMAND = Object(
+    "Command",
+    "What the agent shall do with an attempt that it runs: cancel it, or abandon it because another agent has it now.",
+    {**_ATTEMPT_OF_JOB, "wish": Choice(("cancel", "abandon"))},
+)
 
-    job_id = serializers.CharField()
-    attempt = serializers.IntegerField(min_value=1, max_value=MAX_ATTEMPT)
+HEARTBEAT_ANSWER = Object(
+    "HeartbeatAnswer",
+    "The agent's status, the jobs it gets, those it shall stop, and when it shall send the next heartbeat.",
+    {
+        "status": Choice(tuple(status.value for status in AgentStatus)),
+        "next_check_interval": WholeNumber(1, about="Seconds."),
+        "config_version": WholeNumber(about="Differs from the agent's own when it shall fetch its configuration."),
+        "jobs": ListOf(ASSIGNMENT),
+        "wishes": ListOf(COMMAND),
+    },
+)
 
+START = Object("Attempt", "The number of the attempt.", {"attempt": ATTEMPT})
 
-class StepReportSerializer(serializers.Serializer[Any]):
-    """How a step stands."""
+STEP_DEFINITION = Object(
+    "StepDefinition", "A step to run.", {"name": Text(), "run": Text(), "env": _ENV, "timeout": _SECONDS}
+)
 
-    name = serializers.CharField(max_length=100)
-    state = serializers.ChoiceField(choices=[state.value for state in StepState])
-    exit_code = serializers.IntegerField(allow_null=True, required=False, min_value=-(2**31), max_value=2**32)
-    started_at = serializers.DateTimeField(allow_null=True, required=False)
-    completed_at = serializers.DateTimeField(allow_null=True, required=False)
+_WORK: dict[str, Field | Member] = {"steps": ListOf(STEP_DEFINITION), "env": _ENV, "timeout": _SECONDS}
 
+WORK = Object("Work", "What to run; `timeout` is that of the whole job.", _WORK)
 
-class RunningSerializer(AssignmentSerializer):
-    """An attempt that the agent has not finished yet."""
+DEFINITION = Object(
+    "Definition",
+    "The pipeline's definition, with the labels that its jobs ask for and how often a lost job is run again.",
+    {**_WORK, "labels": ListOf(Text()), "retries": WholeNumber()},
+)
 
-    steps = StepReportSerializer(many=True, required=False, max_length=100)  # type: ignore[call-arg]
+START_ANSWER = Object(
+    "StartAnswer",
+    "All that the agent needs to run the attempt. Without `definition`, the repository's own file defines the job.",
+    {
+        **_ATTEMPT_OF_JOB,
+        "run_id": Text(),
+        "pipeline": Text(),
+        "repository": Text(),
+        "git_ref": Text(),
+        "env": _ENV,
+        "timeout": _SECONDS,
+        "definition": nullable(DEFINITION),
+        "definition_path": Text(),
+    },
+)
 
+DEFINITION_REPORT = Object(
+    "DefinitionReport",
+    "The pipeline file of the commit that was checked out.",
+    # How long it may be is the definition's own rule, whose breach fails the job as any other mistake in it.
+    {"attempt": ATTEMPT, "commit": _COMMIT, "text": Text()},
+)
 
-class HeartbeatSerializer(serializers.Serializer[Any]):
-    """How the agent is, what it runs and what it could take."""
+LOG_ANSWER = Object("LogAnswer", "What the agent shall do with the attempt.", {"wish": nullable(Choice(("cancel",)))})
 
-    agent_id = serializers.CharField()
-    cpu_percent = serializers.FloatField(min_value=0, max_value=100)
-    memory_percent = serializers.FloatField(min_value=0, max_value=100)
-    disk_percent = serializers.FloatField(min_value=0, max_value=100)
-    jobs_queued = serializers.IntegerField(min_value=0, max_value=_MOST)
-    jobs_completed = serializers.IntegerField(min_value=0, max_value=_MOST)
-    uptime_seconds = serializers.IntegerField(min_value=0, max_value=_MOST)
-    free_slots = serializers.IntegerField(min_value=0, max_value=64, required=False)
-    running = RunningSerializer(many=True, required=False, max_length=64)  # type: ignore[call-arg]
-    config_version = serializers.IntegerField(allow_null=True, required=False, min_value=0, max_value=_MOST)
+FINISH = Object(
+    "Finish",
+    "How the attempt ended.",
+    {
+        "attempt": ATTEMPT,
+        "exit_code": optional(EXIT_CODE, null=True),
+        "error_message": optional(Text(about=f"Cut to {MAX_ERROR_MESSAGE} characters."), null=True),
+        "steps": optional(STEPS, default=[], null=True),
+        "log_chunks": WholeNumber(0, 10_000_000),
+        "commit": _COMMIT,
+        "wants_next": optional(Flag(), default=True),
+    },
+)
 
-
-class CommandSerializer(AssignmentSerializer):
-    """What is wished of a running attempt: cancel it, or abandon it since it is another agent's now."""
-
-    wish = serializers.ChoiceField(choices=["cancel", "abandon"])
-
-
-class HeartbeatAnswerSerializer(serializers.Serializer[Any]):
-    """What the agent gets and is to stop, and when to ask again."""
-
-    status = serializers.CharField()
-    next_check_interval = serializers.IntegerField(help_text="Seconds.")
-    config_version = serializers.IntegerField()
-    jobs = AssignmentSerializer(many=True)
-    wishes = CommandSerializer(many=True)
-
-
-class AttemptSerializer(serializers.Serializer[Any]):
-    """Which attempt is meant."""
-
-    attempt = serializers.IntegerField(min_value=1, max_value=MAX_ATTEMPT)
-
-
-class StepDefinitionSerializer(serializers.Serializer[Any]):
-    """A step to run; `timeout` in seconds."""
-
-    name = serializers.CharField()
-    run = serializers.CharField()
-    env = serializers.DictField(child=serializers.CharField())
-    timeout = serializers.IntegerField(allow_null=True)
-
-
-class WorkSerializer(serializers.Serializer[Any]):
-    """What to run; `timeout` in seconds for the whole job."""
-
-    steps = StepDefinitionSerializer(many=True)
-    env = serializers.DictField(child=serializers.CharField())
-    timeout = serializers.IntegerField(allow_null=True)
-
-
-class StartAnswerSerializer(AssignmentSerializer):
-    """Everything that is needed to run the attempt. Without a definition, the repository's own file holds."""
-
-    run_id = serializers.CharField()
-    pipeline = serializers.CharField()
-    repository = serializers.CharField()
-    git_ref = serializers.CharField()
-    env = serializers.DictField(child=serializers.CharField())
-    timeout = serializers.IntegerField(allow_null=True)
-    definition = WorkSerializer(allow_null=True)
-    definition_path = serializers.CharField()
-
-
-class DefinitionReportSerializer(AttemptSerializer):
-    """The pipeline file as it stands in the checkout."""
-
-    commit = serializers.CharField(allow_null=True, required=False, max_length=64)
-    text = serializers.CharField()
-
-
-class LogAnswerSerializer(serializers.Serializer[Any]):
-    """What is wished of the attempt that prints."""
-
-    wish = serializers.ChoiceField(choices=["cancel"], allow_null=True)
+FINISH_ANSWER = Object(
+    "FinishAnswer",
+    "The next attempt for the slot that is free now, if a job is queued.",
+    {"next": nullable(ASSIGNMENT)},
+)
 
 
-class FinishSerializer(AttemptSerializer):
-    """How the attempt ended."""
-
-    exit_code = serializers.IntegerField(allow_null=True, required=False, min_value=-(2**31), max_value=2**32)
-    error_message = serializers.CharField(allow_null=True, required=False)
-    steps = StepReportSerializer(many=True, required=False, max_length=100)  # type: ignore[call-arg]
-    log_chunks = serializers.IntegerField(min_value=0, max_value=10_000_000)
-    commit = serializers.CharField(allow_null=True, required=False, max_length=64)
-    wants_next = serializers.BooleanField(required=False, default=True)
-
-
-class FinishAnswerSerializer(serializers.Serializer[Any]):
-    """The next attempt for the slot that has become free, if work waits."""
-
-    next = AssignmentSerializer(allow_null=True)
+def attempt_result(finish: Mapping[str, Any]) -> AttemptResult:
+    """How an attempt ended, by a request that `FINISH` has checked."""
+    error_message = finish["error_message"]
+    return AttemptResult(
+        exit_code=finish["exit_code"],
+        error_message=error_message[:MAX_ERROR_MESSAGE] if error_message else None,
+        steps=finish["steps"],
+        log_chunks=finish["log_chunks"],
+        commit=finish["commit"],
+    )

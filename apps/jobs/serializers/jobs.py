@@ -9,12 +9,13 @@ from rest_framework import serializers
 
 from apps.jobs.label_sets import DEFAULT_PRIORITY, HIGHEST_PRIORITY
 from apps.jobs.states import Status, StepState
-from apps.pipelines.definitions import ENV_NAME, LABEL, MAX_LABELS, pipeline_name_validate
+from apps.pipelines.definitions import ENV_NAME, pipeline_name_validate
 from apps.pipelines.refs import ref_validate
-from controlplane.http.requests import TextField, WholeNumberField
+from controlplane.http.drf_fields import ChoiceField, TextField, WholeNumberField
 from controlplane.lib.cursors import MAX_LENGTH as CURSOR_MAX_LENGTH
 from controlplane.lib.errors import InvalidInput
 from controlplane.lib.ids import ID_PATTERN
+from controlplane.lib.labels import LABEL, MAX_LABELS
 
 # The item of a job must stay far below DynamoDB's limit of 400 KB.
 MAX_ENV_BYTES = 16 * 1024
@@ -73,7 +74,7 @@ class JobCreateSerializer(JobCreateQuerySerializer):
 class JobListQuerySerializer(serializers.Serializer[Any]):
     """The filters of ``GET /jobs``."""
 
-    status = serializers.ChoiceField(required=False, choices=[status.value for status in Status])
+    status = ChoiceField([status.value for status in Status], required=False)
     pipeline = TextField(required=False, max_length=63)
     git_ref = TextField(required=False, max_length=255)
     agent = serializers.RegexField(

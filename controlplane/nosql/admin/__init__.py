@@ -1,1 +1,1 @@
-"""The Django admin over records. No page of it is imported until somebody opens one."""
+"""The Django admin for records. Its pages are imported by the first request for one of them."""

@@ -1,4 +1,4 @@
-"""What Django's admin has for templates and static files, without the admin itself."""
+"""The installed app that provides the templates and static files of Django's admin without its database tables."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -10,10 +10,10 @@ from django.core.checks import CheckMessage, Tags, register
 
 
 class RecordAdminConfig(AppConfig):
-    """Stands in for ``django.contrib.admin`` among the installed apps.
+    """Replaces ``django.contrib.admin`` in INSTALLED_APPS.
 
-    Installing that one looks for every app's pages at start, and wants a table for its log. This one has its directory,
-    so that its templates, static files and widgets are found; the pages are imported by the first request for one.
+    Django's own app imports the admin pages of every app at start and needs a table for its log. This app uses the same
+    directory, so that Django finds its templates, static files and widgets. The first request for a page imports it.
     """
 
     name = "controlplane.nosql.admin"
@@ -21,11 +21,11 @@ class RecordAdminConfig(AppConfig):
 
     def __init__(self, app_name: str, app_module: Any) -> None:
         super().__init__(app_name, app_module)
-        # Found without importing it.
+        # The directory is found without importing the app.
         self.path = str(Path(contrib.__path__[0]) / "admin")
 
     def ready(self) -> None:
-        """At start every facade gets its content type, and the checks of the admin are made known."""
+        """Create the content types of all facades and register the system checks of the admin."""
         from controlplane.nosql.admin.content_types import content_types_seed
 
         content_types_seed()
@@ -33,12 +33,12 @@ class RecordAdminConfig(AppConfig):
 
 
 def _admin_check(app_configs: Any = None, **_options: Any) -> list[CheckMessage]:
-    """The checks of every admin page; run by ``manage.py`` and in tests, never by a server."""
+    """Check every admin page. ``manage.py`` and tests run this; a server never does."""
     from django.urls import Resolver404, get_resolver
 
     from controlplane.nosql.admin.site import site
 
-    # Reading the URLs is what makes the pages known; a test may serve others.
+    # Resolving an address imports the pages. A test may use other URLs, which have no admin.
     with suppress(Resolver404):
         get_resolver().resolve("/admin/")
     return list(site.check(app_configs))

@@ -1,4 +1,4 @@
-"""A list of records page by page: without a count, without ordering, with signed cursors instead of page numbers."""
+"""A list of records in pages, with signed cursors instead of page numbers. It neither counts nor sorts."""
 
 from typing import Any, Literal
 
@@ -10,13 +10,13 @@ from controlplane.nosql.facade import FacadePage
 
 
 class CursorChangeList(ChangeList):
-    """Django's change list over `RecordQuerySet.page`. The cursor stands where Django has the number of the page."""
+    """Django's change list over `RecordQuerySet.page`. The page parameter of the address is a cursor, not a number."""
 
     page: FacadePage[Any]
     model_admin: Any
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:  # noqa: ARG002 — Django's own
-        """What the filters and the search leave. Raises IncorrectLookupParameters for what is no filter here."""
+        """The records that match the filters and the search. Raises IncorrectLookupParameters for an unknown filter."""
         self.filter_specs, self.has_filters, remaining, _, self.has_active_filters = self.get_filters(request)
         if remaining:
             raise IncorrectLookupParameters
@@ -28,7 +28,7 @@ class CursorChangeList(ChangeList):
         return found
 
     def get_results(self, request: HttpRequest) -> None:
-        """Raises InvalidInput for a cursor that is not of this list."""
+        """Read one page. Raises InvalidInput for a cursor of another list."""
         self.note = self.model_admin.list_note(request)
         self.page = self.queryset.page(limit=self.list_per_page, cursor=request.GET.get(PAGE_VAR))
         self.result_list = self.page.objects
@@ -40,17 +40,17 @@ class CursorChangeList(ChangeList):
 
     @property
     def next_page(self) -> str | None:
-        """The link to the next page, or None on the last one."""
+        """The link to the next page, or None on the last page."""
         return self._link(self.page.next_cursor)
 
     @property
     def previous_page(self) -> str | None:
-        """The link to the page before, or None on the first one."""
+        """The link to the previous page, or None on the first page."""
         return self._link(self.page.previous_cursor)
 
     def _link(self, cursor: str | None) -> str | None:
         return self.get_query_string({PAGE_VAR: cursor}) if cursor else None
 
     def get_ordering_field_columns(self) -> dict[int, Literal["desc", "asc"]]:
-        """No column can be sorted by."""
+        """Columns cannot be sorted."""
         return {}

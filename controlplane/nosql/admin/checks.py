@@ -1,4 +1,4 @@
-"""System checks that refuse what the admin can do over SQL only, before anybody opens the page that would fail."""
+"""System checks that reject admin options which need SQL, so that they fail at start and not on a page."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ from django.core.checks import CheckMessage, Error
 
 from controlplane.nosql.facade import Facade
 
-# The options that must be left as they are, each with what it would need.
+# The options that must keep their defaults, each with what it needs.
 _UNSERVED = {
     "inlines": "joins",
     "raw_id_fields": "foreign keys",
@@ -17,20 +17,20 @@ _UNSERVED = {
     "radio_fields": "a form made of the model",
     "filter_horizontal": "many-to-many tables",
     "filter_vertical": "many-to-many tables",
-    "list_editable": "formsets, which know nothing of revisions",
+    "list_editable": "formsets, which do not check revisions",
     "list_select_related": "joins",
     "date_hierarchy": "grouping by dates",
     "ordering": "sorting; a list has the order of its index",
     "sortable_by": "sorting; a list has the order of its index",
     "prepopulated_fields": "a form made of the model",
-    "save_as": "saving past the services",
+    "save_as": "saving without the services",
     "view_on_site": "the jump view",
-    "actions": "nothing, but acts are declared with `act`",
+    "actions": "the decorator `act` instead",
 }
 
 
 class NosqlModelAdminChecks(ModelAdminChecks):
-    """Django's checks, and ours (``nosql.E001`` to ``E005``)."""
+    """Django's checks and the checks ``nosql.E001`` to ``nosql.E005``."""
 
     def check(self, admin_obj: Any, **kwargs: Any) -> list[CheckMessage]:
         return [*super().check(admin_obj, **kwargs), *self._unserved(admin_obj)]
@@ -38,17 +38,17 @@ class NosqlModelAdminChecks(ModelAdminChecks):
     def _unserved(self, page: Any) -> Iterator[CheckMessage]:
         for option, need in _UNSERVED.items():
             if getattr(page, option):
-                yield _error(page, f"{option} would need {need}.", 1)
+                yield _error(page, f"{option} is not supported: it needs {need}.", 1)
         if page.show_facets is not ShowFacets.NEVER or page.show_full_result_count:
-            yield _error(page, "facets and full counts would need counting.", 2)
+            yield _error(page, "facets and full counts are not supported: they need counting.", 2)
         for entry in page.list_filter:
             if not (isinstance(entry, type) and hasattr(entry, "stored")):
-                yield _error(page, f"list_filter {entry!r} is no FieldFilter.", 3)
+                yield _error(page, f"list_filter {entry!r} must be a FieldFilter.", 3)
         if not issubclass(page.model, Facade) or not page.model.listings:
-            yield _error(page, "its model is no facade that declares listings.", 4)
+            yield _error(page, "its model must be a facade that declares listings.", 4)
         for field in page.model._meta.get_fields():
             if field.is_relation:
-                yield _error(page, f"its model has the relation {field.name}.", 5)
+                yield _error(page, f"its model must not have relations, but has {field.name}.", 5)
 
 
 def _error(page: Any, message: str, number: int) -> Error:

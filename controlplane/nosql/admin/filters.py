@@ -1,4 +1,4 @@
-"""Filters of a list, each by one field and with a fixed set of values."""
+"""Filters of a list. Each compares one field with a fixed set of values."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,9 +9,9 @@ from django.http import HttpRequest
 
 
 class FieldFilter(SimpleListFilter):
-    """Narrows a list by the equality of a field. `values` are those to choose from, with what people read.
+    """Keeps the records whose field equals the chosen value. `values` are pairs of a value and its text for people.
 
-    Subclasses give `title`, `parameter_name` (the field) and `values`; ``make`` makes one of these three.
+    A subclass sets `title`, `parameter_name` (the field) and `values`; ``make`` creates a subclass from these three.
     """
 
     values: Iterable[tuple[str, str]] = ()
@@ -28,7 +28,7 @@ class FieldFilter(SimpleListFilter):
         return value
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:  # noqa: ARG002 — Django's own
-        """Raises IncorrectLookupParameters for a value that is not among those to choose from."""
+        """The records that match. Raises IncorrectLookupParameters for a value that is not in `values`."""
         value = self.value()
         if value is None:
             return queryset

@@ -1,4 +1,4 @@
-"""Forms that hand what they were given to a service, and show what it has against it."""
+"""Forms that pass their data to a service and show the errors that it raises."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -12,19 +12,19 @@ from controlplane.nosql.facade import Facade
 
 
 class RecordForm(forms.ModelForm):  # type: ignore[type-arg]
-    """The form of one record. It writes when it is found valid, since only the service knows whether it may be.
+    """The form of one record. Validation calls the service, since only the service can check all rules.
 
-    A subclass declares its fields and `write`. Against two people's overwriting each other it names the field that
-    carries, hidden, the revision that was read (`revision_field`), and hands it to the service.
+    A subclass declares its fields and `write`. To keep two users from overwriting each other's changes, it names the
+    hidden field with the revision that was read (`revision_field`) and passes it to the service.
     """
 
     # Set by the admin page for each request.
     actor: ClassVar[Actor]
-    # The field that counts changes, if there is one.
+    # The field with the record's revision, if it has one.
     revision_field: ClassVar[str | None] = None
-    # Errors of a field that the form does not have are shown at this one.
+    # The form shows errors of fields that it does not have at this field.
     error_field: ClassVar[str | None] = None
-    # What `write` has made and is kept nowhere: the answer to the form shows it, once.
+    # A secret that `write` created. Nothing stores it, and the response to the form shows it once.
     secret = ""
 
     _errors: Any
@@ -36,15 +36,15 @@ class RecordForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(data, files, instance=instance, initial={**read, **(initial or {})})
 
     def shown(self, name: str, facade: Any) -> Any:
-        """The value of a field for a record as it was read."""
+        """The value that a field shows for a record."""
         return getattr(facade, name, None)
 
     def write(self, actor: Actor) -> Any:
-        """Call the service with `cleaned_data`; returns the record as it stands now. Raises what services raise."""
+        """Call the service with `cleaned_data`; returns the current record. Raises the errors of the service."""
         raise NotImplementedError
 
     def _post_clean(self) -> None:
-        """Django would check the model here, and ask the database whether values are unique."""
+        """Call the service, where Django would validate the model and query for unique values."""
         if self._errors:
             return
         try:
@@ -74,26 +74,26 @@ class RecordForm(forms.ModelForm):  # type: ignore[type-arg]
         if error.code != "changed_meanwhile":
             return
         self.add_error(
-            None, "Nothing of yours was saved. Load the page again to see what stands there and change that."
+            None, "Your changes were not saved. Load the page again to see the current values, then repeat them."
         )
-        standing = type(self.instance)._default_manager.get_queryset().filter(pk=self.instance.pk).first()
+        current = type(self.instance)._default_manager.get_queryset().filter(pk=self.instance.pk).first()
         for name, field in self.fields.items():
-            if standing is None or name == self.revision_field or isinstance(field.widget, forms.PasswordInput):
+            if current is None or name == self.revision_field or isinstance(field.widget, forms.PasswordInput):
                 continue
-            theirs = self.shown(name, standing)
+            theirs = self.shown(name, current)
             if theirs != self.cleaned_data.get(name):
                 self.add_error(None, f"{self[name].label} is now: {_words(theirs)}")
 
     def save(self, commit: bool = True) -> Any:  # noqa: ARG002 — Django's own
-        """It has been written."""
+        """Return the record, which `write` has already written."""
         return self.instance
 
     def save_m2m(self) -> None:
-        """There is nothing beside the record."""
+        """Do nothing: a record has no many-to-many fields."""
 
 
 class NamesField(forms.CharField):
-    """Several names in one line, separated by spaces or commas; a list of texts."""
+    """Several names in one line, separated by spaces or commas. Its value is a list of texts."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"widget": AdminTextInputWidget, "required": False, "max_length": 2000, **options})
@@ -109,17 +109,17 @@ class NamesField(forms.CharField):
 
 
 def text(**options: Any) -> forms.CharField:
-    """One line."""
+    """A field for one line of text."""
     return forms.CharField(**{"widget": AdminTextInputWidget, "max_length": 2048, **options})
 
 
 def long_text(**options: Any) -> forms.CharField:
-    """Several lines, kept as they were written."""
+    """A field for several lines, which keeps their white space."""
     return forms.CharField(**{"widget": AdminTextareaWidget(attrs={"rows": 20}), "strip": False, **options})
 
 
 def revision() -> forms.IntegerField:
-    """The revision that was read, hidden in the form."""
+    """A hidden field with the revision that was read."""
     return forms.IntegerField(widget=forms.HiddenInput, min_value=0, max_value=2**53)
 
 
@@ -130,6 +130,6 @@ def _words(value: Any) -> str:
 
 
 def form_bound(form: type[RecordForm], model: type[Facade], actor: Actor) -> type[RecordForm]:
-    """The form for one request: whose act it is, and of which model."""
+    """The form class for one request, with its actor and its model."""
     meta = type("Meta", (), {"model": model, "fields": []})
     return type(form.__name__, (form,), {"Meta": meta, "actor": actor})

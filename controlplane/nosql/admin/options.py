@@ -1,4 +1,4 @@
-"""The base of all admin pages of records: what Django would ask SQL for, and what nobody may do past a service."""
+"""The base of all admin pages of records: it reads through facades instead of SQL, and only services write."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ from controlplane.nosql.admin.forms import RecordForm, form_bound
 from controlplane.nosql.admin.site import History, RecordSite
 from controlplane.nosql.facade import Facade
 
-# The part of a page's POST that says that a question was answered with yes.
+# The field of a POST that says that the user has confirmed the question.
 CONFIRMED = "confirmed"
 
 
 @dataclass(frozen=True)
 class RecordAct:
-    """Something that can be done to records from their list or page, one service call for each.
+    """An action on records that their list and their page offer. It calls the service once for each record.
 
-    `confirm` is the question that is asked first, if any; `done` begins the message after it.
+    `confirm` is the question that the user must confirm first, if any; `done` begins the success message.
     """
 
     description: str
@@ -45,7 +45,7 @@ class RecordAct:
 def act(
     description: str, *, permission: str, done: str, confirm: str | None = None
 ) -> Callable[[Callable[[Any, Actor, Any], object]], RecordAct]:
-    """For methods ``(self, actor, facade)`` of an admin page: what they do is offered to whoever has the permission."""
+    """Declare a method ``(self, actor, facade)`` of an admin page as an act for users with the permission."""
 
     def decorate(method: Callable[[Any, Actor, Any], object]) -> RecordAct:
         return RecordAct(description, permission, method, confirm, done)
@@ -54,7 +54,7 @@ def act(
 
 
 def moment(field: str) -> Callable[[Any], str]:
-    """A column or detail that shows a time, kept as text or as a date, to the second in UTC."""
+    """A column or detail that shows a time to the second in UTC. The record may store it as text or as a datetime."""
 
     @display(description=field.removesuffix("_at").replace("_", " "), empty_value="-")
     def shown(obj: Any) -> str:
@@ -69,9 +69,10 @@ def moment(field: str) -> Callable[[Any], str]:
 class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
     """The admin page of a facade.
 
-    `permissions` says what looking, adding, changing and deleting need, and nobody may do what it does not name; `form`
-    and `add_form` are `RecordForm`s; `details` are shown and not changed; acts are methods under `act`. Deleting calls
-    `record_delete`, searching `search`. `history_kind` is how the audit trail names what this page is about.
+    `permissions` names the permissions for "view", "add", "change" and "delete". Without one, the page denies that
+    operation to all users. `form` and `add_form` are `RecordForm`s. `details` are read-only fields. Methods decorated
+    by `act` are acts. Deleting calls `record_delete`, and searching calls `search`. `history_kind` is the kind of the
+    record in the audit trail (``user`` in ``user:01ka…``).
     """
 
     checks_class = NosqlModelAdminChecks
@@ -88,34 +89,34 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
     details: ClassVar[Sequence[str | Callable[[Any], str]]] = ()
     add_form: ClassVar[type[RecordForm] | None] = None
     history_kind: ClassVar[str] = ""
-    # What deleting one does, for the page that asks.
+    # The consequences of deleting a record, for the page that asks for confirmation.
     delete_note: ClassVar[str] = ""
 
     admin_site: RecordSite
 
-    # For the pages of one kind to fill.
+    # Subclasses override these.
 
     def list_note(self, request: HttpRequest) -> str:  # noqa: ARG002 — for pages whose note depends on it
-        """What is not obvious about the list, in a sentence above it."""
+        """A sentence above the list that explains it, or an empty text."""
         return ""
 
     def search(self, queryset: Any, term: str) -> Any:
-        """The records that people mean by `term`, which is not empty."""
+        """The records that match the search term, which is not empty."""
         raise NotImplementedError
 
     def record_delete(self, actor: Actor, obj: Any) -> None:
-        """Delete one through its service."""
+        """Delete the record by its service."""
         raise NotImplementedError
 
     def history(self, obj: Any, cursor: str | None) -> History:
-        """What was done to the record."""
+        """A page of the audit events of the record."""
         return self.admin_site.history_of(self.history_target(obj), cursor)
 
     def history_target(self, obj: Any) -> str:
-        """The record as the audit trail names it."""
+        """The record as a target of the audit trail, ``kind:id``."""
         return f"{self.history_kind}:{obj.pk}"
 
-    # Permissions: the actor's, asked of the same policies as everywhere.
+    # Permissions. The actor has the same permissions here as in the API.
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002 — Django's own
         return self.admin_site.allows(request, self.permissions.get("view"))
@@ -141,11 +142,11 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
         return self.model._default_manager.get_queryset()
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:  # noqa: ARG002
-        """By its key only: nothing refers to another field of a record."""
+        """The record with this key, or None. No page refers to a record by another field."""
         return self.get_queryset(request).filter(pk=object_id).first()
 
     def lookup_allowed(self, lookup: str, value: Any, request: Any = None) -> bool:  # noqa: ARG002 — Django's own
-        """Only by the declared filters. Django would let every field of the model through."""
+        """Whether the page declares this filter. Django would allow every field of the model."""
         return lookup in {entry.parameter_name for entry in cast("Iterable[Any]", self.list_filter)}
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:  # noqa: ARG002
@@ -153,15 +154,14 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
         return (self.search(queryset, term) if term and self.search_fields else queryset), False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """A cursor that is not of this list leads to the list's beginning, with a word about it."""
+        """The list. A cursor of another list redirects to the first page with a warning."""
         try:
             return super().changelist_view(request, extra_context)
         except InvalidInput as error:
             if error.code != "invalid_cursor" or request.method != "GET":
                 raise
-            self.message_user(
-                request, "That page is not of this list any more; this is its beginning.", messages.WARNING
-            )
+            message = "The link does not belong to this list. This is the first page."
+            self.message_user(request, message, messages.WARNING)
             query = request.GET.copy()
             del query[PAGE_VAR]
             return HttpResponseRedirect(f"{request.path}?{query.urlencode()}")
@@ -178,7 +178,7 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
             return list(form.field_order or form.base_fields)
         editable = list(self.form.base_fields)
         if not self.has_change_permission(request, obj):
-            # Shown, these are the record's own; what a form has beside them is for changing it.
+            # The page shows fields of the record. Other fields of the form are only for changing it.
             known = {field.name for field in self.opts.get_fields()}
             editable = [name for name in editable if name in known and name != self.form.revision_field]
         return [*editable, *self.details]
@@ -187,7 +187,7 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
         return self.details if obj is not None else ()
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:  # noqa: ARG002 — Django's own
-        """No link fills a form in."""
+        """Ignore the query: a link must not fill in a form."""
         return {}
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -198,23 +198,23 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
     def changeform_view(
         self, request: HttpRequest, object_id: str | None = None, form_url: str = "", extra_context: Any = None
     ) -> Any:
-        """Raises InvalidInput for Django's "save as new", which makes a record with the form for changing another."""
+        """The form. Raises InvalidInput for Django's "save as new", which would create a record by the wrong form."""
         if "_saveasnew" in request.POST:
-            raise InvalidInput("A record is not saved as a new one here.")
+            raise InvalidInput("You cannot save this record as a new one. Use the form for adding instead.")
         return super().changeform_view(request, object_id, form_url, extra_context)
 
     def save_model(self, request: Any, obj: Any, form: Any, change: Any) -> None:
-        """The form has written it."""
+        """Do nothing: the form has already called the service."""
 
     def save_related(self, request: Any, form: Any, formsets: Any, change: Any) -> None:
-        """A record has no related ones."""
+        """Do nothing: a record has no related objects."""
 
     def construct_change_message(self, request: Any, form: Any, formsets: Any, add: bool = False) -> list[Any]:  # noqa: ARG002
-        """The service has recorded the act."""
+        """Return nothing: the service has recorded the audit event."""
         return []
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> Any:
-        """Back to the list; or a page that shows the new record's secret, which nothing shows again."""
+        """Redirect to the list; or show the new record's secret, which no later page shows."""
         if not getattr(obj, "secret", ""):
             return super().response_add(request, obj, post_url_continue)
         context = {
@@ -228,24 +228,24 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
         return TemplateResponse(request, "admin/record_secret.html", context, headers={"Cache-Control": "no-store"})
 
     def log_addition(self, request: Any, obj: Any, message: Any) -> Any:
-        """The service has recorded the act, in the transaction that did it."""
+        """Do nothing: the service has recorded the audit event in its transaction."""
 
     log_change = log_addition
 
     def log_deletions(self, request: Any, queryset: Any) -> Any:
-        """The service records it."""
+        """Do nothing: the service records the audit event."""
 
     # Deleting.
 
     def get_deleted_objects(self, objs: Any, request: Any) -> tuple[list[str], dict[str, int], set[str], list[str]]:  # noqa: ARG002
-        """Nothing hangs on a record that would go with it."""
+        """The objects themselves: deleting a record deletes no others."""
         return [str(obj) for obj in objs], {str(self.opts.verbose_name): len(objs)}, set(), []
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         self.record_delete(self.admin_site.actor_of(request), obj)
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
-        """What the service has against it is said above the list."""
+        """Delete the record. If the service refuses, the list shows its message."""
         try:
             return super().delete_view(request, object_id, {"delete_note": self.delete_note, **(extra_context or {})})
         except ApplicationError as error:
@@ -255,8 +255,10 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
             return HttpResponseRedirect(self._list_url())
 
     def _get_obj_does_not_exist_redirect(self, request: HttpRequest, opts: Any, object_id: str) -> HttpResponse:  # noqa: ARG002
-        """To the list, with a word about it."""
-        self.message_user(request, f"There is no such {self.opts.verbose_name} any more.", messages.WARNING)
+        """Redirect to the list with a warning."""
+        self.message_user(
+            request, f"This {self.opts.verbose_name} does not exist. It may have been deleted.", messages.WARNING
+        )
         return HttpResponseRedirect(self._list_url())
 
     def _list_url(self) -> str:
@@ -265,7 +267,7 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
     # Acts.
 
     def acts(self, request: HttpRequest) -> dict[str, RecordAct]:
-        """The acts that who sends the request may do, by their names."""
+        """The acts for which the user has the permission, by name."""
         return {
             name: entry
             for name, entry in vars(type(self)).items()
@@ -273,21 +275,21 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
         }
 
     def response_action(self, request: HttpRequest, queryset: Any, *args: Any, **kwargs: Any) -> Any:
-        """For what is ticked only: "all pages" would mean everything that is listed by the time it is done."""
+        """Run the action for the ticked records only: "all pages" could include records that were added since."""
         data: Any = request.POST.copy()
         data.pop("select_across", None)
         request.POST = data
         return super().response_action(request, queryset, *args, **kwargs)
 
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """The same as Django's actions. Deleting several at once is none of them."""
+        """The acts as Django's actions, without Django's action that deletes several objects."""
         return {name: (_action(name, entry), name, entry.description) for name, entry in self.acts(request).items()}
 
     def _do(self, request: HttpRequest, name: str, entry: RecordAct, queryset: Any) -> HttpResponse | None:
-        """Ask, if the act wants that; then do it to each, and say what became of it."""
+        """Ask for confirmation if the act needs it; then call it for each record and show the results."""
         objects = list(queryset)
         if not objects:
-            self.message_user(request, "What you selected is not there any more.", messages.WARNING)
+            self.message_user(request, "The selected records no longer exist.", messages.WARNING)
             return None
         if entry.confirm and CONFIRMED not in request.POST:
             return self._ask(request, name, entry, objects)
@@ -324,7 +326,7 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
     # History.
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:  # noqa: ARG002
-        """What the audit trail has about the record, newest first."""
+        """The audit events of the record, newest first."""
         obj = self.get_object(request, unquote(object_id))
         if not self.has_view_permission(request, obj):
             raise PermissionDenied

@@ -1,4 +1,4 @@
-"""Addresses whose module is imported when somebody asks for one of them."""
+"""A URL resolver that imports its module with the first request for one of its addresses."""
 
 from typing import Any
 
@@ -7,11 +7,13 @@ from django.urls.resolvers import RoutePattern
 
 
 class LazyResolver(URLResolver):
-    """As ``path(route, include(module))`` with a namespace, without the import that the first ``reverse`` of any other
-    address makes: it collects the names of all modules, and of one with a namespace it uses nothing."""
+    """``path(route, include(module))`` with a namespace, but ``reverse`` of other addresses does not import the module.
+
+    Django's first ``reverse`` collects the names of all modules, although it uses no name of a module with a namespace.
+    """
 
     def __init__(self, route: str, module: str, *, namespace: str) -> None:
         super().__init__(RoutePattern(route), module, app_name=namespace, namespace=namespace)
 
     def _populate(self, *_: Any) -> None:
-        """Names behind the namespace are looked up in the module itself, once it is there."""
+        """Do nothing: names in the namespace are looked up in the module once it is imported."""

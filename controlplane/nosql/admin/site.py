@@ -1,4 +1,4 @@
-"""The one admin site. Who acts, and where history is read, is told it by the project: nothing here knows an app."""
+"""The one admin site. The project connects it to its users and its audit trail, so that it depends on no app."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,16 +15,15 @@ from django.views.i18n import JavaScriptCatalog
 
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Forbidden
-from controlplane.nosql.admin.apps import RecordAdminConfig
 from controlplane.nosql.admin.content_types import content_types_seed
 
-# Of Django's own pages these need tables that there are not, or are the product's own.
+# Pages of Django's admin that need missing tables, or that the product has its own pages for.
 _DROPPED = frozenset({"autocomplete", "password_change", "password_change_done", "view_on_site"})
 
 
 @dataclass(frozen=True)
-class Act:
-    """One line of a history: when, who, what and on what, in words for people."""
+class HistoryEntry:
+    """One line of a history, in words for people: when, which actor, which action, on which target."""
 
     at: datetime
     who: str
@@ -35,77 +34,77 @@ class Act:
 
 @dataclass(frozen=True)
 class History:
-    """A page of what was done, newest first; `next_cursor` goes on with it."""
+    """A page of a history, newest first. `next_cursor` continues it and is None on the last page."""
 
-    acts: Sequence[Act]
+    entries: Sequence[HistoryEntry]
     next_cursor: str | None = None
 
 
 class RecordSite(AdminSite):
-    """An admin site over records: permissions are the actor's, signing in and out are the product's own pages."""
+    """An admin site for records. It uses the actor's permissions and the product's pages for signing in and out."""
 
     site_title = "Hybrid CI"
     site_header = "Hybrid CI administration"
     index_title = "Administration"
     site_url = settings.LOGIN_REDIRECT_URL
 
-    # The seams. `history_of` takes a target as the audit trail writes it (``user:01ka…``) and a cursor; `recent` gives
-    # what the actor may see of the last acts of all.
+    # Set by `connect`. `history_of` takes a target of the audit trail (``user:01ka…``) and a cursor; `recent` gives the
+    # last audit events that the actor may see.
     actor_of: Callable[[HttpRequest], Actor]
     history_of: Callable[[str, str | None], History]
-    recent: Callable[[Actor], Sequence[Act]]
+    recent: Callable[[Actor], Sequence[HistoryEntry]]
 
     def connect(
         self,
         *,
         actor_of: Callable[[HttpRequest], Actor],
         history_of: Callable[[str, str | None], History],
-        recent: Callable[[Actor], Sequence[Act]],
+        recent: Callable[[Actor], Sequence[HistoryEntry]],
     ) -> None:
-        """Tell the site who acts and where history is; once, before its first page."""
+        """Set how the site finds a request's actor and the audit events. Call it once, before the first request."""
         self.actor_of, self.history_of, self.recent = actor_of, history_of, recent
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
-        """As Django's; the model's content type is made known as well."""
+        """Register as Django does, and add the model's content type."""
         super().register(model_or_iterable, admin_class, **options)
         content_types_seed()
 
     def allows(self, request: HttpRequest, permission: str | None) -> bool:
-        """Whether who sends the request has the permission now; nobody has None."""
+        """Whether the actor of the request has the permission now. False for None."""
         return permission is not None and permission in self.actor_of(request).permissions
 
     def has_permission(self, request: HttpRequest) -> bool:
-        """Whether there is any page here for who sends the request."""
+        """Whether the user may see at least one page."""
         user = request.user
         return bool(user.is_active and user.is_authenticated) and any(
             page.has_module_permission(request) for page in self._registry.values()
         )
 
     def login(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # noqa: ARG002 — Django's own
-        """To the product's page for it, and back. Raises Forbidden for who has signed in already."""
+        """Redirect to the product's sign-in page and back. Raises Forbidden for a signed-in user without permission."""
         page = request.GET.get("next", "")
         if not url_has_allowed_host_and_scheme(page, None):
             page = reverse("admin:index")
         if not request.user.is_authenticated:
             return redirect_to_login(page)
         if not self.has_permission(request):
-            raise Forbidden("Your role has nothing to do here.")
+            raise Forbidden("Your role cannot use the administration pages. Ask an admin for another role.")
         return HttpResponseRedirect(page)
 
     def logout(self, request: HttpRequest, extra_context: Any = None) -> Any:  # noqa: ARG002 — Django's own
-        """Signing out is the product's own page too. Django needs this address to be there."""
+        """Raises Http404: the product has its own page for this, but Django needs the address."""
         raise Http404
 
     def i18n_javascript(self, request: HttpRequest, extra_context: Any = None) -> Any:  # noqa: ARG002 — Django's own
-        """The texts of the admin's scripts, under the name by which the admin is installed here."""
-        return JavaScriptCatalog.as_view(packages=[RecordAdminConfig.name])(request)
+        """The translated texts of the admin's scripts, for the name of this package instead of Django's."""
+        return JavaScriptCatalog.as_view(packages=[__package__])(request)
 
     def get_urls(self) -> list[Any]:
         urls: list[URLPattern | URLResolver] = super().get_urls()
         return [entry for entry in urls if getattr(entry, "name", None) not in _DROPPED]
 
     def catch_all_view(self, request: HttpRequest, url: str) -> HttpResponse:
-        """The admin's pages end in a slash, whatever the rest of the product does. Raises Http404."""
+        """Redirect to the address with a slash, if it is an admin page. Raises Http404 otherwise."""
         if not url.endswith("/"):
             try:
                 found = resolve(f"{request.path_info}/")
@@ -116,10 +115,10 @@ class RecordSite(AdminSite):
         raise Http404
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        return super().index(request, {"recent_acts": self.recent(self.actor_of(request)), **(extra_context or {})})
+        return super().index(request, {"recent_events": self.recent(self.actor_of(request)), **(extra_context or {})})
 
     def get_log_entries(self, request: HttpRequest) -> Any:  # noqa: ARG002 — Django's own
-        """Django's log is not used; `recent` and `history_of` are."""
+        """Return nothing: the audit trail replaces Django's log."""
         return ()
 
 

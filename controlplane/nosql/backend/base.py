@@ -1,4 +1,4 @@
-"""What Django's ORM talks to: nothing. A transaction of Django's does nothing here, and any SQL is refused in words."""
+"""A database backend without a database. Django's transactions do nothing, and SQL statements raise SqlRefused."""
 
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -15,7 +15,7 @@ from django.db.utils import NotSupportedError
 
 
 class SqlRefused(NotSupportedError, CommandError):
-    """Something wanted an SQL database. As a CommandError it ends a ``manage.py`` command with this sentence alone."""
+    """Code tried to use an SQL database. As a CommandError it ends a ``manage.py`` command with the message alone."""
 
     def __init__(self, wanted: str) -> None:
         super().__init__(
@@ -31,7 +31,7 @@ def _refuse(wanted: str) -> Any:
 
 
 class _Cursor(AbstractContextManager["_Cursor"]):
-    """A cursor may be opened, as Django does to look for its table of migrations; it executes nothing."""
+    """A cursor that refuses every statement. Django opens one to look for its table of migrations."""
 
     def execute(self, sql: str, *_params: Any) -> NoReturn:
         raise SqlRefused(sql)
@@ -43,12 +43,12 @@ class _Cursor(AbstractContextManager["_Cursor"]):
         raise SqlRefused(name)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection is open."""
 
 
 class DatabaseFeatures(BaseDatabaseFeatures):
@@ -63,7 +63,7 @@ class DatabaseOperations(BaseDatabaseOperations):
         return f'"{name}"'
 
     def compiler(self, compiler_name: str) -> Any:
-        """Refuse queries before they become SQL, naming the model. One that is known to find nothing needs no SQL."""
+        """A compiler that refuses queries and names their model. An empty query (``none()``) needs no SQL and runs."""
         real: Any = super().compiler(compiler_name)
 
         def made(query: Any, *args: Any, **kwargs: Any) -> Any:
@@ -79,13 +79,13 @@ class DatabaseClient(BaseDatabaseClient):
 
 
 class DatabaseCreation(BaseDatabaseCreation):
-    """Django's own test runner makes no database either."""
+    """Django's test runner creates no database."""
 
     def create_test_db(self, *_args: Any, **_kwargs: Any) -> str:
         return "none"
 
     def destroy_test_db(self, *_args: Any, **_kwargs: Any) -> None:
-        """There is none."""
+        """Do nothing: there is no test database."""
 
 
 class DatabaseIntrospection(BaseDatabaseIntrospection):
@@ -94,8 +94,10 @@ class DatabaseIntrospection(BaseDatabaseIntrospection):
 
 
 class DatabaseWrapper(BaseDatabaseWrapper):
-    """The connection. ``transaction.atomic`` and ``on_commit`` work as code paths, but hold nothing together: what must
-    be written together goes into one `controlplane.nosql.transaction.Transaction`."""
+    """The connection. ``transaction.atomic`` and ``on_commit`` run, but group no writes.
+
+    Writes that belong together go into one `controlplane.nosql.transaction.Transaction`.
+    """
 
     vendor = "none"
     display_name = "no SQL database"
@@ -110,7 +112,7 @@ class DatabaseWrapper(BaseDatabaseWrapper):
         self.autocommit = True
 
     def prepare_database(self) -> None:
-        """``manage.py migrate`` begins with this."""
+        """Raises SqlRefused: ``manage.py migrate`` calls this first."""
         raise SqlRefused("migrations. There is nothing to migrate: the tables are made from the records")
 
     def cursor(self) -> Any:
@@ -120,13 +122,13 @@ class DatabaseWrapper(BaseDatabaseWrapper):
         return _Cursor()
 
     def connect(self) -> None:
-        """There is nothing to connect to."""
+        """Do nothing: there is no database to connect to."""
 
     def ensure_connection(self) -> None:
-        """There is nothing to connect to."""
+        """Do nothing: there is no database to connect to."""
 
     def is_usable(self) -> bool:
         return True
 
     def _set_autocommit(self, autocommit: bool) -> None:
-        """Django keeps the flag; there is nobody to tell."""
+        """Do nothing: Django keeps the flag itself."""

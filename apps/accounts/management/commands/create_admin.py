@@ -1,4 +1,4 @@
-"""``manage.py create_admin``: the first person of a new control plane."""
+"""``manage.py create_admin``: create the first user of a new control plane."""
 
 import getpass
 import os
@@ -14,8 +14,8 @@ from controlplane.lib.errors import ApplicationError
 
 class Command(BaseCommand):
     help = (
-        "Make a person who may do everything. The password comes from ADMIN_PASSWORD, from standard input, "
-        "or from a question, and never from the command line, which others on the machine can read."
+        "Create a user with the role admin. The password comes from ADMIN_PASSWORD, from standard input, or from a "
+        "prompt, but not from the command line, which others on the machine can read."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -29,7 +29,7 @@ class Command(BaseCommand):
             )
         except ApplicationError as error:
             raise CommandError(error.message) from error
-        self.stdout.write(f"{user.email} can sign in and may do everything.")
+        self.stdout.write(f"{user.email} can sign in with the role admin.")
 
 
 def _password() -> str:

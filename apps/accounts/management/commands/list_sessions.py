@@ -1,24 +1,24 @@
-"""``manage.py list_sessions``: where a person is signed in."""
+"""``manage.py list_sessions``: list the sessions of a user."""
 
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from apps.accounts.management.people import person
+from apps.accounts.management.users import user_named
 from apps.accounts.selectors import session_list
 
 
 class Command(BaseCommand):
-    help = "List the sessions of a person: a line for each, newest first."
+    help = "List the sessions of a user: one line for each, newest first."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("email")
+        parser.add_argument("email", help="the e-mail address of the user")
 
     def handle(self, *args: Any, email: str, **options: Any) -> None:
-        user = person(email)
+        user = user_named(email)
         if settings.SESSION_STORE == "memory":
-            raise CommandError("With SESSION_STORE=memory only the server's own process knows its sessions.")
+            raise CommandError("With SESSION_STORE=memory only the server's process can list its sessions.")
         sessions = session_list(user.user_id)
         for session in sessions:
             self.stdout.write(
@@ -26,4 +26,4 @@ class Command(BaseCommand):
                 f"{session.address or 'unknown address'}  {session.device or 'unknown device'}"
             )
         if not sessions:
-            self.stderr.write(f"{email} is signed in nowhere.")
+            self.stderr.write(f"{email} has no sessions.")

@@ -1,4 +1,4 @@
-"""``manage.py enrolment_token``: make a token that lets new agents in."""
+"""``manage.py enrolment_token``: make a token that enrols new agents."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -14,14 +14,14 @@ from controlplane.lib.errors import ApplicationError
 
 
 class Command(BaseCommand):
-    help = "Make a token that lets new agents in, and print it. It is kept nowhere and can't be printed again."
+    help = "Make a token that enrols new agents, and print it. It is not stored: it can't be printed again."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--uses", type=int, default=1, help="how many agents it lets in (default: 1)")
+        parser.add_argument("--uses", type=int, default=1, help="how many agents it enrols (default: 1)")
         parser.add_argument("--hours", type=int, default=24, help="how long it is valid (default: 24)")
 
     def handle(self, *args: Any, uses: int, hours: int, **options: Any) -> None:
-        # Whoever may run commands here may do so: they have the database anyway.
+        # A user who may run commands has the whole database anyway.
         actor = replace(SYSTEM, permissions=frozenset({Permission.AGENTS_ENROL}))
         try:
             expires_at = clock.now() + timedelta(hours=hours)

@@ -1,0 +1,14 @@
+"""Who may do what to a pipeline."""
+
+from apps.accounts.policies import Permission, permission_require
+from controlplane.lib.actor import Actor
+
+
+def pipeline_save_require(actor: Actor) -> None:
+    """Raises Forbidden unless the actor may create and change pipelines."""
+    permission_require(actor, Permission.PIPELINES_SAVE)
+
+
+def pipeline_delete_require(actor: Actor) -> None:
+    """Raises Forbidden unless the actor may delete pipelines."""
+    permission_require(actor, Permission.PIPELINES_DELETE)

@@ -1,0 +1,57 @@
+"""``manage.py sweep``: run the tasks of `controlplane.schedules`. On Lambda a schedule runs this command."""
+
+import logging
+import time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from controlplane import schedules
+from controlplane.lib.errors import Unavailable
+from controlplane.observability.works import observed
+
+logger = logging.getLogger(__name__)
+
+
+class Command(BaseCommand):
+    help = "Mark silent agents, requeue the jobs of lost ones, prune empty queues, store the logs of ended jobs."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--every", type=int, metavar="SECONDS", help="go on for ever, sweeping this often (without: once)"
+        )
+
+    def handle(self, *args: Any, every: int | None, **options: Any) -> None:
+        while True:
+            try:
+                with observed("sweep"):
+                    self._sweep()
+            except Unavailable as error:
+                if every is None:
+                    raise
+                self.stderr.write(error.message)
+            if every is None:
+                return
+            time.sleep(every)
+
+    def _sweep(self) -> None:
+        """Run each task, whatever becomes of those before it. Raises the first failure at the end."""
+        done: list[str] = []
+        first: Exception | None = None
+        for task in schedules.EACH_MINUTE:
+            try:
+                count = task.run()
+            except Exception as failure:
+                failure.add_note(f"This was the task {task.name}.")
+                if first is None:
+                    # `observed` logs what is raised.
+                    first = failure
+                else:
+                    logger.exception("%s failed", task.name, extra={"code": getattr(failure, "code", None)})
+            else:
+                if task.counts:
+                    done.append(f"{count} {task.counts}")
+        if done:
+            self.stdout.write(", ".join(done))
+        if first is not None:
+            raise first

@@ -1,0 +1,242 @@
+"""A breach of each rule is planted in a copy of the code, and the rule refuses it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.contracts import CONTRACTS, ROOT
+from tests.architecture.records import breaches
+
+PACKAGES = ("agent", "apps", "controlplane")
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Breach:
+    """Lines at the end of a file of the copy, which may be a new one, and what the contract then says."""
+
+    contract: str
+    file: str
+    lines: str
+    said: str
+
+    @classmethod
+    def importing(cls, contract: str, file: str, imported: str) -> "Breach":
+        importer = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        # Lazy imports count.
+        return cls(contract, file, f"def planted():\n    import {imported}", f"{importer} -> {imported} (")
+
+
+_importing = Breach.importing
+
+BREACHES = [
+    # The order of apps.
+    _importing("Apps in order", "apps/audit/selectors.py", "apps.accounts.selectors"),
+    _importing("Apps in order", "apps/accounts/services/users.py", "apps.jobs.services"),
+    _importing("Apps in order", "apps/pipelines/services.py", "apps.agents.selectors"),
+    _importing("Apps in order", "apps/agents/services/enrolment.py", "apps.pipelines.selectors"),
+    Breach("Apps in order", "apps/planted/__init__.py", "", "- apps.planted"),
+    # The parts of an app.
+    _importing("Parts of an app in order", "apps/jobs/models/job.py", "apps.jobs.services"),
+    _importing("Parts of an app in order", "apps/jobs/selectors/jobs.py", "apps.jobs.services"),
+    _importing("Parts of an app in order", "apps/agents/services/keys.py", "apps.agents.api"),
+    _importing("Parts of an app in order", "apps/jobs/api/jobs.py", "apps.jobs.admin"),
+    Breach("Parts of an app in order", "apps/jobs/planted.py", "", "- apps.jobs.planted"),
+    _importing("Services know nothing of authentication", "apps/jobs/services/jobs.py", "apps.accounts.authentication"),
+    _importing("What is below services calls none", "apps/jobs/selectors/logs.py", "apps.agents.services"),
+    _importing("What is below services calls none", "apps/jobs/models/log.py", "apps.agents.services"),
+    _importing(
+        "Records and what is below them call no selector and no policy", "apps/jobs/states.py", "apps.agents.selectors"
+    ),
+    # Records.
+    _importing("Records of accounts", "apps/accounts/views/tokens.py", "apps.accounts.models"),
+    _importing("Records of accounts", "apps/jobs/services/jobs.py", "apps.accounts.models"),
+    _importing("Records of agents", "apps/jobs/selectors/jobs.py", "apps.agents.models"),
+    _importing("Records of audit", "apps/jobs/admin.py", "apps.audit.models"),
+    _importing("Records of jobs", "apps/jobs/api/jobs.py", "apps.jobs.models"),
+    _importing("Records of jobs", "apps/dashboard/views/jobs.py", "apps.jobs.models"),
+    _importing("Records of pipelines", "apps/pipelines/serializers.py", "apps.pipelines.models"),
+    _importing("What accounts keeps to itself", "apps/jobs/api/jobs.py", "apps.accounts.session_store"),
+    _importing("What agents keeps to itself", "apps/dashboard/views/agents.py", "apps.agents.serializers"),
+    _importing("What audit keeps to itself", "apps/agents/admin.py", "apps.audit.admin"),
+    _importing("What jobs keeps to itself", "apps/dashboard/views/jobs.py", "apps.jobs.api"),
+    _importing("What pipelines keeps to itself", "apps/jobs/services/attempts.py", "apps.pipelines.definition_reader"),
+    # What the parts may know.
+    _importing("Only services write", "apps/jobs/api/jobs.py", "controlplane.nosql.transaction"),
+    _importing("Only services write", "apps/dashboard/views/jobs.py", "controlplane.nosql.transaction"),
+    _importing("Only services write", "apps/agents/selectors/agents.py", "controlplane.nosql.connection"),
+    _importing("Only services write", "apps/agents/admin.py", "controlplane.nosql.transaction"),
+    _importing("Who knows records", "apps/jobs/api/jobs.py", "controlplane.nosql.record"),
+    _importing("Who knows Django's admin over records", "apps/jobs/services/jobs.py", "controlplane.nosql.admin.site"),
+    _importing("Who looks after tables", "apps/jobs/services/jobs.py", "controlplane.nosql.tables"),
+    _importing("Who asks whether the database answers", "apps/jobs/services/jobs.py", "controlplane.nosql.readiness"),
+    _importing("Who knows the database at all", "apps/dashboard/chart.py", "controlplane.nosql.query"),
+    _importing("Who knows PynamoDB", "apps/jobs/services/jobs.py", "pynamodb"),
+    _importing("Who knows AWS", "apps/jobs/services/logs.py", "boto3"),
+    _importing("Who knows AWS", "apps/jobs/models/log.py", "botocore"),
+    _importing("Who knows HTTP", "apps/jobs/services/jobs.py", "controlplane.http.problems"),
+    _importing("Who knows Django REST framework", "apps/jobs/services/jobs.py", "rest_framework"),
+    _importing("Who knows Django REST framework", "apps/dashboard/views/jobs.py", "rest_framework"),
+    # The rooms of the control plane.
+    _importing("Rooms of the control plane in order", "controlplane/lib/ids.py", "controlplane.nosql.record"),
+    _importing("Rooms of the control plane in order", "controlplane/nosql/record.py", "controlplane.http.problems"),
+    Breach("Rooms of the control plane in order", "controlplane/planted.py", "", "- controlplane.planted"),
+    _importing("Who knows apps", "controlplane/lib/ids.py", "apps.accounts.policies"),
+    _importing("Who knows apps", "controlplane/nosql/record.py", "apps.accounts.policies"),
+    _importing("Who knows apps", "controlplane/http/views.py", "apps.jobs.selectors"),
+    _importing("Who knows how work is observed", "apps/jobs/services/jobs.py", "controlplane.observability.works"),
+    _importing("Who knows Powertools", "apps/jobs/services/jobs.py", "aws_lambda_powertools"),
+    _importing("Who knows what starts the control plane", "apps/jobs/services/jobs.py", "controlplane.lambda_handler"),
+    _importing("Who knows the checks of settings", "apps/jobs/services/jobs.py", "controlplane.checks"),
+    _importing("Who knows the application", "apps/jobs/services/jobs.py", "controlplane.wsgi"),
+    _importing("Who knows the tasks of each minute", "apps/jobs/services/jobs.py", "controlplane.schedules"),
+    _importing("Who reads settings other than by django.conf", "apps/jobs/services/jobs.py", "controlplane.settings"),
+    _importing(
+        "What is shipped knows no tool of deployment",
+        "controlplane/management/commands/sweep.py",
+        "controlplane.deployment.live",
+    ),
+    _importing(
+        "What is shipped knows no infrastructure", "apps/jobs/services/logs.py", "controlplane.infrastructure.names"
+    ),
+    _importing(
+        "What is shipped knows no tool for one machine", "controlplane/schedules.py", "controlplane.local.state"
+    ),
+    _importing("What is shipped needs no package that only developers have", "apps/jobs/services/jobs.py", "ministack"),
+    # The agent.
+    _importing("The agent needs nothing but the standard library", "agent/worker.py", "controlplane.lib.clock"),
+    _importing("The agent needs nothing but the standard library", "agent/client.py", "requests"),
+    _importing("Who knows the agent", "apps/jobs/services/jobs.py", "agent.protocol"),
+    # Circles.
+    Breach(
+        "No circles",
+        "controlplane/lib/clock.py",
+        "def planted():\n    import controlplane.lib.ids",
+        "No cycles are allowed in controlplane.lib.",
+    ),
+]
+
+
+def _copy(folder: Path) -> Path:
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package, ignore=_all_but_python)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
+
+
+def _all_but_python(folder: str, names: list[str]) -> list[str]:
+    return [
+        name for name in names if name == "__pycache__" or not (name.endswith(".py") or Path(folder, name).is_dir())
+    ]
+
+
+def _plant(folder: Path, file: str, lines: str) -> None:
+    path = folder / file
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as target:
+        target.write(f"\n{lines}\n")
+
+
+def _lint(folder: Path) -> tuple[int, dict[str, str]]:
+    """The exit code of import-linter, and what it says of each contract that is broken."""
+    done = subprocess.run(
+        [BIN / "lint-imports", "--no-logo", "--no-cache"],
+        cwd=folder,
+        # A line that is broken could not be found.
+        env={**os.environ, "COLUMNS": "1000"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said: dict[str, str] = {}
+    name = ""
+    lines = done.stdout.partition("Broken contracts\n")[2].splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if line and set(following) == {"-"} and len(following) == len(line):
+            name = line
+        said[name] = said.get(name, "") + line + "\n"
+    return done.returncode, said
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What import-linter says of a copy with all breaches in it, by contract."""
+    copy = _copy(tmp_path_factory.mktemp("breaches"))
+    for breach in BREACHES:
+        _plant(copy, breach.file, breach.lines)
+    code, found = _lint(copy)
+    assert code == 1
+    return found
+
+
+@pytest.mark.parametrize("breach", BREACHES, ids=lambda breach: f"{breach.contract}: {breach.file}")
+def test_a_breach_is_refused_by_its_contract(said: dict[str, str], breach: Breach) -> None:
+    assert breach.said in said.get(breach.contract, "")
+
+
+def test_each_contract_refuses_a_breach() -> None:
+    assert {contract["name"] for contract in CONTRACTS} == {breach.contract for breach in BREACHES}
+
+
+def test_the_code_keeps_all_contracts() -> None:
+    assert _lint(ROOT) == (0, {})
+
+
+# --- what imports do not show ---------------------------------------------------------------------------------------
+
+UNSEEN = [
+    ("apps/jobs/selectors/jobs.py", "Job('x').save()", "Job('x').save writes"),
+    ("apps/jobs/admin.py", "record.update(actions=[])", "record.update writes"),
+    ("apps/dashboard/views/jobs.py", "job.delete()", "job.delete writes"),
+    ("apps/jobs/api/jobs.py", "Transaction()", "Transaction writes"),
+    ("apps/agents/management/commands/enrolment_token.py", "Agent.batch_write()", "Agent.batch_write writes"),
+    ("apps/jobs/policies.py", "Job.find('x')", "Job.find reads"),
+    ("apps/accounts/authentication.py", "ApiToken.by_user.query('x')", "ApiToken.by_user.query reads"),
+    ("apps/jobs/models/job.py", "cls.find_many(['x'])", "cls.find_many reads"),
+    ("apps/agents/admin.py", "Agent.scan()", "Agent.scan reads"),
+    ("apps/accounts/session_store.py", "find_together()", "find_together reads"),
+    ("apps/jobs/services/jobs.py", "from django.http import HttpRequest", "it knows HTTP requests"),
+    ("apps/jobs/selectors/jobs.py", "from django import http", "it knows HTTP requests"),
+    ("apps/accounts/services/users.py", "import django.shortcuts", "it knows HTTP requests"),
+]
+
+
+def test_the_code_reads_and_writes_records_where_it_may() -> None:
+    assert breaches(ROOT) == []
+
+
+def test_a_reader_a_writer_or_a_request_elsewhere_is_refused(tmp_path: Path) -> None:
+    copy = _copy(tmp_path)
+    for file, line, _said in UNSEEN:
+        _plant(copy, file, line)
+    found = [(text.split(":")[0], text.split(": ", 1)[1]) for text in breaches(copy)]
+    assert sorted(found) == sorted((file, said) for file, _line, said in UNSEEN)
+
+
+BANNED: Sequence[str] = tuple(
+    tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
+)
+
+
+@pytest.mark.parametrize("file", ["apps/jobs/services/jobs.py", "controlplane/nosql/record.py", "agent/worker.py"])
+def test_the_wall_clock_is_refused(tmp_path: Path, file: str) -> None:
+    copy = _copy(tmp_path)
+    for name in BANNED:
+        imported, _, attribute = name.partition(".") if name.startswith("datetime") else name.rpartition(".")
+        _plant(copy, file, f"import {imported}\n{imported}.{attribute}()")
+    done = subprocess.run(
+        [BIN / "ruff", "check", "--no-cache", "--select", "TID251", "--output-format", "json", file],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert len(json.loads(done.stdout)) == len(BANNED)
