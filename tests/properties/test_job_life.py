@@ -301,10 +301,9 @@ class JobLife(RuleBasedStateMachine):
             (job.job_id, job.attempt, "cancel") for job in named if job.cancel
         )
         offered = self._after_heartbeat([job for job in held if job not in named], fresh=not replay)
-        self.took_back = 0
         if not replay and self.now - self.looked_at >= LOOK_EVERY:
             self.looked_at = self.now
-            self.took_back = self._leases_end()
+            self._leases_end()
         assignments = {assignment.job_id: assignment.attempt for assignment in dispatch.assignments}
         assert len(assignments) == len(dispatch.assignments)
         for job in offered:
@@ -360,8 +359,7 @@ class JobLife(RuleBasedStateMachine):
         """What no process remembers must not keep work from an agent that may take it."""
         cache.clear()
         self.heartbeat(pick, free=3, forgets=False, replay=False)
-        # A set in which a job waits again since this very poll is seen by the next one.
-        assert self.took_back or not self.behind, "work waits that the agent could have taken"
+        assert not self.behind, "work waits that the agent could have taken"
 
     def _attempt(self, pick: int, stale: int) -> tuple[_Job, _Agent, int, bool]:
         """Some attempt of some job by some agent; `stale` is 0 for most, to take the true one."""

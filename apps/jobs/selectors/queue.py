@@ -23,6 +23,7 @@ FIGURED_ENTRIES = 1_000
 # How long a process caches the head of each label set, so that it can choose sets without reading all of them.
 _HEAD_KNOWN_SECONDS = 2
 _EMPTY = "~"
+_UNKNOWN = ""
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,17 @@ def queue_head(set_id: str, *, limit: int = HEAD) -> list[QueueEntry]:
     return entries
 
 
+def queue_head_forget(set_id: str) -> None:
+    """Called after an entry was added to the set, so that the next poll of this process reads the set's head again."""
+    cache.set(_known(set_id), _UNKNOWN, _HEAD_KNOWN_SECONDS)
+
+
 def queue_front(set_ids: Sequence[str], *, limit: int = HEAD) -> list[QueueEntry]:
     """The heads of these label sets as one list, the most urgent entry first. One call for each set, at most four.
 
     Of more than four sets, it reads those whose head is not cached, then those with the most urgent cached heads.
     """
-    known = {set_id: cache.get(_known(set_id), "") for set_id in set_ids}
+    known = {set_id: cache.get(_known(set_id), _UNKNOWN) for set_id in set_ids}
     if len(set_ids) > 1:
         known = {set_id: head for set_id, head in known.items() if head != _EMPTY}
     chosen = sorted(known, key=known.__getitem__)[:FRONTS]

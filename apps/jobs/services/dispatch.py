@@ -99,7 +99,9 @@ def next_dispatch(*, agent: Actor, labels: Collection[str]) -> Assignment | None
 
 def _claim_for(dispatch: Dispatch, agent: Actor, labels: Collection[str], slots: int) -> None:
     registry = queue_registry()
-    leases_look(looked_at=registry.looked_at)
+    if leases_look(looked_at=registry.looked_at):
+        # A requeued job may be the first of its label set.
+        registry = queue_registry()
     set_ids = registry.sets_for(labels)
     if not set_ids:
         return

@@ -14,6 +14,7 @@ from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from apps.jobs.models import Job, QueueEntry
 from apps.jobs.models.job import created_day
+from apps.jobs.selectors.queue import queue_head_forget
 from apps.jobs.services.counters import counter_add
 from apps.jobs.states import FINAL, LEASED, Status, transition_require
 from controlplane.lib import clock, metric_names
@@ -62,6 +63,8 @@ def move_commit(move: Move, *, transaction: Transaction | None = None, attempts:
     transaction.commit(attempts=attempts)
     if move.after in FINAL:
         measure(metric_names.JOBS_ENDED[move.after], 1)
+    if move.after == Status.QUEUED and move.entry:
+        queue_head_forget(move.entry.set_id)
 
 
 def move_add(transaction: Transaction, move: Move) -> None:
