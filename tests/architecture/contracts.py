@@ -4,7 +4,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_t
 ]
 
 
+@cache
 def within(module: str, expression: str) -> bool:
     """Whether a module is what an expression like ``apps.*.models`` names, or stands in it."""
     names, patterns = module.split("."), expression.split(".")
-    return len(names) >= len(patterns) and all(map(fnmatchcase, names, patterns))
+    return len(names) >= len(patterns) and all(
+        pattern in ("*", name) for name, pattern in zip(names, patterns, strict=False)
+    )
 
 
 def refused_by(importer: str, imported: str) -> list[str]:
@@ -96,6 +99,10 @@ LIBRARIES = tuple(sorted({name for names in ROOMS.values() for name in names if 
 APPS = {_names(row[1])[0]: int(row[0]) for row in _table("order")}
 
 OPEN = _names(PAGE[PAGE.index("they are called open:") :].split(".")[0])
+
+
+# By the part that is open to some: to which.
+OPEN_TO = {_names(row[0])[0]: _names(row[1]) for row in _table("open part")}
 
 
 @dataclass(frozen=True)

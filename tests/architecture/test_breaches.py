@@ -35,86 +35,103 @@ class Breach:
         return cls(contract, file, f"def planted():\n    import {imported}", f"{importer} -> {imported} (")
 
 
-_importing = Breach.importing
-
 BREACHES = [
     # The order of apps.
-    _importing("Apps in order", "apps/audit/selectors.py", "apps.accounts.selectors"),
-    _importing("Apps in order", "apps/accounts/services/users.py", "apps.jobs.services"),
-    _importing("Apps in order", "apps/pipelines/services.py", "apps.agents.selectors"),
-    _importing("Apps in order", "apps/agents/services/enrolment.py", "apps.pipelines.selectors"),
+    Breach.importing("Apps in order", "apps/audit/selectors.py", "apps.accounts.selectors"),
+    Breach.importing("Apps in order", "apps/accounts/services/users.py", "apps.jobs.services"),
+    Breach.importing("Apps in order", "apps/pipelines/services.py", "apps.agents.selectors"),
+    Breach.importing("Apps in order", "apps/agents/services/enrolment.py", "apps.pipelines.selectors"),
     Breach("Apps in order", "apps/planted/__init__.py", "", "- apps.planted"),
     # The parts of an app.
-    _importing("Parts of an app in order", "apps/jobs/models/job.py", "apps.jobs.services"),
-    _importing("Parts of an app in order", "apps/jobs/selectors/jobs.py", "apps.jobs.services"),
-    _importing("Parts of an app in order", "apps/agents/services/keys.py", "apps.agents.api"),
-    _importing("Parts of an app in order", "apps/jobs/api/jobs.py", "apps.jobs.admin"),
+    Breach.importing("Parts of an app in order", "apps/jobs/models/job.py", "apps.jobs.services"),
+    Breach.importing("Parts of an app in order", "apps/jobs/selectors/jobs.py", "apps.jobs.services"),
+    Breach.importing("Parts of an app in order", "apps/agents/services/keys.py", "apps.agents.api"),
+    Breach.importing("Parts of an app in order", "apps/jobs/api/jobs.py", "apps.jobs.admin"),
     Breach("Parts of an app in order", "apps/jobs/planted.py", "", "- apps.jobs.planted"),
-    _importing("Services know nothing of authentication", "apps/jobs/services/jobs.py", "apps.accounts.authentication"),
-    _importing("What is below services calls none", "apps/jobs/selectors/logs.py", "apps.agents.services"),
-    _importing("What is below services calls none", "apps/jobs/models/log.py", "apps.agents.services"),
-    _importing(
+    Breach.importing(
+        "Services know nothing of authentication", "apps/jobs/services/jobs.py", "apps.accounts.authentication"
+    ),
+    Breach.importing("What is below services calls none", "apps/jobs/selectors/logs.py", "apps.agents.services"),
+    Breach.importing("What is below services calls none", "apps/jobs/models/log.py", "apps.agents.services"),
+    Breach.importing(
         "Records and what is below them call no selector and no policy", "apps/jobs/states.py", "apps.agents.selectors"
     ),
     # Records.
-    _importing("Records of accounts", "apps/accounts/views/tokens.py", "apps.accounts.models"),
-    _importing("Records of accounts", "apps/jobs/services/jobs.py", "apps.accounts.models"),
-    _importing("Records of agents", "apps/jobs/selectors/jobs.py", "apps.agents.models"),
-    _importing("Records of audit", "apps/jobs/admin.py", "apps.audit.models"),
-    _importing("Records of jobs", "apps/jobs/api/jobs.py", "apps.jobs.models"),
-    _importing("Records of jobs", "apps/dashboard/views/jobs.py", "apps.jobs.models"),
-    _importing("Records of pipelines", "apps/pipelines/serializers.py", "apps.pipelines.models"),
-    _importing("What accounts keeps to itself", "apps/jobs/api/jobs.py", "apps.accounts.session_store"),
-    _importing("What agents keeps to itself", "apps/dashboard/views/agents.py", "apps.agents.serializers"),
-    _importing("What audit keeps to itself", "apps/agents/admin.py", "apps.audit.admin"),
-    _importing("What jobs keeps to itself", "apps/dashboard/views/jobs.py", "apps.jobs.api"),
-    _importing("What pipelines keeps to itself", "apps/jobs/services/attempts.py", "apps.pipelines.definition_reader"),
+    Breach.importing("Records of accounts", "apps/accounts/views/tokens.py", "apps.accounts.models"),
+    Breach.importing("Records of accounts", "apps/jobs/services/jobs.py", "apps.accounts.models"),
+    Breach.importing("Records of agents", "apps/jobs/selectors/jobs.py", "apps.agents.models"),
+    Breach.importing("Records of audit", "apps/jobs/admin.py", "apps.audit.models"),
+    Breach.importing("Records of jobs", "apps/jobs/api/jobs.py", "apps.jobs.models"),
+    Breach.importing("Records of jobs", "apps/dashboard/views/jobs.py", "apps.jobs.models"),
+    Breach.importing("Records of pipelines", "apps/pipelines/serializers.py", "apps.pipelines.models"),
+    Breach.importing("What accounts keeps to itself", "apps/jobs/api/jobs.py", "apps.accounts.session_store"),
+    Breach.importing("What agents keeps to itself", "apps/dashboard/views/agents.py", "apps.agents.api"),
+    Breach.importing("What agents send", "apps/dashboard/views/agents.py", "apps.agents.serializers"),
+    Breach.importing("Pages of audit events", "apps/agents/admin.py", "apps.audit.admin"),
+    Breach.importing("What jobs keeps to itself", "apps/dashboard/views/jobs.py", "apps.jobs.api"),
+    Breach.importing(
+        "What pipelines keeps to itself", "apps/jobs/services/attempts.py", "apps.pipelines.definition_reader"
+    ),
     # What the parts may know.
-    _importing("Only services write", "apps/jobs/api/jobs.py", "controlplane.nosql.transaction"),
-    _importing("Only services write", "apps/dashboard/views/jobs.py", "controlplane.nosql.transaction"),
-    _importing("Only services write", "apps/agents/selectors/agents.py", "controlplane.nosql.connection"),
-    _importing("Only services write", "apps/agents/admin.py", "controlplane.nosql.transaction"),
-    _importing("Who knows records", "apps/jobs/api/jobs.py", "controlplane.nosql.record"),
-    _importing("Who knows Django's admin over records", "apps/jobs/services/jobs.py", "controlplane.nosql.admin.site"),
-    _importing("Who looks after tables", "apps/jobs/services/jobs.py", "controlplane.nosql.tables"),
-    _importing("Who asks whether the database answers", "apps/jobs/services/jobs.py", "controlplane.nosql.readiness"),
-    _importing("Who knows the database at all", "apps/dashboard/chart.py", "controlplane.nosql.query"),
-    _importing("Who knows PynamoDB", "apps/jobs/services/jobs.py", "pynamodb"),
-    _importing("Who knows AWS", "apps/jobs/services/logs.py", "boto3"),
-    _importing("Who knows AWS", "apps/jobs/models/log.py", "botocore"),
-    _importing("Who knows HTTP", "apps/jobs/services/jobs.py", "controlplane.http.problems"),
-    _importing("Who knows Django REST framework", "apps/jobs/services/jobs.py", "rest_framework"),
-    _importing("Who knows Django REST framework", "apps/dashboard/views/jobs.py", "rest_framework"),
+    Breach.importing("Only services write", "apps/jobs/api/jobs.py", "controlplane.nosql.transaction"),
+    Breach.importing("Only services write", "apps/dashboard/views/jobs.py", "controlplane.nosql.transaction"),
+    Breach.importing("Only services write", "apps/agents/selectors/agents.py", "controlplane.nosql.connection"),
+    Breach.importing("Only services write", "apps/agents/admin.py", "controlplane.nosql.transaction"),
+    Breach.importing("Who knows records", "apps/jobs/api/jobs.py", "controlplane.nosql.record"),
+    Breach.importing(
+        "Who knows Django's admin over records", "apps/jobs/services/jobs.py", "controlplane.nosql.admin.site"
+    ),
+    Breach.importing("Who looks after tables", "apps/jobs/services/jobs.py", "controlplane.nosql.tables"),
+    Breach.importing(
+        "Who asks whether the database answers", "apps/jobs/services/jobs.py", "controlplane.nosql.readiness"
+    ),
+    Breach.importing("Who knows the database at all", "apps/dashboard/chart.py", "controlplane.nosql.query"),
+    Breach.importing("Who knows PynamoDB", "apps/jobs/services/jobs.py", "pynamodb"),
+    Breach.importing("Who knows AWS", "apps/jobs/services/logs.py", "boto3"),
+    Breach.importing("Who knows AWS", "apps/jobs/models/log.py", "botocore"),
+    Breach.importing("Who knows HTTP", "apps/jobs/services/jobs.py", "controlplane.http.problems"),
+    Breach.importing("Who knows Django REST framework", "apps/jobs/services/jobs.py", "rest_framework"),
+    Breach.importing("Who knows Django REST framework", "apps/dashboard/views/jobs.py", "rest_framework"),
     # The rooms of the control plane.
-    _importing("Rooms of the control plane in order", "controlplane/lib/ids.py", "controlplane.nosql.record"),
-    _importing("Rooms of the control plane in order", "controlplane/nosql/record.py", "controlplane.http.problems"),
+    Breach.importing("Rooms of the control plane in order", "controlplane/lib/ids.py", "controlplane.nosql.record"),
+    Breach.importing(
+        "Rooms of the control plane in order", "controlplane/nosql/record.py", "controlplane.http.problems"
+    ),
     Breach("Rooms of the control plane in order", "controlplane/planted.py", "", "- controlplane.planted"),
-    _importing("Who knows apps", "controlplane/lib/ids.py", "apps.accounts.policies"),
-    _importing("Who knows apps", "controlplane/nosql/record.py", "apps.accounts.policies"),
-    _importing("Who knows apps", "controlplane/http/views.py", "apps.jobs.selectors"),
-    _importing("Who knows how work is observed", "apps/jobs/services/jobs.py", "controlplane.observability.works"),
-    _importing("Who knows Powertools", "apps/jobs/services/jobs.py", "aws_lambda_powertools"),
-    _importing("Who knows what starts the control plane", "apps/jobs/services/jobs.py", "controlplane.lambda_handler"),
-    _importing("Who knows the checks of settings", "apps/jobs/services/jobs.py", "controlplane.checks"),
-    _importing("Who knows the application", "apps/jobs/services/jobs.py", "controlplane.wsgi"),
-    _importing("Who knows the tasks of each minute", "apps/jobs/services/jobs.py", "controlplane.schedules"),
-    _importing("Who reads settings other than by django.conf", "apps/jobs/services/jobs.py", "controlplane.settings"),
-    _importing(
+    Breach.importing("Who knows apps", "controlplane/lib/ids.py", "apps.accounts.policies"),
+    Breach.importing("Who knows apps", "controlplane/nosql/record.py", "apps.accounts.policies"),
+    Breach.importing("Who knows apps", "controlplane/http/views.py", "apps.jobs.selectors"),
+    Breach.importing(
+        "Who knows how work is observed", "apps/jobs/services/jobs.py", "controlplane.observability.works"
+    ),
+    Breach.importing("Who knows Powertools", "apps/jobs/services/jobs.py", "aws_lambda_powertools"),
+    Breach.importing(
+        "Who knows what starts the control plane", "apps/jobs/services/jobs.py", "controlplane.lambda_handler"
+    ),
+    Breach.importing("Who knows the checks of settings", "apps/jobs/services/jobs.py", "controlplane.checks"),
+    Breach.importing("Who knows the application", "apps/jobs/services/jobs.py", "controlplane.wsgi"),
+    Breach.importing("Who knows the tasks of each minute", "apps/jobs/services/jobs.py", "controlplane.schedules"),
+    Breach.importing(
+        "Who reads settings other than by django.conf", "apps/jobs/services/jobs.py", "controlplane.settings"
+    ),
+    Breach.importing(
         "What is shipped knows no tool of deployment",
         "controlplane/management/commands/sweep.py",
         "controlplane.deployment.live",
     ),
-    _importing(
+    Breach.importing(
         "What is shipped knows no infrastructure", "apps/jobs/services/logs.py", "controlplane.infrastructure.names"
     ),
-    _importing(
+    Breach.importing(
         "What is shipped knows no tool for one machine", "controlplane/schedules.py", "controlplane.local.state"
     ),
-    _importing("What is shipped needs no package that only developers have", "apps/jobs/services/jobs.py", "ministack"),
+    Breach.importing(
+        "What is shipped needs no package that only developers have", "apps/jobs/services/jobs.py", "ministack"
+    ),
     # The agent.
-    _importing("The agent needs nothing but the standard library", "agent/worker.py", "controlplane.lib.clock"),
-    _importing("The agent needs nothing but the standard library", "agent/client.py", "requests"),
-    _importing("Who knows the agent", "apps/jobs/services/jobs.py", "agent.protocol"),
+    Breach.importing("The agent needs nothing but the standard library", "agent/worker.py", "controlplane.lib.clock"),
+    Breach.importing("The agent needs nothing but the standard library", "agent/client.py", "requests"),
+    Breach.importing("Who knows the agent", "apps/jobs/services/jobs.py", "agent.protocol"),
     # Circles.
     Breach(
         "No circles",
@@ -133,9 +150,8 @@ def _copy(folder: Path) -> Path:
 
 
 def _all_but_python(folder: str, names: list[str]) -> list[str]:
-    return [
-        name for name in names if name == "__pycache__" or not (name.endswith(".py") or Path(folder, name).is_dir())
-    ]
+    kept = [name for name in names if name.endswith(".py") or Path(folder, name).is_dir()]
+    return [name for name in names if name == "__pycache__" or name not in kept]
 
 
 def _plant(folder: Path, file: str, lines: str) -> None:
@@ -159,7 +175,7 @@ def _lint(folder: Path) -> tuple[int, dict[str, str]]:
     said: dict[str, str] = {}
     name = ""
     lines = done.stdout.partition("Broken contracts\n")[2].splitlines()
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+    for line, following in zip(lines, [*lines[1:], ""], strict=False):
         if line and set(following) == {"-"} and len(following) == len(line):
             name = line
         said[name] = said.get(name, "") + line + "\n"
@@ -203,6 +219,7 @@ UNSEEN = [
     ("apps/jobs/models/job.py", "cls.find_many(['x'])", "cls.find_many reads"),
     ("apps/agents/admin.py", "Agent.scan()", "Agent.scan reads"),
     ("apps/accounts/session_store.py", "find_together()", "find_together reads"),
+    ("controlplane/nosql/facade.py", "self.record.save()", "self.record.save writes"),
     ("apps/jobs/services/jobs.py", "from django.http import HttpRequest", "it knows HTTP requests"),
     ("apps/jobs/selectors/jobs.py", "from django import http", "it knows HTTP requests"),
     ("apps/accounts/services/users.py", "import django.shortcuts", "it knows HTTP requests"),
@@ -230,6 +247,7 @@ BANNED: Sequence[str] = tuple(
 def test_the_wall_clock_is_refused(tmp_path: Path, file: str) -> None:
     copy = _copy(tmp_path)
     for name in BANNED:
+        # `datetime.date` and `datetime.datetime` are classes.
         imported, _, attribute = name.partition(".") if name.startswith("datetime") else name.rpartition(".")
         _plant(copy, file, f"import {imported}\n{imported}.{attribute}()")
     done = subprocess.run(
