@@ -1,21 +1,21 @@
 # The control plane behind a web server, and (target `agent`) the agent; compose.yaml runs both. docs/operations.md,
-# "In a container", tells how. The base gets Debian's and Python's security fixes under the same tag.
+# "In a container", explains it. Debian's and Python's security fixes arrive under the same tag of the base image.
 
 FROM python:3.11-slim-trixie AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
 COPY requirements.txt requirements-container.txt ./
-# Zappa, and the twenty packages that it needs, are of use on Lambda only.
+# Only Lambda needs Zappa and its twenty dependencies.
 RUN sed --in-place '/^zappa==/d' requirements.txt && \
     python -m venv /venv && /venv/bin/python -m pip install --only-binary=:all: -r requirements-container.txt
 COPY . .
-# With a key that is used for nothing: only files are collected. Bytecode is made here, since nobody can write it later.
+# The key is not used: this only collects files. Bytecode is compiled here, because the file system is read-only later.
 RUN STAGE=local SECRET_KEY=none /venv/bin/python manage.py collectstatic --noinput && /venv/bin/python -m compileall -q /app
-# What is written while it runs, where there is no KMS and no S3.
+# The directory for the key and the logs, without KMS and S3.
 RUN install --directory --owner=10001 --group=10001 /data
 
 FROM python:3.11-slim-trixie AS agent
-# A job is fetched with git; what else its steps call belongs into an image made from this one.
+# The agent needs git. Build an image from this one with the programs that your jobs call.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates git && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
@@ -30,11 +30,11 @@ WORKDIR /app
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 COPY --from=build --chown=10001:10001 /data /data
-# PORT and WEB_CONCURRENCY (processes) are read by gunicorn, GUNICORN_CMD_ARGS too.
+# gunicorn reads PORT, WEB_CONCURRENCY (processes) and GUNICORN_CMD_ARGS.
 ENV PATH=/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PORT=8000 WEB_CONCURRENCY=2 \
     KEY_FILE=/data/sealing.key LOG_DIR=/data/logs
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s CMD ["python", "-m", "controlplane.http.health_probe"]
-# A stop lets requests that have begun end. Workers tell of their life in memory, since the root may be read-only.
+# A stop waits for active requests. Workers write their heartbeats to memory, because the root may be read-only.
 CMD ["gunicorn", "controlplane.wsgi:application", "--worker-class", "gthread", "--threads", "8", "--graceful-timeout", "20", "--worker-tmp-dir", "/dev/shm", "--no-control-socket"]

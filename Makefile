@@ -40,9 +40,10 @@ test-all: install ## All tests, and which ten were the slowest.
 	$(if $(COVERAGE),$(BIN)/coverage report --format=total)
 
 # By what each directory was measured to take.
-NOT_QUICK := agent browser delivery deployment endtoend faults infrastructure local properties zappa contract/test_fuzz.py
+NOT_QUICK := agent benchmarks browser controlplane delivery deployment endtoend faults infrastructure local properties zappa \
+  accounts/test_djangos_own.py contract/test_fuzz.py nosql/test_transport.py
 
-test-quick: install ## The control plane's own tests, in a minute: no agent, browser, fault, deployment, nor anything slow.
+test-quick: install ## The control plane's own tests, in a minute: no agent, browser, fault, deployment or slow test.
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not deploy and not slow" $(NOT_QUICK:%=--ignore tests/%)
 
 lint: install ## Check style, layout, who may import whom, workflows and container files.

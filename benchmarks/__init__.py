@@ -1,1 +1,1 @@
-"""Measurements that docs/promises.md tells of. Nothing here is shipped."""
+"""The measurements of docs/promises.md. Nothing here is shipped."""

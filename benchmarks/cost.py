@@ -1,7 +1,7 @@
-"""``make cost``: what the control plane costs a month on AWS, from measured units (units.json) and assumptions.
+"""``make cost``: the monthly costs of the control plane on AWS, from measured units (units.json) and assumptions.
 
-Prices are AWS's for on-demand use as known in November 2026, without free tiers but those that never end, without taxes
-and support. They change: compare them with the pages named at `PRICES` before relying on them.
+Prices are AWS's on-demand prices of November 2026, without taxes and support, and without free tiers except those
+that never end. They change: compare them with the pages named at `PRICES` before you rely on them.
 """
 
 import json
@@ -17,31 +17,31 @@ from controlplane.infrastructure.stages import STAGES, Capacity
 DAYS, HOURS = 30, 730
 MONTH = DAYS * 86_400
 JOB_SECONDS = 300
-# Seconds between two heartbeats: of an agent that runs a job (agent/heartbeat.py), and of one that does not
+# Seconds between two heartbeats of an agent with a job (agent/heartbeat.py), and of an agent without one
 # (AGENT_CHECK_SECONDS).
 BUSY_SECONDS, IDLE_SECONDS = 10, 15
-# A program that queued a job looks at it every 30 s.
+# A program that queued a job reads it every 30 s.
 LOOKS_PER_JOB = JOB_SECONDS // 30
-# An open dashboard asks every 2 s while jobs run; people leave it open for 8 hours on 21 of 30 days.
+# An open dashboard refreshes every 2 s while jobs run. People leave it open for 8 hours on 21 of 30 days.
 DASHBOARD_SECONDS, DASHBOARD_MONTH = 2, 8 * 3600 * 21
-# Milliseconds that Lambda bills for a request: two calls to DynamoDB, and what `make benchmark-lambda` measures on a
-# part of a processor. Assumed, as there is no account to measure it in.
+# Milliseconds that Lambda bills for a request: two calls to DynamoDB, and the time of `make benchmark-lambda` on a
+# part of a processor. This is an assumption, because there is no account to measure it in.
 BILLED_MS = {512: 30, 1024: 18}
 SWEEP_MS = 300
-# Bytes of Lambda's own lines an invocation, and of our metrics a line; a busy process writes six lines in ten seconds.
+# Bytes of Lambda's own log lines per invocation, and of a line of our metrics. A busy process writes six in ten s.
 LOG_LINE, METRIC_LINE, METRIC_LINES_PER_SECOND = 300, 500, 0.6
-# Our own metrics in use (controlplane/lib/metric_names.py), with each value of their second dimension; and those that
-# the sweep alone writes.
+# Our own metrics in use (controlplane/lib/metric_names.py), with each value of their second dimension, and those that
+# only the sweep writes.
 METRICS, IDLE_METRICS = 40, 7
-# Bytes of an answer, with headers, that leave AWS.
+# Bytes of a response with its headers.
 ANSWER_BYTES = 1_000
-# X-Ray takes one request a second, and 5 % of what is beyond.
+# X-Ray samples one request a second, and 5 % of the others.
 TRACES_PER_SECOND, TRACES_SHARE = 1, 0.05
-# Of a job's record, its audit records and counters.
+# Bytes of a job's record, its audit events and counters.
 RECORD_BYTES = 5_000
-# So long DynamoDB uses a table's data key before it asks KMS for it again.
+# Seconds for which DynamoDB uses a table's data key before it requests it from KMS again.
 KEY_KEPT_SECONDS = 300
-# That of zappa_settings.json.
+# The memory size of zappa_settings.json.
 REGION = "eu-central-1"
 GB = 1e9
 MILLION = 1e6
@@ -49,7 +49,7 @@ MILLION = 1e6
 
 @dataclass(frozen=True)
 class Prices:
-    """US dollars. Units and requests for a million, provisioned units for an hour, storage for a GB and month."""
+    """US dollars: per million units and requests, per hour of a provisioned unit, per GB and month of storage."""
 
     lambda_gb_second: float
     lambda_requests: float
@@ -115,13 +115,13 @@ PRICES = {
         data_out_gb=0.09,
     ),
 }
-# What is free each month for ever: alarms, metrics, GB of logs, of tables and of data out, traces, requests to KMS.
+# Free each month for ever: alarms, metrics, GB of logs, of tables and of data out, traces, requests to KMS.
 FREE = {"alarms": 10, "metrics": 10, "logs": 5, "tables": 25, "out": 100, "traces": 100_000, "key": 20_000}
 
 
 @dataclass(frozen=True)
 class Load:
-    """Who uses it how much."""
+    """The use of the control plane: agents, jobs and people."""
 
     agents: int
     jobs_a_day: int
@@ -129,7 +129,7 @@ class Load:
 
     @property
     def busy(self) -> float:
-        """How many agents run a job at a time, on average."""
+        """The average number of agents that run a job at the same time."""
         return self.jobs_a_day * JOB_SECONDS / 86_400
 
 
@@ -138,7 +138,7 @@ LARGE = Load(agents=1_000, jobs_a_day=100_000, dashboards=20)
 
 
 def operations(load: Load, *, idle_seconds: float = IDLE_SECONDS) -> dict[str, float]:
-    """How often each operation of units.json is done in a month."""
+    """How often each operation of units.json happens in a month."""
     jobs = load.jobs_a_day * DAYS
     return {
         "idle heartbeat": max(load.agents - load.busy, 0) * MONTH / idle_seconds,
@@ -155,12 +155,12 @@ def operations(load: Load, *, idle_seconds: float = IDLE_SECONDS) -> dict[str, f
     }
 
 
-# These are done by the schedule, and no request comes for them.
+# The schedule performs these, without a request.
 _SCHEDULED = ("store a log", "sweep")
 
 
 def units_used(done: dict[str, float]) -> dict[str, list[float]]:
-    """Units of reading and writing in a month, by table and index."""
+    """Read and write units of a month, by table and index."""
     measured: Units = json.loads(FILE.read_text())
     used: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for operation, times in done.items():
@@ -176,7 +176,7 @@ def database_on_demand(used: dict[str, list[float]], prices: Prices) -> float:
 
 
 def database_provisioned(used: dict[str, list[float]], prices: Prices, capacity: Capacity) -> float:
-    """As auto-scaling would hold it under an even load: each table and index at its target, or at the least."""
+    """The costs when auto-scaling holds each table and index at its target under an even load, or at its minimum."""
     reads = writes = 0.0
     for part in _parts():
         read, write = (units / MONTH / (capacity.target_percent / 100) for units in used.get(part, (0, 0)))
@@ -203,7 +203,7 @@ def alarm_count(stage: str) -> int:
 def bill(
     load: Load, stage: str, region: str, *, provisioned: bool, idle_seconds: float = IDLE_SECONDS
 ) -> dict[str, float]:
-    """Dollars a month by what they are for."""
+    """Dollars per month by service."""
     prices, memory = PRICES[region], STAGES[stage].memory_mb
     done = operations(load, idle_seconds=idle_seconds)
     requests = sum(times for name, times in done.items() if name not in _SCHEDULED)
@@ -214,7 +214,7 @@ def bill(
     spared = max(requests - TRACES_PER_SECOND * MONTH, 0)
     traced = requests - spared * (1 - TRACES_SHARE)
     log_bytes = jobs * LOG_PIECES * PIECE_BYTES
-    # Pieces of logs stay in the table for a fortnight; finished ones in the bucket, here those of a year.
+    # Log chunks stay in the table for two weeks. Archived logs stay in the bucket, here for a year.
     tables = (log_bytes / DAYS * 14 + jobs * RECORD_BYTES) / GB
     key_requests = sum("/" not in part for part in _parts()) * MONTH / KEY_KEPT_SECONDS + jobs
     metrics = METRICS if load.agents else IDLE_METRICS
@@ -241,7 +241,7 @@ def _database(used: dict[str, list[float]], prices: Prices, *, provisioned: bool
     return database_provisioned(used, prices, capacity)
 
 
-# What is compared: heading, load, stage, and whether the tables are provisioned.
+# The columns: heading, load, stage, and whether the tables are provisioned.
 _CASES = (
     ("12 agents, staging", SMALL, "staging", False),
     ("12 agents, production", SMALL, "production", True),
@@ -253,7 +253,7 @@ _INTERVALS = (5, 10, 15, 20)
 
 
 def tables() -> Iterator[str]:
-    """The tables of docs/operations.md, a line each."""
+    """The lines of the tables in docs/operations.md."""
     bills = [bill(load, stage, REGION, provisioned=provisioned) for _, load, stage, provisioned in _CASES]
     yield _row(f"$ a month, {REGION}", *(heading for heading, *_ in _CASES))
     yield _row("---", *("---:" for _ in _CASES))
@@ -263,7 +263,7 @@ def tables() -> Iterator[str]:
     elsewhere = [bill(load, stage, "us-east-1", provisioned=provisioned) for _, load, stage, provisioned in _CASES]
     yield _row("all, in us-east-1", *(_dollars(sum(each.values())) for each in elsewhere))
     idle = [bill(Load(0, 0, 0), stage, REGION, provisioned=provisioned) for _, _, stage, provisioned in _CASES]
-    yield _row("all, when nobody uses it", *(_dollars(sum(each.values())) for each in idle))
+    yield _row("all, without agents and jobs", *(_dollars(sum(each.values())) for each in idle))
     yield ""
     yield _row("`AGENT_CHECK_SECONDS`", *(str(seconds) for seconds in _INTERVALS))
     yield _row("---", *("---:" for _ in _INTERVALS))

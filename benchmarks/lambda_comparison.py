@@ -1,9 +1,9 @@
-"""``make benchmark-lambda``: our package against the stack of the earlier notes, one process of each in turn.
+"""``make benchmark-lambda``: compares our package with the stack of the earlier notes, one process of each in turn.
 
 Cold is a fresh process that imports the handler and answers its first event; warm is the CPU time of one more. Both
-packages get bytecode that is not checked, and speak to the same emulator, whose work is not counted. Ours logs, counts
-and looks whether it is traced as on Lambda; the notes' stack has nothing of that. It is measured as its frameworks'
-documentation has it, against which the target is held, and as quick as it can be on Lambda (see `notes_stack`).
+packages get unchecked bytecode, and use the same emulator, whose work is not counted. Ours logs, counts metrics and
+checks whether it is traced, as on Lambda; the notes' stack does nothing of that. It is measured in its frameworks'
+documented form, to which the target applies, and in the fastest form for Lambda (see `notes_stack`).
 """
 
 import base64
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def environment_set(folder: Path) -> None:
-    """Settings of the measured processes, and of this one, which makes the records."""
+    """Set the settings of the measured processes and of this one, which creates the records."""
     os.environ.update(
         DJANGO_SETTINGS_MODULE="controlplane.settings",
         STAGE="local",
@@ -74,7 +74,7 @@ def notes_package(folder: Path) -> Path:
     """The stack of the notes as pip installs it, with bytecode."""
     requirements = ROOT / "benchmarks" / "requirements.txt"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
-    # What pip says of conflicts concerns this environment, not the folder.
+    # pip's warnings about conflicts concern this environment, not the folder.
     subprocess.run([*pip, "--requirement", requirements, "--target", folder], check=True, stderr=subprocess.DEVNULL)
     shutil.copy(ROOT / "benchmarks" / "notes_stack.py", folder)
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
@@ -83,7 +83,7 @@ def notes_package(folder: Path) -> Path:
 
 
 def our_package(folder: Path) -> Path:
-    """What `zappa package` makes, unpacked."""
+    """The package of `zappa package`, unpacked."""
     archive = folder / "ours.zip"
     subprocess.run(
         [sys.executable, "-m", "zappa.cli", "package", "staging", "--output", str(archive)],
@@ -99,7 +99,7 @@ def our_package(folder: Path) -> Path:
 
 
 def notes_world() -> Iterator[dict[str, list[Any]]]:
-    """The notes' tables with a session and an agent; then events, for one process after the other."""
+    """Creates the notes' tables with a session and an agent. Yields the events for one process after the other."""
     import boto3
 
     client = boto3.client("dynamodb", region_name="eu-central-1")
@@ -144,7 +144,7 @@ def notes_world() -> Iterator[dict[str, list[Any]]]:
 
 
 def our_world() -> Iterator[dict[str, list[Any]]]:
-    """Our tables with a session; then events, for one process after the other, each with an agent of its own."""
+    """Creates our tables with a session. Yields the events for each process, each with an agent of its own."""
     import django
 
     django.setup()
@@ -160,7 +160,7 @@ def our_world() -> Iterator[dict[str, list[Any]]]:
     token = session_start(user=user, provider="google", device=None, address="127.0.0.1").token
     while True:
         agent = enrolled("")
-        # No two heartbeats of an agent are of the same second, and none is older than five minutes.
+        # The heartbeats of an agent must differ in their second, and must not be older than five minutes.
         seconds = range(clock.epoch() - WARM - 60, clock.epoch() - 54)
         heartbeats = [agent.json_request("/heartbeat", report(agent.agent_id), created=second) for second in seconds]
         yield {
@@ -173,7 +173,7 @@ def our_world() -> Iterator[dict[str, list[Any]]]:
 
 
 def report(agent_id: str) -> dict[str, Any]:
-    """What an agent says that has nothing to do."""
+    """The report of an idle agent."""
     return {
         "agent_id": agent_id,
         "cpu_percent": 12.5,
@@ -194,7 +194,7 @@ def validate_event(token: str) -> dict[str, Any]:
 
 
 def event(method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> dict[str, Any]:
-    """A request as an HTTP API tells it."""
+    """The event of an HTTP API for a request."""
     from tests.zappa.events import http_api_event
 
     lower = {name.lower(): value for name, value in (headers or {}).items()}
@@ -204,7 +204,7 @@ def event(method: str, path: str, headers: Mapping[str, str] | None = None, body
 def measure(
     packages: dict[str, Path], worlds: dict[str, Iterator[Any]]
 ) -> dict[tuple[str, str], dict[str, list[float]]]:
-    """Every process answers one kind of event first, and then all kinds."""
+    """Measure: each process answers one kind of event first, and then all kinds."""
     found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in range(RUNS * len(KINDS)):
         first = KINDS[run % len(KINDS)]
@@ -222,7 +222,7 @@ def measure(
             )
             if done.returncode:
                 sys.exit(f"{stack}: {done.stderr}")
-            # Before it stand our metrics, as lines for CloudWatch.
+            # The lines before it are our metrics for CloudWatch.
             result = json.loads(done.stdout.splitlines()[-1])
             found["cold start, ms of CPU", first][stack].append(result["cold_cpu_ms"])
             found["cold start, ms", first][stack].append(result["cold_wall_ms"])
@@ -232,7 +232,7 @@ def measure(
 
 
 def table(measured: dict[tuple[str, str], dict[str, list[float]]]) -> Iterator[str]:
-    """Medians, and whether the ratio is what was promised."""
+    """The medians, and whether the ratio meets the target."""
     print(f"{'':<48}" + "".join(f"{head:>8}" for head in (*STACKS, "ratio")) + f"{'to inline':>11}")
     totals: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for (what, kind), by_stack in sorted(measured.items()):

@@ -1,7 +1,7 @@
-"""One Lambda process: import a package's handler, answer events, and print what that cost in JSON.
+"""One Lambda process: imports a package's handler, answers events, and prints the costs as JSON.
 
-Run by `lambda_comparison` with a bare interpreter, so that nothing but the package can be imported. Standard library
-only, and little of it, since what is imported here already is not counted.
+`lambda_comparison` runs it with a bare interpreter, so that only the package can be imported. It imports little of the
+standard library, because modules that it has imported are not counted.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Reads from standard input: package, module, and events by name, the first of which is the cold one."""
+    """Read package, module and events by name from standard input. The first event is the cold one."""
     task = json.loads(sys.stdin.read())
     sys.path.insert(0, task["package"])
     started, worked = time.perf_counter(), time.process_time()
@@ -25,7 +25,7 @@ def main() -> None:
     }
     first.pop(0)
     for name, events in task["events"].items():
-        # Not counted: what only the first one of its kind loads.
+        # Not counted: the imports of the first event of its kind.
         warming, counted = events[:5], events[5:]
         for event in warming:
             answer_require(handler(event, None))
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def answer_require(answer: dict[str, Any]) -> None:
-    """A stack that only answers errors is quick."""
+    """Fail for an error response, because errors are fast."""
     if answer["statusCode"] != 200:
         raise SystemExit(f"the answer is {answer}")
 

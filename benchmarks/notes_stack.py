@@ -1,11 +1,11 @@
-"""Three endpoints as the earlier notes would have them: FastAPI behind Mangum, with boto3's table resources.
+"""Three endpoints in the style of the earlier notes: FastAPI behind Mangum, with boto3's table resources.
 
 Written for the comparison with ours, in these frameworks' usual way and with as many calls to DynamoDB: the request
 checked, the agent known by an HMAC of its body under a key that is kept in memory, the frontend's origin allowed.
 
-As FastAPI's documentation has it, what waits for nothing is ``async def``, and what calls a library that cannot be
-awaited, such as boto3, is ``def``, which FastAPI runs in a thread. With NOTES_INLINE set, nothing is: that holds the
-loop up, but Lambda gives a process one request at a time, and it is the quickest that this stack can be.
+As FastAPI's documentation advises, endpoints that do not wait are ``async def``. Endpoints that call a library that
+cannot be awaited, such as boto3, are ``def``, and FastAPI runs them in threads. With NOTES_INLINE, none are: this
+blocks the loop, but Lambda gives a process one request at a time, and it is the fastest form of this stack.
 """
 
 import base64
@@ -46,7 +46,7 @@ keys: dict[str, bytes] = {}
 
 
 def blocking(endpoint: Callable[..., Any]) -> Callable[..., Any]:
-    """In a thread, or with NOTES_INLINE in the loop itself."""
+    """Run an endpoint in a thread, or with NOTES_INLINE in the loop itself."""
 
     @wraps(endpoint)
     async def inline(*args: Any, **kwargs: Any) -> Any:

@@ -1,8 +1,8 @@
-"""What one of each operation uses of DynamoDB, measured on the emulator; ``make units`` writes units.json.
+"""The DynamoDB units of each operation, measured on the emulator. ``make units`` writes units.json.
 
-Units of tables are the emulator's figures. It does not count what a transaction writes to indexes, so that is found by
-comparing what stands in the tables before and after, by DynamoDB's rules: an entry that comes, goes or changes is a
-write of its size, and one whose key changes is two.
+The emulator reports the units of tables. It does not count what a transaction writes to indexes. So this module
+compares the indexes before and after an operation, by DynamoDB's rules: an added, removed or changed entry is a write
+of its size, and an entry whose key changes is two writes.
 """
 
 import base64
@@ -17,7 +17,7 @@ from typing import Any
 
 FILE = Path(__file__).with_name("units.json")
 
-# A job's log as the cost table assumes it: pieces, and bytes of each.
+# The log of a job in the cost table: chunks, and bytes of each.
 LOG_PIECES, PIECE_BYTES = 20, 3_000
 
 # Operation → "table" or "table/index" → units of reading and of writing.
@@ -25,7 +25,7 @@ Units = dict[str, dict[str, list[float]]]
 
 
 def measure() -> Units:
-    """Do each operation once, on empty tables at AWS_ENDPOINT_URL. Django has to be set up."""
+    """Perform each operation once, on empty tables at AWS_ENDPOINT_URL. Django must be set up."""
     from datetime import timedelta
 
     from django.conf import settings
@@ -66,7 +66,7 @@ def measure() -> Units:
         return _ask(request.method, request.path, request.headers, request.body)
 
     def piece(sequence: int) -> Any:
-        # Pieces come more than a second apart, after which the control plane looks at the job again.
+        # Chunks arrive more than a second apart, so the control plane reads the job again for each.
         cache.delete(f"log-gate:{agent.agent_id}:{assignment['job_id']}:1")
         return signed(agent.log_request(assignment, sequence, os.urandom(PIECE_BYTES // 2).hex().encode()))
 
@@ -119,7 +119,7 @@ def _ask(method: str, path: str, headers: Any = None, body: bytes = b"", cookies
 
 @contextmanager
 def _counted() -> Iterator[dict[str, list[float]]]:
-    """What the block uses. Requests are counted where botocore builds and reads them."""
+    """The units of the block. Requests are counted where botocore builds them and parses their responses."""
     from controlplane.nosql.connection import shared_connection
 
     events = shared_connection().client.meta.events
@@ -140,7 +140,7 @@ def _counted() -> Iterator[dict[str, list[float]]]:
             for index, part in entry.get("GlobalSecondaryIndexes", {}).items():
                 units[f"{table}/{index}"][0] += part["CapacityUnits"]
 
-    standing = _entries()
+    earlier = _entries()
     events.register("provide-client-params.dynamodb.*", before, unique_id="units-before")
     events.register("after-call.dynamodb.*", after, unique_id="units-after")
     try:
@@ -148,7 +148,7 @@ def _counted() -> Iterator[dict[str, list[float]]]:
     finally:
         events.unregister("provide-client-params.dynamodb.*", unique_id="units-before")
         events.unregister("after-call.dynamodb.*", unique_id="units-after")
-    for index, written in _written(standing, _entries()).items():
+    for index, written in _written(earlier, _entries()).items():
         units[index][1] += written
     for name in [name for name, used in units.items() if not any(used)]:
         del units[name]
@@ -156,12 +156,12 @@ def _counted() -> Iterator[dict[str, list[float]]]:
 
 _WRITES = frozenset({"BatchWriteItem", "DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem"})
 
-# "table/index" → the item's key → the entry's key, and all of the entry.
+# "table/index" → the item's key → the entry's key, and the whole entry.
 Entries = dict[str, dict[str, tuple[str, str]]]
 
 
 def _entries() -> Entries:
-    """What the indexes hold now. Asked by a client of its own: the function may not scan."""
+    """The current entries of all indexes. Read by a client of its own, because the function may not scan."""
     import boto3
     from django.conf import settings
 
@@ -201,7 +201,7 @@ def _short(full_name: str) -> str:
 
 
 def main() -> None:
-    """Measure, and keep the figures."""
+    """Measure, and write units.json."""
     import tempfile
 
     from benchmarks.lambda_comparison import environment_set

@@ -1,4 +1,4 @@
-"""The pages under ``/admin/``: imported by the first request for one, so that no other pays for Django's admin."""
+"""The pages under ``/admin/``. Imported at the first request for one, so that other requests do not load the admin."""
 
 from importlib import import_module
 
@@ -7,7 +7,7 @@ from apps.audit.admin import history_of, recent_events
 from controlplane.nosql.admin.site import site
 
 site.connect(actor_of=request_actor, history_of=history_of, recent=recent_events)
-# Importing them registers their pages, in this order.
+# Importing these registers their pages, in this order.
 for app in ("accounts", "agents", "pipelines", "jobs", "audit"):
     import_module(f"apps.{app}.admin")
 

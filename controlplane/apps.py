@@ -1,4 +1,4 @@
-"""The project itself as a Django application: it brings the checks of the settings."""
+"""The project itself as a Django application, which registers the checks of the settings."""
 
 from django.apps import AppConfig
 

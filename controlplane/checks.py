@@ -1,4 +1,4 @@
-"""Settings under which the control plane does not run: checked by every ``manage.py`` command and before serving."""
+"""Checks of unsafe settings: each ``manage.py`` command and each server runs them before it starts."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,21 +10,21 @@ from django.core.exceptions import ImproperlyConfigured
 from apps.accounts.identities import providers_configured
 from apps.accounts.policies import ROLES
 
-# Stages that others than their developer can reach.
+# Stages that other people than their developer can reach.
 EXPOSED_STAGES = frozenset({"staging", "production"})
-# As many characters as Django's own key generator makes.
+# The length of the keys that Django's own generator makes.
 _MIN_SECRET_KEY = 50
 _MIN_DIFFERENT = 5
 
 
 @register(Tags.security)
 def settings_check(_apps: Any = None, **_options: Any) -> list[CheckMessage]:
-    """What is unsafe in this stage. A local stage may be anything."""
+    """The unsafe settings of this stage. A local stage has none."""
     return list(_unsafe())
 
 
 def settings_require_safe() -> None:
-    """Refuse to serve, whatever the stage, without a secret key, and in an exposed stage with any unsafe setting.
+    """Refuse to serve without a secret key, and in an exposed stage with any unsafe setting.
 
     Raises ImproperlyConfigured.
     """
@@ -39,10 +39,10 @@ def _unsafe() -> Iterator[Error]:
     if settings.STAGE not in EXPOSED_STAGES:
         return
     if settings.DEBUG:
-        yield Error("DEBUG shows the inside of the control plane to everyone.", id="controlplane.E001")
+        yield Error("DEBUG must be false: it shows internals of the control plane to everyone.", id="controlplane.E001")
     yield from _unsafe_secret_key()
     if not settings.ALLOWED_HOSTS or "*" in settings.ALLOWED_HOSTS:
-        yield Error("ALLOWED_HOSTS must name the hosts that are served.", id="controlplane.E003")
+        yield Error("ALLOWED_HOSTS must name the hosts of the control plane.", id="controlplane.E003")
     yield from _unsafe_sign_in()
     yield from _unsafe_origins()
     yield from _unsafe_storage()
@@ -51,31 +51,31 @@ def _unsafe() -> Iterator[Error]:
 def _unsafe_secret_key() -> Iterator[Error]:
     key = _secret_key()
     if len(key) < _MIN_SECRET_KEY:
-        told = f"SECRET_KEY has fewer than {_MIN_SECRET_KEY} characters."
+        message = f"SECRET_KEY has fewer than {_MIN_SECRET_KEY} characters."
     elif key.startswith("django-insecure-") or len(set(key)) < _MIN_DIFFERENT:
-        told = "SECRET_KEY is one that others can guess."
+        message = "SECRET_KEY is easy to guess."
     else:
         return
-    hint = "python -c 'import secrets; print(secrets.token_urlsafe(50))' makes one."
-    yield Error(told, hint=hint, id="controlplane.E002")
+    hint = "Make one: python -c 'import secrets; print(secrets.token_urlsafe(50))'"
+    yield Error(message, hint=hint, id="controlplane.E002")
 
 
 def _unsafe_sign_in() -> Iterator[Error]:
     if not providers_configured():
         yield Error(
-            "GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET, or GITHUB's, must be set: people sign in with a provider.",
+            "GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET, or GITHUB's, must be set: users sign in with a provider.",
             id="controlplane.E004",
         )
     for name in ("GOOGLE_ACCOUNTS_URL", "GOOGLE_TOKEN_URL", "GOOGLE_USERINFO_URL", "GITHUB_URL", "GITHUB_API_URL"):
         if not getattr(settings, name).startswith("https://"):
-            yield Error(f"{name} must be reached by https.", id="controlplane.E006")
+            yield Error(f"{name} must begin with https://.", id="controlplane.E006")
     for name in ("ALLOWED_ADDRESSES", "ALLOWED_GITHUB_ORGS", "ALLOWED_DOMAINS"):
         unknown = sorted(set(getattr(settings, name).values()) - ROLES.keys())
         if unknown:
-            yield Error(f"{name} gives roles that there are not: {', '.join(unknown)}.", id="controlplane.E007")
+            yield Error(f"{name} has unknown roles: {', '.join(unknown)}.", id="controlplane.E007")
     if settings.SESSION_STORE != "dynamodb":
         yield Error(
-            "SESSION_STORE must be dynamodb: each process would have sessions of its own.", id="controlplane.E008"
+            "SESSION_STORE must be dynamodb: otherwise each process has sessions of its own.", id="controlplane.E008"
         )
 
 
@@ -85,20 +85,20 @@ def _unsafe_origins() -> Iterator[Error]:
     for origin in settings.CORS_ALLOWED_ORIGINS:
         if not origin.startswith("https://") or "*" in origin:
             yield Error(
-                f"CORS_ALLOWED_ORIGINS has {origin}, which is no single origin with https.", id="controlplane.E005"
+                f"CORS_ALLOWED_ORIGINS has {origin}, which is not a single https origin.", id="controlplane.E005"
             )
 
 
 def _unsafe_storage() -> Iterator[Error]:
-    """Files of one machine are neither seen by others nor kept on Lambda."""
-    for name, what in (("KMS_KEY_ID", "the key that encrypts secrets"), ("LOG_BUCKET", "the bucket of finished logs")):
+    """Other machines do not see the files of one machine, and Lambda does not keep files."""
+    for name, what in (("KMS_KEY_ID", "the key that encrypts secrets"), ("LOG_BUCKET", "the bucket of archived logs")):
         if not getattr(settings, name):
-            hint = "`manage.py infrastructure deploy` makes both and tells their names."
+            hint = "`manage.py infrastructure deploy` creates both and prints their names."
             yield Error(f"{name} must name {what}.", hint=hint, id="controlplane.E009")
 
 
 def _secret_key() -> str:
-    """Django raises an error when its empty secret key is read."""
+    """The secret key, or an empty text: Django raises an error when an empty key is read."""
     try:
         return str(settings.SECRET_KEY)
     except ImproperlyConfigured:

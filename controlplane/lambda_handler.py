@@ -1,7 +1,7 @@
-"""The Lambda entry point: what AWS calls with each event (``lambda_handler`` in zappa_settings.json).
+"""The Lambda entry point: AWS calls it with each event (``lambda_handler`` in zappa_settings.json).
 
-A request from the HTTP API (payload format 2.0) goes through a thin WSGI adapter. Everything else, schedules and
-``zappa manage``, goes to Zappa's own handler, which is imported only then: it costs more than the whole of ours.
+A thin WSGI adapter serves requests from the HTTP API (payload format 2.0). Schedules, ``zappa manage`` and all other
+events go to Zappa's own handler. It is imported only then, because it costs more than all of ours.
 """
 
 import gc
@@ -15,12 +15,12 @@ from apig_wsgi import make_lambda_handler
 Event = dict[str, Any]
 Environ = dict[str, Any]
 
-# All else travels as base64: a job's log is text/plain too, in whatever encoding the job printed it.
+# All other types are sent as base64: a job's log is text/plain too, in any encoding that the job printed.
 _TEXT_TYPES = ("application/json", "application/problem+json", "text/html", "text/css")
 
 
 def handler(event: Event, context: Any) -> Any:
-    """The answer to a request as the HTTP API wants it, or the result of whatever else the event asks for."""
+    """The response to a request in the form that the HTTP API needs, or the result of any other event."""
     http = (event.get("requestContext") or {}).get("http")
     if event.get("version") == "2.0" and http:
         return _request_handler(_without_ambiguous_headers(event), context)
@@ -28,23 +28,23 @@ def handler(event: Event, context: Any) -> Any:
 
 
 def _without_ambiguous_headers(event: Event) -> Event:
-    """WSGI cannot tell ``X_Header`` from ``X-Header``; lest one pose as the other it is dropped, as web servers do."""
+    """Drop headers with an underscore, as web servers do: WSGI cannot distinguish ``X_Header`` from ``X-Header``."""
     headers = {name: value for name, value in event["headers"].items() if "_" not in name}
     return event if len(headers) == len(event["headers"]) else {**event, "headers": headers}
 
 
 def _serve(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Django's application behind what this gateway, and no client, knows of the request."""
+    """Call Django's application with what the gateway, and no client, says about the request."""
     event = environ["apig_wsgi.full_event"]
-    # The gateway has decoded the path, all but %25; WSGI wants its bytes, each as one character.
+    # The gateway has decoded the path, except %25. WSGI needs its bytes, each as one character.
     path = unquote_to_bytes(event["rawPath"]).decode("latin-1")
-    # It begins with the stage unless that is $default or a custom domain stands in front. Django puts the two parts
-    # together again, so links have the stage, and the path is the one that the agent signed.
+    # The path begins with the stage, unless that is $default or the request used a custom domain. Django joins the two
+    # parts again, so links contain the stage, and the path is the one that the agent signed.
     prefix = f"/{event['requestContext'].get('stage', '')}"
     if path == prefix or path.startswith(f"{prefix}/"):
         environ["SCRIPT_NAME"], path = prefix, path[len(prefix) :] or "/"
     environ["PATH_INFO"] = path
-    # HTTP APIs speak nothing else to clients, whatever the client writes.
+    # HTTP APIs accept only https, whatever the client's headers say.
     environ["wsgi.url_scheme"] = "https"
     environ.pop("HTTP_X_FORWARDED_PROTO", None)
     answer: Iterable[bytes] = application(environ, start_response)
@@ -58,14 +58,14 @@ def _other_handler() -> Callable[[Event, Any], Any]:
 
 
 def _start() -> Callable[..., Any]:
-    """Django's application, with what the first requests need loaded, while Lambda gives a whole processor.
+    """Django's application. It imports what the first requests need, while Lambda provides a whole processor.
 
-    That is /health, which is asked for once, and what agents ask for, with the client that speaks to the database;
-    pages and people's API are loaded when somebody wants them. Nothing is sent anywhere.
+    These are /health, which is requested once here, and agents' requests, with the client for the database. Pages and
+    the API for people are imported at their first request. Nothing is sent over the network.
 
-    Raises RuntimeError when /health is not answered: a package that cannot do even that must not go live.
+    Raises RuntimeError when /health fails: such a package must not go live.
     """
-    # All that is made now stays for good: to look through it for garbage costs a tenth of the start.
+    # All objects of the start are permanent. Garbage collection would cost a tenth of the start.
     gc.disable()
     try:
         from django.conf import settings
@@ -103,7 +103,7 @@ def _health_require(application: Callable[..., Any], host: str) -> None:
             "SERVER_PROTOCOL": "HTTP/1.1",
             "wsgi.url_scheme": "https",
             "wsgi.input": BytesIO(),
-            # Nobody has asked: it is in no log, and counts in no metric.
+            # No client has sent this request, so it is in no log and in no metric.
             "controlplane.rehearsal": True,
         },
         note,

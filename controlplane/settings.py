@@ -1,4 +1,4 @@
-"""Settings, all from the environment; `.env.example` names each one."""
+"""The settings, all from the environment. `.env.example` lists each one."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.Env()
 
-# local, staging or production; part of every table's name.
+# local, staging or production. It is part of every table's name.
 STAGE = env.str("STAGE", default="local")
 VERSION = "0.1.0"
 DEBUG = env.bool("DEBUG", default=False)
@@ -16,21 +16,21 @@ SECRET_KEY = env.str("SECRET_KEY", default="")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
-# AWS_ENDPOINT_URL and the credentials are read by botocore itself.
+# botocore itself reads AWS_ENDPOINT_URL and the credentials.
 AWS_REGION = env.str("AWS_REGION", default="eu-central-1")
 
-# Where the key that encrypts agents' keys is kept on one machine.
+# The file of the key that encrypts agents' keys, on a single machine.
 KEY_FILE = env.path("KEY_FILE", default=BASE_DIR / ".local" / "sealing.key")
-# The KMS key that encrypts in place of that file: its id, ARN or alias.
+# The KMS key that is used instead of that file: its id, ARN or alias.
 KMS_KEY_ID = env.str("KMS_KEY_ID", default="")
-# Where finished logs are kept on one machine.
+# The directory of archived logs, on a single machine.
 LOG_DIR = env.path("LOG_DIR", default=BASE_DIR / ".local" / "logs")
-# The bucket of S3 that keeps them instead.
+# The S3 bucket that is used instead of that directory.
 LOG_BUCKET = env.str("LOG_BUCKET", default="")
-# The pipeline that `POST /jobs` means when it names none.
+# The pipeline of a `POST /jobs` that names none.
 DEFAULT_PIPELINE = env.str("DEFAULT_PIPELINE", default="default")
-# How often, in seconds, an agent without work asks for some; each time costs two calls to DynamoDB. At most 20, since
-# an agent that is silent for 45 counts as lost.
+# Seconds between two polls of an agent without work. Each poll costs two calls to DynamoDB. At most 20, because an
+# agent counts as lost after 45 s without a heartbeat.
 AGENT_CHECK_SECONDS = env.int("AGENT_CHECK_SECONDS", default=15)
 
 INSTALLED_APPS = [
@@ -53,9 +53,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    # Outermost, so that it sees what becomes of every request.
+    # Outermost, so that it observes every request.
     "controlplane.observability.middleware.ObservabilityMiddleware",
-    # Next, so that the frontend can also read what goes wrong.
+    # Next, so that the frontend can also read errors.
     "corsheaders.middleware.CorsMiddleware",
     "controlplane.http.content_policy.ContentPolicyMiddleware",
     "controlplane.http.problems.ProblemMiddleware",
@@ -72,7 +72,7 @@ MIDDLEWARE = [
 
 ROOT_URLCONF = "controlplane.urls"
 WSGI_APPLICATION = "controlplane.wsgi.application"
-# Origins (scheme and host) whose pages may call the API from a browser, with cookies. Our own pages are not for them.
+# Origins (scheme and host) whose pages may call the API from a browser, with cookies. Our own pages do not need it.
 CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
 CORS_ALLOW_CREDENTIALS = True
 CORS_URLS_REGEX = r"^/(?!account/|admin/|dashboard/|oauth/|signin|signout)"
@@ -97,16 +97,16 @@ TEMPLATES = [
     },
 ]
 
-# There is no relational database: this backend refuses SQL with an error that says so.
+# There is no relational database. This backend refuses SQL with an error that says so.
 DATABASES = {"default": {"ENGINE": "controlplane.nosql.backend"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# No app has migrations: nothing of them is in SQL.
+# No app has migrations, because no data is in SQL.
 MIGRATION_MODULES = dict.fromkeys(
     ["auth", "contenttypes", "controlplane", "audit", "accounts", "agents", "jobs", "dashboard"]
 )
 
-# In Django, a facade bears the name of its record.
+# A Django facade has the name of its record.
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = ["apps.accounts.authentication.PasswordBackend"]
 AUTH_PASSWORD_VALIDATORS = [
@@ -116,37 +116,37 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "/signin"
 LOGIN_REDIRECT_URL = "/dashboard/"
 
-# Who may come in with Google or GitHub, and as what. All empty: nobody.
-# Whoever has this address, by the provider's own word: ada@example.com=admin
+# Who may sign in with Google or GitHub, and with which role. All empty: no user can.
+# An e-mail address that the provider has verified: ada@example.com=admin
 ALLOWED_ADDRESSES = {name.lower(): role for name, role in env.dict("ALLOWED_ADDRESSES", default={}).items()}
-# Members of these organisations at GitHub, named by login or number: acme=operator
+# Members of these GitHub organisations, by login or number: acme=operator
 ALLOWED_GITHUB_ORGS = {name.lower(): role for name, role in env.dict("ALLOWED_GITHUB_ORGS", default={}).items()}
-# Whoever has an address in this very domain: example.com=viewer
+# Users whose address has exactly this domain: example.com=viewer
 ALLOWED_DOMAINS = {name.lower(): role for name, role in env.dict("ALLOWED_DOMAINS", default={}).items()}
 GOOGLE_CLIENT_ID = env.str("GOOGLE_CLIENT_ID", default="")
 GOOGLE_CLIENT_SECRET = env.str("GOOGLE_CLIENT_SECRET", default="")
 GITHUB_CLIENT_ID = env.str("GITHUB_CLIENT_ID", default="")
 GITHUB_CLIENT_SECRET = env.str("GITHUB_CLIENT_SECRET", default="")
-# Where the providers are. GitHub's own two are others with GitHub Enterprise.
+# The providers' addresses. GitHub Enterprise has others.
 GOOGLE_ACCOUNTS_URL = env.str("GOOGLE_ACCOUNTS_URL", default="https://accounts.google.com")
 GOOGLE_TOKEN_URL = env.str("GOOGLE_TOKEN_URL", default="https://oauth2.googleapis.com")
 GOOGLE_USERINFO_URL = env.str("GOOGLE_USERINFO_URL", default="https://openidconnect.googleapis.com")
 GITHUB_URL = env.str("GITHUB_URL", default="https://github.com")
 GITHUB_API_URL = env.str("GITHUB_API_URL", default="https://api.github.com")
-# Signing in with e-mail address and password. Without a provider there is no other way.
+# Sign-in with e-mail address and password. Without a provider it is the only way.
 PASSWORD_SIGN_IN = env.bool(
     "PASSWORD_SIGN_IN",
     default=not ((GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET) or (GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET)),
 )
 
-# In SIGN_IN_WINDOW_SECONDS, so many attempts to sign in may come from one address and be made on one account.
+# The rate limits of sign-in: attempts per address and per account in SIGN_IN_WINDOW_SECONDS.
 SIGN_IN_WINDOW_SECONDS = env.int("SIGN_IN_WINDOW_SECONDS", default=15 * 60)
 SIGN_IN_ATTEMPTS_PER_ADDRESS = env.int("SIGN_IN_ATTEMPTS_PER_ADDRESS", default=50)
 SIGN_IN_ATTEMPTS_PER_ACCOUNT = env.int("SIGN_IN_ATTEMPTS_PER_ACCOUNT", default=10)
-# By one API token, or by one session as a bearer.
+# The rate limit of one API token, or of one session as a bearer.
 API_CALLS_PER_MINUTE = env.int("API_CALLS_PER_MINUTE", default=3000)
 
-# What one process remembers for seconds. Nothing is shared between processes, and nothing may depend on it.
+# A cache of some seconds per process. Processes share nothing, and nothing may depend on it.
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
@@ -155,29 +155,29 @@ CACHES = {
 }
 
 SESSION_ENGINE = "apps.accounts.session_store"
-# dynamodb, or memory for development: then they end with the process, and no other process knows them.
+# dynamodb; or memory, for development: other processes do not see these sessions, and they end with the process.
 SESSION_STORE = env.str("SESSION_STORE", default="dynamodb")
-# In seconds, from sign-in: no session lives longer, however busy it is.
+# Seconds from sign-in until every session ends.
 SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE", default=12 * 60 * 60)
-# In seconds, from the last request: a session that nobody uses ends sooner.
+# Seconds from the last request until an unused session ends.
 SESSION_IDLE_SECONDS = env.int("SESSION_IDLE_SECONDS", default=60 * 60)
 SESSION_COOKIE_HTTPONLY = True
-# Shown among one's devices. The name of a header in which whatever stands in front tells the client's country or
-# region, such as CloudFront-Viewer-Country. Empty unless it is certain that it replaces what a client writes there.
+# The header in which a network in front sends the client's country or region, such as CloudFront-Viewer-Country.
+# It is shown among a user's devices. Leave it empty unless the network replaces the value that a client sends.
 CLIENT_REGION_HEADER = env.str("CLIENT_REGION_HEADER", default="")
 SESSION_COOKIE_SAMESITE = "Lax"
 # Only a server on this machine may be reached without TLS.
 _TLS = STAGE not in ("local", "test")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _TLS
 SECURE_SSL_REDIRECT = _TLS
-# Load balancers ask without TLS whether we live.
+# Load balancers check health without TLS.
 SECURE_REDIRECT_EXEMPT = [r"^health(/ready)?$"]
-# API Gateway ends TLS and tells so by this header, whatever a client wrote there. A client that reaches us past it can
-# claim TLS by it, and deceives only itself: it is not redirected, and its own cookies go where it sent them.
+# API Gateway sets X-Forwarded-Proto itself. A client that reaches us without the gateway can set it, but deceives only
+# itself: it is not redirected, and its own cookies go where it sent them.
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _TLS else None
 SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if _TLS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _TLS
-# To preload is a promise for a whole domain, of which we are one host: not ours to give.
+# HSTS preload is silenced, because it is a promise for a whole domain.
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
 CSRF_FAILURE_VIEW = "controlplane.http.views.csrf_failure"
 
@@ -189,7 +189,7 @@ USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-# Without collected files (on a laptop, in tests) they are served from where they stand, also after an edit.
+# Without collected files (on a laptop, in tests) they are served from their source directories, also after an edit.
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = not STATIC_ROOT.is_dir()
 
 STORAGES = {
@@ -206,7 +206,7 @@ STORAGES = {
     },
 }
 
-# The largest body that any endpoint takes; log chunks have their own, smaller limit.
+# The largest body of any endpoint, in bytes. Log chunks have a smaller limit of their own.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 REST_FRAMEWORK = {
@@ -231,19 +231,19 @@ SPECTACULAR_SETTINGS = {
     "SERVE_AUTHENTICATION": [],
     # From 3.1 on, schemas are JSON Schema, so that answers can be checked against them.
     "OAS_VERSION": "3.1.0",
-    # What is sent has rules that what is answered has not, such as that a text is not empty.
+    # Requests have rules that responses lack, such as that a text must not be empty.
     "COMPONENT_SPLIT_REQUEST": True,
-    # The values say it themselves.
+    # The values are self-explanatory.
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "POSTPROCESSING_HOOKS": ["controlplane.http.openapi.common_parts_add"],
 }
 
-# Only Lambda sets this.
+# Only Lambda sets this variable.
 _ON_LAMBDA = "AWS_LAMBDA_FUNCTION_NAME" in env.ENVIRON
 LOG_LEVEL = env.str("LOG_LEVEL", default="WARNING")
-# json, a line each, for machines to search; or text, for people.
+# json: one object per line, for machines to search; or text, for people.
 LOG_FORMAT = env.str("LOG_FORMAT", default="") or ("json" if _ON_LAMBDA else "text")
-# Whether metrics are printed, in the embedded metric format that CloudWatch reads out of a function's log.
+# Whether to print metrics in the embedded metric format, which CloudWatch reads from a function's log.
 METRICS_EMF = env.bool("METRICS_EMF", default=_ON_LAMBDA)
 LOGGING = {
     "version": 1,
@@ -256,16 +256,16 @@ LOGGING = {
         },
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
-    # Libraries tell at DEBUG what they send, keys and all.
+    # At DEBUG, libraries log what they send, also keys.
     "root": {"handlers": ["stderr"], "level": "INFO" if LOG_LEVEL == "DEBUG" else LOG_LEVEL},
     "loggers": {
-        # Their own level, since Zappa's handler changes that of the root.
+        # Our own level, because Zappa's handler changes the root's.
         "apps": {"level": LOG_LEVEL},
         "controlplane": {"level": LOG_LEVEL},
-        # Which endpoint and whose credentials they found, in each process.
+        # These log in each process which endpoint and credentials they found.
         "botocore": {"level": "WARNING"},
         "pynamodb": {"level": "WARNING"},
-        # How a request ended, and why, is in the one line that the middleware writes.
+        # The middleware writes one line about the end of each request, and its cause.
         "django.request": {"level": "CRITICAL"},
     },
 }

@@ -1,7 +1,7 @@
-"""Which app answers which path. JSON stands at the root, as the contract has it; pages under /dashboard.
+"""The apps' paths. JSON is at the root, as the contract requires; pages are under /dashboard.
 
-A module is imported when a path of its is asked for: an agent's request needs neither DRF nor pages, and a cold start
-pays for what it loads. What is asked for most stands first.
+A module is imported at the first request for one of its paths: agents' requests need neither DRF nor pages, and a cold
+start pays for each import. The busiest paths come first.
 """
 
 from django.urls import path

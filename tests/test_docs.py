@@ -1,4 +1,4 @@
-"""Whatever a person can type or set is told somewhere."""
+"""The documentation has every command, target and setting, and its links work."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from django.conf import settings
 
 ROOT = Path(settings.BASE_DIR)
-# What other programs read from the environment, and no setting of ours names.
+# Variables that other programs read, and that settings.py does not.
 OTHERS_READ = {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "ADMIN_PASSWORD"}
 
 
@@ -26,7 +26,7 @@ def commands() -> list[str]:
 
 
 def make_targets() -> list[str]:
-    """Each target that is no file, explained or not."""
+    """Each target that is not a file, explained or not."""
     phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony is not None
     return phony[1].split()

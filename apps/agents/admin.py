@@ -93,11 +93,11 @@ class AgentAdmin(NosqlModelAdmin):
     def label_list(self, obj: Any) -> str:
         return ", ".join(obj.labels)
 
-    @act("Drain", permission=Permission.AGENTS_MANAGE, done="Gets no new jobs")
+    @act("Drain", permission=Permission.AGENTS_MANAGE, done="Gets no new work")
     def drain(self, actor: Actor, obj: Any) -> None:
         agent_drain(agent_id=obj.pk, actor=actor)
 
-    @act("Resume", permission=Permission.AGENTS_MANAGE, done="Gets jobs again")
+    @act("Resume", permission=Permission.AGENTS_MANAGE, done="Takes work again")
     def resume(self, actor: Actor, obj: Any) -> None:
         agent_resume(agent_id=obj.pk, actor=actor)
 

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What an actor did, as ``subject.past_tense``. A value is never renamed or reused, since old events have it."""
+    """What an actor did, as ``subject.past_tense``. Never rename or reuse a value, since older events have it."""
 
     AGENT_CONFIGURED = "agent.configured"
     AGENT_ENROLLED = "agent.enrolled"

@@ -22,7 +22,7 @@ _RECENT = 10
 
 
 def history_entry(record: AuditRecord) -> HistoryEntry:
-    """An audit event in words, as a line of a history."""
+    """An audit event as a line of a history, in words for people."""
     detail = ", ".join(f"{name} {value}" for name, value in (record.detail or {}).items() if value is not None)
     refused = "" if record.result == "ok" else f" ({record.result})"
     return HistoryEntry(
@@ -41,7 +41,7 @@ def history_of(target: str, cursor: str | None) -> History:
 
 
 def recent_events(actor: Actor) -> Sequence[HistoryEntry]:
-    """Today's last audit events; none if the actor may not read the trail."""
+    """Today's last audit events; an empty list if the actor lacks the permission to read the trail."""
     if PERMISSION not in actor.permissions:
         return []
     today = clock.timestamp(clock.now())[:10]
@@ -49,7 +49,7 @@ def recent_events(actor: Actor) -> Sequence[HistoryEntry]:
 
 
 class AuditFacade(Facade, record=AuditRecord):
-    """An audit event as the admin sees it. The key of an entry begins with its day, which is its partition."""
+    """An audit event in the admin. Its key begins with its day, which is its partition."""
 
     listings = (BY_TARGET, BY_DAY)
 
@@ -66,7 +66,7 @@ class AuditFacade(Facade, record=AuditRecord):
 
 
 class AuditAdmin(NosqlModelAdmin):
-    """Audit events can be read; no page changes or deletes one."""
+    """The page of the audit trail. It is read-only."""
 
     permissions = {"view": PERMISSION}  # noqa: RUF012 — declared as ClassVar in the base
     list_display = ("at", "actor_name", "action", "target", "result", "in_words")
@@ -76,7 +76,7 @@ class AuditAdmin(NosqlModelAdmin):
     details = ("at", "actor_kind", "actor_id", "actor_name", "action", "target", "result", "in_words")
 
     def list_note(self, request: HttpRequest) -> str:  # noqa: ARG002 — the base's own
-        return f"The last {LISTED_DAYS} days, newest first. To see an older day, search for it."
+        return f"The audit events of the last {LISTED_DAYS} days, newest first. Search for a day to see older events."
 
     def search(self, queryset: Any, term: str) -> Any:
         return queryset.filter(about=term) if ":" in term else queryset.filter(day=term)

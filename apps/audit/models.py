@@ -7,7 +7,7 @@ from controlplane.nosql.record import Record, table_name
 
 
 class ByTarget(GlobalSecondaryIndex["AuditRecord"]):
-    """The events of one target. Only events that have `about` are in it."""
+    """The audit events of one target. The index contains only events with `about`."""
 
     class Meta:
         index_name = "by_target"
@@ -21,7 +21,7 @@ class AuditRecord(Record):
     """An audit event: which actor did what to which target, when, and with which result.
 
     It is written once, in the transaction of the change itself, and never changed. A day is a partition. Within it
-    `entry` (``time#ulid``) sorts by time and tells events of the same microsecond apart.
+    `entry` (``time#ulid``) sorts by time. The ULID keeps events of the same microsecond distinct.
     """
 
     class Meta(Record.Meta):
@@ -36,12 +36,12 @@ class AuditRecord(Record):
     target = UnicodeAttribute()
     result = UnicodeAttribute()
     detail = JSONAttribute(null=True)
-    # The target again, if its history is read from the index: see `apps.audit.services`.
+    # A copy of the target, if the index contains the event: see `apps.audit.services`.
     about = UnicodeAttribute(null=True)
 
     by_target = ByTarget()
 
     @property
     def at(self) -> str:
-        """When it happened, as `controlplane.lib.clock.timestamp` writes it."""
+        """The time of the event, as `controlplane.lib.clock.timestamp` writes it."""
         return self.entry.partition("#")[0]

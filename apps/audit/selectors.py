@@ -9,11 +9,11 @@ from apps.audit.models import AuditRecord
 from controlplane.lib import clock
 from controlplane.nosql.listing import Listing, place_decode
 
-# How many days the list of all events goes back; searching for a day finds older ones.
+# How many days the list of all events covers. A search for a day finds older events.
 LISTED_DAYS = 31
 
 _DAYS_BETWEEN = 8
-# How many events `audit_between` looks at in a day, and in a call.
+# How many events `audit_between` examines in a day, and in a call.
 _LOOK_BETWEEN, _CALL_BETWEEN = 5_000, 1_000
 
 
@@ -42,9 +42,9 @@ class AuditPage:
 
 
 def audit_list(*, day: str, limit: int = 50, cursor: str | None = None) -> AuditPage:
-    """The events of a day (``YYYY-MM-DD``, UTC), newest first. Read consistently, so none is missing.
+    """The events of a day (``YYYY-MM-DD``, UTC), newest first, read consistently.
 
-    Raises InvalidInput for a cursor that is not of this list.
+    Raises InvalidInput for a cursor of another list.
     """
     scope = f"audit:{day}"
     page = BY_DAY.page([day], limit=limit, start=place_decode(scope, cursor))
@@ -52,9 +52,9 @@ def audit_list(*, day: str, limit: int = 50, cursor: str | None = None) -> Audit
 
 
 def audit_of(*, target: str, limit: int = 50, cursor: str | None = None) -> AuditPage:
-    """The events of one target (``kind:id``), newest first, from an index that may lag by moments.
+    """The events of one target (``kind:id``), newest first, from an index that may lag by a moment.
 
-    Events of jobs are not in the index: see `audit_between`. Raises InvalidInput for a cursor that is not of this list.
+    Events of jobs are not in the index: see `audit_between`. Raises InvalidInput for a cursor of another list.
     """
     scope = f"audit of {target}"
     page = BY_TARGET.page([target], limit=limit, start=place_decode(scope, cursor))
@@ -64,7 +64,7 @@ def audit_of(*, target: str, limit: int = 50, cursor: str | None = None) -> Audi
 def audit_between(*, target: str, first: str, last: str, limit: int = 100) -> list[AuditRecord]:
     """The events of one target between two timestamps, oldest first: at most `limit`, of at most eight days.
 
-    It looks through all events of that time, at most about 5,000 a day, so it is for targets with a short life.
+    It examines all events of that period, at most about 5,000 a day, so use it only for targets with a short life.
     """
     records: list[AuditRecord] = []
     begin, end = (clock.parse_timestamp(text).date() for text in (first, last))
@@ -74,7 +74,7 @@ def audit_between(*, target: str, first: str, last: str, limit: int = 100) -> li
         page = _OLDEST_FIRST.page(
             [(begin + timedelta(days=number)).isoformat()],
             limit=limit - len(records),
-            # An entry continues after its time with a #, and the tilde sorts after that.
+            # An entry has a # after its time, and a tilde sorts after a #.
             within=AuditRecord.entry.between(first, f"{last}~"),
             condition=AuditRecord.target == target,
             look_at_most=_LOOK_BETWEEN,

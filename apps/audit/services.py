@@ -9,11 +9,11 @@ from controlplane.lib.actor import Actor
 from controlplane.lib.ids import new_id
 from controlplane.nosql.transaction import Transaction
 
-# A usual event stays below 1 KB (two write units in a transaction). These limits bound it whatever a client sends.
+# A usual event is smaller than 1 KB (two write units in a transaction). These limits apply to all input of clients.
 MAX_TEXT = 200
 MAX_DETAILS = 12
 
-# Jobs have thousands of events, and a job knows when it lived: `audit_between` finds its events in that time.
+# Jobs have thousands of events. `audit_between` finds those of one job by the times of its creation and its end.
 _UNINDEXED = ("job:", "email:")
 
 
@@ -29,13 +29,13 @@ def audit_add(
 ) -> None:
     """Add an audit event to the transaction of the change that it records, so that both are written or neither.
 
-    `target` is what was changed, as ``kind:id``. `detail` is for people, small and never secret: its texts are cut to
-    200 characters. A transaction with two events gives each its own `label`.
+    `target` is the changed object, as ``kind:id``. `detail` is small, for people, and never contains a secret. Texts
+    are cut to 200 characters. Two events of a transaction need two labels.
     Raises ValueError for more than 12 details.
     """
     now = clock.timestamp(clock.now())
     if detail and len(detail) > MAX_DETAILS:
-        raise ValueError(f"an audit event takes at most {MAX_DETAILS} details")
+        raise ValueError(f"an audit event must have at most {MAX_DETAILS} details")
     record = AuditRecord(
         day=now[:10],
         entry=f"{now}#{new_id()}",
@@ -49,13 +49,13 @@ def audit_add(
         if detail
         else None,
     )
-    # A refused action changed nothing, and a client can cause any number of refusals.
+    # A refused action changes nothing, and a client can cause any number of refusals, so the index omits them.
     if result == "ok" and not record.target.startswith(_UNINDEXED):
         record.about = record.target
     tx.put(label, record)
 
 
 def _cut(text: str) -> str:
-    """The text cut to its limit, without lone surrogates, which JSON can hold and UTF-8 cannot."""
+    """The text, cut to MAX_TEXT characters. Lone surrogates, which UTF-8 cannot encode, become question marks."""
     text = text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
     return text.encode("utf-8", "replace").decode()

@@ -41,7 +41,7 @@ class JobFacade(Facade, record=Job, hidden=_HIDDEN):
 
 
 class JobAdmin(NosqlModelAdmin):
-    """Jobs can be read, cancelled and run again."""
+    """The pages of jobs. Users can read, cancel and retry jobs there."""
 
     permissions = {"view": Permission.JOBS_READ}  # noqa: RUF012
     list_display = (
@@ -55,7 +55,7 @@ class JobAdmin(NosqlModelAdmin):
     )
     list_filter = (FieldFilter.make("status", "status", [(status.value, status.value) for status in Status]),)
     search_fields = ("job_id",)
-    search_help_text = "A whole id."
+    search_help_text = "The complete id of a job."
     details = (
         "job_id",
         "pipeline",
@@ -97,7 +97,7 @@ class JobAdmin(NosqlModelAdmin):
         return format_html('<a href="{}">On the dashboard</a>', reverse("dashboard:job", args=[obj.pk]))
 
     def history(self, obj: Any, cursor: str | None) -> History:  # noqa: ARG002 — the audit events of a job fit on one page
-        """Read from the hours of the job's life, since audit events of jobs are in no index."""
+        """The audit events of the job, read between its creation and its end, since no index contains them."""
         last = obj.record.completed_at or clock.timestamp(clock.now())
         end = clock.timestamp(clock.parse_timestamp(last) + _AFTERWARDS)
         found = audit_between(target=f"job:{obj.pk}", first=obj.record.created_at, last=end)
@@ -112,7 +112,7 @@ class JobAdmin(NosqlModelAdmin):
     def cancel(self, actor: Actor, obj: Any) -> None:
         job_cancel(actor=actor, job_id=obj.pk)
 
-    @act("Run again", permission=Permission.JOBS_RETRY, done="Queued once more")
+    @act("Run again", permission=Permission.JOBS_RETRY, done="Queued again")
     def retry(self, actor: Actor, obj: Any) -> None:
         job_retry(actor=actor, job_id=obj.pk)
 

@@ -1,4 +1,4 @@
-"""The paths at which agents ask for work and tell of their attempts."""
+"""The paths at which agents send heartbeats and reports of their attempts."""
 
 from django.urls import path
 

@@ -1,4 +1,4 @@
-"""The paths of jobs. Agents' are in `agent_urls`."""
+"""The paths of jobs. The paths for agents are in `agent_urls`."""
 
 from django.urls import path
 

@@ -1,1 +1,1 @@
-"""Bringing a stage to AWS: what `manage.py deploy` and `manage.py release` do. Nothing of it is shipped to Lambda."""
+"""Deploying a stage to AWS: the code of `manage.py deploy` and `manage.py release`. It is not shipped to Lambda."""

@@ -1,9 +1,11 @@
-"""Making the package for Lambda: what Zappa calls before and after it puts the zip together (zappa_settings.json).
+"""Builds the package for Lambda: Zappa calls this before and after it makes the zip (see zappa_settings.json).
 
-Zappa takes what stands in the virtual environment. It is handed one that holds only requirements.txt, in the versions
-that are installed (and so tested) here, as built for Lambda's Linux, without what no request ever needs. Zappa dates
-all files 1980, which makes Python throw away every .pyc and compile anew at each cold start: the finished package has
-bytecode that is not checked against the source.
+Zappa packs a virtual environment. It gets one that holds only requirements.txt, in the versions that are installed (and
+so tested) here, built for Lambda's Linux, without what no request needs. Zappa dates all files 1980, so Python would
+discard every .pyc and compile again at each cold start. So the finished package has bytecode that Python does not check
+against the source.
+
+`manylinux2014` wheels only, because Lambda's Python 3.11 has glibc 2.26; newer ones install here and fail there.
 """
 
 import compileall
@@ -28,11 +30,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PYTHON = (3, 11)
-# That Linux has glibc 2.26: wheels for newer ones install here and fail there.
+# Wheels for a newer glibc than 2.26 install here and fail on Lambda.
 PLATFORM = "manylinux2014_x86_64"
-# What the function calls; the descriptions of all other services are nine tenths of botocore.
+# The services that the function calls. The descriptions of all the others are nine tenths of botocore.
 AWS_SERVICES = frozenset({"dynamodb", "kms", "s3", "sts"})
-# Lambda's own limit is 50 MB; what is larger than this starts slowly.
+# Lambda's own limit is 50 MB. A package larger than this starts slowly.
 LIMIT_BYTES = 20 * 1024 * 1024
 # Level 9 takes three times as long and saves half a percent more.
 _LEVEL = 7
@@ -41,38 +43,38 @@ _ROOT = Path(__file__).resolve().parents[2]
 _VENV = _ROOT / ".package"
 _SITE_PACKAGES = _VENV / "lib" / f"python{PYTHON[0]}.{PYTHON[1]}" / "site-packages"
 
-# Where Lambda unpacks, which is what tracebacks show.
+# The directory into which Lambda unpacks the package; tracebacks show it.
 _TASK_ROOT = "/var/task"
 
-# Zappa's handler imports these, and its commands twenty more.
+# Zappa's handler imports these. Its commands import twenty more.
 _ZAPPA_NEEDS = [Requirement(name) for name in ("boto3", "durationpy", "werkzeug")]
 
-# Providers, what they are made of, and what finds them.
+# OAuth providers, their base classes, and their registry.
 _SIGN_IN_BACKENDS = frozenset({"__init__", "base", "github", "google", "oauth", "open_id", "open_id_connect", "utils"})
 
 _UNUSED = (
-    # What only Zappa's commands need.
+    # Only Zappa's commands use these.
     "zappa/asynchronous.py",
     "zappa/cli.py",
     "zappa/core.py",
     "zappa/letsencrypt.py",
-    # Programs, tests, types.
+    # Command line programs, tests, type hints.
     "bin",
     "**/tests",
     "**/*.pyi",
     "**/py.typed",
     "*.dist-info/RECORD",
-    # The cryptography package's C parts come compiled.
+    # The C sources of the cryptography package, which is installed compiled.
     "pycparser*",
-    # With these drf-spectacular checks a document, which is a test's business.
+    # drf-spectacular uses these to check a document, which only tests do.
     "attr",
     "attrs*",
     "jsonschema*",
     "referencing*",
     "rpds*",
-    # Everything speaks English here.
+    # Translations; the product is in English.
     "**/LC_MESSAGES",
-    # Collected already, or of pages that are not served.
+    # Static files that are collected already, or whose pages are not served.
     "**/static",
     "django/contrib/gis",
     "django/contrib/postgres",
@@ -82,17 +84,17 @@ _UNUSED = (
     "werkzeug/debug/shared",
     "rest_framework/templates",
     "drf_spectacular/templates",
-    # Of Powertools, all but logs and metrics.
+    # Of Powertools, everything but logs and metrics.
     "aws_lambda_powertools/event_handler",
     "aws_lambda_powertools/utilities/[!_j]*",
     "boto3/examples",
     "boto3/data/[!ds]*",
 )
 
-# Zappa's own entry point, which is not ours, and the name of whoever builds.
+# Zappa's own entry point, which we do not use, and the name of the user that builds.
 _NOT_SHIPPED = frozenset({"handler.py", "django_zappa_app.py", "package_info.json", "__init__.py"})
 
-# Of one machine, of a command, or said in zappa_settings.json.
+# Settings of one machine, of a command, or of zappa_settings.json.
 _NOT_THE_FUNCTIONS = frozenset({"ADMIN_PASSWORD", "KEY_FILE", "LOG_DIR", "STAGE"})
 
 _COLLECT = """
@@ -106,18 +108,18 @@ call_command("collectstatic", interactive=False, verbosity=0, ignore_patterns=sy
 """
 
 
-# Pages that are not served, other languages, and what only DEBUG takes in place of its *.min.js.
+# Pages that are not served, translations, and files that only DEBUG uses in place of their *.min.js.
 _UNSERVED_FILES = ("gis", "rest_framework", "i18n", "jquery.js", "select2.full.js", "xregexp.js")
 
 
 def dependencies_install() -> None:
-    """Install what requirements.txt names into a directory of its own and hand that to Zappa as the environment.
+    """Install requirements.txt into a directory of its own and give that to Zappa as the environment.
 
-    A second build waits for the first one to end. Raises SystemExit for another Python than Lambda's, whose bytecode
-    would be of no use there.
+    A second build waits for the first one. Raises SystemExit for another Python than Lambda's, because Lambda could not
+    use its bytecode.
     """
     if sys.version_info[:2] != PYTHON:
-        raise SystemExit(f"The package is built with Python {PYTHON[0]}.{PYTHON[1]}: its bytecode is only for that.")
+        raise SystemExit(f"Build the package with Python {PYTHON[0]}.{PYTHON[1]}: Lambda needs its bytecode.")
     _wait_for_other_builds()
     shutil.rmtree(_VENV, ignore_errors=True)
     _SITE_PACKAGES.mkdir(parents=True)
@@ -134,7 +136,7 @@ def dependencies_install() -> None:
 
 
 def shipped_versions() -> dict[str, str]:
-    """The distributions that requirements.txt asks for, and those that these need, as they are installed here."""
+    """The distributions that requirements.txt names and their dependencies, in the versions that are installed here."""
     lines = (_ROOT / "requirements.txt").read_text().splitlines()
     wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
     versions: dict[str, str] = {}
@@ -149,10 +151,10 @@ def shipped_versions() -> dict[str, str]:
 
 
 def package_finish(zappa: Any) -> None:
-    """Put bytecode into the zip that Zappa has made, take out what is not ours, and say how large it is.
+    """Add bytecode to the zip that Zappa has made, remove what is not ours, and print its size.
 
-    `zappa` is Zappa's command line; the function gets those settings that are in this environment, beside its own.
-    Raises SystemExit when the package is too large, or there is no bucket for it.
+    `zappa` is Zappa's command line. The function gets those settings that are in this process's environment. Raises
+    SystemExit when the package is too large, or there is no bucket for it.
     """
     if zappa.command != "package":
         stack_use(zappa)
@@ -172,14 +174,14 @@ def package_finish(zappa: Any) -> None:
         )
         _pack(folder, archive)
     for line in size_table(archive):
-        print(line)  # noqa: T201 — what a person who builds is told
+        print(line)  # noqa: T201 — for the person who builds
     if archive.stat().st_size > LIMIT_BYTES:
-        raise SystemExit(f"The package has more than {LIMIT_BYTES // 2**20} MB.")
+        raise SystemExit(f"The package is larger than the limit of {LIMIT_BYTES // 2**20} MB.")
 
 
 def stack_use(zappa: Any) -> None:
-    """Give the function its settings, and Zappa the bucket that the stack has for packages, in place of its own."""
-    # Zappa's command does not look for modules where it is started.
+    """Give the function its settings, and give Zappa the stack's bucket for packages instead of one of its own."""
+    # Zappa's command does not search its working directory for modules.
     sys.path.append(str(_ROOT))
     from controlplane.infrastructure.clients import Account
     from controlplane.infrastructure.errors import InfrastructureError
@@ -198,14 +200,14 @@ def stack_use(zappa: Any) -> None:
 
 
 def settings_given(environment: Mapping[str, str]) -> dict[str, str]:
-    """The settings of .env.example that `environment` has and that are the function's: not what AWS sets, nor files."""
+    """The function's settings of .env.example in `environment`, without those that AWS sets and those of files."""
     example = (_ROOT / ".env.example").read_text()
     names = set(re.findall(r"^(\w+)=", example, re.MULTILINE)) - _NOT_THE_FUNCTIONS
     return {name: environment[name] for name in sorted(names) if environment.get(name) and not name.startswith("AWS_")}
 
 
 def size_table(archive: Path) -> Iterator[str]:
-    """What the package holds, largest first: packed and unpacked kilobytes."""
+    """The parts of the package, largest first, with packed and unpacked kilobytes."""
     packed: Counter[str] = Counter()
     unpacked: Counter[str] = Counter()
     with zipfile.ZipFile(archive) as opened:
@@ -223,7 +225,7 @@ def size_table(archive: Path) -> Iterator[str]:
 
 
 def _wait_for_other_builds() -> None:
-    """Builds share the directory. Zappa goes on to read it, so the lock is given back by the end of the process."""
+    """Wait for other builds, which share the directory. The lock lasts as long as the process: Zappa still reads it."""
     handle = os.open(__file__, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
 
@@ -245,7 +247,7 @@ def _remove_unused() -> None:
 
 
 def _endpoints_shorten(file: Path) -> None:
-    """botocore reads the endpoints of all services in all regions whenever it makes a client."""
+    """Keep only the endpoints that are used: botocore reads those of all services when it makes a client."""
     endpoints = json.loads(file.read_text())
     for partition in endpoints["partitions"]:
         services = partition["services"]
@@ -254,14 +256,14 @@ def _endpoints_shorten(file: Path) -> None:
 
 
 def _description_shorten(packed: Path) -> None:
-    """Half of a service's description is documentation, which is unpacked and parsed when a client is made."""
+    """Remove documentation, half of a service's description, which botocore would parse when it makes a client."""
     description = json.loads(gzip.decompress(packed.read_bytes()), object_hook=_without_documentation)
     packed.with_suffix("").write_text(json.dumps(description, separators=(",", ":")))
     packed.unlink()
 
 
 def _without_documentation(part: dict[str, Any]) -> dict[str, Any]:
-    # Where it is text; a member of that name may also be a structure. botocore wants some texts to be there, if empty.
+    # Only if it is text: a member of that name may also be a structure. botocore needs some texts, even if empty.
     return {name: "" if name == "documentation" and isinstance(value, str) else value for name, value in part.items()}
 
 
@@ -273,7 +275,7 @@ def _remove(path: Path) -> None:
 
 
 def _pack(folder: Path, archive: Path) -> None:
-    """The same files make the same zip, byte by byte."""
+    """Make the zip. The same files make the same zip, byte by byte."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as packed:
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             entry = zipfile.ZipInfo(path.relative_to(folder).as_posix())

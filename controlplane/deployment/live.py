@@ -1,7 +1,7 @@
-"""The alias `live`: which version of a stage's function answers the API and the schedules.
+"""The alias `live`: the version of a stage's function that serves the API and the schedules.
 
-Every change is one UpdateAlias, on the condition that the alias is still as it was when the change was decided on.
-Which versions were live before stands in the alias's description, so that whoever goes back needs nothing but AWS.
+Every change is one UpdateAlias call, on the condition that the alias has not changed since the change was planned. The
+description of the alias has the versions that were live before, so that a rollback needs no data but AWS's.
 """
 
 import re
@@ -12,25 +12,25 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from controlplane.infrastructure.clients import Account, failures_told
+from controlplane.infrastructure.clients import Account, aws_errors
 from controlplane.infrastructure.errors import InfrastructureError
 from controlplane.infrastructure.names import LIVE_ALIAS, function_name
 
-# So many versions one can go back, one after the other.
+# A rollback can go back so many versions, one after the other.
 _REMEMBERED = 5
-# So many stay at Lambda, beside those that one may go back to: each costs its place among the account's 75 GB.
+# So many versions stay at Lambda, besides those that a rollback may need. All versions share the account's 75 GB.
 _KEPT = 10
 
 
 class MovedByOthers(InfrastructureError):
-    """The alias is not as it was when the change was decided on, and was left alone."""
+    """The alias has changed since the change was planned. It was not changed."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What the alias says: `version` gets all but the `percent` that `candidate` gets.
+    """The state of the alias: `version` gets all requests but the `percent` that `candidate` gets.
 
-    `before` are the versions that were live, the last one first; `revision` is AWS's name for this very state.
+    `before` are the versions that were live, the last one first; `revision` is AWS's identifier of this state.
     """
 
     version: str
@@ -40,7 +40,7 @@ class State:
     revision: str
 
     def share(self, version: str) -> int:
-        """The percentage of requests that go to `version`."""
+        """The percentage of requests that `version` gets."""
         if version == self.candidate:
             return self.percent
         return 100 - self.percent if version == self.version else 0
@@ -53,7 +53,7 @@ class State:
 
 @dataclass(frozen=True)
 class Version:
-    """One published version. `published` is AWS's text for the time, `description` says which code it is."""
+    """A published version. `published` is AWS's text for the time; `description` names the code."""
 
     number: str
     published: str
@@ -61,7 +61,7 @@ class Version:
 
 
 class Live:
-    """The alias of one stage's function. All that AWS refuses is raised as InfrastructureError."""
+    """The alias of one stage's function. Raises InfrastructureError for everything that AWS refuses."""
 
     def __init__(self, stage: str, account: Account) -> None:
         self.stage = stage
@@ -71,21 +71,21 @@ class Live:
     # --- what there is --------------------------------------------------------------------------------------------
 
     def state(self) -> State:
-        """What the alias says now. Raises InfrastructureError when there is none."""
-        with failures_told():
+        """The current state of the alias. Raises InfrastructureError when there is none."""
+        with aws_errors():
             try:
                 return _state(self._lambda.get_alias(FunctionName=self.function, Name=LIVE_ALIAS))
             except ClientError as error:
                 if error.response["Error"]["Code"] != "ResourceNotFoundException":
                     raise
         raise InfrastructureError(
-            f"{self.function} has no alias {LIVE_ALIAS}: it is not deployed, or its first deployment broke off. "
-            f"`zappa undeploy {self.stage}` clears the remains away; data stays."
+            f"{self.function} has no alias {LIVE_ALIAS}: it is not deployed, or its first deployment failed halfway. "
+            f"Run `zappa undeploy {self.stage}` to remove what is left, then deploy again. Data is kept."
         )
 
     def versions(self) -> list[Version]:
-        """All published versions, the newest first."""
-        with failures_told():
+        """All published versions, newest first."""
+        with aws_errors():
             pages = self._lambda.get_paginator("list_versions_by_function").paginate(FunctionName=self.function)
             found = [
                 Version(entry["Version"], entry["LastModified"], entry.get("Description", ""))
@@ -98,30 +98,30 @@ class Live:
     # --- changing it ----------------------------------------------------------------------------------------------
 
     def publish(self, description: str) -> str:
-        """Make a version of the code and settings that were uploaded last; the newest one if it has the same."""
-        with failures_told():
+        """Publish the uploaded code and settings as a version. Without a change, return the newest version."""
+        with aws_errors():
             self._lambda.get_waiter("function_updated_v2").wait(FunctionName=self.function)
             version: str = self._lambda.publish_version(FunctionName=self.function, Description=description)["Version"]
             self._lambda.get_waiter("published_version_active").wait(FunctionName=self.function, Qualifier=version)
         return version
 
     def lend(self, state: State, version: str, percent: int) -> State:
-        """Give `version` this part of the requests, and what was live the rest."""
+        """Send `percent` of the requests to `version`, and the rest to the live version."""
         return self._update(state, State(state.version, version, percent, state.before, ""))
 
     def move(self, state: State, version: str) -> State:
-        """Give all to `version`, and remember what was live."""
+        """Send all requests to `version`, and record the version that was live."""
         before = [state.version, *(number for number in state.before if number != version)]
         return self._update(state, State(version, None, 0, tuple(before[:_REMEMBERED]), ""))
 
     def restore(self, state: State, earlier: State) -> State:
-        """Make the alias say again what it said earlier."""
+        """Set the alias to its earlier state."""
         return self._update(state, earlier)
 
     def go_back(self) -> State:
-        """Give all to what was live alone, or, where one version is live alone, to the one before it.
+        """End a partial release, or, without one, send all requests to the version that was live before.
 
-        Raises InfrastructureError when no version before is known.
+        Raises InfrastructureError when no earlier version is known.
         """
         state = self.state()
         if state.candidate is not None:
@@ -131,18 +131,18 @@ class Live:
         return self._update(state, State(state.before[0], None, 0, state.before[1:], ""))
 
     def prune(self) -> list[str]:
-        """Delete old versions; returns their numbers. None goes that is live or that one may go back to."""
+        """Delete old versions and return their numbers. Keep the live version and those that a rollback may need."""
         state = self.state()
         needed = {state.version, state.candidate, *state.before}
         old = [version.number for version in self.versions()[_KEPT:] if version.number not in needed]
-        with failures_told():
+        with aws_errors():
             for number in old:
                 self._lambda.delete_function(FunctionName=self.function, Qualifier=number)
         return old
 
     def _update(self, state: State, wanted: State) -> State:
         weights = {wanted.candidate: wanted.percent / 100} if wanted.candidate is not None else {}
-        with failures_told(), _condition_told(self.function):
+        with aws_errors(), _condition_checked(self.function):
             return _state(
                 self._lambda.update_alias(
                     FunctionName=self.function,
@@ -156,15 +156,15 @@ class Live:
 
 
 @contextmanager
-def _condition_told(function: str) -> Iterator[None]:
+def _condition_checked(function: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
         if error.response["Error"]["Code"] != "PreconditionFailedException":
             raise
         raise MovedByOthers(
-            f"Somebody else has moved {LIVE_ALIAS} of {function} in the meantime; it was left alone. "
-            "`manage.py release list` shows where it is."
+            f"{LIVE_ALIAS} of {function} was changed by another process in the meantime, and is left as it is. "
+            "Run `manage.py release list` to see its current state."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Bringing a version live: what `manage.py deploy` ends with, and `manage.py release shift`."""
+"""Makes a version live: the end of `manage.py deploy`, and `manage.py release shift`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,43 +11,43 @@ from controlplane.deployment.watch import Watch
 from controlplane.infrastructure.clients import Account
 from controlplane.infrastructure.errors import InfrastructureError
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Release:
-    """How versions of a stage are brought live.
+    """How versions of a stage become live.
 
-    `address` is where people reach the stage, None for AWS's own; `seconds` is how long each step is watched.
+    `address` is the stage's public address, None for AWS's own; `seconds` is how long each step is watched.
     """
 
     stage: str
     account: Account
     address: str | None
     seconds: float
-    tell: Tell
+    report: Report
 
     def publish(self, description: str, *, version: str) -> None:
-        """Make a version of what was uploaded last, and bring it live; `version` is the product's.
+        """Publish the uploaded code as a version, and make it live. `version` is the product's.
 
-        Raises InfrastructureError when it is not live in the end.
+        Raises InfrastructureError when the version is not live in the end.
         """
         live = Live(self.stage, self.account)
         number = live.publish(description)
         state = live.state()
         if state.share(number) == 100:
-            self.tell(f"Version {number} is live, with just this code and these settings.")
+            self.report(f"Version {number} is live and has this code and these settings already.")
             self._smoke_test(number, version)
             self._smoke_test_address(version)
         else:
-            self.tell(f"Version {number} is {description}.")
+            self.report(f"Version {number} is {description}.")
             self.shift(number, version=version)
         pruned = live.prune()
         if pruned:
-            self.tell(f"Deleted old versions: {', '.join(pruned)}.")
+            self.report(f"Deleted old versions: {', '.join(pruned)}.")
 
     def shift(self, number: str, *, version: str | None = None) -> None:
-        """Bring a published version live, guarded. Raises InfrastructureError when it is not live in the end."""
+        """Make a published version live, guarded. Raises InfrastructureError when it is not live in the end."""
         live = Live(self.stage, self.account)
         if live.state().share(number) == 100:
             raise InfrastructureError(f"Version {number} is live already.")
@@ -59,24 +59,24 @@ class Release:
             watch=watch,
             seconds=self.seconds,
             check=lambda: self._smoke_test_address(version),
-            tell=self.tell,
+            report=self.report,
         )
-        self.tell(f"Version {number} is live.")
+        self.report(f"Version {number} is live.")
 
     def share(self, number: str, percent: int) -> None:
-        """Give a published version this part of the requests and leave it at that; nothing is watched."""
+        """Send `percent` of the requests to a published version, without watching it."""
         live = Live(self.stage, self.account)
         state = live.state()
         if number == state.version:
-            raise InfrastructureError(f"Version {number} is what gets the rest. Name another one, or `rollback`.")
+            raise InfrastructureError(f"Version {number} gets the rest. Name another version, or run `rollback`.")
         self._smoke_test(number, None)
-        self.tell(str(live.move(state, number) if percent == 100 else live.lend(state, number, percent)))
+        self.report(str(live.move(state, number) if percent == 100 else live.lend(state, number, percent)))
 
     def _smoke_test(self, number: str, version: str | None) -> None:
         smoke_test(version_door(self.stage, self.account, number), stage=self.stage, version=version)
-        self.tell(f"Version {number} answers as it should.")
+        self.report(f"Version {number} passes the smoke test.")
 
     def _smoke_test_address(self, version: str | None) -> None:
         address = self.address or api_address(self.stage, self.account)
         smoke_test(address_door(address), stage=self.stage, version=version)
-        self.tell(f"{address} answers as it should.")
+        self.report(f"{address} passes the smoke test.")

@@ -1,4 +1,4 @@
-"""What a published version says of itself, so that a person who lists them knows which code each one is."""
+"""The description of a published version: it names the code of the version in lists."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ _ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def revision_describe(version: str) -> str:
-    """The product's version and the commit of this checkout, with a plus where files differ from it."""
+    """The product's version and the commit of this checkout, with a plus if files were changed since."""
     commit = _git("rev-parse", "--short=12", "HEAD")
     if not commit:
         return version
@@ -15,7 +15,7 @@ def revision_describe(version: str) -> str:
 
 
 def _git(*arguments: str) -> str:
-    """What git prints; nothing where there is no repository, or no git."""
+    """The output of git. Empty without a repository or without git."""
     try:
         done = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False)  # noqa: S603, S607
     except FileNotFoundError:

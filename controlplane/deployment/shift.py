@@ -1,4 +1,4 @@
-"""Moving a stage to another version, a part first, and back by itself when that goes wrong."""
+"""Shifts a stage to another version, first in part, and rolls back when that fails."""
 
 from collections.abc import Callable
 
@@ -6,29 +6,29 @@ from controlplane.deployment.live import Live, MovedByOthers, State
 from controlplane.deployment.watch import Watch
 from controlplane.infrastructure.errors import InfrastructureError
 
-# At first so many of a hundred requests.
+# The first step gives so many per cent of the requests to the version.
 FIRST_PERCENT = 10
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def version_shift(
-    live: Live, version: str, *, watch: Watch, seconds: float, check: Callable[[], None], tell: Tell
+    live: Live, version: str, *, watch: Watch, seconds: float, check: Callable[[], None], report: Report
 ) -> None:
-    """Give `version` a part of the requests, then all, and watch each time for so many seconds; `check` asks it then.
+    """Send a part of the requests to `version`, then all, and watch each step for `seconds`.
 
-    Raises InfrastructureError, after having gone back, when an alarm goes off or anything else fails, also when
-    the person who waits interrupts. When somebody else moves the alias meanwhile, theirs stands.
+    `check` runs when all requests go to `version`. Raises InfrastructureError after a rollback when an alarm becomes
+    active or anything else fails, also for an interrupt. A change of the alias by another process is kept.
     """
     earlier = now = live.state()
-    for name in watch.ringing:
-        tell(f"{name} rings already, so it cannot tell whether this version is good.")
+    for name in watch.active:
+        report(f"The alarm {name} is active already, so it cannot judge this version.")
     try:
         now = live.lend(now, version, FIRST_PERCENT)
-        tell(f"{now} Watching for {seconds:g} s.")
+        report(f"{now} Watching for {seconds:g} s.")
         watch.keep(version, seconds)
         now = live.move(now, version)
-        tell(f"{now} Watching for {seconds:g} s.")
+        report(f"{now} Watching for {seconds:g} s.")
         check()
         watch.keep(version, seconds)
     except MovedByOthers:
@@ -37,13 +37,13 @@ def version_shift(
         reason = str(error) or "Interrupted."
         raise InfrastructureError(f"{reason} {_restored(live, now, earlier)}") from error
     except BaseException:
-        tell(_restored(live, now, earlier))
+        report(_restored(live, now, earlier))
         raise
 
 
 def _restored(live: Live, now: State, earlier: State) -> str:
-    """Go back; returns how that went."""
+    """Roll back and return the result."""
     try:
-        return f"Went back: {live.restore(now, earlier)}"
+        return f"Rolled back: {live.restore(now, earlier)}"
     except InfrastructureError as error:
-        return f"Going back failed, too: {error} Now: manage.py release rollback --stage {live.stage}"
+        return f"The rollback failed, too: {error} Now run: manage.py release rollback --stage {live.stage}"

@@ -1,4 +1,4 @@
-"""A first look at a deployment: does it answer, is it the right one, does it reach its database?"""
+"""The smoke test of a deployment: it answers, it is the right version, and it reaches its database."""
 
 import base64
 import json
@@ -8,7 +8,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from controlplane.infrastructure.clients import Account, failures_told
+from controlplane.infrastructure.clients import Account, aws_errors
 from controlplane.infrastructure.errors import InfrastructureError
 from controlplane.infrastructure.names import function_name
 
@@ -17,14 +17,14 @@ _TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True)
 class Door:
-    """A way to ask a stage: `ask` takes a path and the type that is wanted, and returns status and body."""
+    """A way to send requests to a stage: `ask` takes a path and a media type, and returns status and body."""
 
     name: str
     ask: Callable[[str, str], tuple[int, bytes]]
 
 
 def address_door(address: str) -> Door:
-    """As everyone asks, over the network."""
+    """Requests over the network, as every client sends them."""
 
     def ask(path: str, accept: str) -> tuple[int, bytes]:
         request = Request(address + path, headers={"Accept": accept})  # noqa: S310
@@ -40,29 +40,29 @@ def address_door(address: str) -> Door:
 
 
 def version_door(stage: str, account: Account, version: str) -> Door:
-    """Directly to one version of the function, whether or not it is live: as its API would ask it."""
+    """Requests that invoke one version of the function directly, live or not, as the API would."""
     client = account.client("lambda")
     function = function_name(stage)
-    with failures_told():
+    with aws_errors():
         found = client.get_function_configuration(FunctionName=function, Qualifier=version)
     host = found.get("Environment", {}).get("Variables", {}).get("ALLOWED_HOSTS", "").split(",")[0]
     host = f"smoke{host}" if host.startswith(".") else host
 
     def ask(path: str, accept: str) -> tuple[int, bytes]:
-        with failures_told():
+        with aws_errors():
             answer = client.invoke(
                 FunctionName=function, Qualifier=version, Payload=json.dumps(_event(host, path, accept)).encode()
             )
             body = answer["Payload"].read()
         if "FunctionError" in answer:
-            raise InfrastructureError(f"Version {version} breaks off at {path}: {body[:500].decode(errors='replace')}")
+            raise InfrastructureError(f"Version {version} fails at {path}: {body[:500].decode(errors='replace')}")
         return _answer(json.loads(body))
 
     return Door(f"Version {version}", ask)
 
 
 def _event(host: str, path: str, accept: str) -> dict[str, Any]:
-    """What an HTTP API hands on (payload format 2.0) for a GET behind a custom domain."""
+    """The event of an HTTP API (payload format 2.0) for a GET behind a custom domain."""
     return {
         "version": "2.0",
         "routeKey": "$default",
@@ -77,21 +77,21 @@ def _event(host: str, path: str, accept: str) -> dict[str, Any]:
     }
 
 
-def _answer(told: Mapping[str, Any]) -> tuple[int, bytes]:
-    body: str = told.get("body") or ""
-    return told["statusCode"], base64.b64decode(body) if told.get("isBase64Encoded") else body.encode()
+def _answer(result: Mapping[str, Any]) -> tuple[int, bytes]:
+    body: str = result.get("body") or ""
+    return result["statusCode"], base64.b64decode(body) if result.get("isBase64Encoded") else body.encode()
 
 
 def smoke_test(door: Door, *, stage: str, version: str | None) -> None:
-    """Ask for what every deployment must answer; `version` is the product's, None where an older one is looked at.
+    """Request what every deployment must answer. `version` is the product's, None for an older version.
 
-    Raises InfrastructureError for the first wrong answer.
+    Raises InfrastructureError for the first wrong response.
     """
     known = {"version": version} if version is not None else {}
     _answer_require(door, "/health", 200, {"status": "healthy", **known})
     _answer_require(door, "/info", 200, {"environment": stage, **known})
     _answer_require(door, "/signin", 200, None)
-    # Only if it reaches the database, and may.
+    # This needs the database, and the permission to read it.
     _answer_require(door, "/health/ready", 200, {"status": "ready", **known})
     _answer_require(door, "/jobs", 401, {"code": "not_authenticated"})
 
@@ -100,7 +100,7 @@ def _answer_require(door: Door, path: str, status: int, members: Mapping[str, st
     found, body = door.ask(path, "application/json" if members else "text/html")
     if found != status:
         raise InfrastructureError(f"{door.name} answers {path} with {found}, not {status}: {body[:300]!r}")
-    told = json.loads(body) if members else {}
+    found_members = json.loads(body) if members else {}
     for name, value in (members or {}).items():
-        if told.get(name) != value:
-            raise InfrastructureError(f"{door.name} tells at {path} {name} {told.get(name)!r}, not {value!r}.")
+        if found_members.get(name) != value:
+            raise InfrastructureError(f"{door.name} has at {path} {name} {found_members.get(name)!r}, not {value!r}.")

@@ -1,4 +1,4 @@
-"""The steps of a deployment that other programs do: the infrastructure's command, and Zappa's."""
+"""The steps of a deployment that other programs perform: the command `infrastructure`, and Zappa."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from controlplane.deployment.live import Live
-from controlplane.infrastructure.clients import Account, failures_told
+from controlplane.infrastructure.clients import Account, aws_errors
 from controlplane.infrastructure.errors import InfrastructureError
 from controlplane.infrastructure.handover import function_settings
 from controlplane.infrastructure.names import function_name
@@ -16,13 +16,13 @@ _ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def settings_require(stage: str, environment: Mapping[str, str]) -> None:
-    """Refuse to deploy a function that would refuse to start. Raises InfrastructureError naming what is missing."""
+    """Refuse to deploy a function that would refuse to start. Raises InfrastructureError with the missing settings."""
     if not environment.get("ALLOWED_HOSTS"):
         raise InfrastructureError(
             "ALLOWED_HOSTS is not set. It names the stage's domain; without one of your own it is "
             ".execute-api.REGION.amazonaws.com"
         )
-    # Those of the stack are set with the package; of them the account does not matter here.
+    # The stack's settings are set with the package. Their values do not matter here.
     settings = {**function_settings(stage, "0" * 12), **environment, "STAGE": stage}
     checked = _manage("check", "--tag", "security", environment=settings)
     if checked.returncode:
@@ -30,17 +30,17 @@ def settings_require(stage: str, environment: Mapping[str, str]) -> None:
 
 
 def infrastructure_deploy(stage: str, *, agreed: bool) -> None:
-    """Make the stack as the code wants it; asks the person at the terminal unless it is `agreed`."""
+    """Deploy the stack. Unless `agreed`, the command asks for confirmation at the terminal."""
     arguments = ["infrastructure", "deploy", "--stage", stage, *(["--yes"] if agreed else [])]
     done = subprocess.run([sys.executable, "manage.py", *arguments], cwd=_ROOT, check=False)  # noqa: S603
     if done.returncode:
-        raise InfrastructureError("The infrastructure is not as it should be; nothing was deployed.")
+        raise InfrastructureError("The infrastructure was not deployed, so the function was not deployed either.")
 
 
 def function_deploy(stage: str, account: Account) -> None:
     """`zappa update`, or `zappa deploy` when there is no function yet. Raises InfrastructureError when it fails."""
     if _function_is_there(stage, account):
-        # Where the alias is missing, Zappa would fail halfway.
+        # Without the alias, Zappa would fail halfway.
         Live(stage, account).state()
         _zappa("update", stage)
     else:
@@ -48,13 +48,13 @@ def function_deploy(stage: str, account: Account) -> None:
 
 
 def schedules_deploy(stage: str) -> None:
-    """Make the rules of zappa_settings.json, and those alone, invoke what is live."""
+    """Make the rules of zappa_settings.json, and no others, invoke the live version."""
     _zappa("schedule", stage)
 
 
 def api_address(stage: str, account: Account) -> str:
-    """Where AWS serves the stage. Raises InfrastructureError when there is no API."""
-    with failures_told():
+    """The address at which AWS serves the stage. Raises InfrastructureError when there is no API."""
+    with aws_errors():
         apis = account.client("apigatewayv2").get_apis()["Items"]
     found = [api for api in apis if api["Name"] == function_name(stage)]
     if len(found) != 1:
@@ -75,7 +75,7 @@ def _zappa(action: str, stage: str) -> None:
 
 def _function_is_there(stage: str, account: Account) -> bool:
     client = account.client("lambda")
-    with failures_told():
+    with aws_errors():
         try:
             client.get_function(FunctionName=function_name(stage))
         except client.exceptions.ResourceNotFoundException:

@@ -1,9 +1,9 @@
-"""Zappa leaves traffic and schedules alone when it uploads code: its callback "settings" in zappa_settings.json.
+"""Keeps Zappa from moving requests and schedules when it uploads code: the callback "settings" in zappa_settings.json.
 
-Zappa's uploads go to `$LATEST`; its API points at the alias that ``apigateway_lambda_qualifier`` names. The rest of it
-knows no alias: it makes none, and has rules invoke `$LATEST`, even before it is certain that the new code runs. So its
-own methods are wrapped here, for each of its commands, whoever types them. Which version the alias names is for
-`manage.py release` and `manage.py deploy` alone to say.
+Zappa uploads to `$LATEST`, and its API uses the alias that ``apigateway_lambda_qualifier`` names. Zappa has no other
+support for aliases: it creates none, and its rules invoke `$LATEST` even before the new code has proved to run. So this
+module wraps Zappa's own methods, for each of its commands and each caller. Only `manage.py release` and `manage.py
+deploy` decide which version the alias names.
 """
 
 import sys
@@ -14,21 +14,21 @@ _ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def alias_use(zappa: Any) -> None:
-    """Have this run of Zappa's command line (`zappa`) make the alias with the function, and then only speak to it."""
+    """Make this run of Zappa's command line (`zappa`) create the alias with the function, and then use the alias."""
     alias: str = zappa.apigateway_lambda_qualifier
     core = zappa.zappa
     _versions_publish_once(core, alias)
     _rules_point(core, alias)
     _commands_invoke(core, alias)
     if zappa.command == "update":
-        # New rules may want functions that the version which gets them does not have yet.
+        # New rules may need functions that the live version does not have yet.
         zappa.schedule = _nothing
 
 
 def _versions_publish_once(core: Any, alias: str) -> None:
-    """A first version with the function, which the alias then names; no version by an update.
+    """Publish a version with a new function, and name it with the alias. Publish none with an update.
 
-    Zappa publishes new code before it sets the new configuration, so such a version would be neither new nor old.
+    Zappa publishes new code before it sets the new configuration, so such a version would have only half of the update.
     """
     create, update = core.create_lambda_function, core.update_lambda_function
 
@@ -47,7 +47,7 @@ def _versions_publish_once(core: Any, alias: str) -> None:
 
 
 def _rules_point(core: Any, alias: str) -> None:
-    """Rules invoke the alias, and are found, allowed and taken away by it."""
+    """Make rules invoke the alias, and find, allow and remove them by it."""
     schedule, names = core.schedule_events, core.get_event_rule_names_for_lambda
     allow, clear = core.create_event_permission, core._clear_policy
 
@@ -69,7 +69,7 @@ def _rules_point(core: Any, alias: str) -> None:
 
 
 def _commands_invoke(core: Any, alias: str) -> None:
-    """`zappa manage` and `zappa invoke` run what is live, unless they are told another version."""
+    """`zappa manage` and `zappa invoke` run the live version, unless their options name another one."""
     invoke = core.invoke_lambda_function
 
     def invoke_alias(*arguments: Any, qualifier: str | None = None, **named: Any) -> Any:
@@ -79,7 +79,7 @@ def _commands_invoke(core: Any, alias: str) -> None:
 
 
 def _description() -> str:
-    # Zappa's command does not look for modules where it is started.
+    # Zappa's command does not search its working directory for modules.
     sys.path.append(str(_ROOT))
     from controlplane.deployment.revision import revision_describe
     from controlplane.settings import VERSION

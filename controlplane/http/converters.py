@@ -1,4 +1,4 @@
-"""Parts of paths."""
+"""Converters for the parameters of paths."""
 
 from django.urls import register_converter
 
@@ -6,7 +6,7 @@ from controlplane.lib.ids import ID_PATTERN
 
 
 class IdConverter:
-    """An identifier as `controlplane.lib.ids` makes it, so that anything else is simply not found."""
+    """An identifier in the form of `controlplane.lib.ids`. A path with anything else is not found."""
 
     regex = ID_PATTERN
 

@@ -1,4 +1,4 @@
-"""The errors that Django REST framework raises, as errors of our own family."""
+"""Converts the errors of Django REST framework to application errors."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput, N
 
 
 def drf_error(exception: BaseException | None) -> ApplicationError | None:
-    """The same error in our family, or None for an error that is not DRF's."""
+    """The application error for a DRF error. None for any other exception."""
     match exception:
         case drf.ValidationError():
             errors = list(_field_errors(exception.detail))
@@ -19,7 +19,7 @@ def drf_error(exception: BaseException | None) -> ApplicationError | None:
         case drf.ParseError():
             return InvalidInput(str(exception.detail), code=ErrorCode.MALFORMED_JSON)
         case drf.NotAuthenticated() | drf.AuthenticationFailed():
-            # DRF would make 403 of this when its first way to sign in names no challenge; we always have one.
+            # DRF would answer 403 when its first authentication scheme names no challenge. We always have one.
             return NotAuthenticated(str(exception.detail))
         case drf.PermissionDenied():
             return Forbidden(str(exception.detail))
@@ -45,14 +45,14 @@ def _field_errors(detail: Any, field: str = "") -> Iterator[dict[str, str]]:
     if isinstance(detail, dict):
         for name, inner in detail.items():
             if isinstance(name, int):
-                # A list's items at fault, by their places.
+                # The invalid items of a list, by their positions.
                 yield from _field_errors(inner, f"{field}[{name}]")
                 continue
             own = "" if name == "non_field_errors" else str(name)
             yield from _field_errors(inner, ".".join(part for part in (field, own) if part))
     elif isinstance(detail, list):
         for index, inner in enumerate(detail):
-            # Lists and objects in a list stand for the items of a field; texts for several faults of one field.
+            # Objects and lists in a list are the errors of its items; texts are several errors of one field.
             yield from _field_errors(inner, f"{field}[{index}]" if isinstance(inner, dict | list) else field)
     else:
         yield {"field": field or "body", "message": str(detail)}

@@ -13,7 +13,7 @@
     HEARTBEAT.check(json_body(request))   # the members as Python has them, or InvalidInput that names the field
     @extend_schema(request=HEARTBEAT)     # `controlplane.http.openapi` makes a component of it
 
-For the endpoints that are called all the time: it needs neither DRF nor drf-spectacular.
+This is for the busiest endpoints: it imports neither DRF nor drf-spectacular.
 """
 
 import copy
@@ -39,7 +39,7 @@ class Field:
     about: str = ""
 
     def check(self, value: Any, path: str) -> Any:
-        """The value as Python has it. Raises InvalidInput that names `path`, as in ``running[0].attempt``."""
+        """The value as Python has it. Raises InvalidInput that names `path`, such as ``running[0].attempt``."""
         raise NotImplementedError
 
     def schema(self, object_schema: ObjectSchema) -> Json:
@@ -255,7 +255,7 @@ class Object(Field):
             if given is None and (null if name in value else not required):
                 checked[name] = copy.copy(default)
             else:
-                # A required member that is missing is refused in the words for null.
+                # A missing required member gets the message for null.
                 checked[name] = check(given, path + suffix if path else name)
         return checked
 
@@ -263,7 +263,7 @@ class Object(Field):
         return object_schema(self)
 
     def component(self, object_schema: ObjectSchema) -> Json:
-        """The object itself as JSON Schema; nested ones are what `object_schema` makes of them."""
+        """The object as JSON Schema. `object_schema` makes the schemas of nested objects."""
         return {
             "type": "object",
             "description": self.about,
@@ -273,7 +273,7 @@ class Object(Field):
 
 
 def described(field: Field, object_schema: ObjectSchema) -> Json:
-    """The field's schema with what it is about."""
+    """The field's schema with its description."""
     schema = field.schema(object_schema)
     # A component carries its own description.
     return {**schema, "description": field.about} if field.about and "$ref" not in schema else schema

@@ -38,8 +38,8 @@ def members_known_require(body: dict[str, Any], known: Collection[str]) -> None:
             import difflib
 
             close = difflib.get_close_matches(name[:100], known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-            raise InvalidInput.field(name[:100], f"must not be given: it is no member here; {hint}")
+            hint = f"did you mean {close[0]}?" if close else f"the members are {', '.join(known)}"
+            raise InvalidInput.field(name[:100], f"must not be given; {hint}")
 
 
 def json_object(value: Any) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def query_validated(query: QueryDict, serializer_class: type[serializers.Seriali
     known = serializer_class().fields
     for name, values in query.lists():
         if name not in known:
-            raise InvalidInput.field(name[:100], f"must not be given: the parameters are {', '.join(known)}")
+            raise InvalidInput.field(name[:100], f"must not be given; the parameters are {', '.join(known)}")
         if len(values) > 1:
             raise InvalidInput.field(name, "must be given once")
     serializer = serializer_class(data=query.dict(), context={"from_query": True})

@@ -1,7 +1,7 @@
-"""What the function may do with each table: the actions that its code performs, and no other.
+"""The function's permissions on each table: the actions that its code performs, and no others.
 
-`tests/infrastructure/test_access.py` goes through the code with a record of its calls and compares both ways, and the
-emulator of every test refuses the code what is not said here.
+`tests/infrastructure/test_access.py` runs the code, records its calls, and compares them with this table both ways. The
+emulator of every test refuses an action that is missing here.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Access:
-    """`actions` are of IAM, on the table itself; `indexes` are those that are queried.
+    """`actions` are IAM actions on the table itself; `indexes` are the indexes that the function queries.
 
     A transaction needs the actions of its parts: PutItem, UpdateItem, DeleteItem, and ConditionCheckItem for a check.
     """
@@ -29,7 +29,7 @@ TABLE_ACCESS = {
     "account-claims": _access("Get Put"),
     "agents": _access("BatchGet Get Put Update", indexes="by_name by_region"),
     "api-tokens": _access("BatchGet Delete Get Put Update", indexes="by_id by_name by_user"),
-    # What is written there stays, and stays as it is.
+    # Audit events are never changed or deleted.
     "audit": _access("BatchGet Get Put Query", indexes="by_target"),
     "rate-limits": _access("Update"),
     "enrolment-tokens": _access("BatchGet Delete Get Put Update", indexes="by_age"),

@@ -1,4 +1,4 @@
-"""What an earlier stack of the stage, or a deployment that failed, has left: a new stack takes it over first."""
+"""Resources that an earlier stack of the stage, or a failed deployment, has left. A new stack imports them first."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from controlplane.infrastructure.key import KEY, KEY_ALIAS
 _MISSING = frozenset({"404", "NotFoundException", "ResourceNotFoundException"})
 
 
-def standing_resources(account: Account, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those resources of the template that are there, as CloudFormation wants them named to import them.
+def existing_resources(account: Account, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The resources of the template that exist already, in the form that CloudFormation's import takes.
 
-    Raises InfrastructureError when there are tables whose key can't be found.
+    Raises InfrastructureError when tables exist, but the key that encrypts them cannot be found.
     """
     found = []
     for logical_id, resource in body["Resources"].items():
@@ -33,20 +33,20 @@ def standing_resources(account: Account, body: dict[str, Any]) -> list[dict[str,
     if orphans and KEY not in ids:
         name = body["Resources"][KEY_ALIAS]["Properties"]["AliasName"]
         raise InfrastructureError(
-            f"{', '.join(sorted(orphans))} are there, but not {name}, the key they are encrypted with. "
-            "Give the key that name again: aws kms create-alias."
+            f"{', '.join(sorted(orphans))} exist, but {name}, the alias of the key that encrypts them, does not. "
+            "Give the key this alias again: aws kms create-alias."
         )
     return found
 
 
 def adoption_body(body: dict[str, Any], imports: list[dict[str, Any]]) -> dict[str, Any]:
-    """The template of nothing but what is imported: CloudFormation imports and makes resources in different steps."""
+    """A template of the imported resources alone: CloudFormation cannot import and create in one change set."""
     ids = [entry["LogicalResourceId"] for entry in imports]
     return {"Resources": {logical_id: body["Resources"][logical_id] for logical_id in ids}}
 
 
 def _identifier(account: Account, kind: str, properties: dict[str, Any], body: dict[str, Any]) -> dict[str, str] | None:
-    """The name that the resource has, if it is there."""
+    """The identifier of the resource, or None when it does not exist."""
     try:
         match kind:
             case "AWS::DynamoDB::Table":
@@ -69,4 +69,4 @@ def _identifier(account: Account, kind: str, properties: dict[str, Any], body: d
         if error.response["Error"]["Code"] in _MISSING:
             return None
         raise
-    raise ValueError(f"{kind} is kept, but nobody knows here how to find it")
+    raise ValueError(f"{kind} has DeletionPolicy Retain, but there is no code here that finds it")

@@ -1,4 +1,4 @@
-"""The alarms, and the topic that tells people of them."""
+"""The alarms of a stage, and the topic that sends them to people."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from controlplane.infrastructure.schema import TableSchema
 from controlplane.infrastructure.stages import Stage
 from controlplane.lib import metric_names
 
-# What tells of a version that should not have gone live, before people do.
+# The alarms that find a bad version before people do.
 RELEASE_ALARMS = ("FunctionErrorsAlarm", "FunctionThrottlesAlarm", "FunctionDurationAlarm", "ApiServerErrorsAlarm")
 
 EMAIL_PARAMETER = "AlarmEmail"
@@ -21,18 +21,18 @@ _HAS_API = "HasApi"
 
 _MINUTE = 60
 _FIVE_MINUTES = 300
-# The gateway gives up after 30 s; a usual request takes a hundredth of this, a sweep a tenth.
+# The gateway's timeout is 30 s. A usual request takes a hundredth of this threshold, a sweep a tenth.
 _SLOW_MILLISECONDS = 10_000
-# More than agents that are all busy for a while make a job wait.
+# A job that waits longer than this waits for more than agents that are busy for a while.
 _LONG_WAIT_SECONDS = 900
-# DynamoDB refuses single requests while it scales, and clients try again.
+# DynamoDB refuses single requests while it scales, and clients retry them.
 _THROTTLED_REQUESTS = 10
 
 
 def topic_add(template: Template, stage: Stage, key_arn: Any) -> sns.Topic:
-    """Add the topic of all alarms; a message goes by e-mail to the parameter's address, if there is one."""
+    """Add the topic of all alarms. It sends e-mail to the parameter's address, if there is one."""
     template.add_parameter(
-        Parameter(EMAIL_PARAMETER, Type="String", Default="", Description="Who is told of alarms; empty: nobody")
+        Parameter(EMAIL_PARAMETER, Type="String", Default="", Description="The e-mail address for alarms, or empty")
     )
     template.add_condition(_HAS_EMAIL, Not(Equals(Ref(EMAIL_PARAMETER), "")))
     topic = template.add_resource(
@@ -69,9 +69,9 @@ def _topic_policy(topic: sns.Topic) -> dict[str, Any]:
 
 
 def alarms_add(template: Template, stage: Stage, tables: Sequence[TableSchema], topic: sns.Topic) -> list[str]:
-    """Add all alarms; returns their names. The gateway's waits for the parameter that names it."""
+    """Add all alarms and return their names. The gateway's alarm is only created when its parameter has a value."""
     template.add_parameter(
-        Parameter(API_PARAMETER, Type="String", Default="", Description="The id of the HTTP API, once there is one")
+        Parameter(API_PARAMETER, Type="String", Default="", Description="The id of the HTTP API, once it exists")
     )
     template.add_condition(_HAS_API, Not(Equals(Ref(API_PARAMETER), "")))
     alarms = [*_function_alarms(stage), _gateway_alarm(), *_job_alarms(stage)]
@@ -84,7 +84,7 @@ def alarms_add(template: Template, stage: Stage, tables: Sequence[TableSchema], 
 
 
 def alarm_name(stage: str, title: str) -> str:
-    """What CloudWatch calls the alarm with this title in the template."""
+    """The name in CloudWatch of the alarm with this title in the template."""
     name = title.removesuffix("Alarm")
     return f"{PROJECT}-{stage}" + "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name)
 
@@ -94,19 +94,19 @@ def _function_alarms(stage: Stage) -> Iterator[cloudwatch.Alarm]:
     common: dict[str, Any] = {"namespace": "AWS/Lambda", "dimensions": function, "period": _FIVE_MINUTES}
     yield _alarm(
         "FunctionErrorsAlarm",
-        "The function broke off: it raised, ran out of time or of memory. Its log group says why.",
+        "The function failed: it raised an error, or ran out of time or memory. Its log group says why.",
         metric="Errors",
         **common,
     )
     yield _alarm(
         "FunctionThrottlesAlarm",
-        "Requests were turned away because the function's concurrency was used up.",
+        "Lambda refused requests because the function's concurrency was used up.",
         metric="Throttles",
         **common,
     )
     yield _alarm(
         "FunctionDurationAlarm",
-        f"For 15 minutes one request in a hundred took longer than {_SLOW_MILLISECONDS // 1000} s.",
+        f"For 15 minutes, one request in a hundred took longer than {_SLOW_MILLISECONDS // 1000} s.",
         metric="Duration",
         statistic="p99",
         threshold=_SLOW_MILLISECONDS,
@@ -118,7 +118,7 @@ def _function_alarms(stage: Stage) -> Iterator[cloudwatch.Alarm]:
 def _gateway_alarm() -> cloudwatch.Alarm:
     alarm = _alarm(
         "ApiServerErrorsAlarm",
-        "Clients got 5xx: from the function, or from the gateway in its place.",
+        "Clients got 5xx responses from the function or from the gateway.",
         namespace="AWS/ApiGateway",
         metric="5xx",
         dimensions={"ApiId": Ref(API_PARAMETER)},
@@ -138,7 +138,7 @@ def _job_alarms(stage: Stage) -> Iterator[cloudwatch.Alarm]:
     }
     yield _alarm(
         "AgentsDeadAlarm",
-        "An agent has been silent for more than five minutes. Start it, or retire it.",
+        "An agent has sent no heartbeat for more than five minutes. Start it, or retire it.",
         metric=metric_names.AGENTS_DEAD,
         periods=5,
         **common,
@@ -165,7 +165,7 @@ def _alarm(
     threshold: int = 1,
     periods: int = 1,
 ) -> cloudwatch.Alarm:
-    """An alarm for when a metric is at `threshold` or above through `periods` periods of `period` seconds."""
+    """An alarm for a metric that is at `threshold` or above in `periods` periods of `period` seconds."""
     kind = "ExtendedStatistic" if statistic.startswith("p") else "Statistic"
     return cloudwatch.Alarm(
         title,
@@ -177,14 +177,14 @@ def _alarm(
         EvaluationPeriods=periods,
         Threshold=threshold,
         ComparisonOperator="GreaterThanOrEqualToThreshold",
-        # Nothing is counted where nothing happens.
+        # A quiet period reports no data.
         TreatMissingData="notBreaching",
         **{kind: statistic},
     )
 
 
 def _throttle_alarms(table: TableSchema, stage: Stage) -> Iterator[cloudwatch.Alarm]:
-    """One for each table and kind, so that the message names it. A throttled index holds up the writes to its table."""
+    """An alarm per table and kind, so that the message names the table. A throttled index delays its table's writes."""
     name = table.full_name(stage.name)
     for metric, index in (
         ("ReadThrottleEvents", None),
@@ -194,8 +194,8 @@ def _throttle_alarms(table: TableSchema, stage: Stage) -> Iterator[cloudwatch.Al
         part = "".join(word.title() for word in (index or "").split("_"))
         yield _alarm(
             f"{table.logical_id}{part}{metric.removesuffix('Events')}Alarm",
-            f"DynamoDB turned requests to {name}{f'/{index}' if index else ''} away: "
-            "its capacity is too small, or one key too busy.",
+            f"DynamoDB throttled requests to {name}{f'/{index}' if index else ''}: "
+            "its capacity is too small, or one key gets too many requests.",
             namespace="AWS/DynamoDB",
             metric=metric,
             dimensions={"TableName": name, **({"GlobalSecondaryIndexName": index} if index else {})},

@@ -1,4 +1,4 @@
-"""What all buckets of a stage have in common: nobody else reaches them, and only by TLS; and they outlive the stack."""
+"""What all buckets of a stage have in common: they are private, require TLS, and outlive the stack."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from controlplane.infrastructure.policies import tls_only
 
 
 def account_name(name: str, account: str | None) -> Any:
-    """A bucket's name with `${AWS::AccountId}` in it, written out if the account is known."""
+    """A bucket's name with `${AWS::AccountId}` in it, or with the number if the account is known."""
     return name.replace("${AWS::AccountId}", account) if account else Sub(name)
 
 

@@ -1,4 +1,4 @@
-"""AWS's clients, and what a person is told when AWS refuses them."""
+"""AWS's clients, and the errors that people see when AWS refuses a call."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from botocore.exceptions import (
 from controlplane.infrastructure.errors import InfrastructureError
 
 _NO_CREDENTIALS = (
-    "There are no credentials for AWS. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+    "No AWS credentials were found. Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
     "or sign in with `aws sso login`."
 )
 _REFUSED = frozenset(
@@ -27,14 +27,14 @@ _REFUSED = frozenset(
 
 
 class Account:
-    """Where something is deployed to, and as whom, as AWS says it of our credentials.
+    """The account and the principal of our credentials, as AWS reports them.
 
     Raises InfrastructureError when there are no credentials, or AWS refuses them.
     """
 
     def __init__(self, region: str) -> None:
-        with failures_told():
-            # It takes endpoint and credentials from where all of AWS's tools take them.
+        with aws_errors():
+            # It finds endpoint and credentials where all of AWS's tools find them.
             self._session = boto3.Session(region_name=region)
             self._clients: dict[str, Any] = {}
             identity = self.client("sts").get_caller_identity()
@@ -43,15 +43,15 @@ class Account:
         self.principal: str = identity["Arn"]
 
     def client(self, service: str) -> Any:
-        """boto3's client; making one takes a tenth of a second, so there is one for each service."""
+        """boto3's client. Making one takes a tenth of a second, so there is one per service."""
         if service not in self._clients:
             self._clients[service] = self._session.client(service)
         return self._clients[service]
 
 
 @contextmanager
-def failures_told() -> Iterator[None]:
-    """Raise InfrastructureError for what AWS or the way to it says in this block."""
+def aws_errors() -> Iterator[None]:
+    """Raise InfrastructureError when AWS refuses a call of this block or cannot be reached."""
     try:
         yield
     except (NoCredentialsError, PartialCredentialsError) as error:

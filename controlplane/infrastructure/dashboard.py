@@ -1,4 +1,4 @@
-"""The stage at a glance, in CloudWatch."""
+"""The CloudWatch dashboard of a stage."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -123,14 +123,14 @@ def _graphs(stage: Stage) -> Iterator[_Graph]:
 
 
 def _by_dimension(stage: Stage, metric: str, dimension: str, statistic: str) -> list[Any]:
-    """One of our own metrics, each value of its second dimension a line."""
+    """One of our own metrics, with a line for each value of its second dimension."""
     kind = f"{{{metric_names.NAMESPACE},{metric_names.STAGE},{dimension}}}"
     search = f'{kind} MetricName="{metric}" {metric_names.STAGE}="{stage.name}"'
     return [{"expression": f"SEARCH('{search}', '{statistic}', 60)", "label": ""}]
 
 
 def _by_table(stage: Stage, metric: str, dimensions: str = "TableName") -> list[Any]:
-    """All tables of the stage, also those that are yet to come."""
+    """All tables of the stage, also future ones."""
     search = f'{{AWS/DynamoDB,{dimensions}}} MetricName="{metric}" TableName=("{PROJECT}-" "-{stage.name}")'
     return [{"expression": f"SEARCH('{search}', 'Sum', 60)", "label": ""}]
 

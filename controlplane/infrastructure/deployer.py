@@ -1,8 +1,11 @@
-"""Who deploys from GitHub Actions: a role for each stage, taken on by a token of GitHub's, without stored keys.
+"""The roles that GitHub Actions assumes to deploy: one per stage, assumed with GitHub's token, without stored keys.
 
-One more stack, which an administrator makes once by hand: `manage.py deployer` prints its template. What these roles
-may do is what a deployment calls, as far as possible only on what bears the stage's name. Since a deployment makes the
-function's role, and so could make itself a stronger one, it may make that role only with the boundary that is here.
+An administrator deploys this stack once by hand: `manage.py deployer` prints its template. The roles allow what a
+deployment calls, wherever possible only on resources that bear the stage's name. A deployment creates the function's
+role, and could therefore give itself more rights. So it may only create that role with the permissions boundary here.
+
+The boundary follows the role: a test fails when the role allows an action that the boundary lacks. The subject of
+GitHub's token is compared as a whole, without wildcards.
 """
 
 import hashlib
@@ -32,8 +35,8 @@ Statement = dict[str, Any]
 
 
 def deployer_template() -> Template:
-    """The stack of the deployers of all stages; it serves any account."""
-    template = Template(Description=f"{PROJECT}: who deploys from GitHub Actions")
+    """The stack of the deployers of all stages. The template fits any account."""
+    template = Template(Description=f"{PROJECT}: the roles that deploy from GitHub Actions")
     template.add_parameter(
         Parameter(
             "Repository",
@@ -47,7 +50,7 @@ def deployer_template() -> Template:
             "ProviderArn",
             Type="String",
             Default="",
-            Description="The account's identity provider for GitHub, of which there can be one; empty: it is made",
+            Description="The account's identity provider for GitHub, if it has one; empty: the stack creates it",
         )
     )
     template.add_condition(_OWN_PROVIDER, Equals(Ref("ProviderArn"), ""))
@@ -57,7 +60,7 @@ def deployer_template() -> Template:
             Condition=_OWN_PROVIDER,
             Url=f"https://{_ISSUER}",
             ClientIdList=["sts.amazonaws.com"],
-            # Other roles of the account may have come to rely on it.
+            # Other roles of the account may have come to use it.
             DeletionPolicy="Retain",
             UpdateReplacePolicy="Retain",
         )
@@ -68,7 +71,7 @@ def deployer_template() -> Template:
 
 
 def boundary_apply(body: dict[str, Any], boundary_arn: str) -> None:
-    """Give the function's role in a stage's template the boundary without which no deployer may make it."""
+    """Add the boundary to the function's role in a stage's template. Without it no deployer may create the role."""
     body["Resources"]["FunctionRole"]["Properties"]["PermissionsBoundary"] = boundary_arn
 
 
@@ -114,7 +117,7 @@ def _stage_add(template: Template, stage: str, *, provider_arn: Any) -> None:
 
 
 def _trust(stage: str, provider_arn: Any) -> Statement:
-    """Only jobs of this very repository that run in the environment of the stage, which GitHub guards."""
+    """Allow only jobs of this repository that run in the stage's environment, which GitHub protects."""
     return {
         "Effect": "Allow",
         "Principal": {"Federated": provider_arn},
@@ -173,7 +176,7 @@ def _boundary_statements(stage: str) -> list[Statement]:
 
 
 def _infrastructure_statements(stage: str) -> list[Statement]:
-    """What the stage's stack is made of. Nothing here reads an item or a log, and nothing deletes a table."""
+    """What the stage's stack consists of. No statement here reads an item or a log, or deletes a table."""
     ours = {"aws:ResourceTag/project": PROJECT, "aws:ResourceTag/stage": stage}
     templates = f"{PROJECT}-templates-${{AWS::Region}}-${{AWS::AccountId}}"
     packages = f"{PROJECT}-packages-{stage}-${{AWS::AccountId}}"
@@ -245,7 +248,7 @@ def _infrastructure_statements(stage: str) -> list[Statement]:
             "DeleteDashboards GetDashboard PutDashboard",
             _arn("cloudwatch", f"dashboard/{PROJECT}-{stage}", region=False),
         ),
-        # AWS knows no resources for these.
+        # These actions support no resource-level permissions.
         _allow("cloudwatch", "DescribeAlarms GetMetricStatistics", "*"),
         _allow("kms", "ListAliases", "*"),
         _allow("logs", "DescribeLogGroups", "*"),
@@ -284,9 +287,9 @@ def _identity_statements(stage: str, boundary_arn: Any) -> list[Statement]:
 
 
 def _function_statements(stage: str) -> list[Statement]:
-    """What Zappa makes, and what the release of a version needs."""
+    """What Zappa creates, and what the release of a version calls."""
     function = f"function:{function_name(stage)}"
-    # With which Zappa begins the names of rules that would be too long otherwise.
+    # Zappa begins the names of rules with this when they would be too long otherwise.
     digest = hashlib.sha1(function_name(stage).encode(), usedforsecurity=False).hexdigest()[:16]
     return [
         _allow(
@@ -297,7 +300,7 @@ def _function_statements(stage: str) -> list[Statement]:
             "RemovePermission TagResource UntagResource UpdateAlias UpdateFunctionCode UpdateFunctionConfiguration",
             [_arn("lambda", function), _arn("lambda", f"{function}:*")],
         ),
-        # An API is known by an id that AWS chooses.
+        # AWS chooses the id of an API.
         _allow(
             "apigateway",
             "DELETE GET PATCH POST PUT",

@@ -1,5 +1,5 @@
-"""Why `manage.py infrastructure` can't go on."""
+"""The error of `manage.py infrastructure` and `manage.py deploy`."""
 
 
 class InfrastructureError(Exception):
-    """One or two sentences for the person who deploys: what is wrong and what to do."""
+    """One or two sentences for the person who deploys: what happened and what to do."""

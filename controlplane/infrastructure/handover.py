@@ -1,8 +1,8 @@
-"""What the stack has for the function and for Zappa, which are not part of it."""
+"""What the stack provides to the function and to Zappa, which are not part of it."""
 
 from botocore.exceptions import ClientError
 
-from controlplane.infrastructure.clients import Account, failures_told
+from controlplane.infrastructure.clients import Account, aws_errors
 from controlplane.infrastructure.errors import InfrastructureError
 from controlplane.infrastructure.names import job_log_bucket_name, key_alias, package_bucket_name
 
@@ -10,14 +10,14 @@ _MISSING = frozenset({"403", "404", "NoSuchBucket"})
 
 
 def function_settings(stage: str, account_number: str) -> dict[str, str]:
-    """By which the function finds its log bucket and its key, whose names are fixed by stage and account."""
+    """The settings that name the function's log bucket and key. Stage and account determine both names."""
     return {"KMS_KEY_ID": key_alias(stage), "LOG_BUCKET": job_log_bucket_name(stage, account_number)}
 
 
 def package_bucket_require(stage: str, account: Account) -> str:
-    """The name of the bucket for packages. Raises InfrastructureError when it is not there, or not this account's."""
+    """The name of the bucket for packages. Raises InfrastructureError when this account has no such bucket."""
     name = package_bucket_name(stage, account.number)
-    with failures_told():
+    with aws_errors():
         try:
             account.client("s3").head_bucket(Bucket=name, ExpectedBucketOwner=account.number)
         except ClientError as error:

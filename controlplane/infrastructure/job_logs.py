@@ -1,4 +1,4 @@
-"""The bucket of finished jobs' logs."""
+"""The bucket of archived job logs."""
 
 from troposphere import GetAtt, Template, s3
 
@@ -7,21 +7,21 @@ from controlplane.infrastructure.key import KEY_ALIAS
 from controlplane.infrastructure.names import job_log_bucket_name
 from controlplane.infrastructure.stages import Stage
 
-# Logs are read in their first days, if at all; later they only have to be there, and be readable at once.
+# People read logs in the first days, if at all. Older logs must be stored, and must be readable without delay.
 _SELDOM_READ_DAYS = 30
 _HARDLY_READ_DAYS = 120
-# For how long a log that was written over can be brought back.
+# For so many days an overwritten log can be restored.
 _OLD_VERSION_DAYS = 30
 
 
 def job_log_bucket_add(template: Template, stage: Stage, key_arn: GetAtt, account: str | None) -> s3.Bucket:
-    """Add the bucket. Only with the `account` in its name can a later stack adopt it."""
+    """Add the bucket. A later stack can only import it if its name contains the `account`."""
     return bucket_add(
         template,
         "JobLogBucket",
         name=account_name(job_log_bucket_name(stage.name, "${AWS::AccountId}"), account),
         encryption=s3.ServerSideEncryptionRule(
-            # One request to KMS for many logs.
+            # One request to KMS serves many logs.
             BucketKeyEnabled=True,
             ServerSideEncryptionByDefault=s3.ServerSideEncryptionByDefault(
                 SSEAlgorithm="aws:kms", KMSMasterKeyID=key_arn

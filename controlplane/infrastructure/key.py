@@ -1,6 +1,6 @@
-"""The stage's KMS key: it encrypts the tables, the finished jobs' logs and the alarms' topic, and encrypts secrets.
+"""The stage's KMS key: it encrypts the tables, the archived job logs, the alarms' topic, and secrets.
 
-The key outlives the stack, as the tables do, which nobody could read without it.
+The key outlives the stack, because the tables do, and without the key they cannot be read.
 """
 
 from typing import Any
@@ -11,13 +11,13 @@ from controlplane.infrastructure.names import PROJECT, key_alias
 from controlplane.infrastructure.stages import Stage
 
 KEY = "Key"
-# What is encrypted with the key waits for its name, so that whatever a failed deployment leaves is found with its key.
+# Resources that the key encrypts depend on its alias, so that the key of what a failed deployment leaves can be found.
 KEY_ALIAS = "KeyAlias"
 _ROOT = Sub("arn:${AWS::Partition}:iam::${AWS::AccountId}:root")
 
 
 def key_add(template: Template, stage: Stage) -> GetAtt:
-    """Add the key and its name; returns its ARN."""
+    """Add the key and its alias. Returns the key's ARN."""
     key = template.add_resource(
         kms.Key(
             KEY,
@@ -42,10 +42,10 @@ def key_add(template: Template, stage: Stage) -> GetAtt:
 
 
 def _policy() -> dict[str, Any]:
-    """Administrators manage the key by IAM. Services use it for those who may use what it encrypts; no one else does.
+    """Administrators manage the key by IAM. Services use it only for principals with access to what it encrypts.
 
-    The right to read a table does not include the right to decrypt its secrets. That takes a grant in IAM, which in
-    this stack only the function's role has.
+    The permission to read a table does not include the permission to decrypt its secrets. That takes an IAM policy, and
+    in this stage only the function's role has one.
     """
     return {
         "Version": "2012-10-17",

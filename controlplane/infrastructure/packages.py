@@ -1,4 +1,4 @@
-"""The bucket in which Zappa lays a package down for Lambda, which keeps a copy of its own."""
+"""The bucket to which Zappa uploads a package for Lambda. Lambda keeps a copy of its own."""
 
 from troposphere import Template, s3
 
@@ -6,12 +6,12 @@ from controlplane.infrastructure.buckets import account_name, bucket_add
 from controlplane.infrastructure.names import package_bucket_name
 from controlplane.infrastructure.stages import Stage
 
-# What a deployment that broke off has left. None that succeeds leaves anything.
+# Removes what a failed deployment leaves. A successful one leaves nothing.
 _KEPT_DAYS = 90
 
 
 def package_bucket_add(template: Template, stage: Stage, account: str | None) -> s3.Bucket:
-    """Add the bucket. It holds code and no settings, so S3's own key is enough, and Lambda needs none of ours."""
+    """Add the bucket. It holds code and no settings, so S3's own key is enough, and Lambda needs no access to ours."""
     return bucket_add(
         template,
         "PackageBucket",

@@ -1,10 +1,10 @@
-"""Statements that several resources' own policies have."""
+"""Statements that the policies of several resources share."""
 
 from typing import Any
 
 
 def tls_only(action: str, resource: Any) -> dict[str, Any]:
-    """Refuse `action` on `resource` (an ARN, or a list of them) to whoever comes without TLS."""
+    """Refuse `action` on `resource` (an ARN, or a list of them) without TLS."""
     return {
         "Sid": "TlsOnly",
         "Effect": "Deny",

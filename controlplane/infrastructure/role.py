@@ -1,4 +1,4 @@
-"""Who may do what: the function's role, and the policy of those who operate it."""
+"""The function's role, and the policy of its operators."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,17 +22,17 @@ def function_role_add(
     bucket: s3.Bucket,
     log_group: logs.LogGroup,
 ) -> iam.Role:
-    """Add the role that Lambda gives the function. Raises KeyError for a table of which `access` says nothing."""
+    """Add the role that Lambda gives the function. Raises KeyError for a table that is missing in `access`."""
     statements = [
         *_table_statements(tables),
         {
             "Sid": "JobLogs",
             "Effect": "Allow",
-            # An upload in parts is allowed with PutObject; what remains of a broken one, the life cycle removes.
+            # PutObject includes multipart uploads. The life cycle removes what an aborted one leaves.
             "Action": ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
             "Resource": Sub(f"${{{bucket.title}.Arn}}/*"),
         },
-        # Without it, S3 refuses what is not there, as if one had no right to it.
+        # Without it, S3 answers 403 instead of 404 for a missing object.
         {"Sid": "JobLogIsThere", "Effect": "Allow", "Action": "s3:ListBucket", "Resource": GetAtt(bucket, "Arn")},
         {"Sid": "Encrypt", "Effect": "Allow", "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": key_arn},
         {
@@ -45,7 +45,7 @@ def function_role_add(
             "Sid": "Trace",
             "Effect": "Allow",
             "Action": ["xray:PutTelemetryRecords", "xray:PutTraceSegments"],
-            # X-Ray knows no resources for these.
+            # X-Ray supports no resource-level permissions.
             "Resource": "*",
         },
     ]
@@ -66,7 +66,7 @@ def function_role_add(
 
 
 def _table_statements(tables: Sequence[TableSchema]) -> list[dict[str, Any]]:
-    """One statement for all tables with the same actions: a role's own policies have room for 10,240 characters."""
+    """One statement for all tables with the same actions: the inline policies of a role may have 10,240 characters."""
     by_actions: dict[tuple[str, ...], list[Any]] = {}
     indexes = []
     for table in tables:
@@ -81,9 +81,9 @@ def _table_statements(tables: Sequence[TableSchema]) -> list[dict[str, Any]]:
 
 
 def operators_policy_add(template: Template, stage: Stage) -> iam.ManagedPolicy:
-    """Add the policy without which, as far as this stack goes, nobody may invoke the function but through its API.
+    """Add the policy for operators. In this stack, only this policy allows to invoke the function without its API.
 
-    Whoever invokes it directly can have it run any command of `manage.py`.
+    A direct invocation can run any command of `manage.py`.
     """
     function = (
         f"arn:${{AWS::Partition}}:lambda:${{AWS::Region}}:${{AWS::AccountId}}:function:{function_name(stage.name)}"

@@ -1,4 +1,4 @@
-"""What the records say about their tables, in the words of CloudFormation."""
+"""The schemas of the tables, as the records declare them, in CloudFormation's terms."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ _KEY_TYPES = ("HASH", "RANGE")
 
 @dataclass(frozen=True)
 class IndexSchema:
-    """A global secondary index. `key` names its hash attribute and then, if it has one, its range attribute."""
+    """A global secondary index. `key` has the name of its hash attribute and, if it has one, of its range attribute."""
 
     name: str
     key: tuple[str, ...]
@@ -25,7 +25,7 @@ class IndexSchema:
 
 @dataclass
 class TableSchema:
-    """A table. `name` is the part of its full name that is the same in all stages; `types` are its keys' types."""
+    """A table. `name` is the part of its full name that all stages share; `types` are those of its key attributes."""
 
     name: str
     key: tuple[str, ...]
@@ -35,11 +35,11 @@ class TableSchema:
 
     @property
     def logical_id(self) -> str:
-        """Its name in the template. A table with another logical id would be another table."""
+        """Its name in the template. CloudFormation would replace a table whose logical id changes."""
         return "".join(part.title() for part in self.name.split("-")) + "Table"
 
     def full_name(self, stage: str) -> str:
-        """As `controlplane.nosql.record.table_name` makes it in the stage."""
+        """The name that `controlplane.nosql.record.table_name` makes in the stage."""
         return f"{PROJECT}-{self.name}-{stage}"
 
 
@@ -60,7 +60,7 @@ def _schema(full_name: str, kinds: list[type[Record]]) -> TableSchema:
     for schema in schemas:
         if schema["local_secondary_indexes"]:
             raise ValueError(
-                f"{name} has a local index. Nothing here makes one: it would bound each partition to 10 GB."
+                f"{name} has a local index, which is not supported here: it would limit each partition to 10 GB."
             )
         for part in (schema, *schema["global_secondary_indexes"]):
             types.update({entry["AttributeName"]: entry["AttributeType"] for entry in part["attribute_definitions"]})

@@ -1,4 +1,4 @@
-"""The stack of a stage on AWS: what would change, changing it, deleting it."""
+"""The stack of a stage on AWS: planning a change, applying it, deleting the stack."""
 
 import json
 import time
@@ -9,9 +9,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from controlplane.infrastructure.adoption import adoption_body, standing_resources
+from controlplane.infrastructure.adoption import adoption_body, existing_resources
 from controlplane.infrastructure.alarms import API_PARAMETER, EMAIL_PARAMETER
-from controlplane.infrastructure.clients import Account, failures_told
+from controlplane.infrastructure.clients import Account, aws_errors
 from controlplane.infrastructure.deployer import boundary_apply
 from controlplane.infrastructure.errors import InfrastructureError
 from controlplane.infrastructure.names import PROJECT, function_boundary_name, function_name, stack_name
@@ -21,26 +21,26 @@ from controlplane.infrastructure.template import stage_template, template_body
 from controlplane.infrastructure.uploads import template_argument
 from controlplane.lib import clock
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
-# What CloudFormation says in place of an empty change set, by the age of its parts.
+# CloudFormation's answers for an empty change set; they differ by the age of its parts.
 _NO_CHANGES = ("didn't contain changes", "no updates are to be performed", "no changes")
 _GOOD = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE", "DELETE_COMPLETE"})
-# Into these an update may go; what failed was undone.
+# A stack in these states can be updated; a failed update was rolled back.
 _UPDATABLE = (_GOOD | {"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}) - {"DELETE_COMPLETE"}
-# Only a name: nothing has been made.
-_ANNOUNCED = "REVIEW_IN_PROGRESS"
-# Its first making failed. AWS lets one do nothing with it but delete it.
-_STILLBORN = "ROLLBACK_COMPLETE"
+# The stack has only a name and no resources yet.
+_WITHOUT_RESOURCES = "REVIEW_IN_PROGRESS"
+# Creating the stack failed. CloudFormation only allows to delete it.
+_CREATE_FAILED = "ROLLBACK_COMPLETE"
 
 
 @dataclass(frozen=True)
 class Change:
-    """What would happen to one resource. `action` is add, change, replace, remove or import.
+    """The change of one resource. `action` is add, change, replace, remove or import.
 
-    `what` are the properties that change; `kept`: a removed one leaves the stack, but is not deleted.
+    `what` are the changed properties. If `kept`, a removed resource leaves the stack, but is not deleted.
     """
 
     action: str
@@ -53,13 +53,13 @@ class Change:
     def __str__(self) -> str:
         name = f" ({self.physical_id})" if self.physical_id else ""
         what = f": {', '.join(self.what)}" if self.what else ""
-        kept = "; it stays, outside of the stack" if self.kept else ""
+        kept = "; the resource is kept outside the stack" if self.kept else ""
         return f"{self.action:<8} {self.kind.removeprefix('AWS::')} {self.logical_id}{name}{what}{kept}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What the next step of a deployment would do. `more` says why another one follows, None if it is the last."""
+    """The next step of a deployment. `more` says why another step follows; None if this is the last one."""
 
     changes: list[Change]
     change_set_id: str
@@ -78,10 +78,10 @@ class Kept:
 
 
 class Stack:
-    """The stack of one stage in one account. All that AWS refuses is raised as InfrastructureError."""
+    """The stack of one stage in one account. Raises InfrastructureError for everything that AWS refuses."""
 
     def __init__(self, stage: Stage, account: Account, *, email: str | None = None, api_id: str | None = None) -> None:
-        """`email` and `api_id` None: as they are, or else as they can be found."""
+        """Without `email` or `api_id`, the stack keeps its current value, or else looks it up in the account."""
         self.stage = stage
         self.account = account
         self.name = stack_name(stage.name)
@@ -91,19 +91,19 @@ class Stack:
     # --- what there is --------------------------------------------------------------------------------------------
 
     def status(self) -> str | None:
-        """CloudFormation's word for the stack's state, or None when there is none."""
+        """CloudFormation's status of the stack, or None when it does not exist."""
         found = self._describe(self.name)
         return found["StackStatus"] if found else None
 
     def outputs(self) -> dict[str, str]:
-        """What the stack gives to others, such as the role's ARN."""
+        """The stack's outputs, such as the role's ARN."""
         found = self._describe(self.name) or {}
         return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", ())}
 
     def kept(self) -> list[Kept]:
-        """What would be there still after `delete`."""
-        with failures_told():
-            template = self._standing_template() or {"Resources": {}}
+        """The resources that would outlive `delete`."""
+        with aws_errors():
+            template = self._current_template() or {"Resources": {}}
             pages = self._cloudformation.get_paginator("list_stack_resources").paginate(StackName=self.name)
             return [
                 Kept(found["ResourceType"], found["PhysicalResourceId"])
@@ -114,7 +114,7 @@ class Stack:
 
     def function_is_there(self) -> bool:
         """Whether the function, which runs with this stack's role, is deployed."""
-        with failures_told():
+        with aws_errors():
             try:
                 self.account.client("lambda").get_function(FunctionName=function_name(self.stage.name))
             except ClientError as error:
@@ -124,7 +124,7 @@ class Stack:
             return True
 
     def _describe(self, name: str) -> dict[str, Any] | None:
-        with failures_told():
+        with aws_errors():
             try:
                 found: dict[str, Any] = self._cloudformation.describe_stacks(StackName=name)["Stacks"][0]
             except ClientError as error:
@@ -133,16 +133,16 @@ class Stack:
                 raise
             return found
 
-    def _standing_template(self) -> dict[str, Any] | None:
-        if self.status() in (None, _ANNOUNCED):
+    def _current_template(self) -> dict[str, Any] | None:
+        if self.status() in (None, _WITHOUT_RESOURCES):
             return None
         body = self._cloudformation.get_template(StackName=self.name, TemplateStage="Original")["TemplateBody"]
-        # boto3 parses what is JSON, except where it comes with white space in front.
+        # boto3 parses JSON, except when it begins with white space.
         parsed: dict[str, Any] = json.loads(body) if isinstance(body, str) else json.loads(json.dumps(body))
         return parsed
 
     def _wanted_template(self) -> dict[str, Any]:
-        """What the code wants, with the boundary of the function's role where the account has one."""
+        """The template from the code, with the boundary of the function's role if the account has one."""
         body: dict[str, Any] = json.loads(template_body(stage_template(self.stage, account=self.account.number)))
         partition = self.account.principal.split(":")[1]
         boundary = f"arn:{partition}:iam::{self.account.number}:policy/{function_boundary_name(self.stage.name)}"
@@ -157,73 +157,73 @@ class Stack:
     # --- changing it ----------------------------------------------------------------------------------------------
 
     def plan(self) -> Plan | None:
-        """Ask AWS what the next step would change; None when nothing would. `discard` or `apply` what it returns."""
-        with failures_told():
+        """Ask AWS what the next step would change; None when nothing. Pass the result to `discard` or `apply`."""
+        with aws_errors():
             self._require_ready()
-            standing = self._standing_template()
+            current = self._current_template()
             wanted = self._wanted_template()
-            imports = standing_resources(self.account, wanted) if standing is None else []
+            imports = existing_resources(self.account, wanted) if current is None else []
             more = None
             if imports:
                 body = adoption_body(wanted, imports)
-                more = "All else follows when these, which are there already, are part of the stack."
+                more = "All other resources follow after this import of the resources that exist already."
             else:
-                body = next_step(standing, wanted) if standing is not None else wanted
+                body = next_step(current, wanted) if current is not None else wanted
                 if body != wanted:
-                    more = "More follows: DynamoDB makes or deletes one index of a table at a time."
-            change_set = self._change_set_make(body, imports=imports, exists=standing is not None)
+                    more = "Another step follows: DynamoDB creates or deletes one index of a table at a time."
+            change_set = self._change_set_make(body, imports=imports, exists=current is not None)
             return None if change_set is None else Plan(list(self._changes(change_set)), change_set, more)
 
     def discard(self, plan: Plan | None = None) -> None:
-        """Leave everything as it was; also forget a stack of which there is nothing but the plan."""
-        with failures_told():
+        """Delete the plan without applying it. Also delete a stack that consists of nothing but the plan."""
+        with aws_errors():
             if plan is not None:
                 self._cloudformation.delete_change_set(ChangeSetName=plan.change_set_id, StackName=self.name)
-            if self.status() == _ANNOUNCED:
+            if self.status() == _WITHOUT_RESOURCES:
                 self._cloudformation.delete_stack(StackName=self.name)
 
-    def apply(self, plan: Plan, tell: Tell) -> None:
-        """Do what the plan says and wait for it, telling of each resource. Raises InfrastructureError when it fails."""
-        with failures_told():
+    def apply(self, plan: Plan, report: Report) -> None:
+        """Apply the plan, wait, and report each resource. Raises InfrastructureError when it fails."""
+        with aws_errors():
             stack = self._describe(self.name)
             assert stack is not None  # noqa: S101 — the plan's change set belongs to it
             last = self._last_event(stack["StackId"])
             self._cloudformation.execute_change_set(ChangeSetName=plan.change_set_id, StackName=self.name)
-            self._wait(stack["StackId"], last, tell)
+            self._wait(stack["StackId"], last, report)
             if self.stage.guarded:
                 self._cloudformation.update_termination_protection(
                     StackName=self.name, EnableTerminationProtection=True
                 )
 
-    def remains_delete(self, tell: Tell) -> None:
-        """Clear a stack away whose first making failed; what it made of tables stays, and is taken over again."""
-        if self.status() == _STILLBORN:
-            tell("The stack's first making failed. What is left of it is cleared away first.")
-            self.delete(tell)
+    def remains_delete(self, report: Report) -> None:
+        """Delete a stack whose creation failed. Its tables are kept, and the next stack imports them."""
+        if self.status() == _CREATE_FAILED:
+            report("Creating the stack has failed before. What is left of it is deleted first.")
+            self.delete(report)
 
     def _require_ready(self) -> None:
         status = self.status()
-        if status is None or status == _ANNOUNCED or status in _UPDATABLE:
+        if status is None or status == _WITHOUT_RESOURCES or status in _UPDATABLE:
             return
-        if status == _STILLBORN:
-            raise InfrastructureError(f"The first making of {self.name} failed. `deploy` begins anew.")
+        if status == _CREATE_FAILED:
+            raise InfrastructureError(f"Creating {self.name} failed. Run `deploy` to start again.")
         if status.endswith("_IN_PROGRESS"):
             raise InfrastructureError(
-                f"{self.name} is being changed by somebody else ({status}). Wait for the end of it."
+                f"Another process is changing {self.name} ({status}). Wait until it has ended, then try again."
             )
         raise InfrastructureError(
-            f"{self.name} is in the state {status}. CloudFormation's console shows what it needs."
+            f"{self.name} is in the state {status}. Look into CloudFormation's console for what it needs."
         )
 
     def _change_set_make(self, body: dict[str, Any], *, imports: list[dict[str, Any]], exists: bool) -> str | None:
-        """Make a change set and wait for it; None when it would change nothing. Returns its id."""
+        """Create a change set and wait for it. Returns its id; None when it would change nothing."""
         made = self._cloudformation.create_change_set(
             StackName=self.name,
             ChangeSetName=f"deploy-{clock.now():%Y%m%d-%H%M%S-%f}",
             ChangeSetType="IMPORT" if imports else "UPDATE" if exists else "CREATE",
             Parameters=self._parameters(body),
             Capabilities=["CAPABILITY_NAMED_IAM"],
-            # What is imported gets its tags with all else.
+            # Imported resources get their tags with the next step.
             **({"ResourcesToImport": imports} if imports else {"Tags": self._tags()}),
             **template_argument(self.account, json.dumps(body, separators=(",", ":"), sort_keys=True)),
         )
@@ -242,14 +242,14 @@ class Stack:
         raise AssertionError("unreachable: waiting ends with an answer")
 
     def _tags(self) -> list[dict[str, str]]:
-        """CloudFormation hands them on to each resource that can have some."""
+        """The tags. CloudFormation adds them to each resource that supports tags."""
         return [{"Key": "project", "Value": PROJECT}, {"Key": "stage", "Value": self.stage.name}]
 
     def _parameters(self, body: dict[str, Any]) -> list[dict[str, Any]]:
-        """What is said on the command line, else what stands, else what can be found in the account."""
-        standing = self._describe(self.name)
-        is_new = standing is None or standing["StackStatus"] == _ANNOUNCED
-        known = set() if is_new else {entry["ParameterKey"] for entry in (standing or {}).get("Parameters", ())}
+        """Values from the command line, else those of the stack, else what can be found in the account."""
+        current = self._describe(self.name)
+        is_new = current is None or current["StackStatus"] == _WITHOUT_RESOURCES
+        known = set() if is_new else {entry["ParameterKey"] for entry in (current or {}).get("Parameters", ())}
         values = {
             EMAIL_PARAMETER: self._email,
             API_PARAMETER: self._api_id if self._api_id is not None else self._api_find(),
@@ -281,9 +281,9 @@ class Stack:
 
     # --- deleting it ----------------------------------------------------------------------------------------------
 
-    def delete(self, tell: Tell) -> None:
-        """Delete the stack and wait for it; tables, logs and the key stay. Raises InfrastructureError when it fails."""
-        with failures_told():
+    def delete(self, report: Report) -> None:
+        """Delete the stack and wait. Tables, logs and the key are kept. Raises InfrastructureError when it fails."""
+        with aws_errors():
             stack = self._describe(self.name)
             if stack is None:
                 return
@@ -293,21 +293,21 @@ class Stack:
                     StackName=self.name, EnableTerminationProtection=False
                 )
             self._cloudformation.delete_stack(StackName=self.name)
-            self._wait(stack["StackId"], last, tell)
+            self._wait(stack["StackId"], last, report)
 
     # --- waiting --------------------------------------------------------------------------------------------------
 
-    def _wait(self, stack_id: str, last: str | None, tell: Tell) -> None:
-        """Tell of each event until the stack rests. Raises InfrastructureError with what went wrong first."""
+    def _wait(self, stack_id: str, last: str | None, report: Report) -> None:
+        """Report each event until the operation has ended. Raises InfrastructureError with the first problem."""
         problems: list[str] = []
         for _ in _pauses():
-            # In this order, so that no event of the end is missed.
+            # The status is read before the events, so that no event of the end is missed.
             stack = self._describe(stack_id)
             for event in self._events(stack_id, last):
                 last = event["EventId"]
                 reason = event.get("ResourceStatusReason", "")
                 kind = event["ResourceType"].removeprefix("AWS::")
-                tell(
+                report(
                     f"{event['ResourceStatus']:<28} {kind} {event['LogicalResourceId']}"
                     + (f": {reason}" if reason else "")
                 )
@@ -321,13 +321,13 @@ class Stack:
             raise InfrastructureError(f"{self.name} ended as {status}. {first}")
 
     def _events(self, stack_id: str, after: str | None) -> list[dict[str, Any]]:
-        """What happened after the event with this id, in its order; AWS tells it from the end."""
+        """The events after the one with this id, oldest first. AWS returns the newest first."""
         pages = self._cloudformation.get_paginator("describe_stack_events").paginate(StackName=stack_id)
         events = (event for page in pages for event in page["StackEvents"])
         return list(takewhile(lambda event: event["EventId"] != after, events))[::-1]
 
     def _invalid(self, stack_id: str) -> str:
-        """What CloudFormation found wrong with the last template before it began; it tells that apart from the rest."""
+        """The problems of the last template that CloudFormation found before it began; it lists them separately."""
         events = self._cloudformation.describe_events(StackName=stack_id)["OperationEvents"]
         wrong = [event for event in events if event.get("ValidationStatus") == "FAILED"]
         return " ".join(f"{event['LogicalResourceId']}: {event['ValidationStatusReason']}" for event in wrong)
@@ -356,7 +356,7 @@ def _change(found: dict[str, Any]) -> Change:
 
 
 def _pauses() -> Iterator[None]:
-    """Go on for ever, at once the first time, then ever slower."""
+    """Yield for ever: at once the first time, then with growing pauses."""
     pause = _FIRST_PAUSE_SECONDS
     while True:
         yield

@@ -1,13 +1,13 @@
-"""The stages on AWS and all in which they differ."""
+"""The stages on AWS, and all their differences."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """Provisioned units of each table and index: at least `units` of reading and of writing, at most `most`.
+    """Provisioned units of each table and index: from `units` to `most` for reads and for writes.
 
-    Scaling aims at `target_percent` of what is provisioned being used.
+    Auto-scaling keeps the used share of the provisioned units near `target_percent`.
     """
 
     units: int
@@ -17,10 +17,10 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Stage:
-    """`capacity` None means on demand. `reserved_concurrency` None: what the account has left.
+    """`capacity` None means on demand; `reserved_concurrency` None means the account's unreserved concurrency.
 
-    `zappa_settings.json` says the function's memory and concurrency once more, and a test compares.
-    `guarded`: it is deleted only by those who write its name out.
+    `zappa_settings.json` repeats the function's memory and concurrency, and a test compares both. A `guarded` stage is
+    only deleted when its name is typed in full.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Templates on the way from what stands to what is wanted.
+"""The steps from a stack's current template to the wanted one.
 
-DynamoDB makes or deletes one index of a table at a time, and CloudFormation rolls a whole update back that asks for two
-at once. So an update goes in as many steps as the table with the most to change needs.
+DynamoDB creates or deletes one index of a table at a time, and CloudFormation rolls an update back that changes two at
+once. So an update takes as many steps as the table with the most index changes needs.
 """
 
 import copy
@@ -13,24 +13,24 @@ _INDEXES = "GlobalSecondaryIndexes"
 Body = dict[str, Any]
 
 
-def next_step(standing: Body, wanted: Body) -> Body:
-    """`wanted`, but with each table that stands no more than one index nearer to it.
+def next_step(current: Body, wanted: Body) -> Body:
+    """`wanted`, but with at most one index change for each table of `current`.
 
-    An index that is declared otherwise than it stands is deleted in one step and made in the next.
+    An index whose declaration changed is deleted in one step and created in the next.
     """
     step = copy.deepcopy(wanted)
     for logical_id, resource in wanted["Resources"].items():
-        if resource["Type"] == _TABLE and logical_id in standing["Resources"]:
+        if resource["Type"] == _TABLE and logical_id in current["Resources"]:
             properties = step["Resources"][logical_id]["Properties"]
-            held_back = _hold_back(standing["Resources"][logical_id]["Properties"], properties)
+            held_back = _hold_back(current["Resources"][logical_id]["Properties"], properties)
             if held_back:
                 _scaling_remove(step, logical_id, held_back)
     return step
 
 
-def _hold_back(standing: Body, properties: Body) -> set[str]:
-    """Change `properties` so that one index at most differs; returns the names of wanted indexes not there yet."""
-    old = {index["IndexName"]: index for index in standing.get(_INDEXES, ())}
+def _hold_back(current: Body, properties: Body) -> set[str]:
+    """Change `properties` so that at most one index differs. Returns the names of wanted indexes that must wait."""
+    old = {index["IndexName"]: index for index in current.get(_INDEXES, ())}
     new = {index["IndexName"]: index for index in properties.get(_INDEXES, ())}
     gone = [name for name in old if name not in new or _shape(old[name]) != _shape(new[name])]
     missing = [name for name in new if name not in old]
@@ -47,19 +47,19 @@ def _hold_back(standing: Body, properties: Body) -> set[str]:
     used = {part["AttributeName"] for index in (properties, *kept.values()) for part in index["KeySchema"]}
     known = {
         entry["AttributeName"]: entry
-        for entry in (*standing["AttributeDefinitions"], *properties["AttributeDefinitions"])
+        for entry in (*current["AttributeDefinitions"], *properties["AttributeDefinitions"])
     }
     properties["AttributeDefinitions"] = [known[name] for name in sorted(used)]
     return set(new) - set(kept)
 
 
 def _shape(index: Body) -> tuple[Any, Any]:
-    """What can't be changed in place, unlike its capacity."""
+    """The parts of an index that cannot be changed in place, unlike its capacity."""
     return index["KeySchema"], index["Projection"]
 
 
 def _scaling_remove(step: Body, table: str, indexes: set[str]) -> None:
-    """Nothing can scale, or be told of, an index that is not there."""
+    """Remove the scaling of indexes that do not exist yet."""
     resources = step["Resources"]
     ids = {f"table/${{{table}}}/index/{index}" for index in indexes}
     targets = {

@@ -1,4 +1,4 @@
-"""The tables in the template, and how those of a provisioned stage grow and shrink."""
+"""The tables in the template, and the auto-scaling of a provisioned stage."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ _KINDS = ("Read", "Write")
 
 
 def table_resources(table: TableSchema, stage: Stage, key_arn: GetAtt) -> Iterator[AWSObject]:
-    """The table itself and, where capacity is provisioned, what scales it and its indexes."""
+    """The table and, if its capacity is provisioned, the auto-scaling of the table and its indexes."""
     yield dynamodb.Table(
         table.logical_id,
         TableName=table.full_name(stage.name),
@@ -82,12 +82,12 @@ def _ttl(table: TableSchema) -> dict[str, object]:
 
 
 def _scaling(table: TableSchema, index: str | None, kind: str, capacity: Capacity) -> Iterator[AWSObject]:
-    """What keeps one dimension (reading or writing) of a table, or of one of its indexes, near its target."""
+    """The auto-scaling of one dimension (reading or writing) of a table, or of one of its indexes."""
     part = "".join(word.title() for word in (index or "").split("_"))
     target = applicationautoscaling.ScalableTarget(
         f"{table.logical_id}{part}{kind}Target",
         ServiceNamespace="dynamodb",
-        # By reference, so that the table is there first.
+        # A reference, so that the table is created first.
         ResourceId=Sub(f"table/${{{table.logical_id}}}" + (f"/index/{index}" if index else "")),
         ScalableDimension=f"dynamodb:{'index' if index else 'table'}:{kind}CapacityUnits",
         MinCapacity=capacity.units,

@@ -17,12 +17,12 @@ from controlplane.infrastructure.tables import table_resources
 
 
 def stage_template(stage: Stage, *, account: str | None = None) -> Template:
-    """All that the stage has beside its function.
+    """All resources of the stage, except the function and its API.
 
-    `account` writes the account's number out where a name needs it: CloudFormation takes over what an earlier stack
-    has left only if it is named in so many words. Without it the template serves any account.
+    With `account`, names contain the account's number: CloudFormation only imports what an earlier stack left if its
+    name is literal. Without it, the template fits any account.
     """
-    template = Template(Description=f"{PROJECT} {stage.name}: all but the function and its API")
+    template = Template(Description=f"{PROJECT} {stage.name}: all resources except the function and its API")
     tables = table_schemas()
     key_arn = key_add(template, stage)
     for table in tables:
@@ -35,7 +35,7 @@ def stage_template(stage: Stage, *, account: str | None = None) -> Template:
             "FunctionLogGroup",
             LogGroupName=log_group_name(stage.name),
             RetentionInDays=stage.log_days,
-            # So that it can be taken over; what is in it goes by itself.
+            # Retained, so that a later stack can import it. Its content expires.
             DeletionPolicy="Retain",
             UpdateReplacePolicy="Retain",
         )
@@ -45,17 +45,17 @@ def stage_template(stage: Stage, *, account: str | None = None) -> Template:
     topic = topic_add(template, stage, key_arn)
     dashboard_add(template, stage, alarms_add(template, stage, tables, topic))
     for name, description, value in (
-        ("FunctionRoleArn", "What zappa_settings.json calls role_arn", GetAtt(role, "Arn")),
-        ("JobLogBucketName", "Where the function puts the logs of finished jobs", Ref(bucket)),
-        ("PackageBucketName", "Where Zappa lays packages down for Lambda", Ref(packages)),
+        ("FunctionRoleArn", "The function's role: role_arn in zappa_settings.json", GetAtt(role, "Arn")),
+        ("JobLogBucketName", "The bucket in which the function archives job logs", Ref(bucket)),
+        ("PackageBucketName", "The bucket to which Zappa uploads packages for Lambda", Ref(packages)),
         ("KeyArn", "The key with which the function encrypts", key_arn),
-        ("AlarmTopicArn", "Where all alarms go", Ref(topic)),
-        ("OperatorsPolicyArn", "For those who may invoke the function directly", Ref(policy)),
+        ("AlarmTopicArn", "The topic of all alarms", Ref(topic)),
+        ("OperatorsPolicyArn", "The policy of operators who invoke the function directly", Ref(policy)),
     ):
         template.add_output(Output(name, Description=description, Value=value))
     return template
 
 
 def template_body(template: Template) -> str:
-    """The template as short as it goes: CloudFormation takes 51,200 bytes directly, and 1 MB by way of S3."""
+    """The template without white space: CloudFormation takes 51,200 bytes directly, and 1 MB from S3."""
     return json.dumps(template.to_dict(), separators=(",", ":"), sort_keys=True)

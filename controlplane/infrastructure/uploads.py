@@ -1,4 +1,4 @@
-"""Templates too long to be sent with the call: they go by way of a bucket."""
+"""Uploads templates that are too long for a call of CloudFormation to a bucket."""
 
 import hashlib
 import json
@@ -10,12 +10,12 @@ from controlplane.infrastructure.clients import Account
 from controlplane.infrastructure.names import template_bucket_name
 from controlplane.infrastructure.policies import tls_only
 
-# What CloudFormation takes with the call.
+# The longest template that a call can contain, in bytes.
 _DIRECT_BYTES = 51_200
 
 
 def template_argument(account: Account, body: str) -> dict[str, str]:
-    """How a call names this template: itself, or where it has been put."""
+    """The argument that gives this template to a call: its text, or the URL of its upload."""
     if len(body.encode()) <= _DIRECT_BYTES:
         return {"TemplateBody": body}
     s3 = account.client("s3")
@@ -29,7 +29,7 @@ def template_argument(account: Account, body: str) -> dict[str, str]:
 
 
 def _bucket_require(s3: Any, bucket: str, account: Account) -> None:
-    """Make the bucket if it is missing. One that is another account's is refused: it might swap our templates."""
+    """Create the bucket if it does not exist. Refuse a bucket of another account, which could replace our templates."""
     try:
         s3.head_bucket(Bucket=bucket, ExpectedBucketOwner=account.number)
     except ClientError as error:

@@ -1,1 +1,1 @@
-"""Parts without a subject of the product: they know no app and no Django view."""
+"""Shared code that depends on no app and no view."""

@@ -1,4 +1,4 @@
-"""Who does something: what every service is told, and what the audit trail records."""
+"""The actor of an operation: every service takes one, and the audit trail records it."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,9 +8,9 @@ ActorKind = Literal["user", "token", "agent", "system"]
 
 @dataclass(frozen=True)
 class Actor:
-    """A person, a person's program, an agent or the system itself, with the permissions it has now.
+    """A user, an API token, an agent or the system, with its current permissions.
 
-    `id` is stable (user id, token id, agent id), `name` is for people to read, `owner_id` is whose token it is.
+    `id` is stable (user id, token id, agent id), `name` is for people, `owner_id` is the id of a token's user.
     """
 
     kind: ActorKind
@@ -19,13 +19,13 @@ class Actor:
     permissions: frozenset[str] = field(default=frozenset(), repr=False)
     owner_id: str | None = None
 
-    # Django REST framework asks this of whatever stands in ``request.user``.
+    # Django REST framework reads these from ``request.user``.
     is_authenticated = True
     is_active = True
 
     @property
     def person_id(self) -> str | None:
-        """The person who acts, by themselves or through their program; None for agents and the system."""
+        """The id of the user who acts, also by an API token; None for agents and the system."""
         return self.id if self.kind == "user" else self.owner_id
 
 

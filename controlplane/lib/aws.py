@@ -1,4 +1,4 @@
-"""AWS's services beside DynamoDB: how their clients are made, and what their failures are called here."""
+"""Clients of AWS's services other than DynamoDB, and the error that their failures become."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ ATTEMPTS = 3
 
 
 def client_config() -> Config:
-    """For every client of such a service."""
+    """The configuration of every client: its timeouts and its retries."""
     return Config(
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=READ_TIMEOUT_SECONDS,
@@ -29,9 +29,7 @@ def client_config() -> Config:
 
 @cache
 def client(service: str) -> Any:
-    """The process's client of a service, for any number of threads. Endpoint and credentials are as all of AWS's tools
-    find them.
-    """
+    """The process's client of a service, which all threads share. Endpoint and credentials come from AWS's settings."""
     return _session().create_client(service, region_name=settings.AWS_REGION, config=client_config())
 
 
@@ -42,11 +40,11 @@ def _session() -> Session:
 
 @contextmanager
 def failures_named(service: str) -> Iterator[None]:
-    """Raise Unavailable for whatever AWS or the way to it does not do in this block: nothing that a client could mend.
+    """Raise Unavailable when a call to AWS in this block fails. `service` is its name in the message.
 
-    What is an answer and no failure, such as that a thing is not there, is to be caught inside of it.
+    The block itself must catch errors that are answers, for example that an object does not exist.
     """
     try:
         yield
     except (BotoCoreError, ClientError) as error:
-        raise Unavailable(f"AWS ({service}) does not answer as it should just now. Please try again.") from error
+        raise Unavailable(f"AWS ({service}) is not available. Try again.") from error

@@ -1,4 +1,4 @@
-"""Signed list cursors: where the next page of a list begins, in a form that only this control plane can make."""
+"""Signed list cursors: the place where a page of a list begins. Only this control plane can create one."""
 
 from typing import Any
 
@@ -7,22 +7,22 @@ from django.core import signing
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import InvalidInput
 
-# DynamoDB's longest key (2,048 + 1,024 bytes and an index's) fits; anything longer is not ours.
+# DynamoDB's longest key (2,048 + 1,024 bytes and an index's) fits. A longer text is forged.
 MAX_LENGTH = 8192
 
 
 def cursor_encode(scope: str, key: dict[str, Any]) -> str:
-    """The text that continues a list after `key` (JSON values), of the characters ``[A-Za-z0-9._-]`` only.
+    """A cursor for `key` (a dictionary of JSON values). It consists of the characters ``[A-Za-z0-9._-]``.
 
-    `scope` names the list and its filters: a cursor of one list does not open in another, nor under other filters.
+    `scope` names the list and its filters: another list, or the same list with other filters, rejects the cursor.
     """
     return _signer(scope).sign_object(key)
 
 
 def cursor_decode(scope: str, text: str) -> dict[str, Any]:
-    """The key that `cursor_encode` was given under the same scope.
+    """The key in a cursor that `cursor_encode` made for the same scope.
 
-    Raises InvalidInput for the field "cursor" (code ``invalid_cursor``) if the text is forged, foreign or broken.
+    Raises InvalidInput for the field "cursor" (code ``invalid_cursor``) if the cursor is invalid or of another list.
     """
     if len(text) > MAX_LENGTH or not text.isascii():
         raise _invalid()

@@ -1,6 +1,6 @@
-"""Keys for encryption that KMS makes and opens: each is stored, encrypted by KMS, in the texts that it encrypts.
+"""Data keys of KMS: each encrypted text contains its data key, which KMS has encrypted.
 
-KMS bills each call and each takes some milliseconds, so a process keeps keys for a while: see docs/decisions/0010.
+Each call to KMS costs money and some milliseconds, so a process caches keys for a while: see docs/decisions/0010.
 """
 
 import threading
@@ -14,23 +14,23 @@ from django.conf import settings
 
 from controlplane.lib.aws import client, failures_named
 
-# How long a process uses a key before it asks KMS anew, and so how long it goes on when the key is taken from it.
+# How long a process caches a key, and so how long it can still use a key after its access to KMS has ended.
 LIFETIME_SECONDS = 3600
-# How much one key encrypts; GCM's random nonces would allow a million times more.
+# How many texts one key encrypts. GCM's random nonces would allow a million times more.
 ENCRYPTIONS_AT_MOST = 1_000
 _REMEMBERED_AT_MOST = 10_000
 
-# KMS's words for a key that it did not encrypt, or not with this key or for this stage.
-_NOT_OURS = frozenset({"IncorrectKeyException", "InvalidCiphertextException"})
+# KMS's error codes for a data key that it did not encrypt, or not with this key or for this stage.
+_UNKNOWN_CODES = frozenset({"IncorrectKeyException", "InvalidCiphertextException"})
 
 
 class UnknownDataKey(Exception):
-    """KMS did not encrypt this, or not for this stage."""
+    """KMS did not encrypt this data key, or encrypted it for another stage."""
 
 
 @dataclass(frozen=True)
 class DataKey:
-    """A key and what a text carries of it: the id of the key that KMS encrypted it with, and what came out."""
+    """A data key. A text stores two parts of it: the id of the KMS key and the data key as KMS encrypted it."""
 
     kms_key_id: str
     encrypted: bytes
@@ -39,16 +39,16 @@ class DataKey:
 
 @dataclass
 class _Encryption:
-    """The key with which this process encrypts, and for how many texts it has done so."""
+    """The data key with which this process encrypts, and how many texts it has encrypted with it."""
 
     key: DataKey
     uses: int = 0
 
 
 class _Keys:
-    """The keys that this process remembers: one for encryption under each KMS key, and those that it has decrypted.
+    """The data keys that this process caches: one for encryption under each KMS key, and all that KMS has decrypted.
 
-    Two threads that miss a key at once both ask KMS, which does no harm.
+    If two threads need the same missing key, both call KMS, which does no harm.
     """
 
     def __init__(self) -> None:
@@ -92,22 +92,22 @@ _keys = _Keys()
 
 
 def data_key_for_encryption() -> DataKey:
-    """A key to encrypt with, under the KMS key that KMS_KEY_ID names. Raises Unavailable."""
+    """A data key for encryption under the KMS key that KMS_KEY_ID names. Raises Unavailable."""
     name = settings.KMS_KEY_ID
     key = _keys.encryption(name)
     if key is None:
         with failures_named("KMS"):
             made = client("kms").generate_data_key(KeyId=name, KeySpec="AES_256", EncryptionContext=_context())
-        # An alias may come to mean another key; the key's own id does not.
+        # An alias may later name another key, so the id of the key itself is stored.
         key = DataKey(made["KeyId"].rpartition("/")[2], made["CiphertextBlob"], AESGCM(made["Plaintext"]))
         _keys.made(name, key)
     return key
 
 
 def data_key_open(kms_key_id: str, encrypted: bytes) -> DataKey:
-    """The key that a text carries. Raises UnknownDataKey, or Unavailable.
+    """The data key that a text contains, decrypted. Raises UnknownDataKey, or Unavailable.
 
-    `kms_key_id` is what the text says: without an account in it, it can only mean a key of ours.
+    `kms_key_id` comes from the text. It must not contain an account, so that it names a key of the product's account.
     """
     key = _keys.opened(encrypted)
     if key is None or key.kms_key_id != kms_key_id:
@@ -115,7 +115,7 @@ def data_key_open(kms_key_id: str, encrypted: bytes) -> DataKey:
             try:
                 opened = client("kms").decrypt(KeyId=kms_key_id, CiphertextBlob=encrypted, EncryptionContext=_context())
             except ClientError as error:
-                if error.response["Error"]["Code"] in _NOT_OURS:
+                if error.response["Error"]["Code"] in _UNKNOWN_CODES:
                     raise UnknownDataKey from error
                 raise
         key = DataKey(kms_key_id, encrypted, AESGCM(opened["Plaintext"]))
@@ -124,10 +124,10 @@ def data_key_open(kms_key_id: str, encrypted: bytes) -> DataKey:
 
 
 def data_keys_forget() -> None:
-    """Let the next encryption and the next opening ask KMS."""
+    """Clear the cache, so that the next encryption and the next decryption call KMS."""
     _keys.clear()
 
 
 def _context() -> dict[str, str]:
-    """What KMS binds a data key to, and writes to its own trail. What each text is bound to is the text's business."""
+    """The encryption context of data keys. KMS binds each data key to it and writes it to CloudTrail."""
     return {"project": "hybrid-ci-cd", "stage": settings.STAGE, "use": "seal"}

@@ -1,13 +1,13 @@
 """Encrypting small secrets for storage: AES-256-GCM under a key that is not in the database.
 
-An encrypted text is bound to the place it was made for (its `context`): in another record or field it does not decrypt.
-There are two kinds, which differ in their first part. One is encrypted under one machine's key file, the other under a
-data key from KMS, which it carries as KMS encrypted it:
+An encrypted text is bound to its place (`context`): in another record or field, decryption fails. The first part of a
+text is its kind. Kind 1 is encrypted under the machine's key file. Kind 2 is encrypted under a data key of KMS, and the
+text contains that data key as KMS encrypted it:
 
     1.<id of the file's key>.<nonce>.<ciphertext>
     2.<id of KMS's key>.<encrypted data key>.<nonce>.<ciphertext>
 
-Where KMS_KEY_ID is set, KMS's data keys encrypt what is new. Older texts decrypt as long as the key file is there.
+If KMS_KEY_ID is set, new texts are of kind 2. Texts of kind 1 can be decrypted as long as the key file exists.
 """
 
 import base64
@@ -27,13 +27,13 @@ from django.conf import settings
 _LOCAL = "1"
 _KMS = "2"
 _KEY_BYTES = 32
-# GCM's own; random ones are safe for 2^32 encryptions by one key.
+# GCM's nonce size. Random nonces are safe for 2^32 encryptions by one key.
 _NONCE_BYTES = 12
 _KMS_KEY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class DecryptionFailed(Exception):
-    """The text was not encrypted here, not for this context, or not by a key that we have."""
+    """The text is damaged, or another control plane, context or key encrypted it."""
 
 
 def encrypt(secret: bytes, *, context: Sequence[str]) -> str:
@@ -42,7 +42,7 @@ def encrypt(secret: bytes, *, context: Sequence[str]) -> str:
     Raises Unavailable when KMS does not answer.
     """
     if settings.KMS_KEY_ID:
-        # Where there is no KMS, nothing of it is loaded.
+        # A machine without KMS does not import its client.
         from controlplane.lib.data_keys import data_key_for_encryption
 
         key = data_key_for_encryption()
@@ -56,7 +56,7 @@ def encrypt(secret: bytes, *, context: Sequence[str]) -> str:
 
 
 def decrypt(text: str, *, context: Sequence[str]) -> bytes:
-    """What was encrypted under the same context. Raises DecryptionFailed, or Unavailable when KMS does not answer."""
+    """The secret that was encrypted for the same context. Raises DecryptionFailed, or Unavailable if KMS fails."""
     try:
         version, key_id, *encrypted, nonce, ciphertext = text.split(".")
         if (version, len(encrypted)) == (_LOCAL, 0):
@@ -64,10 +64,10 @@ def decrypt(text: str, *, context: Sequence[str]) -> bytes:
         elif (version, len(encrypted)) == (_KMS, 1):
             cipher = _kms_cipher(key_id, _decode(encrypted[0]))
         else:
-            raise DecryptionFailed("it is of no kind that is known here")
+            raise DecryptionFailed("the kind of the encrypted text is unknown")
         return cipher.decrypt(_decode(nonce), _decode(ciphertext), _associated([version, key_id], context))
     except (ValueError, InvalidTag) as error:
-        raise DecryptionFailed("it was not encrypted here, or not for this place") from error
+        raise DecryptionFailed("the text is damaged, or was encrypted by another key or for another context") from error
 
 
 def _associated(head: Sequence[str], context: Sequence[str]) -> bytes:
@@ -77,28 +77,30 @@ def _associated(head: Sequence[str], context: Sequence[str]) -> bytes:
 def _kms_cipher(key_id: str, encrypted: bytes) -> AESGCM:
     from controlplane.lib.data_keys import UnknownDataKey, data_key_open
 
-    # Anything else could name a key of another account.
+    # Another form could name a key of another account.
     if not _KMS_KEY_ID.fullmatch(key_id):
-        raise DecryptionFailed("it names no key of KMS's")
+        raise DecryptionFailed("the text names no valid key of KMS")
     try:
         return data_key_open(key_id, encrypted).cipher
     except UnknownDataKey as error:
-        raise DecryptionFailed("KMS did not encrypt its key, or not for this stage") from error
+        raise DecryptionFailed("KMS did not encrypt the data key, or encrypted it for another stage") from error
 
 
 def _local_cipher(text_key_id: str) -> AESGCM:
-    # On AWS there is no such file, and none is made.
+    # On AWS the file may be missing, and must not be created.
     if settings.KMS_KEY_ID and not Path(settings.KEY_FILE).exists():
-        raise DecryptionFailed(f"it was encrypted by the key {text_key_id}, and there is no {settings.KEY_FILE}")
+        raise DecryptionFailed(
+            f"the key {text_key_id} encrypted the text, but the file {settings.KEY_FILE} does not exist"
+        )
     key_id, cipher = _local_key(str(settings.KEY_FILE))
     if text_key_id != key_id:
-        raise DecryptionFailed(f"it was encrypted by the key {text_key_id}, and this is {key_id}")
+        raise DecryptionFailed(f"the key {text_key_id} encrypted the text, but the key file has the key {key_id}")
     return cipher
 
 
 @cache
 def _local_key(file: str) -> tuple[str, AESGCM]:
-    """The key of this machine and its id, which tells keys apart and nothing of what they are."""
+    """This machine's key and its id. The id identifies the key without revealing it."""
     path = Path(file)
     key = _key_read(path) or _key_make(path)
     return f"local-{hashlib.sha256(b'key id of ' + key).hexdigest()[:12]}", AESGCM(key)
@@ -112,14 +114,14 @@ def _key_read(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     if mode & 0o077:
-        raise RuntimeError(f"{path} can be read by others. Make it yours alone: chmod 600 {path}")
+        raise RuntimeError(f"Other users can read {path}. Run: chmod 600 {path}")
     if len(key) != _KEY_BYTES:
-        raise RuntimeError(f"{path} holds no key of {_KEY_BYTES} bytes. Put the right file back.")
+        raise RuntimeError(f"{path} does not contain a key of {_KEY_BYTES} bytes. Restore the correct file.")
     return key
 
 
 def _key_make(path: Path) -> bytes:
-    """Write a new key, whole or not at all; when another process was faster, its key is the one."""
+    """Create the key file atomically and return its key. If another process has created it, return that key."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -136,7 +138,7 @@ def _key_make(path: Path) -> bytes:
         fresh.unlink()
     key = _key_read(path)
     if key is None:
-        raise RuntimeError(f"{path} was taken away while it was made.")
+        raise RuntimeError(f"{path} was deleted while it was created. Try again.")
     return key
 
 

@@ -7,10 +7,10 @@ from controlplane.lib.error_codes import ErrorCode
 
 
 class ApplicationError(Exception):
-    """Something that the caller is told.
+    """An error for the caller of a service.
 
-    `code` is stable and for programs, `message` is one sentence for people, `errors` lists the fields at fault, each as
-    ``{"field": …, "message": …}``. None of them ever holds a secret. `status` is HTTP's, `retry_after` in seconds.
+    `code` is stable and for programs, `message` is for people, and `errors` lists the invalid fields, each as
+    ``{"field": …, "message": …}``. None of them contains a secret. `status` is HTTP's, `retry_after` is in seconds.
     """
 
     status: int = 400
@@ -34,14 +34,14 @@ class ApplicationError(Exception):
 
 
 class InvalidInput(ApplicationError):
-    """The request can't be understood or breaks a rule; `errors` names the field."""
+    """The request is malformed or breaks a rule; `errors` names the field."""
 
     status = 400
     code = ErrorCode.INVALID_INPUT
 
     @classmethod
     def field(cls, field: str, message: str, *, code: ErrorCode | None = None) -> "InvalidInput":
-        """The usual case: one field is wrong."""
+        """The error for one invalid field. `message` continues its name."""
         return cls(f"{field}: {message}", code=code, errors=[{"field": field, "message": message}])
 
 
@@ -61,7 +61,7 @@ class NotFound(ApplicationError):
 
 
 class Conflict(ApplicationError):
-    """The thing is not in a state in which this may happen."""
+    """The state of the object does not allow the operation."""
 
     status = 409
     code = ErrorCode.CONFLICT
@@ -83,10 +83,10 @@ class TooManyRequests(ApplicationError):
 
 
 class Unavailable(ApplicationError):
-    """DynamoDB or AWS did not answer as it should; the same request may be sent again after `retry_after` seconds."""
+    """DynamoDB or AWS is not available. The client may repeat the request after `retry_after` seconds."""
 
     status = 503
     code = ErrorCode.UNAVAILABLE
 
-    def __init__(self, message: str = "The database is not available just now. Please try again.") -> None:
+    def __init__(self, message: str = "The database is not available. Try again.") -> None:
         super().__init__(message, retry_after=2)

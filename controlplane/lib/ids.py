@@ -1,4 +1,4 @@
-"""Identifiers that sort by the time of their making."""
+"""Identifiers that sort by the time of their creation."""
 
 from datetime import UTC, datetime
 
@@ -16,5 +16,5 @@ def new_id() -> str:
 
 
 def id_moment(identifier: str) -> datetime:
-    """When `new_id` made it, to the millisecond, in UTC. Raises ValueError for what is no ULID."""
+    """The time at which `new_id` created it, to the millisecond, in UTC. Raises ValueError if it is not a ULID."""
     return ULID.from_str(identifier.upper()).datetime.astimezone(UTC)

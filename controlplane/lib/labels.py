@@ -1,4 +1,4 @@
-"""Labels: what a job asks for and an agent offers. Pipelines, agents and jobs agree about them here."""
+"""Labels: a job requires them and an agent offers them. Pipelines, agents and jobs share these rules."""
 
 import re
 

@@ -1,37 +1,37 @@
-"""What the product's own metrics are called: the function emits them, and alarms and the dashboard look at them.
+"""The names of the product's metrics. The Lambda function emits them; alarms and the CloudWatch dashboard use them.
 
-Each name, with each value of its second dimension if it has one, costs $0.30 in a month in which it is in use.
+Each name, with each value of its second dimension if it has one, costs $0.30 in each month in which it is used.
 """
 
 NAMESPACE = "HybridCICD"
-# The dimension that all have; its value is the stage.
+# The dimension that all metrics have. Its value is the stage.
 STAGE = "Stage"
 
-# How many requests were answered; by the class of their status, as ``2xx``.
+# The number of answered requests, by the class of their status, such as ``2xx``.
 REQUESTS = "Requests"
 STATUS_CLASS = "StatusClass"
-# Milliseconds until a request was answered; by the pattern of its address, as ``/jobs/{job_id}``.
+# The milliseconds until a request was answered, by the pattern of its address, such as ``/jobs/{job_id}``.
 LATENCY = "Latency"
 ROUTE = "Route"
 
-# What a request asked of DynamoDB: the calls, and the units that these used.
+# The calls of a request to DynamoDB, and the capacity units that they consumed.
 DYNAMODB_CALLS = "DynamoDBCalls"
 READ_UNITS = "DynamoDBReadUnits"
 WRITE_UNITS = "DynamoDBWriteUnits"
 
-# How many jobs have ended, by how they did.
+# The number of jobs that have ended, by status.
 JOBS_ENDED = {
     "completed": "JobsCompleted",
     "failed": "JobsFailed",
     "cancelled": "JobsCancelled",
     "timed_out": "JobsTimedOut",
 }
-# Seconds for which a job waited until an agent took it, each time that it waited.
+# The seconds for which a job waited until an agent claimed it, each time that it waited.
 JOB_WAIT = "JobWaitSeconds"
-# Seconds from the begin of a job's first step to the end of its last one, by the clock of its agent.
+# The seconds from the start of a job's first step to the end of its last step, by its agent's clock.
 JOB_RUN = "JobRunSeconds"
 
-# How many agents are of a status; each minute.
+# The number of agents of each status, measured each minute.
 AGENTS = {
     "healthy": "AgentsHealthy",
     "unhealthy": "AgentsUnhealthy",
@@ -39,7 +39,7 @@ AGENTS = {
     "draining": "AgentsDraining",
 }
 AGENTS_DEAD = AGENTS["dead"]
-# Seconds for which the job that waits longest has waited, 0 when none waits; each minute.
+# The seconds for which the oldest queued job has waited, 0 when no job waits, measured each minute.
 OLDEST_WAIT = "OldestWaitSeconds"
-# How many jobs wait; each minute.
+# The number of queued jobs, measured each minute.
 QUEUE_DEPTH = "QueueDepth"

@@ -1,7 +1,7 @@
-"""Files in a bucket of S3, for the storages that Django's settings name.
+"""A storage for Django's setting STORAGES that keeps files in a bucket of S3.
 
-It is django-storages' own, but for three things: a piece of a file is read without the rest of it, what S3 cannot do
-just now is `Unavailable`, and nothing is waited for longer than a gateway waits.
+It extends the storage of django-storages in three ways: it can read a part of a file, it raises `Unavailable` when S3
+fails, and its calls end before API Gateway's timeout.
 """
 
 from botocore.exceptions import ClientError
@@ -12,44 +12,44 @@ from storages.backends.s3 import S3Storage
 from controlplane.lib.aws import client_config, failures_named
 
 _MISSING = frozenset({"404", "NoSuchKey"})
-_BEHIND_THE_END = "InvalidRange"
+_OFFSET_TOO_LARGE = "InvalidRange"
 
 
 class ObjectStorage(S3Storage):  # type: ignore[misc]
-    """A bucket. Names are not made unique: saving under a name replaces what is there, whole or not at all.
+    """A bucket. Saving a file replaces an existing file of the same name atomically.
 
-    Every method raises Unavailable when S3 fails, and those that read FileNotFoundError for what is not there. That is
-    told apart by the right to list the bucket: without it, S3 refuses what is not there.
+    All methods raise Unavailable when S3 fails. Methods that read raise FileNotFoundError when the file does not exist.
+    That needs the permission to list the bucket: without it, S3 denies access to a missing file.
     """
 
     def __init__(self, bucket_name: str) -> None:
         super().__init__(bucket_name=bucket_name, region_name=settings.AWS_REGION, client_config=client_config())
 
     def save(self, name: str, content: "File[bytes]", max_length: int | None = None) -> str:
-        """Put `content` there and return its name."""
+        """Write the file and return its name."""
         with failures_named("S3"):
             saved: str = super().save(name, content, max_length)
         return saved
 
     def delete(self, name: str) -> None:
-        """Delete it if it is there."""
+        """Delete the file if it exists."""
         with failures_named("S3"):
             super().delete(name)
 
     def exists(self, name: str) -> bool:
-        """Whether it is there."""
+        """Whether the file exists."""
         with failures_named("S3"):
-            there: bool = super().exists(name)
-        return there
+            exists: bool = super().exists(name)
+        return exists
 
     def size(self, name: str) -> int:
-        """In bytes."""
+        """The size of the file in bytes."""
         with failures_named("S3"):
             size: int = super().size(name)
         return size
 
     def read_range(self, name: str, offset: int, limit: int) -> tuple[bytes, int]:
-        """At most `limit` bytes (at least one) from `offset`, and the size of the whole; by one request."""
+        """At most `limit` bytes (at least 1) from `offset`, and the size of the whole file, by one request."""
         client = self.connection.meta.client
         with failures_named("S3"):
             try:
@@ -61,7 +61,7 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]
                 code = error.response["Error"]["Code"]
                 if code in _MISSING:
                     raise FileNotFoundError(f"{name} is not in the bucket") from error
-                if code != _BEHIND_THE_END:
+                if code != _OFFSET_TOO_LARGE:
                     raise
             else:
                 return data, int(found["ContentRange"].rpartition("/")[2])

@@ -1,8 +1,7 @@
 """HTTP message signatures (RFC 9421, hmac-sha256) and content digests (RFC 9530) of requests.
 
-A strict verifier of our own: it takes signatures in exactly the form that our agents write, refuses all else, and costs
-a tenth of a general library on the path that every heartbeat takes. Tests hold it against the RFC's own example and
-against such a library.
+A strict verifier: it accepts signatures only in the form that the product's agents write. Every heartbeat needs it, and
+it costs a tenth of a general library. Tests compare it with the RFC's example and with such a library.
 """
 
 import base64
@@ -16,7 +15,7 @@ from controlplane.lib import clock
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import NotAuthenticated
 
-# A signature made further than this from our time, before or after, is not accepted.
+# A signature whose time differs from the server's by more than this is rejected.
 WINDOW_SECONDS = 300
 
 REQUIRED_COMPONENTS = ("@method", "@path", "content-digest")
@@ -24,7 +23,7 @@ REQUIRED_COMPONENTS = ("@method", "@path", "content-digest")
 _MAX_HEADER = 1024
 _MAX_COMPONENTS = 16
 
-# One member of a dictionary (RFC 8941), as a canonical serialisation writes it: what was sent is then what was signed.
+# One member of a dictionary (RFC 8941) in its canonical form, so that the text as sent is the text as signed.
 _LABEL = r"(?P<label>[a-z*][a-z0-9_.*-]{0,63})"
 _INPUT = re.compile(
     _LABEL
@@ -41,7 +40,7 @@ _TEXT_PARAMETERS = frozenset({"keyid", "nonce", "alg"})
 
 @dataclass(frozen=True)
 class Signature:
-    """A signature as it was sent, read but not verified."""
+    """A signature from the headers of a request, not verified yet."""
 
     components: tuple[str, ...]
     created: int | None
@@ -56,8 +55,8 @@ class Signature:
 def signature_read(signature_input: str, signature: str) -> Signature:
     """Read the headers Signature-Input and Signature.
 
-    Raises NotAuthenticated (``signature_missing``, ``signature_invalid``) unless they hold exactly one signature, in
-    the canonical form, by hmac-sha256 and with no parameter but `created`, `keyid`, `nonce` and `alg`.
+    Raises NotAuthenticated (``signature_missing``, ``signature_invalid``) unless they contain exactly one signature, in
+    the canonical form, by hmac-sha256 and without parameters other than `created`, `keyid`, `nonce` and `alg`.
     """
     if not signature_input or not signature:
         raise NotAuthenticated("The request is not signed.", code=ErrorCode.SIGNATURE_MISSING)
@@ -66,10 +65,10 @@ def signature_read(signature_input: str, signature: str) -> Signature:
     described = _INPUT.fullmatch(signature_input)
     given = _SIGNATURE.fullmatch(signature)
     if described is None or given is None or described["label"] != given["label"]:
-        raise _invalid("its headers must hold one signature by HMAC-SHA256, written canonically")
+        raise _invalid("its headers must contain one HMAC-SHA256 signature in canonical form")
     components = tuple(part.strip('"') for part in described["components"].split(" "))
     if len(components) > _MAX_COMPONENTS or len(set(components)) != len(components):
-        raise _invalid("it covers a component twice, or too many")
+        raise _invalid(f"it must cover at most {_MAX_COMPONENTS} components, each of them once")
     parameters = _parameters(described["parameters"])
     if parameters.get("alg", "hmac-sha256") != "hmac-sha256":
         raise _invalid("its algorithm must be hmac-sha256")
@@ -95,15 +94,15 @@ def _parameters(text: str) -> dict[str, str]:
         elif name == "created" and number is not None:
             parameters[name] = number
         else:
-            raise _invalid(f"it has a parameter {name} that is not known, or of the wrong type")
+            raise _invalid(f"its parameter {name} is unknown or has the wrong type")
     return parameters
 
 
 def signature_require(signature: Signature) -> tuple[int, str, str]:
-    """What we ask of every agent's signature, before any key is looked up. Returns `created`, `keyid` and `nonce`.
+    """Check the parameters of an agent's signature, before its key is read. Returns `created`, `keyid` and `nonce`.
 
     Raises NotAuthenticated: ``signature_invalid`` when a component or a parameter is missing, ``signature_expired``
-    when it was made more than WINDOW_SECONDS from now.
+    when `created` is more than WINDOW_SECONDS from now.
     """
     missing = [name for name in REQUIRED_COMPONENTS if name not in signature.components]
     if missing:
@@ -114,33 +113,33 @@ def signature_require(signature: Signature) -> tuple[int, str, str]:
         raise _invalid("its nonce must be 16 to 64 characters of A-Z, a-z, 0-9, _ and -")
     if abs(clock.epoch() - signature.created) > WINDOW_SECONDS:
         raise NotAuthenticated(
-            f"The signature was made more than {WINDOW_SECONDS} seconds from now: is the machine's clock right?",
+            f"The signature's time is off by more than {WINDOW_SECONDS} seconds. Set the machine's clock.",
             code=ErrorCode.SIGNATURE_EXPIRED,
         )
     return signature.created, signature.keyid, signature.nonce
 
 
 def signature_verify(signature: Signature, *, key: bytes, component: Callable[[str], str | None]) -> None:
-    """Check the signature by the key, in constant time.
+    """Verify the signature with the key, in constant time.
 
-    `component` gives the value of a covered component by its name (None when the request has none). Raises
+    `component` returns the value of a covered component by its name (None when the request lacks it). Raises
     NotAuthenticated (``signature_invalid``).
     """
     values = {name: component(name) for name in signature.components}
     lines = []
     for name, value in values.items():
         if value is None or not value.isascii() or not value.isprintable():
-            raise _invalid(f"the request has no usable {name}")
+            raise _invalid(f"the request has no valid {name}")
         lines.append(f'"{name}": {value if name.startswith("@") else value.strip()}')
     lines.append(f'"@signature-params": {signature.signed}')
     digest = hmac.digest(key, "\n".join(lines).encode(), hashlib.sha256)
-    # The texts are compared, not the bytes: base64 has several texts for the same bytes.
+    # This compares texts, since several texts of base64 decode to the same bytes.
     if not hmac.compare_digest(_byte_sequence(digest), signature.value):
         raise _invalid("it does not match the request")
 
 
 def digest_header(body: bytes) -> str:
-    """The value of Content-Digest for these bytes."""
+    """The value of the Content-Digest header for a body."""
     return f"sha-256={_byte_sequence(hashlib.sha256(body).digest())}"
 
 

@@ -1,7 +1,7 @@
-"""What is noted of the work at hand, be it a request or a schedule: for the log, the metrics and the trace.
+"""Notes about the current work (a request or a scheduled task) for the log, the metrics and the trace.
 
-Whoever notes something need not know who reads it, and nothing is noted where nobody has begun a work: in tests of
-single functions, in most commands. `controlplane.observability` begins works, and writes what they hold.
+All code may add notes. `controlplane.observability` begins each work and writes its notes at the end. Outside of a
+work, for example in most commands, the functions here do nothing.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from controlplane.lib.actor import Actor
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One call to DynamoDB: what was asked of which tables, when (in seconds since 1970), and how it went."""
+    """One call to DynamoDB: its operation, its tables, its times (in seconds since 1970), and whether it failed."""
 
     operation: str
     tables: tuple[str, ...]
@@ -26,23 +26,23 @@ class Span:
 
 @dataclass(slots=True)
 class Work:
-    """What a request, or a schedule, is about and what it has cost so far."""
+    """A request or a scheduled task: its subject, and its cost so far."""
 
     request_id: str
-    # The address's pattern, with parameters in braces; a schedule's name.
+    # The pattern of the address with parameters in braces, or the name of the schedule.
     route: str = ""
     actor: Actor | None = None
     job_id: str | None = None
     agent_id: str | None = None
-    # What a request was answered with, and why if it was refused or failed.
+    # The status of the response, and the exception if the request was refused or failed.
     status: int | None = None
     failure: BaseException | None = None
     dynamodb_calls: int = 0
     read_units: float = 0.0
     write_units: float = 0.0
-    # By their names in `metric_names`.
+    # Pairs of a name of `metric_names` and a value.
     measures: list[tuple[str, float]] = field(default_factory=list)
-    # None unless somebody follows this work's trace.
+    # None unless this work is traced.
     spans: list[Span] | None = None
 
 
@@ -50,13 +50,13 @@ _current: ContextVar[Work | None] = ContextVar("work", default=None)
 
 
 def current_work() -> Work | None:
-    """The work that this thread is at, if any."""
+    """The work of this thread, or None."""
     return _current.get()
 
 
 @contextmanager
 def at_work(work: Work) -> Iterator[Work]:
-    """Inside the block, what is noted is noted of `work`."""
+    """Make `work` the current work inside the block."""
     token = _current.set(work)
     try:
         yield work
@@ -65,14 +65,14 @@ def at_work(work: Work) -> Iterator[Work]:
 
 
 def actor_note(actor: Actor) -> None:
-    """Who has been found to ask for the work."""
+    """Note the actor of the work."""
     work = _current.get()
     if work is not None:
         work.actor = actor
 
 
 def subject_note(*, job_id: str | None = None, agent_id: str | None = None) -> None:
-    """Which job or agent the work is about, unless its address, or an earlier note, has said so."""
+    """Note the job or the agent of the work. The address and earlier notes take precedence."""
     work = _current.get()
     if work is not None:
         work.job_id = work.job_id or job_id
@@ -80,25 +80,25 @@ def subject_note(*, job_id: str | None = None, agent_id: str | None = None) -> N
 
 
 def failure_note(failure: BaseException | None) -> None:
-    """Why the work is refused, or fails."""
+    """Note the exception by which the work is refused or fails."""
     work = _current.get()
     if work is not None:
         work.failure = failure
 
 
 def measure(name: str, value: float) -> None:
-    """Something has happened that is counted or timed under a name of `metric_names`."""
+    """Add a value to the metric `name`, one of `metric_names`."""
     work = _current.get()
     if work is not None:
         work.measures.append((name, value))
 
 
 def capacity_note(work: Work, answer: dict[str, Any], *, writes: bool) -> None:
-    """Add the units that an answer of DynamoDB's says were used: one figure a table for calls on several of them."""
+    """Add the capacity units in an answer of DynamoDB, which has one figure for each table of the call."""
     consumed = answer.get("ConsumedCapacity") or ()
     tables: Iterable[dict[str, float]] = (consumed,) if isinstance(consumed, dict) else consumed
     for table in tables:
-        # Transactions tell both kinds apart; of other calls all units are of one.
+        # Transactions report reads and writes separately. All units of another call are of one kind.
         units: float = table.get("CapacityUnits", 0.0)
         work.write_units += table.get("WriteCapacityUnits", units if writes else 0.0)
         work.read_units += table.get("ReadCapacityUnits", 0.0 if writes else units)

@@ -1,1 +1,1 @@
-"""`manage.py local`: the whole product on one machine, for development and trials. Nothing of it is shipped."""
+"""`manage.py local`: the whole product on one machine, for development and trials. It is not shipped to Lambda."""

@@ -1,4 +1,4 @@
-"""The git checkout that this code stands in: the first thing there is to build."""
+"""The git checkout that contains this code. The first pipeline builds it."""
 
 import shutil
 import subprocess
@@ -17,15 +17,15 @@ class Checkout:
 
 
 def checkout_find(folder: Path) -> Checkout:
-    """The checkout around `folder`. Raises LocalError without git, without a checkout or without a commit."""
+    """The checkout that contains `folder`. Raises LocalError without git, without a checkout or without a commit."""
     if shutil.which("git") is None:
-        raise LocalError("There is no git on the PATH. Agents fetch what they run with git: please install it.")
+        raise LocalError("git is not on the PATH. Agents fetch the code of a job with git: please install it.")
     top = _git(folder, "rev-parse", "--show-toplevel")
     commit = _git(folder, "rev-parse", "--verify", "HEAD^{commit}")
     try:
         ref = _git(folder, "symbolic-ref", "--quiet", "--short", "HEAD")
     except LocalError:
-        # No branch is checked out, as in many a CI.
+        # No branch is checked out; this is common in CI.
         ref = commit
     return Checkout(url=Path(top).as_uri(), ref=ref)
 
@@ -34,7 +34,7 @@ def _git(folder: Path, *arguments: str) -> str:
     result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise LocalError(
-            f"{folder} must be a git checkout with a commit, for that is what the first pipeline builds. "
+            f"{folder} must be a git checkout with a commit, because the first pipeline builds it. "
             f"git says: {result.stderr.strip()}"
         )
     return result.stdout.strip()

@@ -1,4 +1,4 @@
-"""The processes that `manage.py local` starts: their output, their end, and what becomes of them without it."""
+"""The processes that `manage.py local` starts: their output, their restart, and their end."""
 
 import contextlib
 import os
@@ -13,17 +13,17 @@ from pathlib import Path
 from controlplane.local.ending import Stage, processes_end
 from controlplane.local.errors import LocalError
 
-# A log that is longer when its process starts makes room and is kept once more as NAME.log.1.
+# When a process starts and its log is longer than this, the log moves to NAME.log.1, which is replaced.
 _LOG_LIMIT_BYTES = 10_000_000
 _TAIL_LINES = 12
-# A process that ends so often in so long a time is not started again.
+# A process that ends so often in so many seconds is not started again.
 _MOST_ENDS = 3
 _ENDS_WITHIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Program:
-    """What to run. `lasting`: its end is the end of all, since nothing can take its place."""
+    """The program to run. `lasting`: the end of this program ends everything, because it cannot be restarted."""
 
     name: str
     command: Sequence[str]
@@ -35,7 +35,7 @@ class Program:
 
 @dataclass(eq=False)
 class Child:
-    """A program as it runs now, or ran."""
+    """A program with its current or last process."""
 
     program: Program
     process: "subprocess.Popen[bytes]"
@@ -46,21 +46,21 @@ class Child:
         return self.process.poll() is not None
 
     def describe_end(self) -> str:
-        """How it ended, in words."""
+        """How the process ended, in words."""
         code = self.process.returncode
         if code < 0:
             return f"was ended by {signal.Signals(-code).name}"
         return f"ended with exit code {code}"
 
     def note_end(self) -> bool:
-        """Remember that it ended now; True when it may be started again."""
+        """Record that the process has ended. Returns whether it may be started again."""
         now = time.monotonic()
         self.ends = [*(end for end in self.ends if now - end < _ENDS_WITHIN_SECONDS), now]
         return not self.program.lasting and len(self.ends) < _MOST_ENDS
 
 
 class Children:
-    """All of them. None outlives this process, not even its `kill -9`: a watchdog sees to that."""
+    """All children. None outlives this process, even after `kill -9`: a watchdog ends them."""
 
     def __init__(self, *, output: Path, folder: Path, lock_fd: int) -> None:
         self._output = output
@@ -79,27 +79,27 @@ class Children:
         os.close(ours_ends)
 
     def start(self, program: Program) -> Child:
-        """Run it in a process group of its own, so that Ctrl-C reaches only us. Raises LocalError."""
+        """Run a program in a process group of its own, so that Ctrl-C reaches only us. Raises LocalError."""
         child = Child(program, self._run(program))
         self._children.append(child)
         return child
 
     def restart(self, child: Child) -> None:
-        """Run it again after its end. Raises LocalError."""
+        """Run the program again after its end. Raises LocalError."""
         self._clear(child)
         child.process = self._run(child.program)
 
     def ended(self) -> list[Child]:
-        """Those that ended by themselves."""
+        """The children that have ended without a request."""
         return [child for child in self._children if child.ended]
 
     def forget(self, child: Child) -> None:
-        """Its end was wanted."""
+        """Stop to watch a child whose end is expected."""
         self._clear(child)
         self._children.remove(child)
 
     def end_all(self) -> None:
-        """End all of them in order."""
+        """End all children in order."""
         running = {child.process.pid: child for child in self._children}
         processes_end(
             [(child.program.stage, pid) for pid, child in running.items()], lambda pid: not running[pid].ended
@@ -110,11 +110,11 @@ class Children:
         self._watchdog.wait()
 
     def log(self, program: Program) -> Path:
-        """The file that takes its output."""
+        """The file with the program's output."""
         return self._output / f"{program.name}.log"
 
     def last_lines(self, child: Child) -> list[str]:
-        """The end of its output."""
+        """The last lines of its output."""
         with self.log(child.program).open("rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - 8192))
@@ -138,16 +138,16 @@ class Children:
                 )
             except OSError as error:
                 raise LocalError(f"{program.name} cannot be started: {error}") from error
-        self._tell_watchdog(f"+{program.stage} {process.pid}")
+        self._notify_watchdog(f"+{program.stage} {process.pid}")
         return process
 
     def _clear(self, child: Child) -> None:
-        """After its end: what it started itself must not outlive it, and its number may be somebody else's soon."""
+        """Clean up after its end: kill its own children, and remove its process id, which may be reused soon."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.process.pid, signal.SIGKILL)
-        self._tell_watchdog(f"-{child.program.stage} {child.process.pid}")
+        self._notify_watchdog(f"-{child.program.stage} {child.process.pid}")
 
-    def _tell_watchdog(self, line: str) -> None:
-        # A watchdog that was killed is no reason to stop, nor to fail in stopping.
+    def _notify_watchdog(self, line: str) -> None:
+        # A missing watchdog must stop neither the run nor its end.
         with contextlib.suppress(BrokenPipeError):
             os.write(self._pipe, f"{line}\n".encode())

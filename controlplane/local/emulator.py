@@ -1,7 +1,7 @@
 """The DynamoDB emulator of `manage.py local`: ministack, with each write on disk before it is acknowledged.
 
 `python -m controlplane.local.emulator --fd N --state FILE` serves on the listening socket N until SIGTERM. ministack
-by itself saves only in an orderly stop.
+alone saves only in an orderly stop.
 """
 
 import argparse
@@ -33,9 +33,9 @@ Table = dict[str, Any]
 Scope = Any
 Send = Callable[[Any], Awaitable[None]]
 
-# What ministack rebuilds by itself from the items.
+# ministack rebuilds these from the items.
 _DERIVED = frozenset({"items", "ItemCount", "TableSizeBytes", dynamodb._INDEX_MEMBERS})
-# What it knows of tables beside their items, by the names of its own state format.
+# The descriptions of tables, by the names of ministack's own state format.
 _DESCRIPTIONS = {
     "tags": dynamodb._tags,
     "ttl_settings": dynamodb._ttl_settings,
@@ -51,10 +51,10 @@ _ITEM_OPERATIONS = frozenset(
 
 
 class Persistence:
-    """Sees every change of an item, and saves what changed before an answer leaves.
+    """Records every change of an item, and saves the changes before a response is sent.
 
-    ministack works each request off in one go on the event loop, so what is saved between two requests never holds half
-    a transaction. A write that can't be saved is answered with 500 and saved with the next one.
+    ministack handles each request in one step of the event loop, so a save between two requests never contains half a
+    transaction. A write that cannot be saved is answered with 500 and saved with the next one.
     """
 
     def __init__(self, store: ItemStore) -> None:
@@ -63,7 +63,7 @@ class Persistence:
         self._description: str | None = None
 
     def restore(self) -> None:
-        """Give ministack what the file holds."""
+        """Load the content of the file into ministack."""
         self._description = self._store.description()
         if self._description is None:
             return
@@ -78,7 +78,7 @@ class Persistence:
             dynamodb._items_replaced(table)
 
     def watch(self) -> None:
-        """Take note of each change from now on, also of items that expire."""
+        """Record each change from now on, also the deletion of expired items."""
         set_item, remove_item = dynamodb._set_item, dynamodb._remove_item
 
         def noted_set(table: Table, pk: str, sk: str, item: Item) -> Item | None:
@@ -92,8 +92,8 @@ class Persistence:
         dynamodb._set_item, dynamodb._remove_item = noted_set, noted_remove
 
     def save(self) -> None:
-        """Write the items that changed. Raises sqlite3.Error."""
-        # The thread that deletes expired items takes this lock; everything else runs on the event loop.
+        """Write the changed items. Raises sqlite3.Error."""
+        # The thread that deletes expired items takes this lock. Everything else runs on the event loop.
         with dynamodb._lock:
             unsaved, self._unsaved = self._unsaved, {}
         if not unsaved:
@@ -105,7 +105,7 @@ class Persistence:
             raise
 
     def save_description(self) -> None:
-        """Write what changed of the tables themselves. Raises sqlite3.Error."""
+        """Write the changed descriptions of tables. Raises sqlite3.Error."""
         tables = type(dynamodb._tables)()
         for scope, table in dynamodb._tables.all_items():
             tables.set_scoped(*scope, {name: value for name, value in table.items() if name not in _DERIVED})
@@ -115,7 +115,7 @@ class Persistence:
             self._description = description
 
     async def application(self, scope: Scope, receive: Any, send: Send) -> None:
-        """ministack's ASGI application, whose answers wait for the disk."""
+        """ministack's ASGI application. A response waits until its changes are on disk."""
 
         async def send_when_saved(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":

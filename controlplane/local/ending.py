@@ -1,4 +1,4 @@
-"""In which order the processes of `manage.py local` end, and how long each is given."""
+"""Ends the processes of `manage.py local`: in which order, and after how long by force."""
 
 import os
 import signal
@@ -8,22 +8,22 @@ from enum import IntEnum
 
 
 class Stage(IntEnum):
-    """Ended from the lowest to the highest: the agents while they can still report, the database when nobody writes."""
+    """The order of the end, lowest first: agents while they can still report, the database after all writers."""
 
     AGENT = 1
     SERVER = 2
     DATABASE = 3
 
 
-# After each pause without an end comes the next SIGTERM, after the last one SIGKILL. An agent finishes its jobs on its
-# first SIGTERM and stops them on its second.
+# After each pause, a process that still runs gets the next SIGTERM, and after the last pause SIGKILL. An agent finishes
+# its jobs on its first SIGTERM and stops them on its second.
 _PAUSES = {Stage.AGENT: (4.0, 8.0), Stage.SERVER: (5.0,), Stage.DATABASE: (15.0,)}
 
 
 def processes_end(processes: Collection[tuple[Stage, int]], running: Callable[[int], bool]) -> None:
-    """End the processes, each the leader of its own group; what is left of a group that must be killed goes with it.
+    """End the processes, each the leader of its own group. SIGKILL goes to the whole group.
 
-    `running` tells whether a process is still there.
+    `running` says whether a process still runs.
     """
     for stage in Stage:
         left = [process for of, process in processes if of == stage]

@@ -1,5 +1,5 @@
-"""Why `manage.py local` can't start or go on."""
+"""The error of `manage.py local`."""
 
 
 class LocalError(Exception):
-    """One or two sentences for the person at the terminal: what is wrong and what to do."""
+    """One or two sentences for the person at the terminal: what happened and what to do."""

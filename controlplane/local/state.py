@@ -1,4 +1,4 @@
-"""The state directory: everything that one `manage.py local` keeps, and the lock that makes it one."""
+"""The state directory of `manage.py local`: its files, and the lock that allows only one process to use it."""
 
 import fcntl
 import os
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from controlplane.local.errors import LocalError
 
-# As long as what an earlier `local` left behind may take to stop.
+# The processes of an earlier `local` may take so long to stop.
 _WAIT_FOR_LEFTOVERS_SECONDS = 40
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
+    """Write a file that only its owner may read. The file is complete or missing."""
     temporary = path.with_name(f"{path.name}.new")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -24,10 +24,10 @@ def write_private(path: Path, text: str) -> None:
 
 
 class StateDirectory:
-    """Names the files in it. Made with mode 0700 when it is missing."""
+    """The paths of its files. The directory is created with mode 0700."""
 
     def __init__(self, path: Path) -> None:
-        """Raises LocalError when it can't be made or written."""
+        """Raises LocalError when the directory cannot be created or written."""
         self.path = path.resolve()
         self.database = self.path / "dynamodb.sqlite3"
         self.credentials = self.path / "credentials.json"
@@ -44,13 +44,13 @@ class StateDirectory:
             raise LocalError(f"The state directory {self.path} cannot be used: {error.strerror}.") from error
 
     def lock(self, say: Callable[[str], None]) -> None:
-        """Take the directory for this process, and for those that inherit `lock_fd`.
+        """Lock the directory for this process and for those that inherit `lock_fd`.
 
-        Raises LocalError at once when another `local` uses it, and after a while when the processes of one that was
-        killed do not end.
+        Raises LocalError at once when another `local` uses it, and after a timeout when processes of a killed one do
+        not end.
         """
         deadline = time.monotonic() + _WAIT_FOR_LEFTOVERS_SECONDS
-        told = False
+        announced = False
         while not self._try_lock():
             owner = self._owner()
             if owner is not None:
@@ -60,17 +60,17 @@ class StateDirectory:
                 )
             if time.monotonic() > deadline:
                 raise LocalError(
-                    f"Processes of an earlier `manage.py local` still use {self.path}; see its log folder."
+                    f"Processes of an earlier `manage.py local` still use {self.path}. End them; see its log folder."
                 )
-            if not told:
-                say("Waiting for the processes of an earlier start, which was killed, to end")
-                told = True
+            if not announced:
+                say("Waiting for the processes of an earlier `manage.py local`, which was killed, to end")
+                announced = True
             time.sleep(0.1)
         os.ftruncate(self.lock_fd, 0)
         os.pwrite(self.lock_fd, str(os.getpid()).encode(), 0)
 
     def forget_without_database(self) -> None:
-        """Drop what means nothing once its database is gone: credentials, agents' identities, stored logs."""
+        """Delete what is useless without its database: credentials, the identities of agents, archived logs."""
         if not self.database.exists():
             self.credentials.unlink(missing_ok=True)
             for folder in (self.agents, self.job_logs):
@@ -78,7 +78,7 @@ class StateDirectory:
                     shutil.rmtree(folder)
 
     def secret_key(self) -> str:
-        """Django's secret key, made at the first call."""
+        """Django's secret key, created at the first call."""
         path = self.path / "secret.key"
         if not path.exists():
             write_private(path, secrets.token_urlsafe(48))
@@ -92,7 +92,7 @@ class StateDirectory:
         return True
 
     def _owner(self) -> int | None:
-        """The process that took the lock, or None when it is gone and only its children hold on to it."""
+        """The process that holds the lock. None when it has ended and only its children hold the lock."""
         try:
             owner = int(os.pread(self.lock_fd, 20, 0))
             os.kill(owner, 0)

@@ -1,4 +1,4 @@
-"""The file in which the emulator's items outlive its process."""
+"""The file that keeps the emulator's items after its process has ended."""
 
 import json
 import sqlite3
@@ -19,20 +19,20 @@ CREATE TABLE IF NOT EXISTS description (id INTEGER PRIMARY KEY CHECK (id = 1), b
 
 
 class ItemStore:
-    """Items in a file that is always whole: a save is there entirely or, after `kill -9`, not at all.
+    """Items in a file that is always consistent: after `kill -9`, a save is complete or missing.
 
-    Every method raises sqlite3.Error when the file is damaged, held by another process or cannot be written.
+    Every method raises sqlite3.Error when the file is damaged, locked by another process or not writable.
     """
 
     def __init__(self, path: Path) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None, timeout=1)
-        # In a write-ahead log, NORMAL never damages the file; only a power cut may lose the last moments.
+        # With a write-ahead log, NORMAL never damages the file. Only a power failure may lose the last moments.
         self._connection.executescript(
             f"PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; {_SCHEMA}"
         )
 
     def description(self) -> str | None:
-        """What was last saved with `save_description`, None in a new file."""
+        """The last argument of `save_description`, None in a new file."""
         row = self._connection.execute("SELECT body FROM description").fetchone()
         return row[0] if row else None
 
@@ -42,8 +42,8 @@ class ItemStore:
             yield (table, json.loads(pk), json.loads(sk)), json.loads(body)
 
     def save_items(self, items: Mapping[ItemKey, Item | None]) -> None:
-        """Write all of the items, or nothing; None deletes."""
-        # Keys are written as JSON because a key may hold half a surrogate pair, which no UTF-8 text can.
+        """Write all of the items, or none. None as an item deletes it."""
+        # Keys are JSON, because a key may contain half a surrogate pair, which UTF-8 cannot encode.
         keyed = [((table, json.dumps(pk), json.dumps(sk)), item) for (table, pk, sk), item in items.items()]
         put = [(*key, json.dumps(item)) for key, item in keyed if item is not None]
         deleted = [key for key, item in keyed if item is None]
@@ -53,7 +53,7 @@ class ItemStore:
             connection.executemany("DELETE FROM item WHERE tbl = ? AND pk = ? AND sk = ?", deleted)
 
     def save_description(self, description: str, tables: Iterable[str]) -> None:
-        """Write what is known beside the items; items of other tables than `tables` go."""
+        """Write the descriptions of tables. Delete the items of tables that are not in `tables`."""
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("INSERT OR REPLACE INTO description VALUES (1, ?)", (description,))

@@ -29,12 +29,12 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Stopped(Exception):
-    """A signal asked for the end."""
+    """A signal has requested the end."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What `manage.py local` is told. `port` 0 means any free one."""
+    """The options of `manage.py local`. `port` 0 means any free port."""
 
     folder: Path
     state_dir: Path
@@ -54,7 +54,7 @@ class Supervisor:
     def run(self) -> None:
         """Start everything, print how to use it, and stay until SIGINT, SIGTERM or SIGHUP.
 
-        Raises LocalError when something can't be started or does not go on; nothing is left running then.
+        Raises LocalError when something cannot be started or fails. No process is left then.
         """
         for number in _STOP_SIGNALS:
             signal.signal(number, self._note_signal)
@@ -73,7 +73,7 @@ class Supervisor:
             self._say(f"Stopping everything ({self._stop_signal.name if self._stop_signal else ''})")
         finally:
             self._children.end_all()
-        self._say("Stopped. The data stays for the next start.")
+        self._say("Stopped. The data is kept for the next start.")
 
     def _start(self, checkout: Checkout, web: socket.socket) -> None:
         self._say(f"State directory: {self._state.path}")
@@ -88,7 +88,7 @@ class Supervisor:
         self._say(_instructions(credentials, checkout, self._state.output))
 
     def _start_database(self) -> dict[str, str]:
-        """Returns the settings of the processes that use it."""
+        """Start the emulator. Returns the settings of the processes that use it."""
         listener = _listen(0)
         port = listener.getsockname()[1]
         self._say(f"Starting the DynamoDB emulator on 127.0.0.1:{port}")
@@ -104,7 +104,7 @@ class Supervisor:
             lasting=True,
         )
         self._children.start(database)
-        # From now on it is the emulator's alone: when that is gone, callers shall know at once.
+        # Only the emulator keeps the socket, so that connections fail at once when it has ended.
         listener.close()
         self._wait_for("the emulator", port, "/_ministack/health")
         settings = control_plane_settings(self._state, database_port=port)
@@ -114,7 +114,7 @@ class Supervisor:
         return settings
 
     def _prepare(self, settings: dict[str, str], checkout: Checkout) -> None:
-        self._say("Making tables, an admin, tokens and the pipeline `self` where they are missing")
+        self._say("Creating tables, an admin, tokens and the pipeline `self`, unless they exist")
         program = self._manage(
             "prepare",
             settings,
@@ -154,7 +154,7 @@ class Supervisor:
             settings = agent_settings(
                 self._state.agents / str(number), url=self._url, token=credentials["enrolment_token"], name=name
             )
-            # The address may be another one than at its enrolment, so it is given each time.
+            # The address may differ from the one at enrolment, so each start passes it.
             self._children.start(
                 Program(
                     name=name,
@@ -173,7 +173,7 @@ class Supervisor:
         )
 
     def _pause(self, seconds: float, *, except_for: Child | None = None) -> None:
-        """Wait a little. Raises _Stopped after a signal, LocalError when a process ended that must not."""
+        """Wait a little. Raises _Stopped after a signal, LocalError when a process ended that cannot be restarted."""
         time.sleep(seconds)
         if self._stop_signal is not None:
             raise _Stopped
@@ -182,14 +182,14 @@ class Supervisor:
                 continue
             if not child.note_end():
                 raise self._failure(child)
-            self._say(f"{self._end_of(child)}\nStarting it again")
+            self._say(f"{self._end_of(child)}\nRestarting it")
             self._children.restart(child)
 
     def _wait_for(self, what: str, port: int, path: str) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while not _answers(port, path):
             if time.monotonic() > deadline:
-                raise LocalError(f"After {_START_SECONDS} s {what} does not answer; see {self._state.output}.")
+                raise LocalError(f"For {_START_SECONDS} s {what} has not answered. Its log is in {self._state.output}.")
             self._pause(0.05)
 
     def _failure(self, child: Child) -> LocalError:
@@ -205,7 +205,7 @@ class Supervisor:
 
 
 def _listen(port: int) -> socket.socket:
-    """A listening socket on loopback that a child can inherit: whoever has it, has the port. Raises LocalError."""
+    """A listening socket on loopback that a child can inherit, so the port stays ours. Raises LocalError."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -1,8 +1,8 @@
 """Ends the processes of a `manage.py local` that was killed.
 
-It reads `+STAGE PID` and `-STAGE PID` lines from standard input, a pipe whose other end only `local` holds. When the
-pipe ends, so has `local`, and what it has not ended is ended here. The watchdog also holds the lock of the state
-directory, so that the next `local` waits for it.
+It reads the lines `+STAGE PID` and `-STAGE PID` from standard input, a pipe whose other end only `local` has open. At
+the end of the pipe, `local` has ended, and the watchdog ends the remaining processes. It also holds the lock of the
+state directory, so that the next `local` waits for it.
 """
 
 import os
@@ -13,7 +13,7 @@ from controlplane.local.ending import Stage, processes_end
 
 
 def main() -> None:
-    # Whoever wants this process to end ends `local`.
+    # Ends only with `local`, whatever signal it gets.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     processes: set[tuple[Stage, int]] = set()
@@ -33,7 +33,7 @@ def _running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        # The number is somebody else's by now.
+        # The process id belongs to another user's process now.
         return False
     return True
 

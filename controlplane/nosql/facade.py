@@ -159,8 +159,8 @@ class Facade(models.Model, metaclass=FacadeBase):
     """The base of facades: ``class UserFacade(Facade, record=User)`` is what Django knows as the model ``User``.
 
     A class may declare a field of another type (an e-mail address, choices) as usual. `hidden` names the attributes
-    that Django must not see: ``record=Session, hidden=("data",)``. Facades only read. Services change records, since they
-    check the rules and write the audit trail.
+    that Django must not see: ``record=Session, hidden=("data",)``. Facades only read. Services change records,
+    since they check the rules and write the audit trail.
     """
 
     record_kind: ClassVar[type[Record]]

@@ -1,4 +1,4 @@
-"""What those who run the control plane see of it: log lines, metrics for CloudWatch, traces for X-Ray.
+"""What operators see of the control plane: log lines, metrics for CloudWatch, traces for X-Ray.
 
-The product's code notes what it does by `controlplane.lib.work` and by Python's own logging, and knows nothing of this.
+Other code records its work with `controlplane.lib.work` and Python's logging, and does not import this package.
 """

@@ -1,17 +1,17 @@
-"""Log lines as Powertools writes them. Loading this takes some milliseconds: see `controlplane.observability.logs`."""
+"""Log lines made by Powertools. Its import takes some milliseconds: see `controlplane.observability.logs`."""
 
 import logging
 
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
-# Of a record, what is made into message and exception.
+# The attributes of a log record that make up message and exception.
 _LOGGINGS_OWN: frozenset[str] = frozenset(logging.makeLogRecord({}).__dict__)
 
 
 class JsonLines(LambdaPowertoolsFormatter):
-    """Level, place, message, time in UTC, and what else a record holds that is a plain value.
+    """Level, logger, message, time in UTC, and all further attributes of the record that are plain values.
 
-    Other objects stay out: Django hands its loggers the whole request, whose text has the query in it.
+    Other objects are left out: Django passes the whole request to its loggers, whose text contains the query.
     """
 
     def __init__(self) -> None:

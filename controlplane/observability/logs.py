@@ -1,6 +1,6 @@
 """Log lines: JSON for machines, or text for people, and never a secret.
 
-Nothing of ours puts a secret into a line. What others write, the messages of exceptions above all, is looked through.
+Our own code logs no secret. Texts from elsewhere, above all the messages of exceptions, are searched for secrets.
 """
 
 import logging
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from controlplane.observability.json_lines import JsonLines
 
 _HIDDEN = "[hidden]"
-# Values in the query of an address; API and enrolment tokens, and digests of 256 bits; session ids; keys in base64;
-# addresses of people.
+# Values in the query of a URL; API and enrolment tokens, and digests of 256 bits; session ids; keys in base64; e-mail
+# addresses.
 _SECRETS = re.compile(
     r"(?<=[?&])(?P<name>[\w.~%-]+)=[^&\s\"'<>\\]+"
     r"|(?<![\w-])(?:hc[a-z]_)?[A-Za-z0-9_-]{43}(?![\w-])"
@@ -26,7 +26,7 @@ _SECRETS = re.compile(
 
 
 def secrets_hide(text: str) -> str:
-    """The text without what has the form of a secret, or of a person's address."""
+    """The text without anything that has the form of a secret, or of an e-mail address."""
     return _SECRETS.sub(_hide, text)
 
 
@@ -35,7 +35,7 @@ def _hide(found: re.Match[str]) -> str:
 
 
 def work_members() -> Mapping[str, str]:
-    """What a line says of the work at hand. People are named by their ids alone."""
+    """What a line contains about the current work. Users are identified by their ids only."""
     work = current_work()
     if work is None:
         return {}
@@ -52,7 +52,7 @@ def work_members() -> Mapping[str, str]:
 
 
 def work_costs(work: Work, milliseconds: float) -> dict[str, float]:
-    """What the line at the end of a work says of its cost."""
+    """The costs that the line at the end of a work contains."""
     return {
         "milliseconds": milliseconds,
         "dynamodb_calls": work.dynamodb_calls,
@@ -74,7 +74,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object a line. Powertools, which makes it, is loaded for the first line: most processes write none."""
+    """One JSON object per line. Powertools is imported with the first line, because most processes write none."""
 
     _lines: "JsonLines | None" = None
 
@@ -84,5 +84,5 @@ class JsonFormatter(logging.Formatter):
 
             self._lines = JsonLines()
         members: dict[str, Any] = dict(record.__dict__)
-        # What the line says for itself counts more than what the work is about.
+        # The line's own values override those of the work.
         return secrets_hide(self._lines.format(logging.makeLogRecord({**work_members(), **members})))

@@ -1,8 +1,8 @@
 """The metrics of this process, written for CloudWatch as log lines in embedded metric format (EMF).
 
-A line for each request would cost more than the requests' own logs. So figures are kept for some seconds while a
-process is busy, and written together; in a process with little to do, each request's are written at once. What a busy
-process has not written when it ends, at most those seconds, is lost. See docs/decisions/0015.
+A line per request would cost more than the requests' own logs. So a busy process collects figures for some seconds and
+writes them together, while an idle process writes each request's figures at once. A busy process that ends loses at
+most the figures of those seconds. See docs/decisions/0015.
 """
 
 import json
@@ -16,12 +16,12 @@ from django.conf import settings
 from controlplane.lib import clock
 from controlplane.lib import metric_names as names
 
-# How long a busy process keeps what it has not written.
+# So many seconds a busy process collects figures before it writes them.
 KEPT_SECONDS = 10
-# CloudWatch takes no more values of a metric in a line.
+# CloudWatch's limit for the values of a metric in one line.
 MOST_VALUES = 100
 
-# These are added up; of the others each value counts, for percentiles.
+# The values of these are added up. Of the others each value is written, for percentiles.
 _COUNTS = frozenset({names.REQUESTS, *names.JOBS_ENDED.values()})
 _UNITS = {
     names.LATENCY: "Milliseconds",
@@ -34,7 +34,7 @@ Dimension = tuple[str, str] | None
 
 
 class Metrics:
-    """Figures that wait to be written by `write`, which gets a line at a time. For any number of threads."""
+    """Collects figures until `write` writes them. Safe for any number of threads."""
 
     def __init__(self, write: Callable[[str], object]) -> None:
         self._write = write
@@ -48,7 +48,7 @@ class Metrics:
         self._is_full = False
 
     def add(self, figures: Mapping[Dimension, list[tuple[str, float]]]) -> None:
-        """Names and values by the dimension (name and value) that they have beside the stage, or None."""
+        """Add names and values by the dimension (name and value) that they have besides the stage, or None."""
         with self._lock:
             self._since = self._since or int(clock.now().timestamp() * 1000)
             for dimension, values in figures.items():
@@ -63,7 +63,7 @@ class Metrics:
             self._is_full = self._is_full or len(kept) >= MOST_VALUES
 
     def write(self, *, at_once: bool = False) -> None:
-        """Write what there is if it is time: nothing was written for some seconds, a line is full, or `at_once`."""
+        """Write the figures if it is time: the last write was some seconds ago, a line is full, or `at_once`."""
         with self._lock:
             if not (at_once or self._is_full or time.monotonic() - self._written_at >= KEPT_SECONDS):
                 return
@@ -75,7 +75,7 @@ class Metrics:
 
 
 def _line(dimension: Dimension, values: Mapping[str, list[float]], since: int | None) -> str:
-    # Some milliseconds, which no start of a process has to wait for.
+    # The import takes some milliseconds, which must not delay the start of a process.
     from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
     emf = AmazonCloudWatchEMFProvider(namespace=names.NAMESPACE)
@@ -84,7 +84,7 @@ def _line(dimension: Dimension, values: Mapping[str, list[float]], since: int | 
         emf.add_dimension(*dimension)
     if since:
         emf.set_timestamp(since)
-    # At once: to add a value, Powertools writes all those before it into a line for debugging that nobody sees.
+    # All values at once: with each added value, Powertools formats all earlier ones for a debug line that is not shown.
     metrics = {name: {"Unit": _UNITS.get(name, "Count"), "Value": kept} for name, kept in values.items()}
     return json.dumps(emf.serialize_metric_set(metrics), separators=(",", ":"))
 

@@ -1,4 +1,4 @@
-"""The outermost middleware: begins each request's work, and writes the line, the metrics and the trace of it."""
+"""The outermost middleware: starts each request's work, and writes its log line, metrics and trace."""
 
 import logging
 import re
@@ -22,17 +22,17 @@ from controlplane.observability.traces import trace_followed
 logger = logging.getLogger(__name__)
 
 HEADER = "X-Request-Id"
-# In the WSGI environment of a request that nobody has sent: it is not observed.
+# In the WSGI environment of the rehearsal at the start, which no client has sent: it is not observed.
 REHEARSAL = "controlplane.rehearsal"
-# Of requests that fit no address, so that strangers can't make metrics of what they ask for.
+# The route of requests that match no path, so that clients cannot create metrics with the paths they request.
 _UNMATCHED = "unmatched"
-# Django's admin has a hundred addresses; one name for them all.
+# Django's admin has a hundred paths. They share one name.
 _ADMIN = "admin/"
 _PARAMETER = re.compile(r"\(\?P<(\w+)>[^)]*\)|<(?:\w+:)?(\w+)>")
 
 
 class ObservabilityMiddleware:
-    """Writes one line a request: ERROR with the traceback for a bug, WARNING for 503, else INFO."""
+    """Writes one line per request: ERROR with the traceback for a bug, WARNING for 503, else INFO."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -55,7 +55,7 @@ class ObservabilityMiddleware:
         return response
 
     def process_view(self, request: HttpRequest, _view: Any, _args: Any, arguments: dict[str, Any]) -> None:
-        """The address has been found: it tells which job or agent the request is about."""
+        """Django has found the view: record the job or agent that the request is about."""
         work, match = current_work(), request.resolver_match
         if work is not None and match is not None:
             work.route = _route(match.route)
@@ -63,14 +63,14 @@ class ObservabilityMiddleware:
 
 
 def _request_id(request: HttpRequest) -> str:
-    """The gateway's id, from its event and no header, which a client could write; without a gateway, one of our own."""
+    """The gateway's id from its event, never from a header, which a client could write. Else an id of our own."""
     event = request.META.get("apig_wsgi.full_event") or request.META.get("lambda.event") or {}
     return (event.get("requestContext") or {}).get("requestId") or new_id()
 
 
 @cache
 def _route(pattern: str) -> str:
-    """The pattern of an address as the API document writes it."""
+    """The pattern of a path as the API document writes it."""
     if pattern.startswith(_ADMIN):
         return f"/{_ADMIN}"
     plain = pattern.replace("^", "").replace("\\", "").removesuffix("$")
@@ -78,7 +78,7 @@ def _route(pattern: str) -> str:
 
 
 def _principal_note(request: HttpRequest) -> None:
-    """Who has signed in to a page, if anything has asked. To ask now would cost a read."""
+    """Record the user of a page, if the view has read the session. To read it only for the log would cost a read."""
     work = current_work()
     user = getattr(request, "_cached_user", None)
     if work is not None and work.actor is None and user is not None and user.is_authenticated:
@@ -122,5 +122,5 @@ def _metrics_write(work: Work, status: int, milliseconds: float) -> None:
             (names.ROUTE, work.route): [(names.LATENCY, milliseconds)],
         }
     )
-    # What becomes of jobs is rare, and nothing of it shall be lost.
+    # Events of jobs are rare, and no figure of them may be lost.
     process_metrics.write(at_once=bool(work.measures))

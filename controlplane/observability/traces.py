@@ -1,7 +1,7 @@
-"""Traces for X-Ray: what a request did inside the segment that Lambda itself makes of each invocation.
+"""Traces for X-Ray: what a request did inside the segment that Lambda makes of each invocation.
 
-Lambda decides which invocations are traced, and says so in _X_AMZN_TRACE_ID. For those a subsegment with the calls to
-DynamoDB in it goes to the daemon beside the function, as one datagram. See docs/decisions/0015.
+Lambda decides which invocations are traced, and sets _X_AMZN_TRACE_ID for them. For each of them, one datagram with a
+subsegment of the calls to DynamoDB goes to the daemon beside the function. See docs/decisions/0015.
 """
 
 import os
@@ -14,7 +14,7 @@ from controlplane.lib.work import Work
 
 @contextmanager
 def trace_followed(work: Work) -> Iterator[None]:
-    """Follow the work through the block if this invocation is traced, and tell X-Ray of it at the end."""
+    """Trace the work in the block if this invocation is traced, and send the trace to X-Ray at the end."""
     header = os.environ.get("_X_AMZN_TRACE_ID", "")
     if "Sampled=1" not in header:
         yield

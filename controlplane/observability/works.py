@@ -1,4 +1,4 @@
-"""Works other than requests: schedules, whether Lambda or a person has them run."""
+"""Works other than requests: schedules and management commands."""
 
 import logging
 import time
@@ -18,9 +18,9 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def observed(name: str, *, request_id: str | None = None) -> Iterator[None]:
-    """Note what is done inside the block as the work `name`, unless it is a part of another; then write its metrics.
+    """Record the block as the work `name`, unless it is part of another work, and then write its metrics.
 
-    A failure is written down and raised again.
+    A failure is logged and raised again.
     """
     if current_work() is not None:
         yield
@@ -40,5 +40,5 @@ def observed(name: str, *, request_id: str | None = None) -> Iterator[None]:
     finally:
         if settings.METRICS_EMF:
             process_metrics.add({None: work.measures})
-            # There may be no next work in this process.
+            # This process may have no further work that would write them.
             process_metrics.write(at_once=True)

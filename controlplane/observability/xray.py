@@ -1,4 +1,4 @@
-"""What X-Ray's daemon is told: docs.aws.amazon.com/xray/latest/devguide/xray-api-segmentdocuments.html"""
+"""The documents for X-Ray's daemon: docs.aws.amazon.com/xray/latest/devguide/xray-api-segmentdocuments.html"""
 
 import json
 import os
@@ -12,16 +12,16 @@ from django.conf import settings
 from controlplane.lib.work import Span, Work
 
 _HEADER = b'{"format":"json","version":1}\n'
-# What a datagram on this machine holds. Of calls beyond these only their number is told.
+# The limit of a datagram on this machine. Of further calls, only their number is sent.
 _MOST_SPANS = 150
-# X-Ray takes no other characters in names.
+# X-Ray accepts no other characters in names.
 _NOT_IN_NAMES = re.compile(r"[^\w\s.:/%&#=+\\@-]", re.ASCII)
 
 
 def subsegment_send(work: Work, *, header: str, began: float, ended: float) -> None:
-    """Send the daemon a subsegment of the invocation that `header` (_X_AMZN_TRACE_ID) names; times are since 1970.
+    """Send the daemon a subsegment of the invocation that `header` (_X_AMZN_TRACE_ID) names. Times are since 1970.
 
-    Whether anybody listens is not found out: a trace is worth no failure.
+    The function does not check whether a daemon receives it: a lost trace must not cause a failure.
     """
     address = os.environ.get("AWS_XRAY_DAEMON_ADDRESS", "")
     host, _, port = address.rpartition(":")
@@ -57,7 +57,7 @@ def _timed(name: str, began: float, ended: float) -> dict[str, Any]:
 
 
 def _outcome(work: Work) -> dict[str, Any]:
-    """In X-Ray's words an error is the client's, and a fault ours."""
+    """In X-Ray's terms, an error is the client's, and a fault ours."""
     if work.status is None:
         return {"fault": work.failure is not None}
     return {
@@ -68,8 +68,8 @@ def _outcome(work: Work) -> dict[str, Any]:
 
 
 def _annotations(work: Work) -> dict[str, str | int]:
-    """By these, X-Ray finds traces."""
-    told = {
+    """The values by which X-Ray can search for traces."""
+    annotations = {
         "request_id": work.request_id,
         "route": work.route,
         "actor_kind": work.actor.kind if work.actor else None,
@@ -78,7 +78,7 @@ def _annotations(work: Work) -> dict[str, str | int]:
         "agent_id": work.agent_id,
         "dynamodb_calls": work.dynamodb_calls,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in annotations.items() if value is not None}
 
 
 def _call(span: Span) -> dict[str, Any]:

@@ -225,7 +225,7 @@ def test_a_mistyped_member_is_named_with_the_one_that_was_meant(outsider: Client
     (error,) = body["errors"]
     assert (error["field"], error["message"]) == (
         "session",
-        "must not be given: it is no member here; did you mean session_id?",
+        "must not be given; did you mean session_id?",
     )
 
 

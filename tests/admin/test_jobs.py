@@ -127,7 +127,7 @@ def test_cancelling_asks_first_and_running_again_makes_a_new_job(operator: Brows
     said = operator.said(operator.act(JOBS, "cancel", jobs["waiting"], jobs["failed"]))
     assert "The job has already ended" in said
     assert job_get(jobs["waiting"]).status == "cancelled"
-    assert "Queued once more" in operator.said(operator.act(JOBS, "retry", jobs["failed"]))
+    assert "Queued again" in operator.said(operator.act(JOBS, "retry", jobs["failed"]))
     assert len(rows(operator.page(JOBS))) == 4
 
 

@@ -176,6 +176,7 @@ def test_an_unknown_token_is_refused(machine_to_be: Client, text: str) -> None:
         ("labels", ["linux", 1]),
         ("labels", ["l"] * 21),
         ("labels", [""]),
+        *[("labels", [label]) for label in ("-linux", ".linux", "=", "l" * 64)],
         ("slots", 0),
         ("slots", 65),
         ("slots", -1),

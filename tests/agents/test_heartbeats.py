@@ -178,6 +178,7 @@ def test_a_silent_agent_that_heartbeats_over_eight_threads_comes_back_once(agent
     assert counters_are_right()
 
 
+@pytest.mark.slow
 def test_a_thousand_replays_over_eight_threads_have_one_effect(machine: Machine) -> None:
     body = machine.heartbeat_body()
     headers = machine.signed("POST", machine.heartbeat_path, body)
@@ -227,6 +228,11 @@ def test_what_is_optional_may_be_missing() -> None:
     assert (checked["free_slots"], checked["running"], checked["config_version"]) == (0, [], 0)
 
 
+def test_an_agent_without_a_configuration_has_version_zero_and_a_fraction_of_a_second_is_cut() -> None:
+    checked = report(new_id(), config_version=None, uptime_seconds=3600.7)
+    assert (checked["config_version"], checked["uptime_seconds"]) == (0, 3600)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -238,7 +244,7 @@ def test_what_is_optional_may_be_missing() -> None:
         ("agent_id", None),
         ("agent_id", "01kaother0000000000000000a"),
         ("free_slots", 65),
-        ("config_version", "1"),
+        *[("config_version", value) for value in ("1", "", False, -1)],
         ("running", None),
         ("running", {}),
         ("running", [{"job_id": JOB, "attempt": 1}] * 65),
@@ -248,6 +254,7 @@ def test_what_is_optional_may_be_missing() -> None:
         ("running[0].attempt", {"job_id": JOB}),
         ("running[0].attempt", {"job_id": JOB, "attempt": 0}),
         ("running[0].attempt", {"job_id": JOB, "attempt": "1"}),
+        ("running[0].attempt", {"job_id": JOB, "attempt": 1_000_001}),
         ("running[0].steps", {"job_id": JOB, "attempt": 1, "steps": {}}),
         ("running[0].steps", {"job_id": JOB, "attempt": 1, "steps": [STEPS[0]] * 101}),
         ("running[0].steps[1]", {"job_id": JOB, "attempt": 1, "steps": [STEPS[0], "x"]}),
@@ -268,6 +275,28 @@ def test_a_wrong_heartbeat_is_refused_with_the_fields_name(field: str, value: ob
     with pytest.raises(InvalidInput) as caught:
         heartbeat_report({"agent_id": agent_id, **REPORT, name: [value] if inner else value}, agent_id=agent_id)
     assert caught.value.errors[0]["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("agent_id", "01kahtnvg00000000000000009", "must be the id of the agent in the path"),
+        ("cpu_percent", 101, "must be a number from 0 to 100"),
+        ("free_slots", 65, "must be a whole number from 0 to 64"),
+        ("running[0].job_id", {"job_id": "x", "attempt": 1}, "must be a job's id"),
+        (
+            "running[0].steps[0].state",
+            {"job_id": JOB, "attempt": 1, "steps": [{**STEPS[0], "state": "odd"}]},
+            "must be one of pending, running, completed, failed, timed_out, cancelled, skipped",
+        ),
+    ],
+)
+def test_a_wrong_heartbeat_is_refused_with_what_the_field_must_be(field: str, value: object, message: str) -> None:
+    agent_id = new_id()
+    name, _, inner = field.partition("[")
+    with pytest.raises(InvalidInput) as caught:
+        heartbeat_report({"agent_id": agent_id, **REPORT, name: [value] if inner else value}, agent_id=agent_id)
+    assert caught.value.errors == [{"field": field, "message": message}]
 
 
 def test_a_heartbeat_writes_no_more_than_its_own_item(agent_id: str) -> None:

@@ -1,1 +1,1 @@
-"""Figures that the documentation tells."""
+"""The figures of the documentation."""

@@ -1,4 +1,4 @@
-"""The cost table: what it is computed from is measured, and what the documentation prints is computed."""
+"""The cost table: its units are measured, and the documentation has the computed costs."""
 
 import json
 

@@ -264,7 +264,7 @@ def test_a_token_is_made_shown_once_and_revoked(reader: Reader) -> None:
     reader.click(".confirm summary")
     reader.click(".confirm .button-danger")
     reader.wait_for_text(".notice", "“ci” is revoked")
-    reader.wait_for_text("main", "You have none")
+    reader.wait_for_text("main", "You have no API tokens.")
 
 
 def test_the_api_documentation_leads_to_each_operation(reader: Reader) -> None:

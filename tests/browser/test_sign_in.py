@@ -52,7 +52,7 @@ def test_the_pages_fit_and_can_be_used(visitor: Reader, provider: Provider, widt
     visitor.open("/signin")
     _fits(visitor, "signin")
     visitor.click("form[action$='github/start'] button")
-    visitor.wait_for_text("h1", "You may not come in")
+    visitor.wait_for_text("h1", "You are not allowed to sign in")
     _fits(visitor, "refused")
     provider.person = Person()
     visitor.click("main form button")

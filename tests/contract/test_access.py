@@ -150,6 +150,7 @@ def test_every_route_is_in_the_table_and_the_table_names_no_other(everyone: Ever
     assert set(table()) - there == set(), "these are gone"
 
 
+@pytest.mark.slow
 def test_everyone_is_answered_as_the_table_says(everyone: Everyone) -> None:
     wrong = {}
     for route, columns in table().items():

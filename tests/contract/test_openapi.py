@@ -19,6 +19,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.ids import new_id
 from tests.clients import Client
+from tests.signing import enrolled
 
 KEEPER = Actor("user", "01kakeeper0000000000000000", "Ada", frozenset(Permission))
 
@@ -169,3 +170,37 @@ def test_what_people_and_new_machines_are_answered_is_as_described(document: Any
     assert ask("GET", "/agents")["agents"]
     ask("GET", "/agents/{agent_id}", f"/agents/{agent_id}")
     ask("GET", "/agent.pyz")
+
+
+def test_what_agents_are_answered_is_as_described(document: Any, server: str, admin: Client) -> None:
+    document = strict(document)
+    path = "/agents/{agent_id}"
+    agent = enrolled(server)
+    pipeline = {"repository": "/srv/git/self.git", "definition": "steps: [{run: make}]"}
+    for definition in (pipeline["definition"], None):
+        admin.put("/pipelines/self", json=pipeline | {"definition": definition}).raise_for_status()
+        for _ in range(2):
+            admin.post("/jobs", json={}).raise_for_status()
+        answer = agent.send(agent.heartbeat_request())
+        conforms(document, answer, f"{path}/heartbeat")
+        (assignment,) = answer.json()["jobs"]
+        started = agent.start(assignment)
+        conforms(document, started, f"{path}/jobs/{{job_id}}/start")
+        assert (started.json()["definition"] is None) == (definition is None)
+        defined = agent.define(assignment, pipeline["definition"])
+        conforms(document, defined, f"{path}/jobs/{{job_id}}/definition")
+        conforms(document, agent.define(assignment, "steps: 5"), f"{path}/jobs/{{job_id}}/definition")
+        conforms(document, agent.log(assignment, 0, b"x"), f"{path}/jobs/{{job_id}}/log/{{attempt}}/{{sequence}}")
+        admin.post(f"/jobs/{assignment['job_id']}/cancel").raise_for_status()
+        cancelled = agent.send(agent.heartbeat_request(running=[assignment], free_slots=0))
+        conforms(document, cancelled, f"{path}/heartbeat")
+        assert cancelled.json()["wishes"]
+        finished = agent.finish(assignment)
+        conforms(document, finished, f"{path}/jobs/{{job_id}}/finish")
+        agent.start(finished.json()["next"])
+        last = agent.finish(finished.json()["next"])
+        conforms(document, last, f"{path}/jobs/{{job_id}}/finish")
+        assert last.json() == {"next": None}
+    conforms(
+        document, agent.send(agent.signed(f"/agents/{agent.agent_id}/config", b"", method="GET")), f"{path}/config"
+    )

@@ -1,4 +1,4 @@
-"""Settings under which nothing starts."""
+"""The settings with which the control plane refuses to start."""
 
 from typing import Any
 
@@ -28,13 +28,13 @@ def test_safe_settings_start(stage: str) -> None:
     assert manage(*SERVE, **SAFE, STAGE=stage).returncode == 0
 
 
-def test_djangos_own_checks_find_nothing_either_before_a_deployment() -> None:
+def test_djangos_own_deployment_checks_find_no_issues() -> None:
     checked = manage("check", "--deploy", "--fail-level", "WARNING", **SAFE, STAGE="production")
     assert checked.returncode == 0, checked.stderr
     assert "no issues" in checked.stdout
 
 
-def test_serving_loads_nothing_of_social_login() -> None:
+def test_serving_does_not_import_social_login() -> None:
     code = "import sys, controlplane.wsgi; print([name for name in sys.modules if name.startswith('social_')])"
     served = manage("-c", code, **SAFE, STAGE="production")
     assert served.stdout.strip() == "[]", served.stderr
@@ -51,7 +51,7 @@ def test_an_unsafe_setting_stops_commands_and_servers_of_an_exposed_stage(stage:
 
 @pytest.fixture
 def production(settings: Any) -> Any:
-    """The settings of this process, made those of production."""
+    """The settings of this process, changed to those of production."""
     settings.STAGE = "production"
     settings.SECRET_KEY = SAFE["SECRET_KEY"]
     settings.ALLOWED_HOSTS = ["ci.example.com"]
@@ -86,10 +86,10 @@ def production(settings: Any) -> Any:
 )
 def test_production_does_not_start_with(production: Any, name: str, value: Any) -> None:
     setattr(production, name, value)
-    told = name.replace("ALLOW_ALL", "ALLOWED")
+    setting = name.replace("ALLOW_ALL", "ALLOWED")
     (found,) = settings_check()
-    assert str(found.msg).startswith(told)
-    with pytest.raises(ImproperlyConfigured, match=told):
+    assert str(found.msg).startswith(setting)
+    with pytest.raises(ImproperlyConfigured, match=setting):
         settings_require_safe()
 
 
@@ -100,5 +100,5 @@ def test_without_a_secret_key_commands_run_locally_but_nothing_is_served() -> No
     assert "ImproperlyConfigured: SECRET_KEY is empty." in served.stderr
 
 
-def test_a_developer_may_see_the_inside_of_a_local_stage() -> None:
+def test_a_local_stage_starts_with_unsafe_settings() -> None:
     assert manage(*SERVE, SECRET_KEY="short", DEBUG="true", ALLOWED_HOSTS="*").returncode == 0

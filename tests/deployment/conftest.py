@@ -1,4 +1,4 @@
-"""A function with three versions and the stage's alarms, at an emulator that keeps weights but routes by none."""
+"""A function with three versions and the stage's alarms. The emulator stores weights, but does not route by them."""
 
 import io
 import zipfile
@@ -19,14 +19,14 @@ FUNCTION = function_name("staging")
 
 @pytest.fixture
 def account(aws: str) -> Account:  # noqa: F811
-    """An account of its own for each test."""
+    """A new account for each test."""
     boto3.setup_default_session()
     return Account(settings.AWS_REGION)
 
 
 @pytest.fixture
 def function(account: Account) -> Iterator[Any]:
-    """Versions 1 to 3, of which the first is live; the client of Lambda."""
+    """Creates versions 1 to 3, of which the first is live. The client of Lambda."""
     client = account.client("lambda")
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -46,14 +46,14 @@ def function(account: Account) -> Iterator[Any]:
 
 
 def settings_change(client: Any, value: str) -> None:
-    """Without a change there is no new version."""
+    """Change a setting, because Lambda publishes no version without a change."""
     client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": {"NUMBER": value}})
     client.get_waiter("function_updated_v2").wait(FunctionName=FUNCTION, WaiterConfig={"Delay": 0.05})
 
 
 @pytest.fixture
 def alarms(account: Account) -> Any:
-    """All alarms that a release looks at, none of which rings; the client of CloudWatch."""
+    """Creates all alarms that a release watches, none of them active. The client of CloudWatch."""
     client = account.client("cloudwatch")
     for title in RELEASE_ALARMS:
         name = alarm_name("staging", title)

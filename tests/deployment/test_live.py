@@ -1,4 +1,4 @@
-"""The alias `live`: moving it, going back, and that two people do not overwrite each other."""
+"""The alias `live`: moving it, rolling back, and concurrent changes."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def live(account: Account, function: Any) -> Live:
     return Live("staging", account)
 
 
-def test_a_part_goes_to_a_version_and_the_rest_stays(live: Live, function: Any) -> None:
+def test_a_part_of_the_requests_goes_to_a_version_and_the_rest_stays(live: Live, function: Any) -> None:
     state = live.lend(live.state(), "2", 10)
     alias = function.get_alias(FunctionName=FUNCTION, Name=LIVE_ALIAS)
     assert (alias["FunctionVersion"], alias["RoutingConfig"]) == ("1", {"AdditionalVersionWeights": {"2": 0.1}})
@@ -24,14 +24,14 @@ def test_a_part_goes_to_a_version_and_the_rest_stays(live: Live, function: Any) 
     assert str(live.state()) == "10 % of all requests go to version 2, the rest to 1."
 
 
-def test_moving_takes_the_weights_away_and_remembers_what_was_live(live: Live, function: Any) -> None:
+def test_moving_removes_the_weights_and_records_the_earlier_version(live: Live, function: Any) -> None:
     live.move(live.lend(live.state(), "2", 10), "2")
     alias = function.get_alias(FunctionName=FUNCTION, Name=LIVE_ALIAS)
     assert (alias["FunctionVersion"], alias["Description"]) == ("2", "Live before: 1")
     assert "RoutingConfig" not in alias
 
 
-def test_one_goes_back_version_by_version_and_never_forth(live: Live) -> None:
+def test_each_rollback_goes_one_version_back_and_never_forward(live: Live) -> None:
     live.move(live.move(live.state(), "2"), "3")
     assert live.go_back().version == "2"
     assert live.go_back().version == "1"
@@ -39,21 +39,21 @@ def test_one_goes_back_version_by_version_and_never_forth(live: Live) -> None:
         live.go_back()
 
 
-def test_going_back_while_a_version_has_a_part_takes_the_part_away(live: Live) -> None:
+def test_a_rollback_of_a_partial_release_ends_it(live: Live) -> None:
     live.lend(live.move(live.state(), "2"), "3", 25)
     state = live.go_back()
     assert (state.version, state.candidate, state.before) == ("2", None, ("1",))
 
 
-def test_who_decides_on_an_old_state_is_refused(live: Live) -> None:
+def test_a_change_of_an_outdated_state_is_refused(live: Live) -> None:
     old = live.state()
     live.move(old, "2")
-    with pytest.raises(MovedByOthers, match="Somebody else has moved live"):
+    with pytest.raises(MovedByOthers, match=r"live of .* was changed by another process"):
         live.move(old, "3")
     assert live.state().version == "2"
 
 
-def test_the_same_code_and_settings_make_no_new_version(live: Live, function: Any) -> None:
+def test_the_same_code_and_settings_publish_no_new_version(live: Live, function: Any) -> None:
     assert live.publish("0.1.3 abc") == "3"
     settings_change(function, "4")
     assert live.publish("0.1.4 abc") == "4"
@@ -63,7 +63,7 @@ def test_the_same_code_and_settings_make_no_new_version(live: Live, function: An
     ]
 
 
-def test_old_versions_go_but_none_that_is_live_or_was_before(live: Live, function: Any) -> None:
+def test_old_versions_are_deleted_except_the_live_and_the_earlier_ones(live: Live, function: Any) -> None:
     for number in range(4, 15):
         settings_change(function, str(number))
         live.publish(str(number))
@@ -74,5 +74,5 @@ def test_old_versions_go_but_none_that_is_live_or_was_before(live: Live, functio
 
 
 def test_a_function_without_the_alias_is_not_deployed(account: Account) -> None:
-    with pytest.raises(InfrastructureError, match="is not deployed, or its first deployment broke off"):
+    with pytest.raises(InfrastructureError, match="is not deployed, or its first deployment failed halfway"):
         Live("staging", account).state()

@@ -1,4 +1,4 @@
-"""`manage.py release`: what it says and what it refuses."""
+"""`manage.py release`: its output and its errors."""
 
 from io import StringIO
 from typing import Any
@@ -17,14 +17,14 @@ def release(action: str, *arguments: str) -> str:
     return output.getvalue()
 
 
-def test_list_says_what_each_version_is_and_gets(account: Account, function: Any) -> None:
+def test_list_shows_each_versions_share_and_description(account: Account, function: Any) -> None:
     live = Live("staging", account)
     live.lend(live.move(live.state(), "2"), "3", 10)
     rows = [(row.split()[0], row[28:36].strip(), row[36:]) for row in release("list").splitlines()]
     assert rows == [("3", "10 %", "0.1.3 abc"), ("2", "90 %", "0.1.2 abc"), ("1", "before", "0.1.1 abc")]
 
 
-def test_rollback_says_what_is_live_then(account: Account, function: Any) -> None:
+def test_rollback_prints_the_live_version(account: Account, function: Any) -> None:
     live = Live("staging", account)
     live.move(live.state(), "2")
     assert release("rollback") == "All requests go to version 1.\n"
@@ -32,18 +32,18 @@ def test_rollback_says_what_is_live_then(account: Account, function: Any) -> Non
         release("rollback")
 
 
-def test_shift_to_what_is_live_already_is_refused(account: Account, function: Any) -> None:
+def test_a_shift_to_the_live_version_is_refused(account: Account, function: Any) -> None:
     with pytest.raises(CommandError, match="Version 1 is live already"):
         release("shift", "--to", "1")
 
 
 @pytest.mark.parametrize("percent", ["0", "101", "-5"])
-def test_a_part_that_is_none_is_refused(account: Account, function: Any, percent: str) -> None:
+def test_an_invalid_percentage_is_refused(account: Account, function: Any, percent: str) -> None:
     with pytest.raises(CommandError, match="whole number from 1 to 100"):
         release("shift", "--to", "2", "--percent", percent)
 
 
-def test_a_version_that_is_not_there_is_refused(account: Account, function: Any) -> None:
+def test_an_unknown_version_is_refused(account: Account, function: Any) -> None:
     with pytest.raises(CommandError, match="ResourceNotFoundException"):
         release("shift", "--to", "9", "--percent", "5")
     assert Live("staging", account).state().candidate is None

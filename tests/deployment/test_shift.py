@@ -1,4 +1,4 @@
-"""A version goes live a part first, and back by itself when something is wrong. The emulator knows no traffic."""
+"""A version goes live in part first, and a failure rolls it back. The emulator has no traffic."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,11 +21,11 @@ def live(account: Account, function: Any) -> Live:
 
 
 def shift(live: Live, account: Account, check: Callable[[], None] = lambda: None) -> list[str]:
-    """To version 2; what is told."""
-    told: list[str] = []
+    """Shift to version 2. The reports."""
+    reports: list[str] = []
     watch = Watch("staging", account)
-    version_shift(live, "2", watch=watch, seconds=0, check=check, tell=told.append)
-    return told
+    version_shift(live, "2", watch=watch, seconds=0, check=check, report=reports.append)
+    return reports
 
 
 def test_a_good_version_gets_a_part_and_then_all(live: Live, account: Account, alarms: Any) -> None:
@@ -36,7 +36,7 @@ def test_a_good_version_gets_a_part_and_then_all(live: Live, account: Account, a
     assert live.state().before == ("1",)
 
 
-def test_an_alarm_at_a_part_of_the_traffic_takes_it_away(
+def test_an_alarm_during_the_first_step_rolls_back(
     live: Live, account: Account, alarms: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lend = live.lend
@@ -46,13 +46,13 @@ def test_an_alarm_at_a_part_of_the_traffic_takes_it_away(
         return lend(*arguments)
 
     monkeypatch.setattr(live, "lend", lend_and_ring)
-    went_off = r"Went off: hybrid-ci-cd-staging-function-errors\. Went back: All requests go to version 1\."
-    with pytest.raises(InfrastructureError, match=went_off):
+    active = r"Active alarms: hybrid-ci-cd-staging-function-errors\. Rolled back: All requests go to version 1\."
+    with pytest.raises(InfrastructureError, match=active):
         shift(live, account)
     assert (live.state().version, live.state().candidate, live.state().before) == ("1", None, ())
 
 
-def test_a_version_that_breaks_off_is_noticed_by_its_own_count(live: Live, account: Account, alarms: Any) -> None:
+def test_lambdas_count_of_a_versions_errors_rolls_back(live: Live, account: Account, alarms: Any) -> None:
     dimensions = {"FunctionName": FUNCTION, "Resource": f"{FUNCTION}:{LIVE_ALIAS}", "ExecutedVersion": "2"}
     alarms.put_metric_data(
         Namespace="AWS/Lambda",
@@ -65,41 +65,43 @@ def test_a_version_that_breaks_off_is_noticed_by_its_own_count(live: Live, accou
             }
         ],
     )
-    with pytest.raises(InfrastructureError, match=r"Version 2 broke off 3 times; .* Went back: All requests go to ver"):
+    with pytest.raises(InfrastructureError, match=r"Version 2 failed 3 times; .* Rolled back: All requests go to ver"):
         shift(live, account)
     assert live.state().version == "1"
 
 
 @pytest.mark.parametrize("error", [InfrastructureError("/health answers 500."), KeyboardInterrupt()])
-def test_whatever_fails_when_all_go_there_it_goes_back(
+def test_any_failure_of_the_second_step_rolls_back(
     live: Live, account: Account, alarms: Any, error: BaseException
 ) -> None:
     def check() -> None:
         assert live.state().version == "2"
         raise error
 
-    with pytest.raises(InfrastructureError, match=r"Went back: All requests go to version 1\."):
+    with pytest.raises(InfrastructureError, match=r"Rolled back: All requests go to version 1\."):
         shift(live, account, check)
     assert (live.state().version, live.state().before) == ("1", ())
 
 
-def test_what_somebody_else_decided_meanwhile_stands(live: Live, account: Account, alarms: Any) -> None:
+def test_a_concurrent_change_of_the_alias_is_kept(live: Live, account: Account, alarms: Any) -> None:
     def check() -> None:
         live.move(live.state(), "3")
         raise InfrastructureError("/health answers 500.")
 
-    with pytest.raises(InfrastructureError, match="Going back failed, too: Somebody else has moved live"):
+    with pytest.raises(
+        InfrastructureError, match=r"The rollback failed, too: live of .* was changed by another process"
+    ):
         shift(live, account, check)
     assert live.state().version == "3"
 
 
-def test_an_alarm_that_rings_before_does_not_hold_a_remedy_up(live: Live, account: Account, alarms: Any) -> None:
+def test_an_alarm_that_was_active_before_does_not_stop_a_release(live: Live, account: Account, alarms: Any) -> None:
     ring(alarms, "FunctionErrorsAlarm")
-    assert "function-errors rings already" in shift(live, account)[0]
+    assert "function-errors is active already" in shift(live, account)[0]
     assert live.state().version == "2"
 
 
-def test_without_its_alarms_nothing_is_shifted(live: Live, account: Account) -> None:
-    with pytest.raises(InfrastructureError, match=r"These alarms are not there: .* First: manage.py infrastructure"):
+def test_without_its_alarms_a_version_is_not_shifted(live: Live, account: Account) -> None:
+    with pytest.raises(InfrastructureError, match=r"These alarms do not exist: .* First: manage.py infrastructure"):
         shift(live, account)
     assert live.state().version == "1"

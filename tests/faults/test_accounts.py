@@ -115,14 +115,14 @@ def log_out_of_a_session_by_its_token(world: World) -> Act:
     return lambda: session_logout(token)
 
 
-@scenario("not_found")
+@scenario("session_not_found")
 def end_a_session_on_another_device(world: World) -> Act:
     user = _someone()
     device_id = _session(user).session.device_id
     return lambda: device_remove(actor=_actor(user), device_id=device_id)
 
 
-@scenario("not_found")
+@scenario("session_not_found")
 def revoke_a_session(world: World) -> Act:
     token_hash = _session(_someone()).session.token_hash
     return lambda: session_revoke(actor=ADMIN, token_hash=token_hash)

@@ -1,4 +1,4 @@
-"""What is wrong with a field is said in one grammar, whichever library finds it."""
+"""Messages about a field have one grammar, whichever library makes them."""
 
 import re
 from typing import Any

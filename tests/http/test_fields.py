@@ -1,4 +1,4 @@
-"""Tables of fields: what their check refuses, in which words, and what they say in the API document."""
+"""Tables of fields: the errors of their checks, and their schemas in the API document."""
 
 import re
 from typing import Any
@@ -49,11 +49,11 @@ def refusal(field: Field, value: Any, path: str = "field") -> dict[str, Any]:
 
 
 def inline(table: Object) -> dict[str, Any]:
-    """The table's schema with nested ones in their places."""
+    """The table's schema with its nested schemas inline."""
     return table.component(inline)
 
 
-# A field, what it says, and what it says that about.
+# A field, its error message, and the values that it refuses.
 REFUSED: list[tuple[Field, str, list[Any]]] = [
     (WholeNumber(0, 10), "must be a whole number from 0 to 10", [-1, 11, 1.0, True, "1", None, []]),
     (
@@ -82,7 +82,7 @@ REFUSED: list[tuple[Field, str, list[Any]]] = [
 @pytest.mark.parametrize(
     ("field", "message", "value"), [(field, message, value) for field, message, values in REFUSED for value in values]
 )
-def test_what_does_not_fit_is_refused_in_one_grammar(field: Field, message: str, value: Any) -> None:
+def test_an_invalid_value_is_refused_in_one_grammar(field: Field, message: str, value: Any) -> None:
     assert refusal(field, value) == {"field": "field", "message": message}
 
 
@@ -105,13 +105,13 @@ def test_the_path_of_the_field_is_named(value: dict[str, Any], path: str, messag
     assert refusal(JOB, value, "") == {"field": path, "message": message}
 
 
-def test_missing_members_have_their_defaults_and_unknown_ones_are_left_out() -> None:
+def test_missing_members_get_their_defaults_and_unknown_ones_are_ignored() -> None:
     first, second = JOB.check({"next": None, "colour": "red"}), JOB.check({"next": None})
     assert first == second == {"steps": [], "slots": 1, "env": None, "next": None}
     assert first["steps"] is not second["steps"]
 
 
-def test_values_are_kept_as_they_are_sent_but_for_rounding_and_the_form_of_times() -> None:
+def test_values_are_unchanged_except_for_rounding_and_the_form_of_times() -> None:
     assert Number(0, 100).check(12.34, "") == 12.3
     assert WholeNumber().check(LARGEST, "") == LARGEST
     assert Time().check("2026-11-21T10:00:00.25+01:00", "") == "2026-11-21T09:00:00.250000Z"
@@ -119,7 +119,7 @@ def test_values_are_kept_as_they_are_sent_but_for_rounding_and_the_form_of_times
     assert STEP.check(step) == step
 
 
-def test_the_schema_says_what_the_check_does() -> None:
+def test_the_schema_agrees_with_the_check() -> None:
     step = {
         "type": "object",
         "description": "A step.",

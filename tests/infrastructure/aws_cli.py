@@ -1,6 +1,6 @@
-"""As much of AWS's command line as docs/operations.md uses, so that its commands can be run as they stand.
+"""The part of AWS's command line that docs/operations.md uses, so that the tests run its commands unchanged.
 
-It calls boto3, and has the names of all options from botocore's own descriptions of the services.
+It calls boto3, and reads the names of all options from botocore's descriptions of the services.
 """
 
 import json
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
 
 
 def options(rest: list[str]) -> dict[str, list[str]]:
-    """Each option with the words behind it."""
+    """Each option with the words that follow it."""
     found: dict[str, list[str]] = {}
     for word in rest:
         if word.startswith("--"):
@@ -55,7 +55,7 @@ def parameters(client: Any, operation: str, named: dict[str, list[str]]) -> dict
 
 
 def value(shape: Any, words: list[str]) -> Any:
-    """What the words mean: the short form `A=b,C=d` for structures, and one word for each of a list."""
+    """The value of the words: `A=b,C=d` for a structure, and one word per item of a list."""
     if shape.type_name == "list":
         return [value(shape.member, [word]) for word in words]
     if shape.type_name == "boolean":

@@ -1,4 +1,4 @@
-"""Templates, and an emulator of those parts of AWS that a stage needs."""
+"""Templates, and an emulator of the AWS services that a stage uses."""
 
 import itertools
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ _accounts = itertools.count(1)
 
 @pytest.fixture
 def aws(_aws: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The number of an account in which there is nothing yet. The emulator takes it from the id of the access key."""
+    """The number of an empty account. The emulator takes it from the id of the access key."""
     account = f"{next(_accounts):012}"
     monkeypatch.setenv("AWS_ENDPOINT_URL", _aws)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", account)
@@ -64,7 +64,7 @@ def aws(_aws: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def infrastructure(*arguments: str) -> str:
-    """What `manage.py infrastructure` says. Raises CommandError, and SystemExit for exit code 2."""
+    """The output of `manage.py infrastructure`. Raises CommandError, and SystemExit for exit code 2."""
     output = StringIO()
     call_command("infrastructure", *arguments, stdout=output)
     return output.getvalue()

@@ -1,4 +1,4 @@
-"""What the function may do is what its code does, no less and no more."""
+"""The function's permissions are exactly the actions that its code performs."""
 
 import re
 from contextlib import suppress
@@ -37,7 +37,7 @@ SEARCHES = [
 
 
 def the_tour(server: str) -> None:
-    """Every act that the tests of faults know, and every page and list."""
+    """Performs every act of the fault tests, and requests every page and list."""
     for module in (test_accounts, test_agents, test_jobs):
         for scenario in module.scenario:
             world = World()
@@ -69,7 +69,7 @@ def _visit(server: str, world: World) -> None:
                 browser.get(page.replace("/change/", "/history/"))
     for path in SEARCHES:
         browser.get(path)
-    # Of a pipeline that is gone, only the key tells what was answered.
+    # The pipeline is deleted, so only the idempotency key has the first response.
     with suppress(ApplicationError):
         job_create(actor=ADMIN, pipeline="gone", idempotency_key="tour")
     sign_in_rate_limit(address="192.0.2.1", account="tour@example.com")
@@ -81,7 +81,7 @@ def _visit(server: str, world: World) -> None:
     enrolment_token_revoke(token=enrolment_token, actor=ADMIN)
     api_token_revoke(token=api_token_get(token.token_id), actor=ADMIN)
     user_by_email("tour@example.com")
-    # The session was used a while ago, so that this is written down.
+    # The session's last use was a while ago, so its next use is recorded.
     with clock.shifted(timedelta(minutes=30)):
         browser.get("/dashboard/")
 
@@ -92,14 +92,14 @@ def test_the_role_allows_what_the_code_does_and_nothing_else(server: str) -> Non
     allowed: set[Use] = {(name, action, None) for name, access in TABLE_ACCESS.items() for action in access.actions}
     allowed |= {(name, "Query", index) for name, access in TABLE_ACCESS.items() for index in access.indexes}
     assert used - allowed == set(), "add these to controlplane/infrastructure/access.py"
-    assert allowed - used == set(), "nobody uses these, as far as the tour goes"
+    assert allowed - used == set(), "the code does not use these in the tour; remove them"
 
 
-def test_every_table_and_no_other_has_its_rights_said() -> None:
+def test_every_table_and_no_other_has_an_entry() -> None:
     assert set(TABLE_ACCESS) == {table.name for table in table_schemas()}
 
 
-def test_the_code_is_refused_what_is_not_said(tables: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_emulator_refuses_an_action_without_an_entry(tables: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(TABLE_ACCESS, "pipelines")
     with pytest.raises(AssertionError, match="does not allow GetItem on pipelines"):
         job_create(actor=ADMIN, pipeline="self")

@@ -1,4 +1,4 @@
-"""The roles with which GitHub Actions deploys: whom they trust, how far they go, and that they go far enough."""
+"""The roles with which GitHub Actions deploys: whom they trust, what they allow, and that they allow enough."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from tests.infrastructure.conftest import Body, infrastructure, of_type
 
 REPOSITORY = "acme@12/ci@34"
 STACK = "hybrid-ci-cd-deployer"
-# Where an action of IAM has another name than the call.
+# The IAM actions whose name differs from that of the call.
 ACTIONS = {
     "s3:HeadBucket": "s3:ListBucket",
     "s3:PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
@@ -62,9 +62,9 @@ def client(service: str) -> Any:
 
 
 def deploy_deployers() -> dict[str, str]:
-    """Make the stack as an administrator does whose account knows GitHub already; returns its outputs.
+    """Create the stack in an account that has GitHub's identity provider already. Returns its outputs.
 
-    The emulator's CloudFormation makes no identity providers.
+    The emulator's CloudFormation cannot create identity providers.
     """
     provider = client("iam").create_open_id_connect_provider(
         Url="https://token.actions.githubusercontent.com", ClientIDList=["sts.amazonaws.com"]
@@ -86,7 +86,7 @@ def deploy_deployers() -> dict[str, str]:
     return {entry["OutputKey"]: entry["OutputValue"] for entry in found["Outputs"]}
 
 
-def test_the_template_passes_cfn_lint_which_knows_every_action_of_aws(tmp_path: Path) -> None:
+def test_the_template_passes_cfn_lint_with_all_its_actions(tmp_path: Path) -> None:
     file = tmp_path / "template.json"
     file.write_text(deployer_template().to_json())
     program = Path(sys.executable).parent / "cfn-lint"
@@ -112,7 +112,7 @@ def test_a_role_trusts_only_jobs_of_the_repository_in_the_environment_of_its_sta
         }
 
 
-def test_the_provider_is_made_only_where_there_is_none_and_stays(body: Body) -> None:
+def test_the_provider_is_created_only_if_the_account_has_none_and_is_retained(body: Body) -> None:
     provider = body["Resources"]["Provider"]
     assert body["Conditions"][provider["Condition"]] == {"Fn::Equals": [{"Ref": "ProviderArn"}, ""]}
     assert provider["DeletionPolicy"] == "Retain"
@@ -142,14 +142,14 @@ def test_a_deployer_deletes_no_table_and_reads_neither_items_nor_logs_of_jobs(bo
 
 
 @pytest.mark.parametrize(("stage", "other"), [("staging", "production"), ("production", "staging")])
-def test_a_deployer_reaches_nothing_of_the_other_stage(body: Body, stage: str, other: str) -> None:
+def test_a_deployer_has_no_access_to_the_other_stage(body: Body, stage: str, other: str) -> None:
     assert stage in json.dumps(statements(body, f"Deployer{stage.title()}"))
     assert other not in json.dumps(statements(body, f"Deployer{stage.title()}"))
     assert other not in json.dumps(boundary(body, stage))
 
 
 @pytest.mark.parametrize("stage", list(STAGES))
-def test_a_deployer_makes_the_functions_role_only_within_its_boundary_and_can_change_no_boundary(
+def test_a_deployer_creates_the_functions_role_only_with_its_boundary_and_can_change_no_boundary(
     body: Body, stage: str
 ) -> None:
     limit = {"StringEquals": {"iam:PermissionsBoundary": {"Ref": f"FunctionBoundary{stage.title()}"}}}
@@ -158,14 +158,14 @@ def test_a_deployer_makes_the_functions_role_only_within_its_boundary_and_can_ch
         if {"iam:CreateRole", "iam:PutRolePolicy", "iam:AttachRolePolicy"} & set(listed(part["Action"])):
             assert part["Condition"] == limit
     actions = allowed_actions(parts)
-    # Operators have their policy already: a new version of it would be theirs at once.
+    # A new version of the operators' policy would apply to operators at once.
     assert not {"iam:CreatePolicyVersion", "iam:SetDefaultPolicyVersion", "iam:DeleteRolePermissionsBoundary"} & actions
     (passing,) = (part for part in parts if "iam:PassRole" in part["Action"])
     assert passing["Condition"] == {"StringEquals": {"iam:PassedToService": "lambda.amazonaws.com"}}
 
 
 @pytest.mark.parametrize("stage", list(STAGES))
-def test_the_boundary_leaves_the_function_what_its_role_allows(body: Body, stage: str) -> None:
+def test_the_boundary_includes_what_the_functions_role_allows(body: Body, stage: str) -> None:
     template = stage_template(STAGES[stage]).to_dict()
     (policy,) = of_type(template, "AWS::IAM::Role")["FunctionRole"]["Policies"]
     assert allowed_actions(policy["PolicyDocument"]["Statement"]) <= allowed_actions(boundary(body, stage))
@@ -174,17 +174,17 @@ def test_the_boundary_leaves_the_function_what_its_role_allows(body: Body, stage
 
 
 @pytest.mark.parametrize("stage", list(STAGES))
-def test_policies_are_shorter_than_iam_takes(body: Body, stage: str) -> None:
+def test_policies_are_shorter_than_iams_limit(body: Body, stage: str) -> None:
     def length(parts: list[Body]) -> int:
         text = json.dumps(parts, separators=(",", ":"))
-        # The number of the account and the longest region are longer than their names by less than this.
+        # The account's number and the longest region are at most this much longer than their placeholders.
         return len(text) + 2 * text.count("${")
 
     assert length(statements(body, f"Deployer{stage.title()}")) < 10_240
     assert length(boundary(body, stage)) < 6_144
 
 
-def test_a_deployment_calls_nothing_that_its_deployer_may_not(
+def test_the_deployer_may_perform_every_call_of_a_deployment(
     aws: str, body: Body, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: set[str] = set()
@@ -201,15 +201,15 @@ def test_a_deployment_calls_nothing_that_its_deployer_may_not(
     infrastructure("deploy", "--stage", "staging", "--yes", "--email", "ops@example.com")
     assert "cloudformation:ExecuteChangeSet" in called
     actions = allowed_actions(statements(body, "DeployerStaging"))
-    # Everybody may ask who one is.
+    # Every principal may call this.
     wanted = {ACTIONS.get(call, call) for call in called} - {"sts:GetCallerIdentity"}
     missing = {call for call in wanted if not any(fnmatchcase(call, action) for action in actions)}
     assert not missing
 
 
-def test_once_there_is_a_boundary_the_stack_puts_it_on_the_functions_role(aws: str) -> None:
+def test_the_stack_sets_the_boundary_of_the_functions_role_once_it_exists(aws: str) -> None:
     def bounded() -> str | None:
-        # The emulator takes the boundary with the template, but puts none on a role.
+        # The emulator accepts the boundary in the template, but does not apply it to the role.
         name = "hybrid-ci-cd-infrastructure-staging"
         template = client("cloudformation").get_template(StackName=name)["TemplateBody"]
         found: str | None = template["Resources"]["FunctionRole"]["Properties"].get("PermissionsBoundary")

@@ -1,4 +1,4 @@
-"""The stack is made, changed, deleted and made again on an AWS that is emulated but answers as the real one does."""
+"""The stack is created, changed, deleted and created again on an emulated AWS."""
 
 import base64
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ PRODUCTION = "hybrid-ci-cd-infrastructure-production"
 
 
 def client(service: str) -> Any:
-    # Not of the default session, which would keep the first test's account.
+    # A new session, because the default one would keep the first test's account.
     return boto3.Session(region_name="eu-central-1").client(service)
 
 
@@ -40,7 +40,7 @@ def table_names() -> set[str]:
 
 @contextmanager
 def declared(*kinds: type[Record]) -> Iterator[None]:
-    """These records are the product's as long as the block lasts."""
+    """Add these records to the product's inside the block."""
     names = {kind.Meta.table_name.removeprefix("hybrid-ci-cd-").removesuffix("-test") for kind in kinds}
     for name in names:
         access.TABLE_ACCESS[name] = access.Access(frozenset({"GetItem"}))
@@ -92,11 +92,11 @@ for _kind in (_New, _NewIndexed):
 
 @pytest.fixture
 def staging_stack(aws: str) -> str:
-    """Staging, deployed; what the deployment said."""
+    """Deploys staging. The output of the deployment."""
     return infrastructure("deploy", "--stage", "staging", "--yes")
 
 
-def test_deploy_makes_everything_and_says_what_others_need(aws: str, staging_stack: str) -> None:
+def test_deploy_creates_everything_and_prints_the_outputs(aws: str, staging_stack: str) -> None:
     assert stack_status() == "CREATE_COMPLETE"
     assert table_names() == {name.replace("-test", "-staging") for name in record_tables()}
     assert "add      DynamoDB::Table JobsTable" in staging_stack
@@ -111,17 +111,17 @@ def test_deploy_makes_everything_and_says_what_others_need(aws: str, staging_sta
     assert group["retentionInDays"] == 7
     alarms = client("cloudwatch").describe_alarms(AlarmNamePrefix="hybrid-ci-cd-staging-")["MetricAlarms"]
     assert "hybrid-ci-cd-staging-jobs-waiting" in {alarm["AlarmName"] for alarm in alarms}
-    # There is no API yet that one could watch.
+    # There is no API yet, so it has no alarm.
     assert "hybrid-ci-cd-staging-api-server-errors" not in {alarm["AlarmName"] for alarm in alarms}
 
 
-def test_a_second_deployment_and_a_diff_say_that_nothing_changes(staging_stack: str) -> None:
+def test_a_second_deployment_and_a_diff_report_no_changes(staging_stack: str) -> None:
     assert "No changes." in infrastructure("deploy", "--stage", "staging", "--yes")
     assert "No changes." in infrastructure("diff", "--stage", "staging")
     assert not client("cloudformation").list_change_sets(StackName=STAGING)["Summaries"][1:]
 
 
-def test_a_new_record_is_a_new_table_and_the_others_keep_their_items(staging_stack: str) -> None:
+def test_a_new_record_adds_a_table_and_the_others_keep_their_items(staging_stack: str) -> None:
     client("dynamodb").put_item(TableName="hybrid-ci-cd-fleet-staging", Item={"fleet": {"S": "f"}, "key": {"S": "k"}})
     with declared(_New):
         said = infrastructure("deploy", "--stage", "staging", "--yes")
@@ -131,7 +131,7 @@ def test_a_new_record_is_a_new_table_and_the_others_keep_their_items(staging_sta
     assert client("dynamodb").scan(TableName="hybrid-ci-cd-fleet-staging")["Count"] == 1
 
 
-def test_two_new_indexes_of_a_table_go_in_two_steps(staging_stack: str) -> None:
+def test_two_new_indexes_of_a_table_take_two_steps(staging_stack: str) -> None:
     with declared(_New):
         infrastructure("deploy", "--stage", "staging", "--yes")
     with declared(_NewIndexed):
@@ -143,16 +143,16 @@ def test_two_new_indexes_of_a_table_go_in_two_steps(staging_stack: str) -> None:
     assert {index["IndexName"] for index in table["GlobalSecondaryIndexes"]} == {"by_colour", "by_size"}
 
 
-def test_a_table_that_no_record_declares_any_more_leaves_the_stack_and_stays(staging_stack: str) -> None:
+def test_a_table_without_a_record_leaves_the_stack_and_is_kept(staging_stack: str) -> None:
     with declared(_New):
         infrastructure("deploy", "--stage", "staging", "--yes")
     said = infrastructure("deploy", "--stage", "staging", "--yes")
     assert "remove   DynamoDB::Table NewThingsTable" in said
-    assert "it stays, outside of the stack" in said
+    assert "the resource is kept outside the stack" in said
     assert "hybrid-ci-cd-new-things-staging" in table_names()
 
 
-def test_diff_tells_of_changes_by_its_exit_code_and_makes_none(aws: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_diff_reports_changes_by_its_exit_code_and_makes_none(aws: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         infrastructure("diff", "--stage", "staging")
     assert ended.value.code == 2
@@ -160,7 +160,7 @@ def test_diff_tells_of_changes_by_its_exit_code_and_makes_none(aws: str, capsys:
     assert not table_names()
 
 
-def test_the_api_is_watched_once_zappa_has_made_it(staging_stack: str) -> None:
+def test_the_api_has_an_alarm_once_zappa_has_created_it(staging_stack: str) -> None:
     api = client("apigatewayv2").create_api(Name="hybrid-ci-cd-staging", ProtocolType="HTTP")["ApiId"]
     infrastructure("deploy", "--stage", "staging", "--yes")
     (alarm,) = client("cloudwatch").describe_alarms(AlarmNames=["hybrid-ci-cd-staging-api-server-errors"])[
@@ -169,34 +169,34 @@ def test_the_api_is_watched_once_zappa_has_made_it(staging_stack: str) -> None:
     assert alarm["Dimensions"] == [{"Name": "ApiId", "Value": api}]
 
 
-def test_the_address_for_alarms_is_remembered(aws: str) -> None:
+def test_a_later_deployment_keeps_the_address_for_alarms(aws: str) -> None:
     infrastructure("deploy", "--stage", "staging", "--yes", "--email", "ops@example.com")
     assert "No changes." in infrastructure("deploy", "--stage", "staging", "--yes")
     (subscription,) = client("sns").list_subscriptions()["Subscriptions"]
     assert (subscription["Protocol"], subscription["Endpoint"]) == ("email", "ops@example.com")
 
 
-def test_without_a_yes_nothing_is_done(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_yes_nothing_changes(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.input", lambda: "no")
     with pytest.raises(CommandError, match="Declined"):
         infrastructure("deploy", "--stage", "staging")
     assert not client("cloudformation").describe_stacks()["Stacks"]
 
 
-def test_without_a_person_to_ask_nothing_is_done_and_one_is_told_of_yes(
+def test_without_a_terminal_nothing_changes_and_the_error_names_the_option_yes(
     aws: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def nobody() -> str:
+    def no_terminal() -> str:
         raise EOFError
 
-    monkeypatch.setattr("builtins.input", nobody)
+    monkeypatch.setattr("builtins.input", no_terminal)
     with pytest.raises(CommandError, match="Declined"):
         call_command("infrastructure", "deploy", "--stage", "staging")
     assert "--yes" in capsys.readouterr().out
     assert not client("cloudformation").describe_stacks()["Stacks"]
 
 
-def test_what_destroy_leaves_the_next_deployment_takes_over_with_its_key(aws: str, staging_stack: str) -> None:
+def test_the_next_deployment_imports_what_destroy_has_kept(aws: str, staging_stack: str) -> None:
     client("dynamodb").put_item(TableName="hybrid-ci-cd-fleet-staging", Item={"fleet": {"S": "f"}, "key": {"S": "k"}})
     client("s3").put_object(Bucket=f"hybrid-ci-cd-job-logs-staging-{aws}", Key="1.log", Body=b"log")
     key = client("kms").describe_key(KeyId="alias/hybrid-ci-cd-staging")["KeyMetadata"]["KeyId"]
@@ -215,21 +215,21 @@ def test_what_destroy_leaves_the_next_deployment_takes_over_with_its_key(aws: st
     assert client("kms").describe_key(KeyId="alias/hybrid-ci-cd-staging")["KeyMetadata"]["KeyId"] == key
 
 
-def test_tables_without_their_key_are_not_taken_over(staging_stack: str) -> None:
+def test_tables_without_their_key_are_not_imported(staging_stack: str) -> None:
     infrastructure("destroy", "--stage", "staging", "--yes")
     client("kms").delete_alias(AliasName="alias/hybrid-ci-cd-staging")
-    with pytest.raises(CommandError, match="alias/hybrid-ci-cd-staging, the key they are encrypted with"):
+    with pytest.raises(CommandError, match="alias/hybrid-ci-cd-staging, the alias of the key that encrypts them"):
         infrastructure("deploy", "--stage", "staging", "--yes")
 
 
-def test_a_first_deployment_that_fails_says_why_and_the_next_one_goes_on(
+def test_a_failed_first_deployment_reports_the_reason_and_the_next_one_starts_again(
     aws: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = stage_template
 
     def with_what_fails(*arguments: Any, **options: Any) -> Any:
         template = whole(*arguments, **options)
-        # Refused only when its turn comes.
+        # CloudFormation refuses it only when it creates it.
         template.add_resource(
             cloudwatch.Alarm(
                 "Impossible", DependsOn="UsersTable", Metrics=[], EvaluationPeriods=1, ComparisonOperator="?"
@@ -241,16 +241,16 @@ def test_a_first_deployment_that_fails_says_why_and_the_next_one_goes_on(
         patch.setattr(stack, "stage_template", with_what_fails)
         with pytest.raises(CommandError, match=r"ROLLBACK_COMPLETE. Impossible: "):
             infrastructure("deploy", "--stage", "staging", "--yes")
-    with pytest.raises(CommandError, match="`deploy` begins anew"):
+    with pytest.raises(CommandError, match="Run `deploy` to start again"):
         infrastructure("diff", "--stage", "staging")
     assert table_names()
     said = infrastructure("deploy", "--stage", "staging", "--yes")
-    assert "cleared away first" in said
+    assert "deleted first" in said
     assert "import   KMS::Key Key" in said
     assert stack_status() == "UPDATE_COMPLETE"
 
 
-def test_destroy_wants_the_function_undeployed_first(aws: str, staging_stack: str) -> None:
+def test_destroy_refuses_while_the_function_is_deployed(aws: str, staging_stack: str) -> None:
     client("lambda").create_function(
         FunctionName="hybrid-ci-cd-staging",
         Role=f"arn:aws:iam::{aws}:role/hybrid-ci-cd-function-staging",

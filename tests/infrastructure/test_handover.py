@@ -1,4 +1,4 @@
-"""What the stack makes for the function and for Zappa is what they use, under the names that they are given."""
+"""The function and Zappa use the stack's resources under the names that they get."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,8 +18,8 @@ from tests.conftest import services_forget
 from tests.infrastructure.conftest import Body, infrastructure
 from tests.infrastructure.test_template import role_statements
 
-# The actions of IAM, by the operation of S3 that needs them. HeadObject and GetObject of what is not there need
-# ListBucket, too, to be told so.
+# The IAM actions that each operation of S3 needs. For a missing object, HeadObject and GetObject also need
+# ListBucket to get 404.
 S3_ACTIONS = {
     "CompleteMultipartUpload": "PutObject",
     "CreateMultipartUpload": "PutObject",
@@ -33,7 +33,7 @@ S3_ACTIONS = {
 
 @pytest.fixture
 def deployed(aws: str, settings: Any) -> Iterator[str]:
-    """The account with the stack of staging in it, and the product with the settings that the function gets."""
+    """Deploys staging and gives this process the function's settings. The number of the account."""
     infrastructure("deploy", "--stage", "staging", "--yes")
     for name, value in function_settings("staging", aws).items():
         setattr(settings, name, value)
@@ -44,7 +44,7 @@ def deployed(aws: str, settings: Any) -> Iterator[str]:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
-    """Service and operation of each call that is made in the test."""
+    """Service and operation of each call in the test."""
     made: set[tuple[str, str]] = set()
     make = BaseClient._make_api_call
 
@@ -56,7 +56,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
     return made
 
 
-def test_the_function_encrypts_and_keeps_logs_in_what_the_stack_has_made_as_its_role_allows(
+def test_the_function_encrypts_and_archives_logs_with_the_stacks_resources_and_its_role(
     deployed: str, calls: set[tuple[str, str]], settings: Any, staging: Body
 ) -> None:
     calls.clear()
@@ -81,19 +81,19 @@ def test_the_function_encrypts_and_keeps_logs_in_what_the_stack_has_made_as_its_
     assert {service for service, _ in calls} == {"kms", "s3"}
 
 
-def test_the_names_are_those_that_the_stack_tells(deployed: str) -> None:
-    told = infrastructure("deploy", "--stage", "staging", "--yes")
-    assert f"JobLogBucketName: {function_settings('staging', deployed)['LOG_BUCKET']}\n" in told
-    assert f"PackageBucketName: {package_bucket_require('staging', Account('eu-central-1'))}\n" in told
+def test_the_names_equal_the_outputs_of_the_stack(deployed: str) -> None:
+    output = infrastructure("deploy", "--stage", "staging", "--yes")
+    assert f"JobLogBucketName: {function_settings('staging', deployed)['LOG_BUCKET']}\n" in output
+    assert f"PackageBucketName: {package_bucket_require('staging', Account('eu-central-1'))}\n" in output
 
 
-def test_without_the_stack_there_is_no_bucket_for_a_package_and_one_is_told_what_to_do(aws: str) -> None:
+def test_without_the_stack_the_error_names_the_missing_bucket_and_the_command(aws: str) -> None:
     with pytest.raises(InfrastructureError, match=f"no bucket hybrid-ci-cd-packages-staging-{aws}.*--stage staging"):
         package_bucket_require("staging", Account("eu-central-1"))
 
 
 class _Zappa:
-    """As much of Zappa's command line as the package's callback looks at."""
+    """The part of Zappa's command line that the package's callback uses."""
 
     command = "update"
     api_stage = "staging"
@@ -119,6 +119,6 @@ def test_zappa_gets_the_bucket_and_the_function_its_settings_without_a_person_co
     assert (given["STAGE"], given["LOG_LEVEL"]) == ("staging", "INFO")
 
 
-def test_zappa_by_hand_stops_with_a_sentence_where_the_stack_is_missing(aws: str) -> None:
+def test_zappa_by_hand_stops_with_an_error_without_the_stack(aws: str) -> None:
     with pytest.raises(SystemExit, match=r"First: manage\.py infrastructure deploy --stage staging"):
         lambda_package.stack_use(_Zappa())

@@ -1,4 +1,4 @@
-"""What AWS refuses, and states that the emulator never gets into: with answers as AWS gives them, recorded."""
+"""AWS's errors, and states that the emulator never reaches: tested with recorded responses."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +21,7 @@ STACK_ID = f"arn:aws:cloudformation:eu-central-1:123456789012:stack/{NAME}/1"
 
 @pytest.fixture
 def stack(aws: str) -> Iterator[tuple[Stack, Stubber]]:
-    """Staging's stack, and the stub of CloudFormation that it talks to."""
+    """Staging's stack, and the stub of CloudFormation that it calls."""
     account = Account("eu-central-1")
     with Stubber(account.client("cloudformation")) as stubber:
         yield Stack(STAGES["staging"], account), stubber
@@ -31,36 +31,36 @@ def described(status: str) -> dict[str, Any]:
     return {"Stacks": [{"StackName": NAME, "StackId": STACK_ID, "StackStatus": status, "CreationTime": "2026-11-21"}]}
 
 
-def test_without_credentials_one_is_told_how_to_get_some(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_credentials_the_error_says_how_to_get_some(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
-    with pytest.raises(CommandError, match="There are no credentials for AWS"):
+    with pytest.raises(CommandError, match="No AWS credentials were found"):
         infrastructure("deploy", "--stage", "staging", "--yes")
 
 
-def test_without_a_way_to_aws_one_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_connection_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(CommandError, match="AWS cannot be reached"):
         infrastructure("diff", "--stage", "staging")
 
 
-def test_a_profile_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_PROFILE", "nobody")
-    with pytest.raises(CommandError, match="nobody"):
+def test_a_missing_profile_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    with pytest.raises(CommandError, match="no-such-profile"):
         infrastructure("diff", "--stage", "staging")
 
 
-def test_expired_credentials_are_called_so(stack: tuple[Stack, Stubber]) -> None:
+def test_expired_credentials_are_reported(stack: tuple[Stack, Stubber]) -> None:
     staging, stubber = stack
     stubber.add_client_error("describe_stacks", "ExpiredToken", "The security token included in the request is expired")
     with pytest.raises(InfrastructureError, match=r"AWS refuses the credentials \(ExpiredToken\)"):
         staging.plan()
 
 
-def test_a_missing_right_is_named(stack: tuple[Stack, Stubber]) -> None:
+def test_a_missing_permission_is_named(stack: tuple[Stack, Stubber]) -> None:
     staging, stubber = stack
     message = "User: arn:aws:iam::123456789012:user/eve is not authorized to perform: cloudformation:DescribeStacks"
     stubber.add_client_error("describe_stacks", "AccessDenied", message, http_status_code=403)
@@ -71,12 +71,12 @@ def test_a_missing_right_is_named(stack: tuple[Stack, Stubber]) -> None:
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        ("UPDATE_IN_PROGRESS", "being changed by somebody else"),
-        ("UPDATE_ROLLBACK_FAILED", "CloudFormation's console shows what it needs"),
-        ("ROLLBACK_COMPLETE", "`deploy` begins anew"),
+        ("UPDATE_IN_PROGRESS", "Another process is changing"),
+        ("UPDATE_ROLLBACK_FAILED", "Look into CloudFormation's console"),
+        ("ROLLBACK_COMPLETE", "Run `deploy` to start again"),
     ],
 )
-def test_a_stack_that_cannot_be_changed_now_is_left_alone(stack: tuple[Stack, Stubber], status: str, said: str) -> None:
+def test_a_stack_that_cannot_be_changed_is_left_alone(stack: tuple[Stack, Stubber], status: str, said: str) -> None:
     staging, stubber = stack
     stubber.add_response("describe_stacks", described(status), {"StackName": NAME})
     with pytest.raises(InfrastructureError, match=said):
@@ -84,7 +84,7 @@ def test_a_stack_that_cannot_be_changed_now_is_left_alone(stack: tuple[Stack, St
     stubber.assert_no_pending_responses()
 
 
-def test_a_template_that_cloudformation_refuses_leaves_nothing_and_its_reason_is_told(
+def test_a_refused_template_leaves_nothing_and_the_error_has_the_reason(
     stack: tuple[Stack, Stubber],
 ) -> None:
     staging, stubber = stack
@@ -105,7 +105,7 @@ def test_a_template_that_cloudformation_refuses_leaves_nothing_and_its_reason_is
     stubber.assert_no_pending_responses()
 
 
-def test_a_bucket_for_templates_that_is_somebody_elses_is_not_used(aws: str) -> None:
+def test_a_bucket_for_templates_of_another_account_is_not_used(aws: str) -> None:
     account = Account("eu-central-1")
     with Stubber(account.client("s3")) as stubber:
         asked = {"Bucket": ANY, "ExpectedBucketOwner": aws}

@@ -1,4 +1,4 @@
-"""Restoring a stage: the commands of docs/operations.md, run on the emulator; and what a restore means to what runs."""
+"""Restoring a stage: the commands of docs/operations.md on the emulator, and the effects on sessions, tokens, jobs."""
 
 import base64
 import os
@@ -41,10 +41,10 @@ BLOCKS = [
 ]
 SET_UP, KEEPING, FROM_MOMENT, FROM_BACKUP, COUNTING, SWITCHING, STARTING = BLOCKS
 
-# What it restores, and what it leaves as it is.
+# The tables that it restores, and those that it leaves unchanged.
 RESTORED = set(re.search(r'TABLES="(.*?)"', SET_UP)[1].split())
 LEFT = {"audit", "rate-limits", "oauth-states", "sessions"}
-# Some are enough to run the commands for: each of these takes a second to start. One has a TTL, one has indexes.
+# A few tables are enough, because each takes a second to create. One has a TTL, one has indexes.
 SOME = ("idempotency", "users")
 SETTING = f'{SET_UP}\nTABLES="{" ".join(SOME)}"\n'
 
@@ -59,7 +59,7 @@ def test_the_manual_restores_every_table_or_says_that_it_does_not() -> None:
 
 @pytest.fixture
 def shell(aws: str, tmp_path: Path) -> Callable[..., str]:
-    """Runs the manual's blocks, one after the other in one shell; returns what they print."""
+    """Runs the manual's blocks in one shell; returns their output."""
     program = tmp_path / "aws"
     tool = Path(__file__).with_name("aws_cli.py")
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tool}" "$@"\n')
@@ -82,11 +82,11 @@ def shell(aws: str, tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def stage(aws: str) -> str:
-    """Staging, deployed, with a function; what stands in its tables is for the test to say."""
+    """Deploys staging with a function and empty tables. The number of the account."""
     infrastructure("deploy", "--stage", "staging", "--yes")
     for schema in table_schemas():
         if schema.ttl:
-            # The emulator's CloudFormation leaves it out.
+            # The emulator's CloudFormation does not set it.
             client("dynamodb").update_time_to_live(
                 TableName=f"hybrid-ci-cd-{schema.name}-staging",
                 TimeToLiveSpecification={"AttributeName": schema.ttl, "Enabled": True},
@@ -112,7 +112,7 @@ def thing_put(name: str) -> None:
 
 
 def things(suffix: str = "") -> list[set[str]]:
-    """What is in the tables that `thing_put` fills, or in others of their names with this suffix."""
+    """The items in the tables that `thing_put` fills, or in tables of their names with this suffix."""
     return [
         {
             item[schema.key[0]]["S"]
@@ -126,7 +126,7 @@ def things(suffix: str = "") -> list[set[str]]:
 def test_the_manuals_commands_bring_a_stage_back_to_a_backup(stage: str, shell: Callable[..., str]) -> None:
     dynamodb = client("dynamodb")
     thing_put("old")
-    # As somebody did by hand, before it happened.
+    # A backup that a person has made by hand.
     shell(SETTING, KEEPING.replace("before-restore", "good"), STARTING)
     thing_put("since")
     key = client("kms").describe_key(KeyId="alias/hybrid-ci-cd-staging")["KeyMetadata"]["Arn"]
@@ -154,26 +154,28 @@ def test_the_manuals_commands_bring_a_stage_back_to_a_backup(stage: str, shell: 
         assert ttl.get("AttributeName") == schema.ttl, name
         tags = dynamodb.list_tags_of_resource(ResourceArn=found["TableArn"])["Tags"]
         assert {tag["Key"]: tag["Value"] for tag in tags} == {"project": "hybrid-ci-cd", "stage": "staging"}
-    # To the stack, nothing has happened.
+    # The stack has not changed.
     assert "No changes." in infrastructure("diff", "--stage", "staging")
     assert key == client("kms").describe_key(KeyId="alias/hybrid-ci-cd-staging")["KeyMetadata"]["Arn"]
 
 
 @pytest.mark.slow
-def test_the_manuals_commands_restore_from_a_moment_beside_what_is_there(stage: str, shell: Callable[..., str]) -> None:
+def test_the_manuals_commands_restore_a_point_in_time_next_to_the_existing_tables(
+    stage: str, shell: Callable[..., str]
+) -> None:
     thing_put("old")
     shell(SETTING, FROM_MOMENT)
-    # The emulator takes any moment for now.
+    # The emulator restores the current state, whatever the time.
     assert things("-restored") == things() == [{"old"}, {"old"}]
-    standing = set(client("dynamodb").list_tables()["TableNames"])
-    assert {f"hybrid-ci-cd-{name}-staging-restored" for name in SOME} <= standing
+    existing = set(client("dynamodb").list_tables()["TableNames"])
+    assert {f"hybrid-ci-cd-{name}-staging-restored" for name in SOME} <= existing
 
 
-# --- what it means --------------------------------------------------------------------------------------------------
+# --- the effects ----------------------------------------------------------------------------------------------------
 
 
 class Rewind:
-    """The tables that the manual restores, as they were when this was made."""
+    """A copy of the tables that the manual restores."""
 
     def __init__(self) -> None:
         self._arns = {
@@ -188,7 +190,7 @@ class Rewind:
         return shared_connection().client
 
     def restore(self) -> None:
-        """Bring them back, and start anew."""
+        """Restore the copy and forget all caches."""
         for name, arn in self._arns.items():
             self._dynamodb.delete_table(TableName=name)
             self._dynamodb.restore_table_from_backup(TargetTableName=name, BackupArn=arn)
@@ -197,7 +199,7 @@ class Rewind:
 
 
 def _caches_forget() -> None:
-    """As in a process that has just started."""
+    """Forget all caches, as a new process would."""
     from apps.accounts.services import api_tokens
     from apps.agents.selectors import identities
 
@@ -213,7 +215,7 @@ def world(server: str) -> Iterator[World]:
     world.close()
 
 
-def test_a_session_that_was_ended_since_is_back_until_there_is_a_new_secret_key(
+def test_a_session_ended_since_the_backup_is_valid_until_the_secret_key_changes(
     world: World, server: str, settings: Any
 ) -> None:
     user = ada_create("admin")
@@ -241,7 +243,7 @@ def test_an_api_token_that_was_revoked_since_is_back_and_the_trail_names_it(worl
     assert token.token_id in record.target
 
 
-def test_a_job_that_ran_then_and_has_ended_since_runs_again_as_its_next_attempt(world: World) -> None:
+def test_a_job_that_ended_since_the_backup_runs_again_as_its_next_attempt(world: World) -> None:
     job_id = world.running()
     then = Rewind()
     then.restore()
@@ -254,7 +256,7 @@ def test_a_job_that_ran_then_and_has_ended_since_runs_again_as_its_next_attempt(
         assert (assignment.job_id, assignment.attempt) == (job_id, 2)
 
 
-def test_a_job_that_was_made_since_is_made_anew_by_whoever_repeats_the_request(world: World) -> None:
+def test_a_job_created_since_the_backup_is_created_again_when_a_client_repeats_the_request(world: World) -> None:
     then = Rewind()
     lost = job_create(actor=ADMIN, pipeline="self", idempotency_key="once")
     then.restore()

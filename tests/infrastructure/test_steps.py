@@ -1,4 +1,4 @@
-"""DynamoDB changes one index of a table at a time, so an update goes in steps."""
+"""DynamoDB changes one index of a table at a time, so an update takes several steps."""
 
 import copy
 from typing import Any
@@ -20,7 +20,7 @@ def wanted() -> Body:
 
 
 def without_indexes(body: Body, *names: str) -> Body:
-    """The template of an earlier version, in which the table had not these indexes."""
+    """The template of an earlier version, in which the table lacks these indexes."""
     earlier = copy.deepcopy(body)
     table = earlier["Resources"][TABLE]["Properties"]
     table["GlobalSecondaryIndexes"] = [
@@ -37,11 +37,11 @@ def indexes(body: Body) -> set[str]:
     return {index["IndexName"] for index in table.get("GlobalSecondaryIndexes", ())}
 
 
-def all_steps(standing: Body, wanted: Body) -> list[Body]:
+def all_steps(current: Body, wanted: Body) -> list[Body]:
     found = []
-    while standing != wanted:
-        standing = next_step(standing, wanted)
-        found.append(standing)
+    while current != wanted:
+        current = next_step(current, wanted)
+        found.append(current)
         assert len(found) < 20
     return found
 
@@ -55,27 +55,27 @@ def changes(before: Body, after: Body) -> int:
     return sum(old.get(name) != new.get(name) for name in {*old, *new})
 
 
-def test_one_new_index_is_made_at_once(wanted: Body) -> None:
+def test_one_new_index_is_created_in_one_step(wanted: Body) -> None:
     assert next_step(without_indexes(wanted, "by_agent"), wanted) == wanted
 
 
-def test_several_indexes_are_made_and_deleted_one_after_another(wanted: Body) -> None:
+def test_several_indexes_are_created_and_deleted_one_by_one(wanted: Body) -> None:
     for before, after in [
         (without_indexes(wanted, "by_agent", "by_day", "by_open"), wanted),
         (wanted, without_indexes(wanted, "by_agent", "by_day", "by_open")),
         (without_indexes(wanted, "by_agent"), without_indexes(wanted, "by_day")),
     ]:
-        standing = before
+        current = before
         for step in all_steps(before, after):
-            assert changes(standing, step) == 1
-            standing = step
+            assert changes(current, step) == 1
+            current = step
 
 
-def test_an_index_that_is_declared_otherwise_is_deleted_before_it_is_made_anew(wanted: Body) -> None:
-    standing = copy.deepcopy(wanted)
-    standing["Resources"][TABLE]["Properties"]["GlobalSecondaryIndexes"][0]["Projection"] = {"ProjectionType": "ALL"}
-    name = standing["Resources"][TABLE]["Properties"]["GlobalSecondaryIndexes"][0]["IndexName"]
-    first, second = all_steps(standing, wanted)
+def test_a_changed_index_is_deleted_before_it_is_created_again(wanted: Body) -> None:
+    current = copy.deepcopy(wanted)
+    current["Resources"][TABLE]["Properties"]["GlobalSecondaryIndexes"][0]["Projection"] = {"ProjectionType": "ALL"}
+    name = current["Resources"][TABLE]["Properties"]["GlobalSecondaryIndexes"][0]["IndexName"]
+    first, second = all_steps(current, wanted)
     assert indexes(first) == indexes(wanted) - {name}
     assert second == wanted
 
@@ -89,7 +89,7 @@ def test_each_step_defines_exactly_the_attributes_of_its_keys(wanted: Body) -> N
         assert {entry["AttributeName"] for entry in table["AttributeDefinitions"]} == used
 
 
-def test_nothing_scales_an_index_that_is_not_there_yet(wanted: Body) -> None:
+def test_an_index_that_does_not_exist_yet_has_no_scaling(wanted: Body) -> None:
     for step in all_steps(without_indexes(wanted, "by_agent", "by_day"), wanted):
         scaled = {
             resource["Properties"]["ResourceId"]["Fn::Sub"].rpartition("/")[2]
@@ -107,8 +107,8 @@ def test_nothing_scales_an_index_that_is_not_there_yet(wanted: Body) -> None:
 
 
 def test_capacity_of_all_indexes_changes_in_one_step(wanted: Body) -> None:
-    standing: Body = copy.deepcopy(stage_template(STAGES["staging"]).to_dict())
-    for resource in standing["Resources"].values():
+    current: Body = copy.deepcopy(stage_template(STAGES["staging"]).to_dict())
+    for resource in current["Resources"].values():
         if resource["Type"] == "AWS::DynamoDB::Table":
             resource["Properties"]["TableName"] = resource["Properties"]["TableName"].replace("staging", "production")
-    assert next_step(standing, wanted) == wanted
+    assert next_step(current, wanted) == wanted

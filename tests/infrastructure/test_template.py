@@ -1,4 +1,4 @@
-"""The template says what the records and the stage's settings say."""
+"""The template agrees with the records and the stage's settings."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ def tables_by_name(body: Body) -> dict[str, Body]:
 
 
 def as_sets(description: Body) -> Any:
-    """The shape of a table, in the template or as DynamoDB describes it, without regard to order."""
+    """The shape of a table in the template or in DynamoDB's description, without order."""
 
     def key(part: Body) -> list[tuple[str, str]]:
         return sorted((entry["KeyType"], entry["AttributeName"]) for entry in part["KeySchema"])
@@ -39,7 +39,7 @@ def as_sets(description: Body) -> Any:
     return key(description), types, indexes
 
 
-def test_every_table_is_as_its_records_make_it(stage_body: Body, emulator: str) -> None:
+def test_every_table_equals_the_one_that_its_records_create(stage_body: Body, emulator: str) -> None:
     client: Any = shared_connection().client
     stage = next(iter(tables_by_name(stage_body))).rpartition("-")[2]
     wanted, found = {}, {}
@@ -52,7 +52,7 @@ def test_every_table_is_as_its_records_make_it(stage_body: Body, emulator: str) 
     assert found == wanted
 
 
-def test_every_table_is_kept_encrypted_and_can_be_restored(stage_body: Body) -> None:
+def test_every_table_is_retained_encrypted_and_restorable(stage_body: Body) -> None:
     for logical_id, table in of_type(stage_body, "AWS::DynamoDB::Table").items():
         resource = stage_body["Resources"][logical_id]
         assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
@@ -62,7 +62,7 @@ def test_every_table_is_kept_encrypted_and_can_be_restored(stage_body: Body) -> 
         assert sse == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": {"Fn::GetAtt": ["Key", "Arn"]}}
 
 
-def test_staging_pays_for_what_it_uses(staging: Body) -> None:
+def test_staging_pays_per_request(staging: Body) -> None:
     for table in of_type(staging, "AWS::DynamoDB::Table").values():
         assert table["BillingMode"] == "PAY_PER_REQUEST"
         assert "ProvisionedThroughput" not in json.dumps(table)
@@ -93,7 +93,7 @@ def test_production_starts_with_20_units_and_scales_every_table_and_index_both_w
 
 
 @pytest.mark.parametrize(("stage", "days"), [("staging", 7), ("production", 30)])
-def test_the_functions_log_is_kept_as_long_as_the_stage_says(stage: str, days: int) -> None:
+def test_the_functions_log_has_the_stages_retention(stage: str, days: int) -> None:
     (group,) = of_type(stage_template(STAGES[stage]).to_dict(), "AWS::Logs::LogGroup").values()
     assert (group["LogGroupName"], group["RetentionInDays"]) == (f"/aws/lambda/hybrid-ci-cd-{stage}", days)
 
@@ -118,30 +118,30 @@ def actions_on(body: Body, logical_id: str) -> set[str]:
     }
 
 
-def test_the_function_can_neither_change_nor_delete_audit_records(stage_body: Body) -> None:
+def test_the_function_can_neither_change_nor_delete_audit_events(stage_body: Body) -> None:
     allowed = actions_on(stage_body, "AuditTable")
     assert "dynamodb:PutItem" in allowed
     assert allowed <= {"dynamodb:PutItem", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
 
 
-def test_the_function_has_rights_on_every_table_and_no_right_is_broader_than_named(stage_body: Body) -> None:
+def test_the_function_has_permissions_on_every_table_and_no_wildcards(stage_body: Body) -> None:
     assert all(actions_on(stage_body, table) for table in of_type(stage_body, "AWS::DynamoDB::Table"))
     for statement in role_statements(stage_body):
         assert "*" not in json.dumps(statement["Action"])
         if statement["Resource"] == "*":
-            # X-Ray knows no resources.
+            # X-Ray supports no resource-level permissions.
             assert all(action.startswith("xray:") for action in statement["Action"])
 
 
-def test_the_roles_policy_is_shorter_than_iam_takes(production: Body) -> None:
+def test_the_roles_policy_is_shorter_than_iams_limit(production: Body) -> None:
     (policy,) = of_type(production, "AWS::IAM::Role")["FunctionRole"]["Policies"]
     text = json.dumps(policy["PolicyDocument"], separators=(",", ":"))
-    # An ARN is longer than its reference, by at most this.
+    # An ARN is at most this much longer than its reference.
     references = text.count("Fn::")
     assert len(text) + 90 * references < 10_240
 
 
-def test_only_the_operators_policy_lets_anybody_invoke_the_function(stage_body: Body) -> None:
+def test_only_the_operators_policy_allows_to_invoke_the_function(stage_body: Body) -> None:
     (operators,) = of_type(stage_body, "AWS::IAM::ManagedPolicy").values()
     (statement,) = statements(operators["PolicyDocument"])
     assert statement["Action"] == "lambda:InvokeFunction"
@@ -150,7 +150,7 @@ def test_only_the_operators_policy_lets_anybody_invoke_the_function(stage_body: 
     assert "lambda:Invoke" not in json.dumps(others)
 
 
-def test_finished_logs_are_out_of_reach_and_kept(stage_body: Body) -> None:
+def test_archived_logs_are_private_and_retained(stage_body: Body) -> None:
     bucket = of_type(stage_body, "AWS::S3::Bucket")["JobLogBucket"]
     assert bucket["VersioningConfiguration"] == {"Status": "Enabled"}
     (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
@@ -158,7 +158,7 @@ def test_finished_logs_are_out_of_reach_and_kept(stage_body: Body) -> None:
     assert not any("ExpirationInDays" in rule for rule in bucket["LifecycleConfiguration"]["Rules"])
 
 
-def test_packages_are_forgotten_some_day_and_need_no_key_of_ours(stage_body: Body) -> None:
+def test_packages_expire_and_need_no_key_of_ours(stage_body: Body) -> None:
     bucket = of_type(stage_body, "AWS::S3::Bucket")["PackageBucket"]
     (rule,) = bucket["LifecycleConfiguration"]["Rules"]
     assert rule["ExpirationInDays"] == 90
@@ -166,7 +166,7 @@ def test_packages_are_forgotten_some_day_and_need_no_key_of_ours(stage_body: Bod
     assert encryption["ServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
 
 
-def test_every_bucket_is_kept_closed_to_others_and_reached_by_tls(stage_body: Body) -> None:
+def test_every_bucket_is_retained_and_private_and_requires_tls(stage_body: Body) -> None:
     policies = of_type(stage_body, "AWS::S3::BucketPolicy").values()
     by_bucket = {policy["Bucket"]["Ref"]: statements(policy["PolicyDocument"]) for policy in policies}
     buckets = of_type(stage_body, "AWS::S3::Bucket")
@@ -174,13 +174,13 @@ def test_every_bucket_is_kept_closed_to_others_and_reached_by_tls(stage_body: Bo
     for logical_id, bucket in buckets.items():
         assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
         assert stage_body["Resources"][logical_id]["DeletionPolicy"] == "Retain"
-        # Such names are unique in the world.
+        # Bucket names are globally unique.
         assert bucket["BucketName"]["Fn::Sub"].endswith("-${AWS::AccountId}")
         (statement,) = by_bucket[logical_id]
         assert (statement["Effect"], statement["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
 
 
-def test_the_key_rotates_and_outlives_the_stack_with_its_name(stage_body: Body) -> None:
+def test_the_key_rotates_and_outlives_the_stack_with_its_alias(stage_body: Body) -> None:
     (key,) = of_type(stage_body, "AWS::KMS::Key").values()
     assert key["EnableKeyRotation"] is True
     for name in ("Key", "KeyAlias"):
@@ -189,14 +189,14 @@ def test_the_key_rotates_and_outlives_the_stack_with_its_name(stage_body: Body) 
     assert all(stage_body["Resources"][name]["DependsOn"] == "KeyAlias" for name in encrypted)
 
 
-def test_using_the_key_directly_takes_a_grant_of_iam(stage_body: Body) -> None:
+def test_using_the_key_directly_requires_an_iam_policy(stage_body: Body) -> None:
     (key,) = of_type(stage_body, "AWS::KMS::Key").values()
     for statement in statements(key["KeyPolicy"]):
         if statement["Principal"] == {"AWS": "*"}:
             assert set(statement["Condition"]["StringEquals"]) == {"kms:CallerAccount", "kms:ViaService"}
 
 
-def test_all_alarms_go_to_the_topic_and_stand_on_the_dashboard(stage_body: Body) -> None:
+def test_all_alarms_go_to_the_topic_and_are_on_the_dashboard(stage_body: Body) -> None:
     alarms = of_type(stage_body, "AWS::CloudWatch::Alarm")
     (dashboard,) = of_type(stage_body, "AWS::CloudWatch::Dashboard").values()
     shown = json.loads(dashboard["DashboardBody"]["Fn::Sub"])["widgets"][0]["properties"]["alarms"]
@@ -222,7 +222,7 @@ def test_each_failure_that_matters_has_an_alarm(stage_body: Body) -> None:
     }
 
 
-def test_every_table_and_every_index_is_watched_for_throttling(stage_body: Body) -> None:
+def test_every_table_and_every_index_has_a_throttling_alarm(stage_body: Body) -> None:
     watched = {
         tuple(dimension["Value"] for dimension in alarm["Dimensions"])
         for alarm in of_type(stage_body, "AWS::CloudWatch::Alarm").values()
@@ -244,7 +244,7 @@ def test_the_template_passes_cfn_lint(stage: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["staging", "production"])
-def test_zappa_has_the_function_as_the_stage_says(stage: str) -> None:
+def test_zappas_settings_agree_with_the_stage(stage: str) -> None:
     zappa = json.loads((settings.BASE_DIR / "zappa_settings.json").read_text())[stage]
     assert zappa["memory_size"] == STAGES[stage].memory_mb
     assert zappa.get("lambda_concurrency") == STAGES[stage].reserved_concurrency

@@ -49,7 +49,7 @@ def all_ids(client: Client, query: str = "", *, between: Callable[[], object] = 
 
 
 def stored_jobs(count: int, *, status: Status = Status.QUEUED, pipeline: str = "self") -> list[str]:
-    """Jobs written as they stand, without queue or counters; newest first."""
+    """Writes job records directly, without queue or counters. The jobs, newest first."""
     made = []
     with Job.batch_write() as batch:
         for _ in range(count):
@@ -79,7 +79,7 @@ def test_without_jobs_the_list_is_empty(viewer: Client) -> None:
     assert listed(viewer) == {"jobs": [], "total": 0, "total_is_lower_bound": False, "next_cursor": None}
 
 
-def test_jobs_are_listed_newest_first_with_what_the_contract_promises(viewer: Client, make_job: MakeJob) -> None:
+def test_jobs_are_listed_newest_first_with_the_members_of_the_contract(viewer: Client, make_job: MakeJob) -> None:
     made = [make_job() for _ in range(3)]
     page = listed(viewer)
     assert [job["job_id"] for job in page["jobs"]] == made[::-1]
@@ -155,7 +155,7 @@ def test_each_filter_narrows_the_list_and_its_total(
     }
     for _ in range(2):
         assert {query: ids(operator, query) for query in expected} == expected
-        # Jobs whose logs are stored are no longer among the open ones.
+        # A job whose log is archived is no longer open.
         logs_archive()
 
 
@@ -228,11 +228,12 @@ def test_forged_foreign_and_broken_cursors_are_refused(
     assert len(listed(viewer, f"limit=1&cursor={cursor}")["jobs"]) == 1
 
 
-def test_250_jobs_of_several_days_are_paged_without_loss_or_doubles_while_others_come(
+@pytest.mark.slow
+def test_250_jobs_of_several_days_are_paged_without_loss_or_duplicates_while_others_are_added(
     server: str, viewer: Client, pipeline: str, operator_actor: Actor
 ) -> None:
     made: list[str] = []
-    # Into the next year, since the days with jobs are counted by year.
+    # The days reach into the next year, because the days with jobs are counted by year.
     for days in (0, 1, 2, 30, 45):
         with clock.shifted(timedelta(days=days)), ThreadPoolExecutor(4) as pool:
             made += pool.map(lambda _: job_create(actor=operator_actor).job_id, range(50))
@@ -245,7 +246,7 @@ def test_250_jobs_of_several_days_are_paged_without_loss_or_doubles_while_others
 
         found = all_ids(viewer, "limit=7", between=another)
         assert sorted(found) == sorted(made)
-        # Jobs of one millisecond stand in any order.
+        # Jobs of the same millisecond have no order.
         assert [moments[job_id] for job_id in found] == sorted(moments.values(), reverse=True)
         assert listed(viewer)["total"] == 250 + len(later)
         assert all_ids(viewer, "limit=100") == later[::-1] + found
@@ -262,7 +263,7 @@ def test_a_page_that_ends_with_the_last_job_has_no_next_one(viewer: Client, make
         assert listed(viewer, f"limit=3{query}")["next_cursor"]
 
 
-def test_pages_by_agent_and_by_outcome_have_neither_loss_nor_doubles(
+def test_pages_by_agent_and_by_outcome_have_neither_loss_nor_duplicates(
     viewer: Client, agent: AgentClient, make_job: MakeJob
 ) -> None:
     made = []
@@ -278,7 +279,7 @@ def test_pages_by_agent_and_by_outcome_have_neither_loss_nor_doubles(
         assert listed(viewer, "status=completed&pipeline=self")["total"] == 12
 
 
-def test_a_job_that_changes_its_status_between_pages_spoils_nothing(
+def test_a_job_that_changes_its_status_between_pages_causes_no_loss_or_duplicate(
     viewer: Client, agent: AgentClient, make_job: MakeJob
 ) -> None:
     made = [make_job() for _ in range(9)]
@@ -287,11 +288,11 @@ def test_a_job_that_changes_its_status_between_pages_spoils_nothing(
         agent.finish(agent.take(), wants_next=False)
         logs_archive()
 
-    # Of those that still wait: the oldest leave the list while it is read.
+    # The oldest waiting jobs leave the list while it is read.
     assert all_ids(viewer, "limit=3&status=queued", between=run_oldest) == made[2:][::-1]
 
 
-def test_a_total_beyond_what_is_counted_is_a_lower_bound(
+def test_a_total_beyond_the_counting_limit_is_a_lower_bound(
     viewer: Client, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs_selector, "TOTAL_LIMIT", 10)
@@ -305,12 +306,12 @@ def test_a_total_beyond_what_is_counted_is_a_lower_bound(
     for query in ("pipeline=self", "git_ref=main", "pipeline=self&git_ref=main"):
         page = listed(viewer, f"limit=1&{query}")
         assert (page["total"], page["total_is_lower_bound"]) == (10, True), query
-    # Counters know the number of all without counting.
+    # The total of all jobs comes from counters, without counting.
     page = listed(viewer, "limit=1")
     assert (page["total"], page["total_is_lower_bound"]) == (11, False)
 
 
-def test_open_jobs_beyond_what_is_looked_at_are_a_lower_bound(
+def test_open_jobs_beyond_the_reading_limit_are_a_lower_bound(
     viewer: Client, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs_selector, "_LOOK_AT_MOST", 200)

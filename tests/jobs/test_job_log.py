@@ -187,6 +187,7 @@ def test_both_attempts_are_shown_one_after_the_other(
             logs_archive()
 
 
+@pytest.mark.slow
 def test_a_log_of_20_megabytes_reads_in_slices_as_it_was_written(
     viewer: Client, job_id: str, agent: AgentClient
 ) -> None:

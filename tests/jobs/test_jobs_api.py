@@ -1,4 +1,4 @@
-"""``/jobs`` and ``/jobs/{job_id}`` over HTTP: what people's programs may do to jobs, and what they are told."""
+"""``/jobs`` and ``/jobs/{job_id}`` over HTTP: the operations of people's programs, and their responses."""
 
 import re
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def no_job_stands() -> bool:
 
 
 def acts(target: str) -> list[tuple[str, str]]:
-    """Who did what to this today, oldest first."""
+    """Actor and action of today's audit events of this target, oldest first."""
     records = audit_list(day=clock.timestamp(clock.now())[:10], limit=100).records
     return [(record.actor_name, record.action) for record in reversed(records) if record.target == target]
 
@@ -66,7 +66,7 @@ def test_a_job_is_queued_by_json(operator: Client) -> None:
     assert (job.git_ref, job.labels, job.env) == ("v1.0", ["gpu", "linux"], {"A": " x ", "B": ""})
 
 
-def test_the_answer_says_where_the_job_is(operator: Client) -> None:
+def test_the_response_has_the_location_of_the_job(operator: Client) -> None:
     answer = operator.post("/jobs?git_ref=main")
     assert operator.request("GET", answer.headers["Location"].removeprefix(operator.server)).status_code == 200
 
@@ -101,7 +101,7 @@ def test_an_unknown_pipeline_is_not_found_and_named(operator: Client, name: str)
         assert name in problem(answer, 404, "pipeline_not_found")["detail"]
 
 
-def test_without_a_default_pipeline_its_missing_name_is_told(operator: Client, admin: Client) -> None:
+def test_without_a_default_pipeline_the_error_names_it(operator: Client, admin: Client) -> None:
     assert admin.delete("/pipelines/self").status_code == 204
     assert "self" in problem(operator.post("/jobs?git_ref=main"), 404, "pipeline_not_found")["detail"]
 
@@ -135,7 +135,7 @@ NO_REFS = [
 ]
 
 
-def test_a_ref_that_is_none_is_refused_before_anything_is_stored(operator: Client) -> None:
+def test_an_invalid_ref_is_refused_before_anything_is_stored(operator: Client) -> None:
     for ref in NO_REFS:
         by_query = operator.post("/jobs", params={"git_ref": ref})
         by_json = operator.post("/jobs", json={"git_ref": ref})
@@ -265,7 +265,7 @@ NO_OBJECTS = [
 ]
 
 
-def test_a_body_that_is_no_json_object_is_refused(operator: Client) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(operator: Client) -> None:
     for body in NO_OBJECTS:
         answer = operator.post("/jobs", data=body, headers=JSON)
         problem(answer, 400, "malformed_json")
@@ -274,7 +274,7 @@ def test_a_body_that_is_no_json_object_is_refused(operator: Client) -> None:
     assert no_job_stands()
 
 
-def test_a_character_written_as_a_surrogate_pair_is_fine(operator: Client) -> None:
+def test_a_character_written_as_a_surrogate_pair_is_accepted(operator: Client) -> None:
     answer = operator.post("/jobs", data=b'{"env": {"MOOD": "\\ud83d\\ude00"}}', headers=JSON)
     assert answer.status_code == 201
     assert job_get(answer.json()["job_id"]).env == {"MOOD": "😀"}
@@ -292,7 +292,7 @@ def test_another_kind_of_body_is_refused(operator: Client, kind: str) -> None:
     problem(answer, 415, "unsupported_media_type")
 
 
-def test_creating_is_recorded_with_who_and_what(operator: Client) -> None:
+def test_creating_a_job_records_an_audit_event(operator: Client) -> None:
     job_id = created(operator, git_ref="v1")
     (record,) = [r for r in audit_list(day=clock.timestamp(clock.now())[:10]).records if r.target == f"job:{job_id}"]
     assert (record.actor_kind, record.actor_name, record.action, record.result) == (
@@ -304,10 +304,10 @@ def test_creating_is_recorded_with_who_and_what(operator: Client) -> None:
     assert record.detail == {"pipeline": "self", "git_ref": "v1", "retry_of": None}
 
 
-# --- who may --------------------------------------------------------------------------------------------------------
+# --- permissions ----------------------------------------------------------------------------------------------------
 
 
-def test_a_viewer_reads_and_nothing_else(viewer: Client, operator: Client) -> None:
+def test_a_viewer_may_only_read(viewer: Client, operator: Client) -> None:
     job_id = created(operator)
     for path in ("/jobs", f"/jobs/{job_id}", f"/jobs/{job_id}/log"):
         assert viewer.get(path).status_code == 200
@@ -317,7 +317,7 @@ def test_a_viewer_reads_and_nothing_else(viewer: Client, operator: Client) -> No
     assert job_list().total == 1
 
 
-def test_an_outsider_learns_nothing(outsider: Client, operator: Client) -> None:
+def test_an_outsider_may_do_nothing(outsider: Client, operator: Client) -> None:
     job_id = created(operator)
     for path in ("/jobs", f"/jobs/{job_id}", f"/jobs/{job_id}/log", f"/jobs/{UNKNOWN}"):
         problem(outsider.get(path), 401, "not_authenticated")
@@ -327,7 +327,7 @@ def test_an_outsider_learns_nothing(outsider: Client, operator: Client) -> None:
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_an_admin_may_do_it_all(admin: Client) -> None:
+def test_an_admin_may_do_everything(admin: Client) -> None:
     job_id = created(admin)
     assert admin.post(f"/jobs/{job_id}/cancel").status_code == 200
     assert admin.post(f"/jobs/{job_id}/retry").status_code == 201
@@ -365,7 +365,7 @@ def test_a_new_job_is_shown_with_every_promised_member(operator: Client) -> None
     }
 
 
-def test_what_is_in_the_environment_is_shown_to_nobody(operator: Client, admin: Client) -> None:
+def test_the_values_of_the_environment_are_never_shown(operator: Client, admin: Client) -> None:
     job_id = created(operator, env={"PASSWORD": "correct horse"})
     for path in (f"/jobs/{job_id}", "/jobs"):
         assert "correct horse" not in admin.get(path).text
@@ -398,7 +398,7 @@ def test_steps_follow_the_agents_heartbeats_while_the_job_runs(operator: Client,
     assert job["started_at"] >= job["created_at"]
 
 
-def test_a_finished_job_keeps_what_its_agent_told(operator: Client, agent: AgentClient) -> None:
+def test_an_ended_job_keeps_the_report_of_its_agent(operator: Client, agent: AgentClient) -> None:
     job_id = created(operator)
     assignment = agent.take()
     steps = [
@@ -440,7 +440,7 @@ NO_IDS = [
 ]
 
 
-def test_what_is_no_id_at_all_is_not_found(operator: Client) -> None:
+def test_a_malformed_id_is_not_found(operator: Client) -> None:
     for text in NO_IDS:
         for path in (f"/jobs/{text}", f"/jobs/{text}/log"):
             problem(operator.get(path), 404, "not_found")
@@ -450,7 +450,7 @@ def test_what_is_no_id_at_all_is_not_found(operator: Client) -> None:
 @pytest.mark.parametrize(
     ("method", "path"), [("PUT", ""), ("DELETE", ""), ("PATCH", ""), ("POST", ""), ("GET", "/cancel")]
 )
-def test_a_method_that_there_is_not_is_refused(operator: Client, method: str, path: str) -> None:
+def test_an_unsupported_method_is_refused(operator: Client, method: str, path: str) -> None:
     job_id = created(operator)
     problem(operator.request(method, f"/jobs/{job_id}{path}"), 405, "method_not_allowed")
 
@@ -458,7 +458,7 @@ def test_a_method_that_there_is_not_is_refused(operator: Client, method: str, pa
 # --- cancelling -----------------------------------------------------------------------------------------------------
 
 
-def test_a_queued_job_is_cancelled_at_once_and_handed_to_nobody(operator: Client, agent: AgentClient) -> None:
+def test_a_queued_job_is_cancelled_at_once_and_never_dispatched(operator: Client, agent: AgentClient) -> None:
     job_id = created(operator)
     answer = operator.post(f"/jobs/{job_id}/cancel")
     assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
@@ -487,9 +487,7 @@ def test_a_running_job_is_cancelled_through_its_agent(operator: Client, agent: A
     assert shown(operator, job_id)["status"] == "cancelled"
 
 
-def test_a_job_that_completes_although_it_was_to_be_cancelled_is_completed(
-    operator: Client, agent: AgentClient
-) -> None:
+def test_a_job_that_completes_after_a_cancel_request_is_completed(operator: Client, agent: AgentClient) -> None:
     job_id = created(operator)
     assignment = agent.take()
     operator.post(f"/jobs/{job_id}/cancel")
@@ -519,7 +517,7 @@ def test_a_job_that_has_ended_cannot_be_cancelled(operator: Client, agent: Agent
 # --- running again --------------------------------------------------------------------------------------------------
 
 
-def test_an_ended_job_runs_again_as_a_new_job_like_it(operator: Client, agent: AgentClient) -> None:
+def test_a_retry_of_an_ended_job_queues_a_new_job_like_it(operator: Client, agent: AgentClient) -> None:
     old = created(operator, git_ref="v1", priority=70, env={"A": "1"})
     agent.finish(agent.take(), exit_code=1)
     answer = operator.post(f"/jobs/{old}/retry")
@@ -533,9 +531,7 @@ def test_an_ended_job_runs_again_as_a_new_job_like_it(operator: Client, agent: A
     assert shown(operator, old)["status"] == "failed"
 
 
-def test_running_again_uses_the_pipeline_as_it_is_now(
-    operator: Client, operator_actor: Actor, agent: AgentClient
-) -> None:
+def test_a_retry_uses_the_current_pipeline(operator: Client, operator_actor: Actor, agent: AgentClient) -> None:
     old = created(operator)
     agent.finish(agent.take(), exit_code=1)
     pipeline_save(
@@ -551,7 +547,7 @@ def test_running_again_uses_the_pipeline_as_it_is_now(
     assert [step["name"] for step in new.steps] == ["check", "test"]
 
 
-def test_a_job_that_has_not_ended_cannot_run_again(operator: Client, agent: AgentClient) -> None:
+def test_a_job_that_has_not_ended_cannot_be_retried(operator: Client, agent: AgentClient) -> None:
     job_id = created(operator)
     problem(operator.post(f"/jobs/{job_id}/retry"), 409, "job_not_finished")
     agent.take()
@@ -559,7 +555,7 @@ def test_a_job_that_has_not_ended_cannot_run_again(operator: Client, agent: Agen
     assert job_list().total == 1
 
 
-def test_a_job_whose_pipeline_is_gone_cannot_run_again(
+def test_a_job_whose_pipeline_was_deleted_cannot_be_retried(
     operator: Client, operator_actor: Actor, agent: AgentClient
 ) -> None:
     job_id = created(operator)

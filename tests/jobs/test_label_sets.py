@@ -1,4 +1,4 @@
-"""What a job asks of a machine, and where it stands in the queue."""
+"""Label sets, and the positions of jobs in the queue."""
 
 from datetime import timedelta
 
@@ -22,13 +22,13 @@ def test_the_same_labels_are_the_same_set_in_any_order_and_number() -> None:
     assert set_id(["gpu", "linux"]) == set_id(["linux", "gpu", "linux"]) == set_id({"gpu", "linux"})
 
 
-def test_other_labels_are_another_set() -> None:
+def test_different_labels_are_different_sets() -> None:
     sets = [(), ("gpu",), ("gpu", "linux"), ("gpulinux",), ("gpu,linux",), ('gpu","linux',), ("GPU",), ("",)]
     assert len({set_id(labels) for labels in sets}) == len(sets)
 
 
-def test_a_sets_name_stays_the_same_in_every_release() -> None:
-    # Entries that wait are found under it after an update too.
+def test_the_id_of_a_set_is_the_same_in_every_release() -> None:
+    # After an update, the waiting entries must still be found under it.
     assert set_id([]) == "5d4f265fd0676348"
 
 
@@ -44,7 +44,7 @@ def test_a_sets_name_stays_the_same_in_every_release() -> None:
         (("GPU",), ("gpu",), False),
     ],
 )
-def test_an_agent_may_take_what_asks_for_no_more_than_it_has(
+def test_an_agent_may_take_jobs_that_require_only_labels_that_it_has(
     wanted: tuple[str, ...], offered: tuple[str, ...], may: bool
 ) -> None:
     assert agent_may_take(wanted, offered) is may
@@ -61,7 +61,7 @@ def test_positions_sort_by_priority_and_then_by_age() -> None:
     assert jobs == sorted(jobs)
 
 
-def test_a_position_tells_the_job_and_its_priority() -> None:
+def test_a_position_contains_the_job_and_its_priority() -> None:
     job_id = new_id()
     position = queue_position(priority=70, created_at=AT, job_id=job_id)
     assert position_job_id(position) == job_id

@@ -1,4 +1,4 @@
-"""``GET /metrics``: queue and fleet as Prometheus reads them."""
+"""``GET /metrics``: queue and fleet in Prometheus' format."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,7 +18,7 @@ from tests.clients import Client, problem
 from tests.metering import dynamodb_calls
 from tests.signing import AgentClient
 
-# As Prometheus 3 asks.
+# The Accept header of Prometheus 3.
 ACCEPT = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=1.0.0;q=0.4,"
     "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
@@ -27,7 +27,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def samples(text: str) -> Samples:
-    """Every value by its name and labels, as Prometheus' own parser finds them."""
+    """Every value by its name and labels, read by Prometheus' own parser."""
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -42,7 +42,7 @@ def scraped(client: Client) -> Samples:
     return samples(answer.text)
 
 
-def test_an_empty_control_plane_tells_zeros_and_its_version(viewer: Client) -> None:
+def test_an_empty_control_plane_reports_zeros_and_its_version(viewer: Client) -> None:
     found = scraped(viewer)
     assert found["hybrid_ci_build_info", (("stage", "test"), ("version", "0.1.0"))] == 1
     assert found["hybrid_ci_queue_depth", ()] == found["hybrid_ci_queue_oldest_wait_seconds", ()] == 0
@@ -76,11 +76,11 @@ def test_it_costs_the_same_whatever_the_number_of_jobs(viewer: Client, make_job:
     with dynamodb_calls() as many:
         found = scraped(viewer)
     assert found["hybrid_ci_queue_depth", ()] == 31
-    # The registry and its one set, today's counters, the fleet. Whose token it is the process knows by now.
+    # Reads of the registry and its one set, today's counters, the fleet. The process has cached the token's user.
     assert many.operations == few.operations == ["Query"] * 4
 
 
-def test_of_a_long_queue_a_part_is_looked_at(make_job: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_part_of_a_long_queue_is_read(make_job: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("apps.jobs.selectors.queue.FIGURED_ENTRIES", 3)
     for _ in range(5):
         make_job()
@@ -89,7 +89,7 @@ def test_of_a_long_queue_a_part_is_looked_at(make_job: Callable[..., str], monke
     assert FIGURED_ENTRIES * 200 < 1024 * 1024
 
 
-def test_it_needs_a_token_that_may_read_jobs_and_agents(server: str, outsider: Client, viewer: Client) -> None:
+def test_it_needs_the_permissions_to_read_jobs_and_agents(server: str, outsider: Client, viewer: Client) -> None:
     problem(outsider.get("/metrics", headers={"Accept": ACCEPT}), 401, "not_authenticated")
     owner = user_by_email("viewer@example.com")
     assert owner is not None
@@ -98,7 +98,7 @@ def test_it_needs_a_token_that_may_read_jobs_and_agents(server: str, outsider: C
         assert Client(server, secret).get("/metrics").status_code == status
 
 
-def test_a_region_may_be_called_anything() -> None:
+def test_a_region_may_have_any_name() -> None:
     odd = 'eu"west\\1\n'
     text = exposition(
         QueueFigures(depth=0, oldest_wait_seconds=0.0, is_lower_bound=False),

@@ -1,4 +1,4 @@
-"""What there is to build first."""
+"""The checkout that the first pipeline builds."""
 
 import subprocess
 from pathlib import Path
@@ -43,11 +43,11 @@ def test_git_can_fetch_from_the_url(repository: Path, tmp_path: Path) -> None:
     assert git(tmp_path / "clone", "log", "--format=%s") == "one"
 
 
-def test_a_repository_without_a_commit_is_refused_in_words(repository: Path) -> None:
+def test_a_repository_without_a_commit_is_refused(repository: Path) -> None:
     with pytest.raises(LocalError, match="must be a git checkout with a commit"):
         checkout_find(repository)
 
 
-def test_a_folder_that_is_no_checkout_is_refused_with_what_git_says(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_checkout_is_refused_with_gits_message(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match=r"git says: .*not a git repository"):
         checkout_find(tmp_path)

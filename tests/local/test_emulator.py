@@ -1,4 +1,4 @@
-"""The emulator's promise: what it has answered is on disk."""
+"""The emulator has written each change to disk before it answers."""
 
 import resource
 import socket
@@ -49,7 +49,7 @@ def emulator_process(state: Path) -> Iterator[Emulator]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts the emulator, each time on the same file."""
+    """Starts the emulator, each time with the same file."""
     with ExitStack() as stack:
         yield lambda: stack.enter_context(emulator_process(tmp_path / "state"))
 
@@ -90,7 +90,7 @@ def numbers(client: Any, table: str) -> set[int]:
     return {int(found["s"]["N"]) for page in pages for found in page["Items"]}
 
 
-def test_whatever_was_answered_is_there_after_kill_9(start: Start) -> None:
+def test_every_acknowledged_write_survives_kill_9(start: Start) -> None:
     process, client = start()
     table_create(client, "things")
     client.update_time_to_live(
@@ -121,7 +121,7 @@ def test_whatever_was_answered_is_there_after_kill_9(start: Start) -> None:
     assert client.describe_time_to_live(TableName="things")["TimeToLiveDescription"]["TimeToLiveStatus"] == "ENABLED"
 
 
-def test_a_table_that_was_deleted_stays_away_with_its_items(start: Start) -> None:
+def test_a_deleted_table_and_its_items_do_not_come_back(start: Start) -> None:
     process, client = start()
     table_create(client, "things")
     client.put_item(TableName="things", Item=item(1))
@@ -137,7 +137,7 @@ def test_a_table_that_was_deleted_stays_away_with_its_items(start: Start) -> Non
     assert numbers(client, "things") == set()
 
 
-def test_a_transaction_is_there_whole_or_not_at_all_after_kill_9(start: Start) -> None:
+def test_a_transaction_is_complete_or_missing_after_kill_9(start: Start) -> None:
     process, client = start()
     for table in ("left", "right"):
         table_create(client, table)
@@ -173,7 +173,7 @@ def test_an_orderly_stop_leaves_one_whole_file(start: Start, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits another process, which only Linux can")
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux can limit another process")
 def test_a_write_that_cannot_be_saved_is_not_acknowledged(start: Start, tmp_path: Path) -> None:
     process, client = start()
     table_create(client, "things")
@@ -189,7 +189,7 @@ def test_a_write_that_cannot_be_saved_is_not_acknowledged(start: Start, tmp_path
     assert numbers(client, "things") == {1, 2}
 
 
-def test_a_damaged_file_is_named_and_left_alone(start: Start, tmp_path: Path) -> None:
+def test_a_damaged_file_is_named_and_not_changed(start: Start, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("This is no state." * 1000)
     process, _ = start()
     _, errors = process.communicate(timeout=20)

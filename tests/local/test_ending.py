@@ -1,4 +1,4 @@
-"""How processes are ended, with processes that make it hard."""
+"""Ending processes that ignore or delay their end."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ import pytest
 from controlplane.local import ending
 from controlplane.local.ending import Stage, processes_end
 
-# Notes each SIGTERM and leaves at the one that its argument numbers; 0 is never.
+# Records each SIGTERM and exits at the one whose number is its argument; 0 means never.
 STUBBORN = """
 import signal, sys
 seen = []
@@ -67,14 +67,14 @@ def end(*processes: "tuple[Stage, subprocess.Popen[str]]") -> None:
     processes_end([(stage, process.pid) for stage, process in processes], lambda pid: by_id[pid].poll() is None)
 
 
-def test_agents_have_ended_before_the_server_is_told_and_the_database_is_last(start: Start, notes: Path) -> None:
+def test_agents_end_before_the_server_and_the_database_ends_last(start: Start, notes: Path) -> None:
     database, server, agent = start("D", 1), start("S", 1), start("A", 1)
     end((Stage.DATABASE, database), (Stage.SERVER, server), (Stage.AGENT, agent))
     assert notes.read_text() == "ASD"
 
 
 @pytest.mark.usefixtures("hurried")
-def test_who_stays_is_told_again(start: Start, notes: Path) -> None:
+def test_a_process_that_still_runs_gets_another_sigterm(start: Start, notes: Path) -> None:
     agent = start("A", 2)
     end((Stage.AGENT, agent))
     assert notes.read_text() == "AA"
@@ -82,13 +82,13 @@ def test_who_stays_is_told_again(start: Start, notes: Path) -> None:
 
 
 @pytest.mark.usefixtures("hurried")
-def test_who_does_not_listen_is_killed(start: Start) -> None:
+def test_a_process_that_ignores_sigterm_is_killed(start: Start) -> None:
     server = start("S", 0)
     end((Stage.SERVER, server))
     assert server.returncode == -signal.SIGKILL
 
 
-def test_who_has_ended_already_is_no_trouble(start: Start) -> None:
+def test_a_process_that_has_ended_already_is_ignored(start: Start) -> None:
     agent = start("A", 1)
     os.kill(agent.pid, signal.SIGTERM)
     agent.wait()

@@ -31,7 +31,7 @@ class Local:
         self.output = ""
         surroundings = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         surroundings |= {"DJANGO_SETTINGS_MODULE": "controlplane.settings", "STAGE": "local"}
-        # A person's own account: if anything here went there, nothing would work.
+        # A person's own account. A call to it would fail the test.
         surroundings |= {
             "AWS_PROFILE": "work",
             "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
@@ -64,7 +64,7 @@ class Local:
         assert text in self.output, self.output
 
     def end(self) -> int:
-        """The exit code, once it has ended."""
+        """Wait for the end; return the exit code."""
         self.process.wait(PATIENCE_SECONDS)
         self._reader.join()
         return self.process.returncode
@@ -81,7 +81,7 @@ class Local:
             return session.request(method, credentials["url"] + path, headers=headers, timeout=20, **options)  # type: ignore[arg-type]
 
     def processes(self) -> dict[str, int]:
-        """What runs for this state directory: command line to process id. It stands in each one's environment."""
+        """The processes of this state directory, which their environment names: command line to process id."""
         listing = subprocess.run(["ps", "axeww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
         found = {}
         for line in listing.splitlines():
@@ -108,7 +108,7 @@ class Local:
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.05)
 
 
@@ -123,7 +123,7 @@ def local(state_dir: Path, *options: str, **environment: str) -> Iterator[Local]
         run.end()
 
 
-def test_its_data_outlives_kill_9_and_its_processes_do_not(tmp_path: Path) -> None:
+def test_after_kill_9_its_data_is_kept_and_its_processes_end(tmp_path: Path) -> None:
     pipeline = {"repository": "https://example.com/a.git", "default_ref": "main", "definition": None}
     with local(tmp_path / "state") as first:
         first.ready()
@@ -132,7 +132,7 @@ def test_its_data_outlives_kill_9_and_its_processes_do_not(tmp_path: Path) -> No
         assert len(first.processes()) >= 4
         first.process.kill()
         first.end()
-    # The next start waits by itself until what the first one left behind has ended.
+    # The next start waits until the processes of the first one have ended.
     with local(tmp_path / "state") as second:
         second.ready()
         assert {**second.credentials(), "url": ""} == {**before, "url": ""}
@@ -144,14 +144,14 @@ def test_its_data_outlives_kill_9_and_its_processes_do_not(tmp_path: Path) -> No
         assert second.is_all_gone(), second.processes()
 
 
-def test_a_person_gets_what_was_printed_to_work_and_mishaps_are_told(tmp_path: Path) -> None:
+def test_the_printed_commands_work_and_failures_are_reported(tmp_path: Path) -> None:
     state_dir = tmp_path / "state"
     with local(state_dir) as run:
         run.ready()
         assert stat.S_IMODE((state_dir / "credentials.json").stat().st_mode) == 0o600
         assert set(run.credentials()) == {"url", "email", "password", "api_token", "enrolment_token"}
 
-        # The line as it was printed.
+        # Run the printed line unchanged.
         curl = re.search(r"^ +(curl .*)$", run.output, re.MULTILINE)
         assert curl is not None
         answer = subprocess.run(["sh", "-c", curl[1]], capture_output=True, text=True, check=True).stdout
@@ -161,15 +161,15 @@ def test_a_person_gets_what_was_printed_to_work_and_mishaps_are_told(tmp_path: P
         run.call("POST", f"/jobs/{job_id}/cancel")
         wait_until(lambda: run.call("GET", f"/jobs/{job_id}").json()["status"] == "cancelled")
 
-        # A second one is told whom it meets.
+        # A second run names the process of the first one.
         with local(state_dir) as second:
             assert second.end() == 1
             assert f"in use by another `manage.py local`, process {run.process.pid}" in second.output
 
-        # What can be started again is; the rest is the end.
+        # An agent is restarted. The end of the emulator ends everything.
         os.kill(run.process_id("-m agent"), signal.SIGKILL)
         run.wait_for("agent-1 was ended by SIGKILL")
-        run.wait_for("Starting it again")
+        run.wait_for("Restarting it")
         wait_until(lambda: any("-m agent" in text for text in run.processes()))
         os.kill(run.process_id("controlplane.local.emulator"), signal.SIGKILL)
         assert run.end() == 1
@@ -177,9 +177,9 @@ def test_a_person_gets_what_was_printed_to_work_and_mishaps_are_told(tmp_path: P
         assert run.is_all_gone(), run.processes()
 
 
-def test_ctrl_c_during_the_start_leaves_nothing(tmp_path: Path) -> None:
+def test_ctrl_c_during_the_start_leaves_no_process(tmp_path: Path) -> None:
     with local(tmp_path / "state") as run:
-        run.wait_for("Making tables")
+        run.wait_for("Creating tables")
         os.killpg(run.process.pid, signal.SIGINT)
         assert run.end() == 0
         assert READY not in run.output
@@ -198,14 +198,14 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
     assert run.is_all_gone()
 
 
-def test_without_git_it_says_so(tmp_path: Path) -> None:
+def test_without_git_the_error_says_so(tmp_path: Path) -> None:
     with local(tmp_path / "state", PATH=str(tmp_path)) as run:
         assert run.end() == 1
-    assert "no git on the PATH" in run.output
+    assert "git is not on the PATH" in run.output
     assert "Traceback" not in run.output
 
 
-def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_state_directory_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with local(tmp_path / "file" / "state") as run:
         assert run.end() == 1
@@ -213,7 +213,7 @@ def test_a_state_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("port", ["70000", "-1"])
-def test_a_port_that_cannot_be_is_named(tmp_path: Path, port: str) -> None:
+def test_an_impossible_port_is_named(tmp_path: Path, port: str) -> None:
     with local(tmp_path / "state", f"--port={port}") as run:
         assert run.end() == 1
     assert f"Port {port} cannot be used: there is no such port" in run.output

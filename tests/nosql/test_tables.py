@@ -151,7 +151,7 @@ def test_two_who_do_it_at_once_do_each_thing_once_and_both_succeed(there: bool, 
             thread.join()
     assert failed == []
     assert set(indexes()) == {"by_colour", "by_size"}
-    made = [what for what in said if what.startswith(("made", "added"))]
+    made = [what for what in said if what.startswith(("created", "added"))]
     assert len(made) == len(set(made)) == (2 if there else 1)
     if not there:
         client().delete_table(TableName=NAME)

@@ -1,4 +1,4 @@
-"""What the control plane writes: its log lines as on Lambda, and its metrics."""
+"""Captures the output of the control plane: its log lines as on Lambda, and its metrics."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from tests.observability.emf import Series, metrics_read
 
 
 class Written:
-    """All that has been written since the beginning of the test."""
+    """The output since the start of the test."""
 
     def __init__(self) -> None:
         self._logs = io.StringIO()
@@ -35,12 +35,12 @@ class Written:
 
     @property
     def requests(self) -> list[dict[str, Any]]:
-        """The lines at the end of requests."""
+        """The lines that describe requests."""
         return [line for line in self.lines if "status" in line]
 
     @property
     def series(self) -> Series:
-        """The metrics' values by name and dimensions, of those that have been written and those that are kept."""
+        """The metrics' values by name and dimensions, also those that are not written yet."""
         self.metrics.write(at_once=True)
         found: Series = {}
         for line in self._metric_lines:
@@ -49,14 +49,14 @@ class Written:
         return found
 
     def values(self, name: str, **dimension: str) -> list[float]:
-        """The values of a metric of this stage, with another dimension if it has one."""
+        """The values of a metric of this stage, with a second dimension if it has one."""
         key = (name, (("Namespace", "HybridCICD"), ("Stage", "test"), *dimension.items()))
         return self.series.get(key, [])
 
 
 @pytest.fixture
 def written(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Written]:
-    """Everything is written down, as much as the settings can have it."""
+    """Captures the output with the most verbose settings."""
     found = Written()
     settings.METRICS_EMF = True
     monkeypatch.setattr(middleware, "process_metrics", found.metrics)

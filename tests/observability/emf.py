@@ -1,4 +1,4 @@
-"""What CloudWatch takes for a metric: the rules of the embedded metric format, as AWS's specification has them.
+"""Reads metrics as CloudWatch does: the rules of AWS's specification of the embedded metric format.
 
 docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
@@ -54,7 +54,7 @@ Series = dict[tuple[str, tuple[tuple[str, str], ...]], list[float]]
 
 
 def metrics_read(line: Mapping[str, Any]) -> Series:
-    """The values of a line by name and dimensions. Fails for what CloudWatch would leave out."""
+    """The values of a line by name and dimensions. Fails for values that CloudWatch would ignore."""
     jsonschema.validate(line, _SCHEMA)
     found: Series = {}
     for directive in line["_aws"]["CloudWatchMetrics"]:

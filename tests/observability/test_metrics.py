@@ -1,4 +1,4 @@
-"""The metrics that CloudWatch reads out of the function's log."""
+"""The metrics that CloudWatch reads from the function's log."""
 
 import json
 import re
@@ -36,9 +36,7 @@ STEPS = [
 ]
 
 
-def test_requests_are_counted_by_the_class_of_their_status_and_timed_by_their_address(
-    outsider: Client, written: Written
-) -> None:
+def test_requests_are_counted_by_status_class_and_timed_by_route(outsider: Client, written: Written) -> None:
     outsider.get("/health")
     outsider.get("/health")
     outsider.get("/jobs")
@@ -49,7 +47,7 @@ def test_requests_are_counted_by_the_class_of_their_status_and_timed_by_their_ad
     assert len(written.values(names.LATENCY, Route="unmatched")) == 1
 
 
-def test_calls_and_units_are_those_that_dynamodb_tells(
+def test_calls_and_units_are_those_that_dynamodb_reports(
     agent: AgentClient, make_job: Callable[..., str], written: Written
 ) -> None:
     make_job()
@@ -60,21 +58,21 @@ def test_calls_and_units_are_those_that_dynamodb_tells(
     assert sum(written.values(names.READ_UNITS)) > 0
 
 
-def test_a_job_is_measured_from_its_waiting_to_its_end(
+def test_a_job_has_metrics_of_its_wait_its_run_and_its_end(
     agent: AgentClient, make_job: Callable[..., str], written: Written
 ) -> None:
     make_job()
     with clock.shifted(timedelta(seconds=30)):
         assignment = agent.take()
         agent.finish(assignment, steps=STEPS)
-        # The answer was lost, and the agent tells it again: nothing has happened twice.
+        # The response was lost, and the agent reports again: each event counts only once.
         agent.finish(assignment, steps=STEPS)
     assert written.values("JobsCompleted") == [1]
     assert written.values(names.JOB_WAIT) == [pytest.approx(30, abs=5)]
     assert written.values(names.JOB_RUN) == [42]
 
 
-def test_jobs_are_counted_by_how_they_ended(
+def test_jobs_are_counted_by_outcome(
     agent: AgentClient, operator: Client, make_job: Callable[..., str], written: Written
 ) -> None:
     waiting = make_job()
@@ -88,7 +86,7 @@ def test_jobs_are_counted_by_how_they_ended(
     assert written.values("JobsTimedOut") == [1]
 
 
-def test_a_job_that_waits_again_has_waited_since_it_was_taken_back(
+def test_the_wait_of_a_requeued_job_starts_when_it_is_requeued(
     agent: AgentClient, make_job: Callable[..., str], written: Written
 ) -> None:
     make_job()
@@ -101,7 +99,7 @@ def test_a_job_that_waits_again_has_waited_since_it_was_taken_back(
     assert written.values(names.JOB_WAIT)[-1] == pytest.approx(60, abs=5)
 
 
-def test_each_minute_tells_of_queue_and_fleet(
+def test_each_minute_has_metrics_of_queue_and_fleet(
     agent: AgentClient, make_job: Callable[..., str], written: Written
 ) -> None:
     agent.heartbeat()
@@ -115,13 +113,13 @@ def test_each_minute_tells_of_queue_and_fleet(
     assert written.values("AgentsHealthy") == [0]
 
 
-def test_an_empty_control_plane_tells_zeros(tables: None, written: Written) -> None:
+def test_an_empty_control_plane_reports_zeros(tables: None, written: Written) -> None:
     call_command("sweep")
     assert written.values(names.QUEUE_DEPTH) == written.values(names.OLDEST_WAIT) == [0]
     assert written.values(names.AGENTS_DEAD) == [0]
 
 
-def test_nothing_is_printed_unless_asked(
+def test_no_metrics_are_printed_unless_enabled(
     outsider: Client, settings: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(metrics_module, "KEPT_SECONDS", 0)
@@ -134,7 +132,7 @@ def test_nothing_is_printed_unless_asked(
     assert {name for line in printed for name, _ in metrics_read(line)} >= {"Requests", "Latency", "DynamoDBCalls"}
 
 
-def test_the_start_on_lambda_counts_as_no_request(tables: None, written: Written) -> None:
+def test_the_start_on_lambda_does_not_count_as_a_request(tables: None, written: Written) -> None:
     from controlplane import lambda_handler
 
     lambda_handler._start()
@@ -142,7 +140,7 @@ def test_the_start_on_lambda_counts_as_no_request(tables: None, written: Written
     assert written.requests == []
 
 
-def test_a_busy_process_writes_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_process_writes_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
@@ -152,13 +150,13 @@ def test_a_busy_process_writes_once_in_a_while(monkeypatch: pytest.MonkeyPatch) 
         kept.add({(names.ROUTE, "/jobs"): [(names.LATENCY, second)]})
         kept.write()
     assert [len(metrics_read(json.loads(line)).popitem()[1]) for line in lines] == [11, 10]
-    # Who comes after a pause is told of at once.
+    # The first figures after a pause are written at once.
     now += 60
     kept.write()
     assert len(lines) == 3
 
 
-def test_no_line_has_more_values_than_cloudwatch_takes() -> None:
+def test_no_line_has_more_values_than_cloudwatchs_limit() -> None:
     lines: list[str] = []
     kept = Metrics(lines.append)
     for _ in range(250):
@@ -182,32 +180,32 @@ def test_the_time_of_a_line_is_that_of_its_first_figure() -> None:
     assert json.loads(lines[0])["_aws"]["Timestamp"] - before < 1000
 
 
-def test_alarms_and_dashboard_look_at_metrics_that_are_told(
+def test_alarms_and_dashboard_use_only_metrics_that_exist(
     agent: AgentClient, operator: Client, make_job: Callable[..., str], written: Written
 ) -> None:
     make_job()
     agent.finish(agent.take(), steps=STEPS)
     call_command("sweep")
-    told = {name for name, _ in written.series} | set(names.JOBS_ENDED.values())
+    reported = {name for name, _ in written.series} | set(names.JOBS_ENDED.values())
     for stage in STAGES.values():
         template = json.dumps(stage_template(stage).to_dict())
         own = set(re.findall(rf'\\"{names.NAMESPACE}\\",\\"(\w+)\\"', template))
         for resource in stage_template(stage).to_dict()["Resources"].values():
             if resource["Properties"].get("Namespace") == names.NAMESPACE:
                 own.add(resource["Properties"]["MetricName"])
-        assert own - told == set()
+        assert own - reported == set()
         assert {names.AGENTS_DEAD, names.OLDEST_WAIT, names.QUEUE_DEPTH} <= own
 
 
-def test_the_number_of_metrics_is_bounded_by_the_addresses_that_there_are() -> None:
+def test_the_number_of_metrics_is_bounded_by_the_number_of_routes() -> None:
     addresses = {path for path in routes() if not path.startswith("/admin/")}
-    # At $0.30 a month each, were all of them asked for in every hour of it.
+    # $0.30 a month each, if all of them were used in every hour of it.
     assert len(addresses) < 75
     fixed = [name for name, value in vars(metric_names).items() if name.isupper() and isinstance(value, str)]
     assert len(fixed) + len(names.JOBS_ENDED) + len(names.AGENTS) < 30
 
 
-def test_the_metrics_of_a_request_that_fails_are_told(server: str, written: Written) -> None:
+def test_a_failed_request_has_metrics(server: str, written: Written) -> None:
     with override_settings(ROOT_URLCONF="tests.http.broken_urls"):
         Client(server).get("/plain-bug")
     assert written.values(names.REQUESTS, StatusClass="5xx") == [1]

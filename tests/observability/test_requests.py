@@ -1,4 +1,4 @@
-"""The line of a request, and the id by which it is found."""
+"""The log line of a request, and the id that finds it."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ def broken(server: str) -> Iterator[Client]:
         yield Client(server)
 
 
-def test_a_request_has_one_line_with_who_asked_for_what_and_what_it_cost(operator: Client, written: Written) -> None:
+def test_a_request_has_one_line_with_actor_route_and_cost(operator: Client, written: Written) -> None:
     operator.get("/jobs?limit=5")
     (line,) = written.requests
     assert (line["level"], line["method"], line["route"], line["status"]) == ("INFO", "GET", "/jobs", 200)
@@ -53,22 +53,22 @@ def test_the_line_names_the_job_and_the_agent(
         assert (line["agent_id"], line["job_id"]) == (agent.agent_id, job_id)
 
 
-def test_a_new_job_is_named_by_the_line_of_the_request_that_made_it(
+def test_the_line_of_a_request_that_created_a_job_names_the_job(
     operator: Client, pipeline: str, written: Written
 ) -> None:
     job_id = operator.post("/jobs", json={"git_ref": "main"}).json()["job_id"]
     assert written.requests[-1]["job_id"] == job_id
 
 
-def test_a_refusal_is_told_with_its_code(outsider: Client, written: Written) -> None:
+def test_the_line_of_a_refused_request_has_the_error_code(outsider: Client, written: Written) -> None:
     outsider.get("/jobs")
     (line,) = written.requests
     assert (line["level"], line["status"], line["code"]) == ("INFO", 401, "not_authenticated")
     assert "exception" not in line
 
 
-def test_what_fits_no_address_is_not_written_down(outsider: Client, written: Written) -> None:
-    outsider.get("/who/knows/what")
+def test_a_path_that_matches_no_route_is_not_logged(outsider: Client, written: Written) -> None:
+    outsider.get("/no/such/path")
     (line,) = written.requests
     assert line["route"] == "unmatched"
     assert "knows" not in written.text
@@ -83,18 +83,18 @@ def test_what_fits_no_address_is_not_written_down(outsider: Client, written: Wri
         ("/agents/01ka0admn00000000000000000/config", "/agents/{agent_id}/config"),
     ],
 )
-def test_addresses_are_told_by_their_patterns(outsider: Client, written: Written, path: str, route: str) -> None:
+def test_the_line_has_the_pattern_of_the_path(outsider: Client, written: Written, path: str, route: str) -> None:
     outsider.get(path)
     assert written.requests[-1]["route"] == route
 
 
-def test_every_answer_tells_its_request_id_and_a_client_cannot_choose_it(outsider: Client, written: Written) -> None:
+def test_every_response_has_its_request_id_and_a_client_cannot_choose_it(outsider: Client, written: Written) -> None:
     answer = outsider.get("/health", headers={"X-Request-Id": "forged", "X-Amzn-RequestId": "forged"})
     assert answer.headers["X-Request-Id"] == written.requests[-1]["request_id"] != "forged"
     assert outsider.get("/health").headers["X-Request-Id"] != answer.headers["X-Request-Id"]
 
 
-def test_on_lambda_the_id_is_the_gateways(tables: None, written: Written) -> None:
+def test_on_lambda_the_id_is_that_of_the_gateway(tables: None, written: Written) -> None:
     from controlplane.lambda_handler import handler
 
     event = http_api_event("GET", "/health", headers={"x-request-id": "forged"})
@@ -103,7 +103,7 @@ def test_on_lambda_the_id_is_the_gateways(tables: None, written: Written) -> Non
     assert written.requests[-1]["request_id"] == "JKJaXmPLvHcESHA="
 
 
-def test_a_bug_is_one_line_with_its_traceback_and_the_id_that_the_client_has(broken: Client, written: Written) -> None:
+def test_a_bug_has_one_line_with_its_traceback_and_the_clients_request_id(broken: Client, written: Written) -> None:
     answer = broken.get("/api-bug")
     body = problem(answer, 500, "internal_error")
     (line,) = written.lines
@@ -114,19 +114,19 @@ def test_a_bug_is_one_line_with_its_traceback_and_the_id_that_the_client_has(bro
     assert "broken_urls.py" in line["exception"]
 
 
-def test_a_person_sees_the_id_on_the_page_of_a_failure(broken: Client) -> None:
+def test_the_error_page_shows_the_request_id(broken: Client) -> None:
     answer = broken.get("/plain-bug", headers={"Accept": "text/html"})
     assert answer.headers["X-Request-Id"] in answer.text
 
 
-def test_a_database_that_fails_is_a_warning_with_its_cause(broken: Client, written: Written) -> None:
+def test_a_database_failure_is_a_warning_with_its_cause(broken: Client, written: Written) -> None:
     body = problem(broken.get("/plain-unavailable"), 503, "unavailable")
     (line,) = written.lines
     assert (line["level"], line["code"], line["request_id"]) == ("WARNING", "unavailable", body["request_id"])
     assert "Unavailable" in line["exception"]
 
 
-def test_at_warning_only_failures_are_written(outsider: Client, broken: Client, written: Written) -> None:
+def test_at_level_warning_only_failures_are_logged(outsider: Client, broken: Client, written: Written) -> None:
     logging.getLogger("controlplane").setLevel(logging.WARNING)
     outsider.get("/health")
     outsider.get("/jobs")
@@ -134,7 +134,7 @@ def test_at_warning_only_failures_are_written(outsider: Client, broken: Client, 
     assert [line["status"] for line in written.lines] == [500]
 
 
-def test_a_trace_is_named_in_the_line(outsider: Client, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_line_names_the_trace(outsider: Client, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0")
     outsider.get("/health")
     assert written.requests[-1]["xray_trace_id"] == "1-5759e988-bd862e3fe1be46a994272793"
@@ -151,9 +151,7 @@ def test_a_schedule_has_a_line_with_the_id_of_its_invocation(tables: None, writt
     assert line["dynamodb_calls"] > 0
 
 
-def test_a_schedule_that_fails_says_so_and_fails(
-    tables: None, written: Written, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_schedule_is_logged_and_fails(tables: None, written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> int:
         raise Unavailable
 
@@ -165,7 +163,7 @@ def test_a_schedule_that_fails_says_so_and_fails(
     assert "Traceback" in line["exception"]
 
 
-def test_a_silent_agent_and_what_becomes_of_its_job_are_warnings(
+def test_a_dead_agent_and_its_requeued_job_are_warnings(
     agent: AgentClient, make_job: Callable[..., str], written: Written
 ) -> None:
     job_id = make_job()
@@ -179,7 +177,7 @@ def test_a_silent_agent_and_what_becomes_of_its_job_are_warnings(
     assert "waits again" in taken["message"]
 
 
-def test_people_read_text_with_the_id_at_the_end_of_the_line(outsider: Client, written: Written) -> None:
+def test_a_text_line_ends_with_the_request_id(outsider: Client, written: Written) -> None:
     written.handler.setFormatter(TextFormatter("%(levelname)s %(message)s"))
     answer = outsider.get("/health")
     text = written.text.splitlines()[0]

@@ -1,4 +1,4 @@
-"""No secret, and no person's address, is ever in what is written."""
+"""No log line contains a secret or an e-mail address."""
 
 import logging
 import re
@@ -40,7 +40,7 @@ def machine(token: str) -> dict[str, object]:
     }
 
 
-def test_nothing_that_real_requests_carry_is_written(server: str, pipeline: str, written: Written) -> None:
+def test_no_secret_of_a_real_request_is_logged(server: str, pipeline: str, written: Written) -> None:
     grace = user_create(email=ADDRESS, password=PASSWORD, name="Grace", role="admin", actor=SYSTEM)
     session = session_start(user=grace, provider="github", device="tests", address="127.0.0.1").token
     _, enrolment = enrolment_token_create(uses=1, expires_at=clock.now() + timedelta(hours=1), actor=KEEPER)
@@ -56,7 +56,7 @@ def test_nothing_that_real_requests_carry_is_written(server: str, pipeline: str,
     outsider.post("/auth/validate", json={"session_id": session})
     outsider.post("/auth/session", json={"user_id": "1", "provider": "github", "oauth_tokens": {"access_token": CODE}})
     outsider.get(f"/oauth/github/complete?code={CODE}&state={CODE}")
-    outsider.get(f"/oauth/nobody/complete?code={CODE}")
+    outsider.get(f"/oauth/unknown/complete?code={CODE}")
     outsider.get(f"/wrong/{wrong_token}?session_id={session}")
     form = outsider.get("/signin").text
     csrf = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)
@@ -75,7 +75,7 @@ def test_nothing_that_real_requests_carry_is_written(server: str, pipeline: str,
         assert str(secret) not in written.text
 
 
-def test_a_bug_that_speaks_of_secrets_gives_none_away(
+def test_secrets_in_the_message_of_a_bug_are_hidden(
     server: str, written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token, key = "hcp_" + secrets.token_urlsafe(32), "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k="
@@ -89,7 +89,7 @@ def test_a_bug_that_speaks_of_secrets_gives_none_away(
         assert secret not in written.text
 
 
-def test_the_output_of_a_job_and_the_agents_key_are_not_written(
+def test_the_output_of_a_job_and_the_agents_key_are_not_logged(
     agent: AgentClient, make_job: Callable[..., str], written: Written
 ) -> None:
     make_job(env={"DEPLOY_KEY": ENV_VALUE})
@@ -101,7 +101,7 @@ def test_the_output_of_a_job_and_the_agents_key_are_not_written(
         assert secret not in written.text
 
 
-def test_djangos_own_lines_do_not_hold_the_request(server: str, written: Written) -> None:
+def test_djangos_own_lines_do_not_contain_the_request(server: str, written: Written) -> None:
     answer = Client(server).get("/jobs", headers={"Host": "evil.example.com"}, params={"token": CODE})
     assert answer.status_code == 400
     assert CODE not in written.text
@@ -119,5 +119,5 @@ def test_djangos_own_lines_do_not_hold_the_request(server: str, written: Written
         "arn:aws:dynamodb:eu-central-1:000000000000:table/hybrid-ci-cd-jobs-staging",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_text_without_secrets_is_not_changed(text: str) -> None:
     assert secrets_hide(text) == text

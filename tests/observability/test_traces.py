@@ -1,4 +1,4 @@
-"""Traces: what X-Ray's daemon beside the function is sent."""
+"""Traces: the documents that X-Ray's daemon receives."""
 
 import json
 import re
@@ -17,7 +17,7 @@ ROOT, PARENT = "1-5759e988-bd862e3fe1be46a994272793", "53995c3f42cd8ad8"
 
 
 class Daemon:
-    """X-Ray's daemon, as far as it takes datagrams."""
+    """A fake of X-Ray's daemon, which receives datagrams."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -25,7 +25,7 @@ class Daemon:
         self.address = f"127.0.0.1:{self._socket.getsockname()[1]}"
 
     def documents(self) -> list[dict[str, Any]]:
-        """Those that have come and were not yet taken."""
+        """Return the documents that have arrived since the last call."""
         found = []
         self._socket.settimeout(0.3)
         try:
@@ -54,7 +54,7 @@ def sampled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def well_formed(part: dict[str, Any]) -> None:
-    """What X-Ray asks of a segment document."""
+    """Assert the rules of X-Ray for a segment document."""
     assert re.fullmatch(r"[0-9a-f]{16}", part["id"])
     assert re.fullmatch(r"[\w\s.:/%&#=+\\@-]{1,200}", part["name"], re.ASCII)
     assert part["end_time"] >= part["start_time"] > 1_500_000_000
@@ -62,7 +62,7 @@ def well_formed(part: dict[str, Any]) -> None:
         well_formed(inner)
 
 
-def test_a_traced_request_is_told_with_its_calls(
+def test_a_traced_request_is_sent_with_its_calls(
     agent: AgentClient,
     make_job: Callable[..., str],
     daemon: Daemon,
@@ -95,7 +95,9 @@ def test_a_traced_request_is_told_with_its_calls(
     assert {"hybrid-ci-cd-jobs-test", "hybrid-ci-cd-audit-test"} <= set(calls[-1]["table_names"])
 
 
-def test_what_is_not_sampled_is_not_told(outsider: Client, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_is_not_sampled_is_not_sent(
+    outsider: Client, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
     outsider.get("/health")
     monkeypatch.setenv("_X_AMZN_TRACE_ID", f"Root={ROOT};Parent={PARENT};Sampled=0")
     outsider.get("/health")
@@ -111,7 +113,7 @@ def test_a_bug_is_a_fault_and_a_refusal_an_error(server: str, daemon: Daemon, sa
     assert (refusal["fault"], refusal["error"]) == (False, True)
 
 
-def test_a_schedule_is_told_too(tables: None, daemon: Daemon, sampled: None) -> None:
+def test_a_schedule_is_sent_too(tables: None, daemon: Daemon, sampled: None) -> None:
     call_command("sweep")
     (document,) = daemon.documents()
     well_formed(document)
@@ -120,7 +122,7 @@ def test_a_schedule_is_told_too(tables: None, daemon: Daemon, sampled: None) -> 
 
 
 @pytest.mark.parametrize("address", ["", "nonsense", "127.0.0.1:1", "host.invalid:2000"])
-def test_nobody_waits_for_a_daemon_that_is_not_there(
+def test_a_missing_daemon_does_not_delay_a_request(
     outsider: Client, monkeypatch: pytest.MonkeyPatch, sampled: None, address: str
 ) -> None:
     monkeypatch.setenv("AWS_XRAY_DAEMON_ADDRESS", address)

@@ -1,4 +1,4 @@
-"""An emulated AWS that runs the package, and the way to it that a custom domain would be."""
+"""An emulated AWS that runs the package, and a relay in place of a custom domain."""
 
 import json
 import os
@@ -25,7 +25,7 @@ PROJECT = Path(settings.BASE_DIR)
 REGION = "eu-central-1"
 STAGE = "staging"
 FUNCTION = function_name(STAGE)
-# As the emulator calls whoever has a key that is no account's number.
+# The emulator's account for an access key that is not an account's number.
 ACCOUNT = "000000000000"
 SERVICES = "apigateway,cloudformation,cloudwatch,dynamodb,events,iam,kms,lambda,logs,monitoring,s3,sns,sts"
 
@@ -36,7 +36,7 @@ class Cloud:
 
     port: int
     folder: Path
-    # What stands in .env.staging.
+    # The content of .env.staging.
     settings: dict[str, str] = field(
         default_factory=lambda: {
             "SECRET_KEY": "only-for-tests-" + "0123456789" * 5,
@@ -55,7 +55,7 @@ class Cloud:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of programs that speak to this AWS: nothing of the person's own."""
+        """The environment of programs that use this AWS, without the person's own settings."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         return {
             **kept,
@@ -71,7 +71,7 @@ class Cloud:
 
     @property
     def api_host(self) -> str:
-        """The name of the stage's HTTP API, as soon as there is one."""
+        """The host name of the stage's HTTP API, once it exists."""
         (api,) = self.client("apigatewayv2").get_apis()["Items"]
         assert (api["Name"], api["ProtocolType"]) == (FUNCTION, "HTTP")
         return f"{api['ApiId']}.execute-api.localhost:{self.port}"
@@ -86,16 +86,16 @@ class Cloud:
         )
 
     def manage(self, *arguments: str, code: int = 0) -> str:
-        """Run `manage.py` at home, as who deploys does, to end with this code; returns what it says."""
+        """Run `manage.py` locally as a person who deploys; assert the exit code; return the output."""
         return self._run("manage.py", *arguments, code=code)
 
     def zappa(self, *arguments: str) -> str:
-        """Run Zappa's command with the project's settings; returns what it says."""
+        """Run Zappa's command with the project's settings; return the output."""
         command, *rest = arguments
         return self._run("-m", "zappa.cli", command, STAGE, *rest)
 
     def python(self, code: str) -> Any:
-        """Run code of the product as the stage itself, with its tables and its key; returns the JSON that it prints."""
+        """Run code of the product with the stage's tables and key; return the JSON that it prints."""
         program = f"import django; django.setup()\n{code}"
         bucket = job_log_bucket_name(STAGE, ACCOUNT)
         return json.loads(self._run("-c", program, STAGE=STAGE, KMS_KEY_ID=key_alias(STAGE), LOG_BUCKET=bucket))
@@ -120,7 +120,7 @@ class Cloud:
         return done.stdout + done.stderr if code else done.stdout
 
 
-# Modules that are installed for tests are for the emulator alone: the functions it starts find only their package.
+# Only the emulator may use the modules that are installed for tests: its functions find only their package.
 _EMULATOR = """
 import runpy, sys
 sys.path.extend(sys.argv[1:])
@@ -137,7 +137,7 @@ def running_cloud(folder: Path) -> Iterator[Cloud]:
     site_packages = [path for path in sys.path if path.endswith("site-packages")]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            # Not the virtual environment's own interpreter, which would hand its modules on.
+            # The virtual environment's own interpreter would pass its modules on.
             [sys._base_executable, "-c", _EMULATOR, *site_packages],  # type: ignore[attr-defined]
             env={
                 **cloud.environment,
@@ -177,9 +177,9 @@ def _wait_for(process: subprocess.Popen[bytes], cloud: Cloud, log: Path) -> None
 
 @contextmanager
 def custom_domain(cloud: Cloud) -> Iterator[str]:
-    """An address whose root is the stage of the API, as a custom domain's is. Yields it.
+    """Yields an address whose root is the stage of the API, as a custom domain's is.
 
-    The emulator tells APIs apart by a host name that no resolver knows, hence this relay; and unlike AWS it leaves the
+    The emulator identifies APIs by a host name that no resolver knows, hence this relay. Unlike AWS it leaves the
     stage out of the path that it reports, which is right for a custom domain only.
     """
 
@@ -196,7 +196,7 @@ def custom_domain(cloud: Cloud) -> Iterator[str]:
             self.send_response(answer.status)
             for name, value in answer.getheaders():
                 if name.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
-                    # A browser has TLS up to the real gateway, and the tests have none.
+                    # Browsers reach the real gateway by TLS; the tests use none.
                     self.send_header(name, value.replace("; Secure", "") if name.lower() == "set-cookie" else value)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -206,7 +206,7 @@ def custom_domain(cloud: Cloud) -> Iterator[str]:
         do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = relay  # noqa: N815
 
         def log_message(self, *_: object) -> None:
-            """Not worth a line in the tests' output."""
+            """Print nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Relay)
     server.daemon_threads = True

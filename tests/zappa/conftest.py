@@ -1,8 +1,8 @@
-"""The entry point makes its client of the database when it is imported: the database has to be there before."""
+"""The entry point connects to the database when it is imported, so the emulator has to run before."""
 
 import pytest
 
 
 @pytest.fixture(autouse=True)
 def _database(emulator: str) -> None:
-    """As on Lambda, where AWS does not come after the function."""
+    """Start the emulator first."""

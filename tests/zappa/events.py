@@ -1,4 +1,4 @@
-"""Requests as gateways tell them to a function: HTTP APIs (payload 2.0), and REST APIs (1.0)."""
+"""The events of gateways for requests: HTTP APIs (payload 2.0), and REST APIs (1.0)."""
 
 import base64
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def http_api_event(
 ) -> dict[str, Any]:
     """`path` and `query` as the client wrote them; the stage comes in front, as in the gateway's own address."""
     prefix = "" if stage == "$default" else f"/{stage}"
-    # The gateway decodes the path, all but the sign that would let it be decoded twice.
+    # The gateway decodes the path, except %25, so that the path cannot be decoded twice.
     raw_path = prefix + "%25".join(unquote(part) for part in path.split("%25"))
     event: dict[str, Any] = {
         "version": "2.0",

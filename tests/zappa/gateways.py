@@ -1,4 +1,4 @@
-"""The four ways in which a request may reach the application, each as a function from a request to its answer."""
+"""The four ways in which a request can reach the application, each as a function from a request to its response."""
 
 import logging
 import os
@@ -23,13 +23,13 @@ Gateway = Callable[[str, str, str, Mapping[str, str], bytes, str], Answer]
 
 
 def development_server(server: str) -> Gateway:
-    """The server of the tests, which knows no stages."""
+    """The server of the tests, which has no stages."""
 
     def ask(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes, stage: str) -> Answer:
         session = requests.Session()
         session.trust_env = False
         request = requests.Request(method, server, headers=dict(headers), data=body).prepare()
-        # Otherwise the library would tidy it up.
+        # Otherwise the library would normalise the path.
         request.url = f"{server}{path}" + (f"?{query}" if query else "")
         found = session.send(request, timeout=30)
         return Answer(found.status_code, found.content)
@@ -95,5 +95,5 @@ def zappa_handler() -> Callable[..., dict]:  # type: ignore[type-arg]
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:
-    """HTTP APIs tell headers' names in small letters."""
+    """HTTP APIs send the names of headers in lower case."""
     return {name.lower(): value for name, value in headers.items()}

@@ -1,4 +1,4 @@
-"""A database that is there and silent, or is not there at all: clients are told so before the gateway gives up."""
+"""The database does not answer or cannot be reached: clients get 503 before the gateway's timeout."""
 
 import json
 import socket
@@ -14,22 +14,22 @@ from tests.agents.machines import REPORT, Machine
 from tests.zappa.events import http_api_event
 from tests.zappa.test_lambda_handler import PROBE, python
 
-# An HTTP API waits for 30 s, the function has 29, and this is what is promised (docs/operations.md, "Time").
+# An HTTP API waits for 30 s, the function has 29, and docs/operations.md, "Time", promises this.
 PROMISED_SECONDS = 10
-# To start Python and the application takes its own time, on a busy machine.
+# Python and the application also need time to start on a busy machine.
 START_SECONDS = 10
 
 
 @contextmanager
 def silent() -> Iterator[int]:
-    """A port that takes connections and requests, and never answers: the system does so before anybody accepts."""
+    """A port that takes connections and requests, and never answers: the kernel does so without an accept."""
     with closing(socket.create_server(("127.0.0.1", 0), backlog=128)) as listener:
         yield listener.getsockname()[1]
 
 
 @contextmanager
 def dropping() -> Iterator[int]:
-    """A port that does not even take connections: its queue is full, so the system drops whoever comes."""
+    """A port that takes no connections: its queue is full, so the kernel drops new ones."""
     with closing(socket.create_server(("127.0.0.1", 0), backlog=0)) as listener, ExitStack() as filling:
         address = listener.getsockname()
         for _ in range(8):
@@ -43,7 +43,7 @@ def dropping() -> Iterator[int]:
 
 
 def agents_request() -> dict[str, Any]:
-    """A heartbeat whose key would have to be looked up."""
+    """A heartbeat whose key the function has to read."""
     agent_id = new_id()
     machine = Machine("", agent_id, f"{agent_id}.01234567", b"x" * 32)
     body = json.dumps({"agent_id": machine.agent_id, **REPORT}).encode()

@@ -1,4 +1,4 @@
-"""`manage.py deploy`: what it refuses to begin with, and how it looks at what it has deployed."""
+"""`manage.py deploy`: the checks before a deployment, and the smoke test after it."""
 
 import os
 import socket
@@ -20,18 +20,18 @@ COMPLETE = {
 
 
 @pytest.mark.parametrize("missing", ["ALLOWED_HOSTS", "SECRET_KEY", "GITHUB_CLIENT_SECRET"])
-def test_the_first_setting_that_is_missing_stops_it(missing: str) -> None:
+def test_a_missing_setting_stops_the_deployment(missing: str) -> None:
     done = manage("deploy", "--stage", "staging", **{**COMPLETE, missing: ""})
     assert done.returncode == 1
     assert missing.removeprefix("GITHUB_") in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_without_credentials_it_says_how_to_get_some() -> None:
+def test_without_credentials_the_error_says_how_to_get_some() -> None:
     none = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_CONFIG_FILE": os.devnull}
     done = manage("deploy", "--stage", "staging", **COMPLETE, **none, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "no credentials for AWS" in done.stderr
+    assert "No AWS credentials were found" in done.stderr
 
 
 def test_the_function_gets_the_settings_that_are_its_own() -> None:
@@ -41,21 +41,21 @@ def test_the_function_gets_the_settings_that_are_its_own() -> None:
     assert given == COMPLETE
 
 
-def test_a_stage_that_answers_as_it_should_passes(server: str) -> None:
+def test_a_stage_with_the_right_responses_passes(server: str) -> None:
     smoke_test(address_door(server), stage="test", version="0.1.0")
-    # Of an older version nobody knows which one it is.
+    # The number of an older version is not known.
     smoke_test(address_door(server), stage="test", version=None)
 
 
 @pytest.mark.parametrize(
-    ("expected", "told"),
+    ("expected", "message"),
     [
         ({"stage": "staging", "version": "0.1.0"}, "environment 'test', not 'staging'"),
         ({"stage": "test", "version": "9.9.9"}, "version '0.1.0', not '9.9.9'"),
     ],
 )
-def test_a_stage_that_is_another_one_does_not_pass(server: str, expected: dict[str, str], told: str) -> None:
-    with pytest.raises(InfrastructureError, match=told):
+def test_another_stage_or_version_does_not_pass(server: str, expected: dict[str, str], message: str) -> None:
+    with pytest.raises(InfrastructureError, match=message):
         smoke_test(address_door(server), **expected)
 
 

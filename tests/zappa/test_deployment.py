@@ -1,4 +1,4 @@
-"""A stage's whole life by the real commands, against an emulated AWS that really runs the package."""
+"""The life of a stage with the real commands, against an emulated AWS that runs the package."""
 
 import json
 import os
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.deploy, pytest.mark.slow]
 
 EVENTS = json.loads((PROJECT / "zappa_settings.json").read_text())["base"]["events"]
 
-# As the operator who deploys for the first time does: an admin with a token, a token for agents.
+# What an operator does after the first deployment: create an admin with a token, and a token for agents.
 PREPARE = f"""
 import json
 from datetime import timedelta
@@ -42,7 +42,7 @@ print(json.dumps({{"api": secret, "agents": agents}}))
 
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Cloud]:
-    """An emulated AWS in which there is nothing yet."""
+    """An empty emulated AWS."""
     with running_cloud(tmp_path) as cloud:
         yield cloud
 
@@ -58,7 +58,7 @@ def agents() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 def sign_in(client: Client, host: str) -> None:
-    """By the form, as a browser does."""
+    """Sign in with the form, as a browser does."""
     page = client.get("/signin", headers={"Accept": "text/html"})
     secret = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)
     assert secret is not None, page.text
@@ -92,7 +92,7 @@ def job_run(client: Client) -> dict[str, Any]:
 
 
 def deploy(cloud: Cloud, server: str) -> str:
-    """Nothing is measured on the emulator, so there is no use in watching for long."""
+    """Deploy with short watching: the emulator measures nothing."""
     return cloud.manage("deploy", "--stage", STAGE, "--yes", "--url", server, "--watch", "1")
 
 
@@ -107,7 +107,7 @@ def live(cloud: Cloud) -> dict[str, Any]:
 
 
 def broken_version(cloud: Cloud) -> str:
-    """Publish a version that cannot start, past all that would prevent it."""
+    """Publish a version that cannot start, without the checks that would prevent it."""
     client = cloud.client("lambda")
     settings = client.get_function_configuration(FunctionName=FUNCTION)["Environment"]["Variables"]
     client.update_function_configuration(
@@ -118,21 +118,21 @@ def broken_version(cloud: Cloud) -> str:
 
 
 def stored_log(cloud: Cloud, job_id: str) -> bytes:
-    """The job's log in the stage's bucket; nothing when it is not there yet."""
+    """The job's log in the stage's bucket. Empty if it is not archived yet."""
     client, bucket = cloud.client("s3"), f"hybrid-ci-cd-job-logs-{STAGE}-{ACCOUNT}"
     keys = [found["Key"] for found in client.list_objects_v2(Bucket=bucket).get("Contents", ())]
     found = [key for key in keys if job_id in key]
     return client.get_object(Bucket=bucket, Key=found[0])["Body"].read() if found else b""
 
 
-def test_a_stage_is_deployed_used_updated_rolled_back_and_taken_away(
+def test_a_stage_is_deployed_used_updated_rolled_back_and_undeployed(
     cloud: Cloud,
     agents: list[subprocess.Popen[bytes]],
     repository: Repository,  # noqa: F811
     tmp_path: Path,
 ) -> None:
     with custom_domain(cloud) as server:
-        assert f"{server} answers as it should." in deploy(cloud, server)
+        assert f"{server} passes the smoke test." in deploy(cloud, server)
         first = live(cloud)
         assert first["Handler"] == "controlplane.lambda_handler.handler"
         assert (first["Runtime"], first["MemorySize"], first["Timeout"]) == ("python3.11", 512, 29)
@@ -158,7 +158,7 @@ def test_a_stage_is_deployed_used_updated_rolled_back_and_taken_away(
         assert (job["status"], job["exit_code"]) == ("completed", 0), job
         assert b"from the cloud \xff" in client.get(f"/jobs/{job['job_id']}/log").content
 
-        # By hand, too.
+        # The command works by hand, too.
         assert "agents marked" in cloud.zappa("manage", "sweep")
 
         # A new version goes live under the same address, and agents go on.
@@ -174,7 +174,7 @@ def test_a_stage_is_deployed_used_updated_rolled_back_and_taken_away(
 
         # One that is broken does not.
         broken = broken_version(cloud)
-        assert f"Version {broken} breaks off at /health" in release(cloud, "shift", "--to", broken, code=1)
+        assert f"Version {broken} fails at /health" in release(cloud, "shift", "--to", broken, code=1)
         assert live(cloud)["Version"] == "2"
 
         # And back.
@@ -185,7 +185,7 @@ def test_a_stage_is_deployed_used_updated_rolled_back_and_taken_away(
         assert re.findall(r"^ +(\d+) .* (\d+ %)", release(cloud, "list"), re.MULTILINE) == [("1", "100 %")]
         assert job_run(client)["status"] == "completed"
 
-        # The schedule, which puts logs away, has fired by itself within its minute.
+        # The schedule, which archives logs, has run within its minute.
         wait_for(lambda: b"from the cloud \xff" in stored_log(cloud, job["job_id"]), seconds=100)
         assert b"from the cloud \xff" in client.get(f"/jobs/{job['job_id']}/log").content
 
@@ -197,12 +197,12 @@ def test_a_stage_is_deployed_used_updated_rolled_back_and_taken_away(
     assert gone.value.response["Error"]["Code"] == "ResourceNotFoundException"
     assert cloud.client("apigatewayv2").get_apis()["Items"] == []
     assert cloud.client("events").list_rules()["Rules"] == []
-    # What belongs to the infrastructure stays.
+    # The resources of the infrastructure are kept.
     assert cloud.client("dynamodb").list_tables()["TableNames"] != []
 
 
 def assert_only_live_is_invoked(cloud: Cloud) -> None:
-    """The API and every rule point at the alias, and nobody else may invoke anything."""
+    """Assert that the API and every rule invoke the alias, and that nothing else has the permission."""
     arn = f"arn:aws:lambda:eu-central-1:{ACCOUNT}:function:{FUNCTION}:live"
     (api,) = cloud.client("apigatewayv2").get_apis()["Items"]
     integrations = cloud.client("apigatewayv2").get_integrations(ApiId=api["ApiId"])["Items"]

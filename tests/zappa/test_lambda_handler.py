@@ -1,4 +1,4 @@
-"""The Lambda entry point: what becomes of a gateway's event, and what is loaded for it."""
+"""The Lambda entry point: how it handles a gateway's event, and what it imports for it."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.clients import Client
 from tests.conftest import PASSWORD, person
 from tests.zappa.events import SOURCE, answer_body, http_api_event
 
-# What neither /health nor an agent needs, nor who asks about a session.
+# Modules that neither /health nor agents nor the validation of a session need.
 LATER = [
     "aws_lambda_powertools",
     "boto3",
@@ -42,7 +42,7 @@ LATER = [
 
 
 def pair(cookie: str) -> str:
-    """Name and value of a Set-Cookie, as the client sends them back."""
+    """Name and value of a Set-Cookie header, as the client sends them back."""
     return cookie.split(";")[0].strip()
 
 
@@ -55,7 +55,7 @@ def handle(event: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What Django's requests are made of, as the handler gives it; the application itself answers."""
+    """The WSGI environment that the handler gives to Django; the application itself answers."""
     from controlplane import lambda_handler
 
     found: dict[str, Any] = {}
@@ -76,14 +76,14 @@ def test_a_request_is_answered_as_over_http(server: str) -> None:
     assert answer["headers"]["cache-control"] == over_http.headers["Cache-Control"]
 
 
-def test_a_problem_is_told_as_over_http(server: str) -> None:
+def test_a_problem_equals_the_one_over_http(server: str) -> None:
     answer = handle(http_api_event("GET", "/jobs"))
     assert (answer["statusCode"], answer["headers"]["content-type"]) == (401, "application/problem+json")
     assert not answer["isBase64Encoded"]
     assert json.loads(answer["body"])["code"] == "not_authenticated"
 
 
-def test_the_clients_address_is_the_gateways_word_and_not_the_clients(seen: dict[str, Any]) -> None:
+def test_the_clients_address_comes_from_the_gateway_and_not_from_a_header(seen: dict[str, Any]) -> None:
     headers = {"x-forwarded-for": "192.0.2.66", "forwarded": "for=192.0.2.66", "x-real-ip": "192.0.2.66"}
     handle(http_api_event("GET", "/health", headers=headers))
     assert seen["REMOTE_ADDR"] == SOURCE
@@ -92,14 +92,14 @@ def test_the_clients_address_is_the_gateways_word_and_not_the_clients(seen: dict
 
 
 @pytest.mark.parametrize("forged", ["x_forwarded_for", "content_digest", "signature_input", "authorization_"])
-def test_a_header_with_an_underscore_poses_as_no_other(seen: dict[str, Any], forged: str) -> None:
+def test_a_header_with_an_underscore_cannot_replace_another(seen: dict[str, Any], forged: str) -> None:
     honest = forged.replace("_", "-")
     handle(http_api_event("GET", "/health", headers={honest: "honest", forged: "forged"}))
     assert seen["HTTP_" + honest.upper().replace("-", "_")] == "honest"
     assert "forged" not in seen.values()
 
 
-def test_a_client_cannot_talk_the_request_out_of_tls(seen: dict[str, Any]) -> None:
+def test_a_client_cannot_make_the_request_appear_without_tls(seen: dict[str, Any]) -> None:
     handle(http_api_event("GET", "/health", headers={"x-forwarded-proto": "http"}))
     assert seen["wsgi.url_scheme"] == "https"
     assert "HTTP_X_FORWARDED_PROTO" not in seen
@@ -123,12 +123,12 @@ def test_a_path_arrives_as_over_http(seen: dict[str, Any], server: str, path: st
 
 
 @pytest.mark.parametrize(("stage", "location"), [("$default", "/dashboard/"), ("staging", "/staging/dashboard/")])
-def test_links_lead_into_the_stage_that_was_asked_for(stage: str, location: str) -> None:
+def test_links_lead_into_the_stage_of_the_request(stage: str, location: str) -> None:
     answer = handle(http_api_event("GET", "/", stage=stage))
     assert (answer["statusCode"], answer["headers"]["location"]) == (302, location)
 
 
-def test_a_person_signs_in_and_is_known_by_their_cookies(server: str) -> None:
+def test_a_person_signs_in_and_their_cookies_identify_them(server: str) -> None:
     person(server, "viewer")
     form = handle(http_api_event("GET", "/signin", headers={"accept": "text/html"}))
     token = pair(form["cookies"][0])
@@ -143,7 +143,7 @@ def test_a_person_signs_in_and_is_known_by_their_cookies(server: str) -> None:
     }
     signed_in = handle(http_api_event("POST", "/signin", headers=headers, cookies=[token], body=body))
     assert signed_in["statusCode"] == 302, answer_body(signed_in)
-    # Each cookie is a header of its own, since commas stand in their dates.
+    # Each cookie has a header of its own, because their dates contain commas.
     cookies = [pair(cookie) for cookie in signed_in["cookies"]]
     assert {cookie.split("=")[0] for cookie in cookies} >= {"csrftoken", "sessionid"}
     assert "set-cookie" not in signed_in["headers"]
@@ -151,7 +151,7 @@ def test_a_person_signs_in_and_is_known_by_their_cookies(server: str) -> None:
     assert page_answer["statusCode"] == 200
 
 
-def test_bytes_that_are_no_text_leave_as_they_are(server: str) -> None:
+def test_bytes_that_are_not_text_are_sent_unchanged(server: str) -> None:
     program = Client(server).get("/agent.pyz").content
     answer = handle(http_api_event("GET", "/agent.pyz"))
     assert answer["isBase64Encoded"]
@@ -225,11 +225,11 @@ print(*[name for name in {LATER!r} if name in sys.modules])
 """
 
 
-def test_a_cold_start_loads_nothing_that_only_people_need() -> None:
+def test_a_cold_start_imports_nothing_that_only_people_need() -> None:
     assert python("-c", LOADED).stdout.split() == []
 
 
-def test_asking_about_a_session_loads_no_more() -> None:
+def test_validating_a_session_imports_no_more() -> None:
     headers = {"content-type": "application/json", "host": "localhost"}
     event = http_api_event("POST", "/auth/validate", headers=headers, body=b'{"session_id": "no token"}')
     assert python("-c", LOADED, json.dumps(event)).stdout.split() == []
@@ -241,7 +241,7 @@ def test_a_stage_that_cannot_answer_health_does_not_start() -> None:
     assert "RuntimeError" in failed.value.stderr
 
 
-def test_what_is_no_request_goes_to_zappa(tables: None) -> None:
+def test_an_event_that_is_not_a_request_goes_to_zappa(tables: None) -> None:
     from tests.zappa.gateways import zappa_handler
 
     zappa_handler()

@@ -59,7 +59,7 @@ def test_it_is_small(package: Path) -> None:
     assert package.stat().st_size <= LIMIT_BYTES, "\n".join(size_table(package))
 
 
-def test_it_holds_nothing_that_is_for_one_machine_for_tests_or_for_deploying(unpacked: Path) -> None:
+def test_it_contains_no_code_for_one_machine_for_tests_or_for_deployment(unpacked: Path) -> None:
     top = {path.name for path in unpacked.iterdir()}
     assert top.isdisjoint(
         {"tests", "docs", "benchmarks", "static", "bin", "pip", "troposphere", "ministack", "pytest", "handler.py"}
@@ -71,22 +71,22 @@ def test_it_holds_nothing_that_is_for_one_machine_for_tests_or_for_deploying(unp
     assert "build_user" not in "".join(path.read_text() for path in unpacked.glob("*.json"))
 
 
-def test_it_holds_the_versions_that_are_tested(unpacked: Path) -> None:
+def test_it_contains_the_tested_versions(unpacked: Path) -> None:
     packed = [path.name.removesuffix(".dist-info").rsplit("-", 1) for path in unpacked.glob("*.dist-info")]
     expected = {name: version for name, version in shipped_versions().items() if name not in LEFT_OUT}
     assert {canonicalize_name(name): version for name, version in packed} == expected
 
 
-# Only drf-spectacular's check of its own documents, and the compiling of C, would need them.
+# Only drf-spectacular's check of its own documents, and compiling C, would need them.
 LEFT_OUT = {"attrs", "jsonschema", "jsonschema-specifications", "pycparser", "referencing", "rpds-py"}
 
 
-def test_it_knows_the_services_of_aws_that_are_called_and_no_others(unpacked: Path) -> None:
+def test_it_contains_the_aws_services_that_are_called_and_no_others(unpacked: Path) -> None:
     data = unpacked / "botocore" / "data"
     assert {path.name for path in data.iterdir() if path.is_dir()} == AWS_SERVICES
 
 
-def test_all_of_its_bytecode_holds_whatever_the_files_dates(unpacked: Path) -> None:
+def test_all_of_its_bytecode_is_valid_whatever_the_dates_of_its_files(unpacked: Path) -> None:
     sources = [path for path in unpacked.rglob("*.py") if path.stat().st_size]
     assert len(sources) > 1000
     for source in sources:
@@ -94,11 +94,11 @@ def test_all_of_its_bytecode_holds_whatever_the_files_dates(unpacked: Path) -> N
         assert bytecode.exists(), source
         head = bytecode.read_bytes()[:8]
         assert head[:4] == importlib.util.MAGIC_NUMBER
-        # Made from a hash, which is not to be checked (PEP 552).
+        # Unchecked hash-based bytecode (PEP 552).
         assert head[4:] == b"\x01\0\0\0", source
 
 
-# Each module that any address or schedule needs, with nothing but the package and a bare Python.
+# Imports each module that any path or schedule needs, with nothing but the package and a bare Python.
 STANDALONE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -113,7 +113,7 @@ for name, module in sys.modules.items():
 """
 
 
-def test_it_needs_nothing_beside_itself(unpacked: Path) -> None:
+def test_it_needs_nothing_but_itself(unpacked: Path) -> None:
     pages = [
         "/health",
         "/info",

@@ -1,4 +1,4 @@
-"""zappa_settings.json: where Zappa's own defaults would open or break things, and that it names what there is."""
+"""zappa_settings.json replaces Zappa's unsafe defaults, and names what exists."""
 
 import inspect
 import json
@@ -18,21 +18,21 @@ EVENTS = FILE["base"]["events"]
 
 @pytest.fixture(params=["staging", "production"])
 def stage(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """A stage as Zappa sees it."""
+    """The settings of a stage as Zappa reads them."""
     own = FILE[request.param]
     assert own["extends"] == "base"
     return {"name": request.param, **FILE["base"], **own}
 
 
-def test_a_stage_has_what_zappa_would_choose_worse(stage: dict[str, Any]) -> None:
+def test_a_stage_replaces_zappas_unsafe_defaults(stage: dict[str, Any]) -> None:
     chosen = {name: stage[name] for name in ("debug", "manage_roles", "touch", "keep_warm", "log_level")}
     assert chosen == {"debug": False, "manage_roles": False, "touch": False, "keep_warm": False, "log_level": "WARNING"}
-    # The callback "zip" names the stack's; were it not to, Zappa would make one that anybody may have taken.
+    # The callback "zip" names the stack's bucket. Otherwise Zappa would make one whose name could be taken.
     assert "s3_bucket" not in stage
     assert stage["callbacks"]["zip"] == "controlplane.deployment.lambda_package.package_finish"
     assert stage["xray_tracing"] is True
     assert stage["tags"] == {"project": PROJECT, "stage": stage["name"]}
-    # Zappa would ask a package index for other builds than those that were installed.
+    # Zappa would download other builds than the installed ones from a package index.
     assert stage["use_precompiled_packages"] is False
 
 
@@ -45,14 +45,14 @@ def test_a_stage_is_an_http_api_before_our_handler(stage: dict[str, Any]) -> Non
     assert stage["timeout_seconds"] < 30
 
 
-def test_a_stage_bears_the_names_that_the_infrastructure_knows(stage: dict[str, Any]) -> None:
+def test_a_stage_has_the_names_of_the_infrastructure(stage: dict[str, Any]) -> None:
     assert f"{stage['project_name']}-{stage['name']}" == function_name(stage["name"])
     assert stage["role_name"] == function_role_name(stage["name"])
     # Zappa's handler sets STAGE from the stage's name; ours needs it before.
     assert stage["aws_environment_variables"]["STAGE"] == stage["name"]
 
 
-def test_nothing_secret_stands_in_the_file(stage: dict[str, Any]) -> None:
+def test_the_file_contains_no_secret(stage: dict[str, Any]) -> None:
     assert set(stage["aws_environment_variables"]) == {"DJANGO_SETTINGS_MODULE", "STAGE"}
 
 
@@ -69,7 +69,7 @@ def test_every_schedule_is_in_the_table_once_and_can_be_called() -> None:
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event["function"])
 def test_a_schedule_has_a_rule_whose_name_zappa_can_read_back(event: dict[str, Any]) -> None:
     assert event["expression"].startswith(("rate(", "cron("))
-    # Zappa finds the function behind the last hyphen of the rule's name, and longer names than this it cuts.
+    # Zappa reads the function after the last hyphen of the rule's name, and cuts longer names.
     assert "-" not in event["function"]
     assert len(f"{function_name('production')}-{event['function']}") <= 64
 

@@ -1,4 +1,4 @@
-"""An agent's signature holds, or does not, in the same way whatever stands between it and the application."""
+"""An agent's signature is valid or invalid in the same way behind every gateway."""
 
 import gzip
 import json
@@ -13,7 +13,7 @@ from tests.conftest import ADMIN
 from tests.signing import AgentClient, enrolled
 from tests.zappa.gateways import Gateway, development_server, our_handler, zappa_http_api, zappa_rest_api
 
-# As in the settings of `zappa_handler`.
+# The stage in the settings of `zappa_handler`.
 STAGE = "test"
 
 
@@ -34,7 +34,7 @@ def agent(server: str) -> AgentClient:
 
 
 def ask(gateway: Gateway, agent: AgentClient, *, signed: str, asked: str, query: str = "", stage: str = "") -> int:
-    """Sign a GET of the path `signed` and ask for `asked`; returns the status."""
+    """Sign a GET of the path `signed` and request `asked`; return the status."""
     request = agent.signed(signed, b"", method="GET")
     return gateway("GET", asked, query, request.headers, b"", stage).status
 
@@ -56,7 +56,7 @@ def test_a_path_with_needless_escapes_is_the_same_path(gateway: Gateway, agent: 
 @pytest.mark.parametrize("tail", ["%2563onfig", "c%C3%B6nfig", "config%20", "config%00"])
 def test_a_path_with_other_escapes_is_refused(gateway: Gateway, agent: AgentClient, tail: str) -> None:
     path = config(agent).replace("config", tail)
-    # There is no such path, or, where it is decoded twice, it is not the one that was signed.
+    # The path does not exist, or, if it is decoded twice, differs from the signed one.
     assert ask(gateway, agent, signed=path, asked=path) in (401, 404)
 
 
@@ -70,7 +70,7 @@ def test_another_path_than_the_signed_one_is_refused(gateway: Gateway, agent: Ag
 
 
 @pytest.mark.parametrize("gateway", ["our handler", "Zappa, HTTP API", "Zappa, REST API"], indirect=True)
-def test_the_signed_path_begins_with_the_stage_that_was_asked_for(
+def test_the_signed_path_begins_with_the_stage_of_the_request(
     gateway: Gateway, agent: AgentClient, settings: Any
 ) -> None:
     settings.ALLOWED_HOSTS = ["testserver", ".amazonaws.com"]
@@ -91,13 +91,13 @@ def test_binary_bodies_arrive_as_they_were_signed(gateway: Gateway, agent: Agent
         assert (answer.status, json.loads(answer.body)) == (200, {"wish": None})
 
 
-def test_a_body_that_was_changed_under_way_is_refused(gateway: Gateway, agent: AgentClient) -> None:
+def test_a_body_that_was_changed_in_transit_is_refused(gateway: Gateway, agent: AgentClient) -> None:
     request = agent.heartbeat_request()
     answer = gateway("POST", request.path, "", request.headers, request.body + b" ", "")
     assert (answer.status, json.loads(answer.body)["code"]) == (401, "digest_mismatch")
 
 
-def test_the_agent_program_signs_what_every_gateway_accepts(gateway: Gateway, agent: AgentClient) -> None:
+def test_every_gateway_accepts_the_agent_programs_signature(gateway: Gateway, agent: AgentClient) -> None:
     machine = Machine("", agent.agent_id, agent.key_id, agent.secret)
     body = json.dumps({"agent_id": agent.agent_id, **REPORT}).encode()
     headers = {"Content-Type": "application/json", **machine.signed("POST", machine.heartbeat_path, body)}

@@ -10,20 +10,21 @@ from apps.accounts.identities import providers_configured
 from apps.accounts.services import identity_sign_in, sign_in_failed_record, sign_in_rate_limit
 from apps.accounts.views.sign_in_page import sign_in_page
 from controlplane.http.requests import client_address
+from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError
 
 # Under this key the session keeps the page to go to after signing in, while the browser is at the provider.
 _NEXT_KEY = "_next"
 
 _HEADINGS = {
-    "oauth_denied": "You did not sign in",
-    "oauth_state": "This sign-in cannot be finished",
-    "oauth_code": "This sign-in cannot be finished",
-    "not_allowed": "You are not allowed to sign in",
-    "email_unverified": "Your e-mail address is not verified",
-    "email_taken": "This address is taken",
-    "account_disabled": "You are not allowed to sign in",
-    "too_many_requests": "Too many attempts",
+    ErrorCode.OAUTH_DENIED: "You did not sign in",
+    ErrorCode.OAUTH_STATE: "This sign-in cannot be finished",
+    ErrorCode.OAUTH_CODE: "This sign-in cannot be finished",
+    ErrorCode.NOT_ALLOWED: "You are not allowed to sign in",
+    ErrorCode.EMAIL_UNVERIFIED: "Your e-mail address is not verified",
+    ErrorCode.EMAIL_TAKEN: "This address is taken",
+    ErrorCode.ACCOUNT_DISABLED: "You are not allowed to sign in",
+    ErrorCode.TOO_MANY_REQUESTS: "Too many attempts",
 }
 
 

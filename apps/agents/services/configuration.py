@@ -31,14 +31,14 @@ def agent_configure(
     ``changed_meanwhile`` when the agent has another `config_version` by now.
     """
     permission_require(actor, Permission.AGENTS_MANAGE)
-    wanted: dict[str, Any] = {
-        "labels": _names_checked("labels", labels),
-        "slots": _slots_checked(slots),
-        "deployment_targets": _names_checked("deployment_targets", deployment_targets),
-    }
     current = agent_get(agent_id)
     if int(current.config_version) != config_version:
         raise _changed_meanwhile()
+    wanted: dict[str, Any] = {
+        "labels": _names_checked("labels", labels, current.labels),
+        "slots": _slots_checked(slots),
+        "deployment_targets": _names_checked("deployment_targets", deployment_targets, current.deployment_targets),
+    }
     changes = {member: value for member, value in wanted.items() if getattr(current, member) != value}
     if not changes:
         return current
@@ -74,12 +74,13 @@ def agent_configure(
     return agent_get(agent_id)
 
 
-def _names_checked(field: str, names: Sequence[str]) -> list[str]:
+def _names_checked(field: str, names: Sequence[str], current: Sequence[str]) -> list[str]:
     kept = list(dict.fromkeys(names))
     if len(kept) > MAX_LABELS:
         raise InvalidInput.field(field, f"must have at most {MAX_LABELS} entries")
     for name in kept:
-        if not LABEL.fullmatch(name):
+        # An agent keeps what it got under an earlier rule.
+        if name not in current and not LABEL.fullmatch(name):
             raise InvalidInput.field(field, f"“{name[:63]}” must be {LABEL_FORM}")
     return kept
 

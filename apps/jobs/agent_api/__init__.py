@@ -1,1 +1,1 @@
-"""What agents ask over HTTP, every request signed. Plain Django views: they are called all the time."""
+"""The agents' HTTP API. Agents sign every request. These are plain Django views, since agents call them often."""

@@ -1,4 +1,4 @@
-"""``POST /agents/{agent_id}/jobs/{job_id}/…``: what an agent reports of an attempt."""
+"""``POST /agents/{agent_id}/jobs/{job_id}/…``: an agent's reports about an attempt."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from controlplane.http.json_body import json_body
 @documented("post", "apps.jobs.agent_api.documentation.START")
 @agent_endpoint
 def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
-    """Acknowledge an attempt and get all that is needed to run it."""
+    """Acknowledge an attempt. The answer contains all data that the agent needs to run it."""
     attempt = START.check(json_body(request))["attempt"]
     job = attempt_start(agent=agent_actor(signed), job_id=job_id, attempt=attempt)
     return {
@@ -43,7 +43,7 @@ def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str,
 @documented("post", "apps.jobs.agent_api.documentation.DEFINITION")
 @agent_endpoint
 def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
-    """Report the repository's own pipeline file; the answer is what to run."""
+    """Report the repository's own pipeline file. The answer is the parsed definition to run."""
     report = DEFINITION_REPORT.check(json_body(request))
     parsed = attempt_define(
         agent=agent_actor(signed),
@@ -73,7 +73,7 @@ def log(request: HttpRequest, signed: SignedRequest, job_id: str, attempt: int, 
 @documented("post", "apps.jobs.agent_api.documentation.FINISH")
 @agent_endpoint
 def finish(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
-    """Report the end of an attempt; the answer is the next one for the slot that is free now, if a job is queued."""
+    """Report the end of an attempt. The answer is the next attempt for the free slot, if a job is queued."""
     report = FINISH.check(json_body(request))
     agent = agent_actor(signed)
     first = attempt_finish(agent=agent, job_id=job_id, attempt=report["attempt"], result=attempt_result(report))

@@ -16,7 +16,7 @@ from controlplane.http.json_body import json_body
 @documented("post", "apps.jobs.agent_api.documentation.HEARTBEAT")
 @agent_endpoint
 def heartbeat(request: HttpRequest, signed: SignedRequest) -> dict[str, Any]:
-    """Report how the agent is and what it runs; the answer is what it gets and what it shall stop."""
+    """Report the agent's state and its running attempts. The answer contains new attempts and commands."""
     report = heartbeat_report(json_body(request), agent_id=signed.agent_id)
     result = heartbeat_record(agent_id=signed.agent_id, report=report, created=signed.created, nonce=signed.nonce)
     dispatch = work_dispatch(

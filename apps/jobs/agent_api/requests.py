@@ -1,4 +1,4 @@
-"""Reading agents' requests."""
+"""Verifying and decoding the requests of agents."""
 
 import gzip
 import io
@@ -20,7 +20,7 @@ AgentView = Callable[..., dict[str, Any]]
 
 
 def agent_endpoint(view: AgentView) -> Callable[..., HttpResponse]:
-    """A POST endpoint for agents: `view` gets the verified request and gives the members of the answer."""
+    """A POST endpoint for agents. `view` gets the verified request and returns the members of the JSON answer."""
 
     @csrf_exempt
     @require_POST
@@ -32,12 +32,12 @@ def agent_endpoint(view: AgentView) -> Callable[..., HttpResponse]:
 
 
 def agent_actor(signed: SignedRequest) -> Actor:
-    """The agent as the one who acts."""
+    """The agent as an actor."""
     return Actor(kind="agent", id=signed.agent_id, name=signed.agent.name)
 
 
 def decoded_body(request: HttpRequest, *, limit: int) -> bytes:
-    """The body's bytes, unpacked if they came with gzip. Raises InvalidInput, TooLarge above `limit` bytes."""
+    """The body, decompressed if it is gzip. Raises InvalidInput, or TooLarge above `limit` bytes."""
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding == "identity":
         return request.body
@@ -45,13 +45,16 @@ def decoded_body(request: HttpRequest, *, limit: int) -> bytes:
         raise InvalidInput.field("Content-Encoding", "must be gzip or identity")
     packed = request.body
     if not packed:
-        # Python reads no bytes at all as an empty file.
+        # Python's gzip module accepts an empty body as an empty file.
         raise InvalidInput.field("body", "must be compressed with gzip, as Content-Encoding says")
     try:
-        # One byte more than is allowed shows that the body is too large, without unpacking all of it.
+        # One byte above the limit shows that the body is too large, without decompressing all of it.
         data = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(limit + 1)
     except (OSError, EOFError, zlib.error):
         raise InvalidInput.field("body", "must be compressed with gzip, as Content-Encoding says") from None
     if len(data) > limit:
-        raise TooLarge(f"The body has more than {limit} bytes when it is unpacked.", code=ErrorCode.LOG_CHUNK_TOO_LARGE)
+        raise TooLarge(
+            f"The decompressed body has more than {limit} bytes. Send smaller chunks.",
+            code=ErrorCode.LOG_CHUNK_TOO_LARGE,
+        )
     return data

@@ -1,4 +1,4 @@
-"""``/jobs`` for people's programs."""
+"""The endpoints ``/jobs`` for people's programs."""
 
 import re
 from typing import Any
@@ -28,7 +28,7 @@ from apps.jobs.states import Status
 from controlplane.http.requests import body_validated, query_validated
 from controlplane.lib.errors import InvalidInput
 
-# The most of a log that one answer carries, well under what Lambda may answer with.
+# The most bytes of a log in one response, well below Lambda's limit.
 LOG_SLICE_BYTES = 1_000_000
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -36,8 +36,8 @@ _idempotency_header = OpenApiParameter(
     "Idempotency-Key",
     OpenApiTypes.STR,
     OpenApiParameter.HEADER,
-    description="1 to 255 visible ASCII characters. Sending the same request with the same key again within 24 hours "
-    "gives the job of the first time.",
+    description="1 to 255 visible ASCII characters. The same request with the same key returns the job of the first "
+    "request for 24 hours.",
 )
 
 
@@ -59,7 +59,7 @@ class JobsView(APIView):
         operation_id="jobs_create",
     )
     def post(self, request: Request) -> Response:
-        """Queue a job; its members come in the query or in a JSON body."""
+        """Queue a job. Its members are in the query or in a JSON body."""
         permission_require(request_actor(request), Permission.JOBS_CREATE)
         members = _create_members(request)
         job = job_create(actor=request_actor(request), idempotency_key=_idempotency_key(request), **members)
@@ -80,19 +80,19 @@ class JobLogView(APIView):
         responses={
             (200, "text/plain"): OpenApiResponse(
                 OpenApiTypes.BINARY,
-                "Bytes from the offset; X-Next-Offset says where to go on, X-Log-Complete whether that is the end.",
+                "The log from the offset. X-Next-Offset is the next offset; X-Log-Complete is true at the log's end.",
             )
         },
         operation_id="jobs_log",
     )
     def get(self, request: Request, job_id: str) -> HttpResponse:
-        """What the job printed, from a byte offset on."""
+        """The output of the job from a byte offset on."""
         permission_require(request_actor(request), Permission.JOBS_READ)
         query = query_validated(request.query_params, JobLogQuerySerializer)
         piece = job_log_read(job=job_get(job_id), offset=query["offset"], limit=LOG_SLICE_BYTES)
         return HttpResponse(
             piece.data,
-            # The bytes are as the job printed them, in whatever encoding that was.
+            # The bytes are unchanged, in the encoding that the job printed.
             content_type="text/plain",
             headers={
                 "X-Next-Offset": str(piece.next_offset),
@@ -106,7 +106,7 @@ class JobLogView(APIView):
 class JobCancelView(APIView):
     @extend_schema(request=None, responses=JobDetailSerializer, operation_id="jobs_cancel")
     def post(self, request: Request, job_id: str) -> Response:
-        """Cancel the job: at once while it waits, through its agent while it runs."""
+        """Cancel the job: at once while it waits; while it runs, its agent gets a cancel request."""
         job_cancel(actor=request_actor(request), job_id=job_id)
         return _detail(request, job_id)
 
@@ -119,7 +119,7 @@ class JobRetryView(APIView):
         operation_id="jobs_retry",
     )
     def post(self, request: Request, job_id: str) -> Response:
-        """Queue a new job like this one, which has ended."""
+        """Queue a new job like this one. This one must have ended."""
         permission_require(request_actor(request), Permission.JOBS_RETRY)
         job = job_retry(actor=request_actor(request), job_id=job_id, idempotency_key=_idempotency_key(request))
         return _created(request, job.job_id)
@@ -131,7 +131,7 @@ def _detail(request: Request, job_id: str) -> Response:
 
 
 def _created(request: Request, job_id: str) -> Response:
-    """The answer to queueing; a repeated request gets the same one, whatever has become of the job since."""
+    """The response to a new job. A repeated request gets the same response, even if the job has changed since."""
     return Response(
         {"job_id": job_id, "status": Status.QUEUED.value},
         status=201,
@@ -140,10 +140,10 @@ def _created(request: Request, job_id: str) -> Response:
 
 
 def _create_members(request: Request) -> dict[str, Any]:
-    """The members of a new job from the query or the body, never from both."""
+    """The members of a new job, from the query or the body, never from both."""
     body = request.data
     if request.query_params and body:
-        raise InvalidInput("Give the job's members in the query or in the body, not in both.")
+        raise InvalidInput("Send the job's members in the query or in the body, not in both.")
     if request.query_params:
         return query_validated(request.query_params, JobCreateQuerySerializer)
     return body_validated(body, JobCreateSerializer)

@@ -1,4 +1,8 @@
-"""``GET /metrics``: queue and fleet for Prometheus."""
+"""``GET /metrics``: queue and fleet for Prometheus.
+
+It needs no permission of its own, because it shows what `jobs.read` and `agents.read` show. Counters restart at
+midnight UTC; a year's sum would read 3,000 items at each scrape.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,13 +20,13 @@ from apps.agents.selectors import fleet_counts
 from apps.jobs.selectors.counters import DayOutcomes, job_outcomes
 from apps.jobs.selectors.queue import QueueFigures, queue_figures
 
-# What prometheus_client calls version 0.0.4 of the text format.
+# prometheus_client calls this version of the text format 0.0.4.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class MetricsView(APIView):
     def perform_content_negotiation(self, request: Request, force: bool = False) -> Any:  # noqa: ARG002 — DRF's
-        """Whatever a scraper says it accepts; what goes wrong is told as JSON."""
+        """Ignore the Accept header of the scraper. Errors are JSON."""
         return super().perform_content_negotiation(request, force=True)
 
     @extend_schema(
@@ -33,7 +37,7 @@ class MetricsView(APIView):
         tags=["control plane"],
     )
     def get(self, request: Request) -> HttpResponse:
-        """Queue and fleet in Prometheus' format, for whoever may read jobs and agents."""
+        """Queue and fleet in Prometheus' format. Needs the permissions to read jobs and agents."""
         actor = request_actor(request)
         permission_require(actor, Permission.JOBS_READ)
         permission_require(actor, Permission.AGENTS_READ)
@@ -43,7 +47,7 @@ class MetricsView(APIView):
 
 def exposition(queue: QueueFigures, today: DayOutcomes, fleet: dict[str, dict[str, int]]) -> bytes:
     """The figures in Prometheus' text format."""
-    # Nobody else needs it, and few control planes are scraped.
+    # Imported here, because no other endpoint needs it, and few control planes are scraped.
     from prometheus_client import generate_latest
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
@@ -56,7 +60,7 @@ def exposition(queue: QueueFigures, today: DayOutcomes, fleet: dict[str, dict[st
             yield GaugeMetricFamily("hybrid_ci_queue_depth", "Jobs that wait for an agent.", value=queue.depth)
             yield GaugeMetricFamily(
                 "hybrid_ci_queue_oldest_wait_seconds",
-                "For how long the job that waits longest has waited; 0 when none does.",
+                "How long the oldest waiting job has waited; 0 without one.",
                 value=queue.oldest_wait_seconds,
             )
             yield CounterMetricFamily(

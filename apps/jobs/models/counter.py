@@ -6,15 +6,15 @@ from controlplane.nosql.record import Record, table_name
 
 
 class DayCounter(Record):
-    """One share of a day's counters. Writers pick one at random so that they seldom meet; readers add them up."""
+    """One shard of a day's counters. Writers pick one at random to avoid conflicts; readers add all of them up."""
 
     class Meta(Record.Meta):
         table_name = table_name("summary")
 
     year = UnicodeAttribute(hash_key=True)
-    # ``11-21#3``: month, day and share.
+    # ``11-21#3``: month, day and shard.
     day_share = UnicodeAttribute(range_key=True)
-    # Jobs created on the day; the others count jobs that ended on the day.
+    # Jobs created on the day. The other counters count jobs that ended on the day.
     created = NumberAttribute(default=0)
     completed = NumberAttribute(default=0)
     failed = NumberAttribute(default=0)

@@ -1,4 +1,4 @@
-"""The job: the truth about one unit of work."""
+"""The record of a job: the single source of truth about it."""
 
 from typing import Any
 
@@ -8,21 +8,21 @@ from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyPr
 from controlplane.lib.ids import id_moment
 from controlplane.nosql.record import Record, table_name
 
-# The value of `Job.open`, and so the one partition of `ByOpen`. It does not grow with time: a job leaves it when it has
-# ended and its log is stored.
+# The value of `Job.open`, and so the only partition of `ByOpen`. The partition stays small: a job leaves it when it has
+# ended and its log is archived.
 OPEN = "open"
 
-# These never change, so that a job's later updates cost nothing in the indexes that carry them.
+# These never change, so a job's later updates cost no writes in the indexes that contain them.
 _LISTED = ["pipeline", "git_ref"]
 
 
 def created_day(job_id: str) -> str:
-    """The day on which the job was created, as ``2026-11-21``. The id says it, so it costs no read."""
+    """The day on which the job was created, as ``2026-11-21``. It is part of the id, so this reads nothing."""
     return f"{id_moment(job_id):%Y-%m-%d}"
 
 
 class ByDay(GlobalSecondaryIndex["Job"]):
-    """All jobs, by the day on which they were created."""
+    """All jobs by their day of creation."""
 
     class Meta:
         index_name = "by_day"
@@ -33,7 +33,7 @@ class ByDay(GlobalSecondaryIndex["Job"]):
 
 
 class ByOpen(GlobalSecondaryIndex["Job"]):
-    """Jobs on which something is still to be done: to hand out, to run, or to store the log of."""
+    """Jobs with work left: to dispatch, to run, or to archive the log of."""
 
     class Meta:
         index_name = "by_open"
@@ -44,7 +44,7 @@ class ByOpen(GlobalSecondaryIndex["Job"]):
 
 
 class ByAgent(GlobalSecondaryIndex["Job"]):
-    """Jobs by the agent that last started them."""
+    """Jobs by the agent that started their last attempt."""
 
     class Meta:
         index_name = "by_agent"
@@ -55,7 +55,7 @@ class ByAgent(GlobalSecondaryIndex["Job"]):
 
 
 class ByOutcome(GlobalSecondaryIndex["Job"]):
-    """Jobs that have ended, by status and by the day of their creation (``failed#2026-11-21``)."""
+    """Ended jobs by status and day of creation (``failed#2026-11-21``)."""
 
     class Meta:
         index_name = "by_outcome"
@@ -66,7 +66,7 @@ class ByOutcome(GlobalSecondaryIndex["Job"]):
 
 
 class Job(Record):
-    """One job of a run. Times are RFC 3339 texts, durations seconds."""
+    """One job. Times are RFC 3339 texts, durations are seconds."""
 
     class Meta(Record.Meta):
         table_name = table_name("jobs")
@@ -76,15 +76,15 @@ class Job(Record):
     pipeline = UnicodeAttribute()
     repository = UnicodeAttribute()
     git_ref = UnicodeAttribute()
-    # What the agent found the ref to be.
+    # The commit of the ref, as the agent found it.
     commit = UnicodeAttribute(null=True)
     env = JSONAttribute(null=True)
-    # What an agent must have to get the job.
+    # The labels that an agent must have to run the job.
     labels: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
     priority = NumberAttribute()
-    # The parsed pipeline definition, or null while only the repository knows it.
+    # The parsed pipeline definition. Null until the agent has read it from the repository.
     definition = JSONAttribute(null=True)
-    # The attempt for which the repository's own definition was last read.
+    # The attempt that last read the definition from the repository.
     defined_attempt = NumberAttribute(null=True)
     timeout = NumberAttribute(null=True)
     retries = NumberAttribute()
@@ -92,12 +92,12 @@ class Job(Record):
     retry_of = UnicodeAttribute(null=True)
 
     status = UnicodeAttribute()
-    # The number of the present attempt; 0 before the first. Every write of an agent carries it (fencing).
+    # The number of the current attempt; 0 before the first. Each write of an agent contains it (fencing).
     attempt = NumberAttribute(default=0)
-    # How many attempts were lost with their agent; these count against `retries`.
+    # How many attempts were lost with their agents. These count against `retries`.
     lost_attempts = NumberAttribute(default=0)
     agent_id = UnicodeAttribute(null=True)
-    # As it was called when it started the job.
+    # The agent's name when it started the job.
     agent_name = UnicodeAttribute(null=True)
     cancel_requested = BooleanAttribute(null=True)
 
@@ -110,7 +110,7 @@ class Job(Record):
     error_message = UnicodeAttribute(null=True)
     steps = JSONAttribute(null=True)
     log_chunks = NumberAttribute(null=True)
-    # The name of the whole log in object storage, once it stands there.
+    # The name of the whole log in object storage, once it is archived.
     log_stored = UnicodeAttribute(null=True)
 
     created_day = UnicodeAttribute()

@@ -1,4 +1,4 @@
-"""What a job printed, as it came in."""
+"""The output of jobs, in chunks."""
 
 from pynamodb.attributes import BinaryAttribute, NumberAttribute, TTLAttribute, UnicodeAttribute
 
@@ -6,7 +6,7 @@ from controlplane.nosql.record import Record, table_name
 
 
 class LogChunk(Record):
-    """A piece of an attempt's log. The same sequence overwrites itself, so that sending it again does no harm."""
+    """A chunk of an attempt's log. A chunk with the same sequence overwrites it, so that agents can send it again."""
 
     class Meta(Record.Meta):
         table_name = table_name("job-logs")
@@ -15,5 +15,5 @@ class LogChunk(Record):
     stream = UnicodeAttribute(hash_key=True)
     sequence = NumberAttribute(range_key=True)
     data = BinaryAttribute(legacy_encoding=False)
-    # Chunks outlive their copy in object storage a while, and then cost nothing to delete.
+    # Chunks expire some time after the log is archived. DynamoDB deletes expired items free of charge.
     expires_at = TTLAttribute()

@@ -1,4 +1,4 @@
-"""Reads of the app's records. Each says how consistent it is."""
+"""Reads of the app's records. Each docstring says how consistent the read is."""
 
 from apps.jobs.selectors.counters import DayOutcomes, job_outcomes
 from apps.jobs.selectors.jobs import JobPage, job_get, job_list, job_steps, jobs_recent

@@ -1,4 +1,4 @@
-"""Reading the counters of days: how many jobs were created on each day, and how many ended on it in each way."""
+"""Reading the daily counters: how many jobs were created on a day, and how many ended on it with each status."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _FIRST_YEAR = 2026
 
 @dataclass(frozen=True)
 class DayOutcomes:
-    """How many jobs were created on a day, and how many ended on it in each way."""
+    """How many jobs were created on a day, and how many ended on it with each status."""
 
     day: date
     created: int = 0
@@ -25,7 +25,7 @@ class DayOutcomes:
 
 
 def job_outcomes(*, days: int) -> list[DayOutcomes]:
-    """The counts of the last `days` days, oldest first, days without jobs included. One call, two around New Year."""
+    """The counts of the last `days` days, oldest first, including days without jobs. One call, two around New Year."""
     today = clock.now().date()
     first = today - timedelta(days=days - 1)
     counted = _counts(first, today)
@@ -36,21 +36,21 @@ def job_outcomes(*, days: int) -> list[DayOutcomes]:
 
 
 def days_with_jobs() -> Iterator[str]:
-    """The days (``YYYY-MM-DD``) on which jobs were created, newest first. One call a year, made when it is reached."""
+    """The days (``YYYY-MM-DD``) on which jobs were created, newest first. Reads one year at a time, by one call."""
     for year in range(clock.now().year, _FIRST_YEAR - 1, -1):
         counted = _counts(date(year, 1, 1), date(year, 12, 31))
         yield from (day.isoformat() for day in sorted(counted, reverse=True) if counted[day]["created"])
 
 
 def outcome_total(status: str) -> int:
-    """How many jobs have ever ended with this status (or were ``created``). One call a year."""
+    """How many jobs have ever ended with this status (or were ``created``). One call for each year."""
     today = clock.now().date()
     counted = _counts(date(_FIRST_YEAR, 1, 1), date(today.year, 12, 31))
     return sum(counts[status] for counts in counted.values())
 
 
 def _counts(first: date, last: date) -> dict[date, Counter[str]]:
-    """The counts of each day that has any; a day is counted in several shares."""
+    """The counts of each day that has any. A day has several counters, which this adds up."""
     counted: dict[date, Counter[str]] = {}
     for year in range(first.year, last.year + 1):
         begin = first if year == first.year else date(year, 1, 1)

@@ -1,4 +1,4 @@
-"""Reading jobs. An index says which jobs a page has; the jobs themselves are then read consistently."""
+"""Reading jobs. An index gives the ids of a page's jobs; the jobs themselves are then read consistently."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from controlplane.nosql.listing import Listing, place_decode
 # Counting stops here; the total is then a lower bound.
 TOTAL_LIMIT = 10_000
 
-# How many index entries one page may look at when few match its filters; the next page continues from there.
+# How many index entries one page may examine when few match its filters. The next page continues from there.
 _LOOK_AT_MOST = 2_000
-# How many index entries counting may look at; if there are more, the total is a lower bound.
+# How many index entries counting may examine. If there are more, the total is a lower bound.
 _COUNT_AT_MOST = 50_000
-# How many index entries a page reads at a time at least, since a filter may drop some.
+# How many index entries one query reads at least, since a filter may drop some.
 _LOOK = 25
 
 
@@ -51,7 +51,7 @@ BY_DAY = Listing(Job, Job.by_day, _day_partitions, descending=True, look=_LOOK)
 
 @dataclass(frozen=True)
 class JobFilter:
-    """What a list of jobs is filtered by; None means any."""
+    """The filters of a list of jobs; None means any value."""
 
     status: Status | None = None
     pipeline: str | None = None
@@ -72,7 +72,7 @@ class JobFilter:
         return f"jobs:{self.status}:{self.pipeline}:{self.git_ref}:{self.agent_id}"
 
     def listing(self) -> tuple[Listing[Job], Iterable[str]]:
-        """The smallest index that holds all matching jobs, and its partitions to read."""
+        """The smallest index that contains all matching jobs, and its partitions to read."""
         for listing in (BY_OPEN, BY_AGENT, BY_OUTCOME):
             partitions = listing.partitions(self.asked)
             if partitions is not None:
@@ -80,7 +80,7 @@ class JobFilter:
         return BY_DAY, days_with_jobs()
 
     def condition(self) -> Condition | None:
-        """The filters that DynamoDB can evaluate in the index: on attributes that it has and that never change."""
+        """The filters that DynamoDB can evaluate: those on attributes that the index has and that never change."""
         conditions = [
             attribute == value
             for attribute, value in ((Job.pipeline, self.pipeline), (Job.git_ref, self.git_ref))
@@ -165,7 +165,7 @@ def _total(wanted: JobFilter) -> tuple[int, bool]:
         return outcome_total(wanted.status or "created"), False
     listing, partitions = wanted.listing()
     if is_open or (wanted.status and wanted.agent_id):
-        # The index does not have the status, which changes: the jobs themselves must be read.
+        # The index lacks the status, which changes, so this must read the jobs themselves.
         page = listing.page(
             partitions,
             limit=_LOOK_AT_MOST,

@@ -12,7 +12,7 @@ from apps.jobs.states import FINAL
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import NotFound
 
-# How long a process remembers the sizes of a log's chunks after the last read of it.
+# How long a process caches the sizes of a log's chunks after it last read the log.
 _SIZES_SECONDS = 600
 
 
@@ -26,17 +26,17 @@ class LogSlice:
 
 
 def log_stream(job_id: str, attempt: int) -> str:
-    """The partition that holds the chunks of one attempt."""
+    """The partition with the chunks of one attempt."""
     return f"{job_id}#{attempt}"
 
 
 def job_log_read(*, job: Job, offset: int, limit: int) -> LogSlice:
     """Up to `limit` bytes of the job's log from `offset`: all attempts, one after the other. Consistent.
 
-    An offset behind the end gives no bytes. A gap in the sequence (a chunk still under way) ends what can be read of an
-    attempt that goes on; in one that has ended it stays, and is passed over.
+    An offset after the end returns no bytes. While an attempt goes on, reading stops at a gap in its sequence, since
+    the missing chunk may still arrive. After the attempt has ended, reading skips gaps.
 
-    Raises NotFound with code ``log_not_found`` when somebody has taken a finished log away, and Unavailable.
+    Raises NotFound with code ``log_not_found`` when the file of an archived log was deleted, and Unavailable.
     """
     if job.log_stored:
         return _read_stored(job.log_stored, offset, limit)
@@ -63,16 +63,16 @@ def _read_stored(name: str, offset: int, limit: int) -> LogSlice:
     try:
         data, size = storage.read_range(name, offset, limit)
     except FileNotFoundError as error:
-        raise NotFound("The job's log is not in storage any more.", code=ErrorCode.LOG_NOT_FOUND) from error
+        raise NotFound("The job's log is no longer in storage.", code=ErrorCode.LOG_NOT_FOUND) from error
     after = min(offset, size) + len(data)
     return LogSlice(data, after, complete=after >= size)
 
 
 def _read_stream(stream: str, position: int, room: int, *, goes_on: bool) -> tuple[bytes, int | None]:
-    """Bytes of one attempt from `position`, at most `room`; and its size, or None when there may be more behind them.
+    """At most `room` bytes of one attempt from `position`; and the attempt's size, or None when more bytes may follow.
 
-    Chunks differ in size, so their places are known only to who has counted them. Each process remembers what it has
-    counted: chunks never change, so a reader who follows a log reads each of them once.
+    Chunks differ in size, so only their sizes give their offsets. Each process caches the sizes that it has read.
+    Chunks never change, so a client that follows a log causes one read of each chunk.
     """
     counted: list[tuple[int, int]] = cache.get(f"log-sizes:{stream}", [])
     first, before = _chunk_at(counted, position)
@@ -82,7 +82,7 @@ def _read_stream(stream: str, position: int, room: int, *, goes_on: bool) -> tup
     for chunk in stream_chunks(stream, first):
         sequence = int(chunk.sequence)
         if sequence != first and goes_on:
-            # The chunk in between is on its way.
+            # The chunk in between may still arrive.
             break
         if not counted or sequence > counted[-1][0]:
             counted.append((sequence, len(chunk.data)))
@@ -98,9 +98,9 @@ def _read_stream(stream: str, position: int, room: int, *, goes_on: bool) -> tup
 
 
 def _chunk_at(counted: list[tuple[int, int]], position: int) -> tuple[int, int]:
-    """The sequence of the chunk that holds the byte at `position`, and where that chunk begins.
+    """The sequence of the chunk with the byte at `position`, and the offset at which that chunk begins.
 
-    `counted` has the sequence and the size of each chunk that is known, from the first on.
+    `counted` has the sequence and the size of each known chunk, from the first chunk on.
     """
     before = 0
     for sequence, size in counted:
@@ -111,5 +111,5 @@ def _chunk_at(counted: list[tuple[int, int]], position: int) -> tuple[int, int]:
 
 
 def stream_chunks(stream: str, first: int = 0) -> Iterator[LogChunk]:
-    """The chunks of an attempt from sequence `first` on, in their order. Consistent; a call for each megabyte."""
+    """The chunks of an attempt from sequence `first` on, in their order. Consistent; one call for each megabyte."""
     return iter(LogChunk.query(stream, LogChunk.sequence >= first, consistent_read=True))

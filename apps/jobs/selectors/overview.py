@@ -7,7 +7,7 @@ from apps.jobs.selectors.counters import DayOutcomes, job_outcomes
 from apps.jobs.states import LEASED
 from apps.jobs.states import OPEN as OPEN_STATUSES
 
-# How many of the jobs that run or wait the overview reads; if there are more, it says "100 or more".
+# How many open jobs the overview reads. If there are more, it says "100 or more".
 OPEN_LIMIT = 100
 
 
@@ -31,7 +31,7 @@ class Overview:
 
     @property
     def failed_today(self) -> int:
-        """Jobs that ended badly today: failed or timed out."""
+        """How many jobs failed or timed out today."""
         return self.today.failed + self.today.timed_out
 
     @property
@@ -40,7 +40,7 @@ class Overview:
 
     @property
     def error_rate(self) -> float | None:
-        """The share (0 to 1) of failed and timed out jobs in those that ended today uncancelled; None without any."""
+        """Today's failed and timed out jobs divided by all jobs that ended today except cancelled ones, or None."""
         ended = self.completed_today + self.failed_today
         return self.failed_today / ended if ended else None
 

@@ -1,4 +1,4 @@
-"""Reads of the queue. All are consistent, since a claim acts on them at once."""
+"""Reads of the queue. All reads for claims are consistent."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,30 +9,31 @@ from apps.jobs.label_sets import agent_may_take, position_moment
 from apps.jobs.models import LEASES, SETS, QueueEntry, QueueSet
 from controlplane.lib import clock
 
-# How many entries a poll reads when nobody is in the way: they fit into one read unit.
+# How many entries a poll reads without contention: they fit into one read unit.
 HEAD = 20
 
-# How many sets a poll looks into at most.
+# How many label sets a poll reads at most.
 FRONTS = 4
 
-# What is looked at to tell how long the queue is: entries of a set fit into one answer, and cost 16 read units.
+# How many label sets, and how many entries of each, the queue's depth is measured from. The entries of a set fit into
+# one answer and cost 16 read units.
 FIGURED_SETS = 50
 FIGURED_ENTRIES = 1_000
 
-# How long a process remembers where a set's head stood, to choose the sets to look into without asking each.
+# How long a process caches the head of each label set, so that it can choose sets without reading all of them.
 _HEAD_KNOWN_SECONDS = 2
 _EMPTY = "~"
 
 
 @dataclass(frozen=True)
 class Registry:
-    """The sets in which work may wait, and when expired leases were last looked for (None: never)."""
+    """The label sets in which jobs may wait, and the time of the last search for expired leases (None: never)."""
 
     sets: list[QueueSet]
     looked_at: str | None
 
     def sets_for(self, labels: Collection[str]) -> list[str]:
-        """The ids of the sets whose jobs an agent with these labels may take."""
+        """The ids of the label sets whose jobs an agent with these labels may run."""
         return [queue_set.position for queue_set in self.sets if agent_may_take(queue_set.labels, labels)]
 
 
@@ -46,16 +47,16 @@ def queue_registry() -> Registry:
 
 
 def queue_head(set_id: str, *, limit: int = HEAD) -> list[QueueEntry]:
-    """The most urgent entries of a set, most urgent first. One call."""
+    """The most urgent entries of a label set, the most urgent first. One call."""
     entries = list(QueueEntry.query(set_id, limit=limit, page_size=limit, consistent_read=True))
     cache.set(_known(set_id), entries[0].position if entries else _EMPTY, _HEAD_KNOWN_SECONDS)
     return entries
 
 
 def queue_front(set_ids: Sequence[str], *, limit: int = HEAD) -> list[QueueEntry]:
-    """The heads of these sets as one list, the most urgent entry first. One call a set, at most four.
+    """The heads of these label sets as one list, the most urgent entry first. One call for each set, at most four.
 
-    Of more sets those are looked into that are unknown or were the most urgent a moment ago.
+    Of more than four sets, it reads those whose head is not cached, then those with the most urgent cached heads.
     """
     known = {set_id: cache.get(_known(set_id), "") for set_id in set_ids}
     if len(set_ids) > 1:
@@ -67,9 +68,9 @@ def queue_front(set_ids: Sequence[str], *, limit: int = HEAD) -> list[QueueEntry
 
 @dataclass(frozen=True)
 class QueueFigures:
-    """How many jobs wait, and for how many seconds the one does that waits longest (0 when none does).
+    """How many jobs are queued, and for how many seconds the oldest has waited (0 if no job is queued).
 
-    `is_lower_bound`: there is more than was looked at.
+    If `is_lower_bound`, the queue has more entries than were read.
     """
 
     depth: int
@@ -78,9 +79,9 @@ class QueueFigures:
 
 
 def queue_figures() -> QueueFigures:
-    """Depth and age of the whole queue. One call, and one for each set, of at most `FIGURED_SETS`; they may lag.
+    """Depth and age of the whole queue, which may lag. One call, and one for each of at most `FIGURED_SETS` label sets.
 
-    Of each set the `FIGURED_ENTRIES` most urgent entries are looked at.
+    It reads the `FIGURED_ENTRIES` most urgent entries of each set.
     """
     sets = queue_registry().sets
     depth, oldest, more = 0, 0.0, len(sets) > FIGURED_SETS
@@ -93,7 +94,7 @@ def queue_figures() -> QueueFigures:
 
 
 def waited_seconds(entry: QueueEntry) -> float:
-    """For how long the entry's job has waited until now."""
+    """The seconds for which the entry's job has waited until now."""
     since = clock.parse_timestamp(entry.since) if entry.since else position_moment(entry.position)
     return max(0.0, (clock.now() - since).total_seconds())
 

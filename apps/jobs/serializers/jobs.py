@@ -1,4 +1,4 @@
-"""Jobs as JSON, and what people may send about them."""
+"""Jobs as JSON, and the parameters of requests about them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,23 +17,23 @@ from controlplane.lib.errors import InvalidInput
 from controlplane.lib.ids import ID_PATTERN
 from controlplane.lib.labels import LABEL, MAX_LABELS
 
-# A job's item has to stay far below DynamoDB's 400 KB.
+# The item of a job must stay far below DynamoDB's limit of 400 KB.
 MAX_ENV_BYTES = 16 * 1024
 
 
 class JobCreateQuerySerializer(serializers.Serializer[Any]):
-    """What ``POST /jobs`` takes in the query."""
+    """The query parameters of ``POST /jobs``."""
 
     git_ref = TextField(
-        required=False, max_length=255, help_text="Branch, tag or commit; without it the pipeline's default ref."
+        required=False, max_length=255, help_text="Branch, tag or commit. Default: the pipeline's default ref."
     )
-    pipeline = TextField(required=False, max_length=63, help_text="Name of a pipeline; without it the default one.")
+    pipeline = TextField(required=False, max_length=63, help_text="Name of a pipeline. Default: the default pipeline.")
     priority = WholeNumberField(
         required=False,
         min_value=0,
         max_value=HIGHEST_PRIORITY,
         default=DEFAULT_PRIORITY,
-        help_text="Higher runs sooner.",
+        help_text="Jobs with a higher priority run sooner.",
     )
 
     def validate_git_ref(self, value: str) -> str:
@@ -44,7 +44,7 @@ class JobCreateQuerySerializer(serializers.Serializer[Any]):
 
 
 class JobCreateSerializer(JobCreateQuerySerializer):
-    """What ``POST /jobs`` takes as JSON."""
+    """The JSON body of ``POST /jobs``."""
 
     env = serializers.DictField(
         child=TextField(allow_blank=True), required=False, help_text="Environment variables for all steps."
@@ -53,7 +53,7 @@ class JobCreateSerializer(JobCreateQuerySerializer):
         child=TextField(max_length=63),
         required=False,
         max_length=MAX_LABELS,
-        help_text="Labels that the agent must have, besides those of the pipeline.",
+        help_text="Labels that the agent must have, in addition to those of the pipeline.",
     )
 
     def validate_labels(self, value: list[str]) -> list[str]:
@@ -72,7 +72,7 @@ class JobCreateSerializer(JobCreateQuerySerializer):
 
 
 class JobListQuerySerializer(serializers.Serializer[Any]):
-    """What ``GET /jobs`` can be narrowed to."""
+    """The filters of ``GET /jobs``."""
 
     status = ChoiceField([status.value for status in Status], required=False)
     pipeline = TextField(required=False, max_length=63)
@@ -82,14 +82,14 @@ class JobListQuerySerializer(serializers.Serializer[Any]):
         max_length=26,
         required=False,
         source="agent_id",
-        help_text="Id of the agent that started the job last.",
+        help_text="Id of the agent that started the job's last attempt.",
     )
     limit = WholeNumberField(required=False, min_value=1, max_value=100, default=20)
     cursor = TextField(required=False, max_length=CURSOR_MAX_LENGTH)
 
 
 class JobLogQuerySerializer(serializers.Serializer[Any]):
-    """Where in a log to begin reading."""
+    """The offset and the length of a part of a log."""
 
     offset = WholeNumberField(required=False, min_value=0, max_value=2**53, default=0)
 
@@ -103,7 +103,7 @@ class StepSerializer(serializers.Serializer[Any]):
 
 
 class JobSerializer(serializers.Serializer[Any]):
-    """A job as lists show it. Times are RFC 3339 in UTC."""
+    """A job in a list. Times are RFC 3339 in UTC."""
 
     job_id = serializers.CharField()
     run_id = serializers.CharField()
@@ -130,20 +130,20 @@ class JobSerializer(serializers.Serializer[Any]):
         return bool(job.cancel_requested)
 
     def get_logs_url(self, job: Any) -> str:
-        """Where the whole log can be read, whether the job still runs or not."""
-        # The prefix is the stage, under AWS's own address.
+        """The URL of the whole log, also while the job runs."""
+        # Under AWS's own address, the prefix is the stage.
         url: str = self.context["request"].build_absolute_uri(f"{get_script_prefix()}jobs/{job.job_id}/log")
         return url
 
 
 class JobDetailSerializer(JobSerializer):
-    """A job with its steps; `env` is not shown, since people put into it what is nobody else's business."""
+    """A job with its steps. `env` is left out, because its values may be confidential."""
 
     steps = serializers.SerializerMethodField()
 
     @extend_schema_field(StepSerializer(many=True))
     def get_steps(self, _job: Any) -> Any:
-        """As they stand now; from the context, since they come from elsewhere while the job runs."""
+        """The current steps, from the context: a running job's steps are in its agent's reports, not in its record."""
         return StepSerializer(self.context["steps"], many=True).data
 
 
@@ -152,7 +152,7 @@ class JobPageSerializer(serializers.Serializer[Any]):
 
     jobs = JobSerializer(many=True)
     total = serializers.IntegerField()
-    total_is_lower_bound = serializers.BooleanField(help_text="Counting stopped at `total`.")
+    total_is_lower_bound = serializers.BooleanField(help_text="Whether there may be more than `total` jobs.")
     next_cursor = serializers.CharField(allow_null=True)
 
 
@@ -162,7 +162,7 @@ class JobCreatedSerializer(serializers.Serializer[Any]):
 
 
 def _valid(check: Any, value: str) -> str:
-    """A rule of ours as DRF wants to hear of it."""
+    """Convert the error of our own check to DRF's."""
     try:
         check(value)
     except InvalidInput as error:

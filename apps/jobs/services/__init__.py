@@ -1,4 +1,4 @@
-"""How things happen to jobs; the only writers of the app's records."""
+"""The services of jobs: the only writers of the app's records."""
 
 from apps.jobs.services.attempts import (
     AttemptResult,

@@ -1,4 +1,4 @@
-"""What an agent reports about an attempt of a job: it has started, what its pipeline file says, how it ended."""
+"""An agent's reports about an attempt of a job: its start, its pipeline file and its end."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 @dataclass(frozen=True)
 class AttemptResult:
-    """How an attempt has ended, as its agent reports it. `exit_code` is None when no step's process could be run."""
+    """The result of an attempt, as its agent reports it. `exit_code` is None when no step could be run."""
 
     exit_code: int | None
     error_message: str | None
@@ -35,7 +35,7 @@ class AttemptResult:
 
 
 def attempt_start(*, agent: Actor, job_id: str, attempt: int) -> Job:
-    """The agent acknowledges the attempt; the job is what it needs to run it. Starting again changes nothing.
+    """Acknowledge the attempt and return its job, with all data to run it. Starting again changes nothing.
 
     Raises NotFound, or Conflict with code ``stale_attempt``.
     """
@@ -55,10 +55,10 @@ def attempt_start(*, agent: Actor, job_id: str, attempt: int) -> Job:
     try:
         move_commit(move)
     except TransactionFailed:
-        # The same request came twice at a time, or the agent has lost the attempt: the job says which.
+        # The same request arrived twice at the same time, or the agent has lost the attempt. The job shows which.
         job = attempt_require(Job.find(job_id), agent_id=agent.id, attempt=attempt)
         if job.status != Status.RUNNING:
-            raise Conflict("The attempt cannot be started.", code=ErrorCode.STALE_ATTEMPT) from None
+            raise Conflict("The attempt can no longer be started. Stop it.", code=ErrorCode.STALE_ATTEMPT) from None
     return job
 
 
@@ -68,7 +68,7 @@ def attempt_define(
     """Read the repository's own pipeline file for a running attempt; returns the parsed definition.
 
     Reporting it again changes nothing. Raises Unprocessable whose errors name line and field, Conflict with code
-    ``stale_attempt``, or Conflict with code ``job_moved`` when the file asks for labels that this agent lacks: the job
+    ``stale_attempt``, or Conflict with code ``job_moved`` when the file requires labels that this agent lacks: the job
     then waits for an agent that has them.
     """
     job = attempt_require(Job.find(job_id), agent_id=agent.id, attempt=attempt)
@@ -88,7 +88,7 @@ def attempt_define(
     )
     if not agent_may_take(labels, agent_labels):
         attempt_pass_on(job=job, actor=agent, labels=labels)
-        raise Conflict("The job asks for labels that this agent lacks.", code=ErrorCode.JOB_MOVED)
+        raise Conflict("The job requires labels that this agent lacks. Stop it.", code=ErrorCode.JOB_MOVED)
     if job.defined_attempt != attempt:
         _definition_write(job, definition, agent=agent, attempt=attempt, commit=commit, labels=labels)
     return definition
@@ -117,21 +117,21 @@ def _definition_write(
     try:
         transaction.commit()
     except TransactionFailed:
-        # The same request came twice at a time, or the agent has lost the attempt: the job says which.
+        # The same request arrived twice at the same time, or the agent has lost the attempt. The job shows which.
         job = attempt_require(Job.find(job.job_id), agent_id=agent.id, attempt=attempt)
         if job.defined_attempt != attempt:
             raise _stale() from None
 
 
 def attempt_finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult) -> bool:
-    """The agent's attempt has ended, and so has the job. True the first time, False for a repeated report.
+    """End the attempt and its job. Returns True the first time, False for a repeated report.
 
     Raises NotFound, or Conflict with code ``stale_attempt``.
     """
     try:
         _finish(agent=agent, job_id=job_id, attempt=attempt, result=result, cancel_requested=False)
     except TransactionFailed:
-        # The usual case needs no read. The job says which of the others this is.
+        # The usual case needs no read. Here the job shows which other case this is.
         if _has_ended(agent.id, job_id, attempt):
             return False
         try:
@@ -144,7 +144,7 @@ def attempt_finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptRe
 
 
 def _has_ended(agent_id: str, job_id: str, attempt: int) -> bool:
-    """Whether the attempt has ended its job. Raises NotFound, or Conflict when it is not the agent's any more."""
+    """Whether the job has ended with this attempt. Raises NotFound, or Conflict when the agent has lost the attempt."""
     job = Job.find(job_id)
     if job is not None and is_attempt_of(job, agent_id=agent_id, attempt=attempt) and job.status in FINAL:
         return True
@@ -153,7 +153,7 @@ def _has_ended(agent_id: str, job_id: str, attempt: int) -> bool:
 
 
 def _finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult, cancel_requested: bool) -> None:
-    """End the job if it runs and a cancel request is, or is not, there. Raises TransactionFailed."""
+    """End the job if it is running and its cancel request is as `cancel_requested` says. Raises TransactionFailed."""
     after = status_after_finish(
         exit_code=result.exit_code,
         error_message=result.error_message,
@@ -180,14 +180,14 @@ def _finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult, c
 
 
 def _seconds_run(steps: Sequence[Mapping[str, Any]]) -> float | None:
-    """From the start of the first step to the end of the last one, as the agent reports; None when it does not."""
+    """From the start of the first step to the end of the last one, as the agent reports; None without these times."""
     begun = [clock.parse_timestamp(step["started_at"]) for step in steps if step.get("started_at")]
     ended = [clock.parse_timestamp(step["completed_at"]) for step in steps if step.get("completed_at")]
     return max(0.0, (max(ended) - min(begun)).total_seconds()) if begun and ended else None
 
 
 def _result_changes(result: AttemptResult) -> list[Any]:
-    """What the agent reports of the attempt; what it does not know stays as it is."""
+    """The updates of the job from the agent's report. Attributes that the report lacks stay as they are."""
     reported: list[tuple[Any, Any]] = [
         (Job.log_chunks, result.log_chunks),
         (Job.exit_code, result.exit_code),
@@ -199,4 +199,4 @@ def _result_changes(result: AttemptResult) -> list[Any]:
 
 
 def _stale() -> Conflict:
-    return Conflict("This attempt of the job is not running.", code=ErrorCode.STALE_ATTEMPT)
+    return Conflict("This attempt of the job is not running. Stop it.", code=ErrorCode.STALE_ATTEMPT)

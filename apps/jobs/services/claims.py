@@ -1,4 +1,4 @@
-"""How an agent gets a job out of the queue."""
+"""Claiming jobs from the queue for agents."""
 
 import random
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _WIDEST_SPREAD = 200
 _SPREAD = "queue-spread"
 _SPREAD_SECONDS = 5
 
-# The threads of one process share which entries they try, for longer than a claim takes.
+# How long the threads of one process reserve an entry, which is longer than a claim takes.
 _TRIED_SECONDS = 5
 
 
@@ -44,10 +44,10 @@ class Assignment:
 
 
 def jobs_claim(*, agent: Actor, set_ids: Sequence[str], limit: int) -> list[Assignment]:
-    """Take up to `limit` waiting jobs of these sets for the agent, the most urgent first.
+    """Claim up to `limit` queued jobs of these label sets for the agent, the most urgent first.
 
-    Each job costs one transaction: the entry goes, the job is assigned, the agent gets a lease. So one job of one set
-    costs two calls to DynamoDB when no other agent competes for it.
+    Each job costs one transaction, which deletes the entry, assigns the job and adds the agent's lease. So one job of
+    one set costs two calls to DynamoDB when no other agent competes for it.
     """
     claimed: list[Assignment] = []
     front = queue_front(set_ids, limit=max(HEAD, round(cache.get(_SPREAD, 1))))
@@ -60,7 +60,7 @@ def jobs_claim(*, agent: Actor, set_ids: Sequence[str], limit: int) -> list[Assi
 
 
 def _in_order_of_trial(entries: Sequence[QueueEntry]) -> list[QueueEntry]:
-    """The entries in their order, those of the first priority shuffled over the current spread."""
+    """The entries in their order, with those of the first priority shuffled within the current spread."""
     if not entries:
         return []
     first = position_priority(entries[0].position)
@@ -72,7 +72,7 @@ def _in_order_of_trial(entries: Sequence[QueueEntry]) -> list[QueueEntry]:
 
 
 def _entry_reserve(entry: QueueEntry) -> bool:
-    """Whether no other thread of this process tries the entry at the moment. Saves a race that is as good as lost."""
+    """Reserve the entry for this thread. False when another thread of this process tries it, which would likely win."""
     if cache.add(f"queue-tried:{entry.position}#{int(entry.attempt)}", True, _TRIED_SECONDS):
         return True
     _widen_spread()
@@ -90,7 +90,7 @@ def _narrow_spread() -> None:
 
 
 def _entry_claim(entry: QueueEntry, *, agent: Actor) -> bool:
-    """Try to give the entry's attempt to the agent. False when another was faster or the job has been cancelled."""
+    """Try to assign the entry's attempt to the agent. False when another agent was faster or the job was cancelled."""
     job_id, attempt = position_job_id(entry.position), int(entry.attempt)
     move = Move(
         job=Job(job_id=job_id),

@@ -8,7 +8,7 @@ from apps.jobs.states import FINAL, Status
 from controlplane.lib import clock
 from controlplane.nosql.transaction import Transaction
 
-# Writers of one item make each other wait; eight shares keep that rare at hundreds of jobs a second.
+# Transactions on the same item conflict. Eight counters for each day keep that rare at hundreds of jobs a second.
 _SHARES = 8
 
 

@@ -1,4 +1,4 @@
-"""What an agent is offered: work and commands after a heartbeat, the next attempt after a finish."""
+"""Dispatching work and commands to agents: after a heartbeat, and the next attempt after a finish."""
 
 import random
 from collections.abc import Collection, Mapping, Sequence
@@ -9,9 +9,10 @@ from typing import Any
 from django.conf import settings
 
 from apps.agents.services import Lease
+from apps.agents.states import LEASE
 from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.services.claims import Assignment, jobs_claim
-from apps.jobs.services.leases import LEASE, leases_look
+from apps.jobs.services.leases import leases_look
 from apps.jobs.services.losses import attempt_expire, attempt_release
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
@@ -19,17 +20,17 @@ from controlplane.lib.actor import Actor
 # An assignment that is not acknowledged is released after this time.
 ACKNOWLEDGE_WITHIN = timedelta(seconds=60)
 
-# Seconds until the agent should poll again when work of its kind waits; else AGENT_CHECK_SECONDS.
+# Seconds until the agent should poll again while jobs wait that it may run; else AGENT_CHECK_SECONDS.
 _BUSY_INTERVAL = 5
 _JITTER = 0.2
 
-# How many jobs one heartbeat may take, so that it stays quick and other agents get some too.
+# How many jobs one heartbeat may claim, so that it stays fast and other agents get some too.
 _MOST_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
 class Command:
-    """What an agent must do with an attempt that it runs: ``cancel`` it, or ``abandon`` it as another agent's."""
+    """A command for an attempt that the agent runs: ``cancel`` it, or ``abandon`` it, since the agent has lost it."""
 
     job_id: str
     attempt: int
@@ -41,7 +42,7 @@ class Command:
 
 @dataclass
 class Dispatch:
-    """The answer to a heartbeat. `next_check_interval` is in seconds."""
+    """The part of a heartbeat's answer about work. `next_check_interval` is in seconds."""
 
     next_check_interval: int
     assignments: list[Assignment] = field(default_factory=list)
@@ -58,12 +59,12 @@ def work_dispatch(
     fresh: bool,
     takes_work: bool,
 ) -> Dispatch:
-    """Compare what the agent runs with its leases, and give it work for its free slots.
+    """Compare the agent's running attempts with its leases, and claim jobs for its free slots.
 
-    A leased attempt that it has not acknowledged is offered again, or released after a minute. One that it acknowledged
-    and no longer names is lost: the agent was restarted. One that it names without a lease belongs to another agent.
-    `fresh` is False for a repeated heartbeat, which does not say what runs now; then, and for an agent that drains,
-    `takes_work` is False.
+    A leased attempt that the agent has not acknowledged is offered again, or released after a minute. An acknowledged
+    attempt that the agent no longer reports is lost: the agent was restarted. An attempt that the agent reports without
+    a lease must be abandoned. `fresh` is False for a repeated heartbeat, whose report may be outdated. `takes_work` is
+    False then, and also for a draining agent.
     """
     named = {(entry["job_id"], entry["attempt"]) for entry in running}
     dispatch = Dispatch(next_check_interval=_interval(settings.AGENT_CHECK_SECONDS))
@@ -91,7 +92,7 @@ def work_dispatch(
 
 
 def next_dispatch(*, agent: Actor, labels: Collection[str]) -> Assignment | None:
-    """The next attempt for the slot that a finished one leaves, or None when no work of the agent's kind waits."""
+    """The next attempt for the slot of a finished one, or None when no job waits that the agent may run."""
     claimed = jobs_claim(agent=agent, set_ids=queue_registry().sets_for(labels), limit=1)
     return claimed[0] if claimed else None
 

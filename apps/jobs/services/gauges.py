@@ -1,4 +1,4 @@
-"""The metrics of queue and fleet that are measured each minute, whether or not anything happens."""
+"""The metrics of queue and fleet that are measured each minute."""
 
 from collections import Counter
 
@@ -9,7 +9,7 @@ from controlplane.lib.work import measure
 
 
 def gauges_measure() -> None:
-    """Measure how many jobs wait and for how long, and how many agents have each status. Changes nothing."""
+    """Measure how many jobs wait and for how long, and how many agents have each status."""
     queue = queue_figures()
     measure(metric_names.QUEUE_DEPTH, queue.depth)
     measure(metric_names.OLDEST_WAIT, queue.oldest_wait_seconds)

@@ -1,4 +1,4 @@
-"""What users do to jobs: create, cancel, retry."""
+"""The services for users: create, cancel and retry jobs."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ from controlplane.nosql.transaction import Transaction, TransactionConflicted, T
 
 IDEMPOTENCY_LIFETIME = timedelta(hours=24)
 
-# How often an act is tried again when the job has changed under it.
+# How often a cancellation is tried when the job changes meanwhile.
 _TRIES = 5
 
 
@@ -47,9 +47,11 @@ def job_create(
 ) -> Job:
     """Queue a job of a pipeline (None: the default pipeline) for a ref (None: the pipeline's default ref).
 
-    The job asks for the pipeline's labels and for `labels`. The same `idempotency_key` within 24 hours gives the job
-    that it made. Raises NotFound for an unknown pipeline, InvalidInput for an invalid ref, Unprocessable when the key
-    was used for another payload, Conflict while a request with the same key is under way.
+    The job requires the pipeline's labels and `labels`. The same `idempotency_key` within 24 hours returns the job that
+    the first request created.
+
+    Raises NotFound for an unknown pipeline, InvalidInput for an invalid ref, Unprocessable when the key was used for
+    another payload, Conflict while a request with the same key is being processed.
     """
     policies.job_create_require(actor)
     if git_ref is not None:
@@ -59,7 +61,7 @@ def job_create(
     try:
         source = pipeline_get(pipeline or settings.DEFAULT_PIPELINE)
     except NotFound:
-        # A repeated request gets the same answer, also when the pipeline has been deleted since.
+        # A repeated request gets the same answer, also if the pipeline was deleted since.
         made = IdempotencyKey.find(idempotency.key) if idempotency else None
         if idempotency is None or made is None or made.expires_at < clock.now():
             raise
@@ -76,7 +78,7 @@ def job_create(
 
 
 def job_retry(*, actor: Actor, job_id: str, idempotency_key: str | None = None) -> Job:
-    """Queue a new job like an ended one. Raises NotFound, or Conflict with code ``job_not_finished``."""
+    """Queue a new job like the ended one. Raises NotFound, or Conflict with code ``job_not_finished``."""
     policies.job_retry_require(actor)
     old = job_get(job_id)
     if old.status not in FINAL:
@@ -100,7 +102,7 @@ def job_retry(*, actor: Actor, job_id: str, idempotency_key: str | None = None) 
 
 
 def job_cancel(*, actor: Actor, job_id: str) -> Job:
-    """Cancel a job: at once while it waits, through its agent while it runs. Cancelling again changes nothing.
+    """Cancel a waiting job, or ask the agent to cancel a running job. Cancelling again changes nothing.
 
     Raises NotFound, or Conflict with code ``job_finished`` when it has ended in another way.
     """
@@ -112,14 +114,14 @@ def job_cancel(*, actor: Actor, job_id: str) -> Job:
         try:
             _cancel_in_state(job, actor=actor)
         except TransactionFailed:
-            # The job has moved since it was read: its new status decides what a cancellation means.
+            # The job has changed since it was read. Its new status decides how to cancel it.
             continue
         return job_get(job_id)
     raise Conflict("The job keeps changing. Try again.", code=ErrorCode.JOB_STATE)
 
 
 def _cancel_in_state(job: Job, *, actor: Actor) -> None:
-    """Raises TransactionFailed when the job has moved since it was read."""
+    """Cancel the job as its status requires. Raises TransactionFailed when the job has changed since it was read."""
     status, attempt = Status(job.status), int(job.attempt)
     if status == Status.RUNNING:
         cancel_request_commit(job=job, actor=actor)
@@ -175,7 +177,7 @@ def _job_of(
 
 
 def _job_enqueue(job: Job, *, actor: Actor, action: Action, idempotency: IdempotencyKey | None) -> Job:
-    """Write a new job and its entry in the queue; or give the job that the same request made before."""
+    """Write a new job and its queue entry, or return the job that the same request created before."""
     subject_note(job_id=job.job_id)
     set_register(labels=job.labels)
     move = Move(
@@ -211,7 +213,7 @@ def _job_enqueue(job: Job, *, actor: Actor, action: Action, idempotency: Idempot
 
 
 def _job_made_with(made: IdempotencyKey, idempotency: IdempotencyKey) -> Job:
-    """The job that the same key made before. Raises Unprocessable when that was for another payload."""
+    """The job that a request with the same key created. Raises Unprocessable if that request had another payload."""
     if made.fingerprint != idempotency.fingerprint:
         raise Unprocessable(
             "This Idempotency-Key was used for other content. Send a new key.", code=ErrorCode.IDEMPOTENCY_KEY_REUSED

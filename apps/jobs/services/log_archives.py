@@ -16,20 +16,20 @@ from apps.jobs.states import FINAL
 from controlplane.lib import clock
 from controlplane.nosql.connection import ConditionFailed
 
-# How many logs one sweep archives, and how many open jobs it looks at for them; the next sweep goes on.
+# How many logs one sweep archives, and how many open jobs it examines. The next sweep continues.
 _LOGS_AT_ONCE = 100
 _LOOK_AT_MOST = 5_000
-# No other log is begun after so many seconds: Lambda ends the sweep after 29.
+# After this time the sweep begins no other log, since Lambda ends it after 29 seconds.
 _LOGS_SECONDS = 10
 
-# A process may take a chunk of an attempt that was lost less than a second ago (`services.logs._GATE_SECONDS`).
+# A process may accept chunks of a lost attempt for up to a second (`services.logs._GATE_SECONDS`).
 _SETTLED_AFTER = timedelta(seconds=5)
 
 
 def logs_archive() -> int:
-    """Archive the logs of jobs that have ended. Returns how many.
+    """Archive the logs of jobs that have ended. Returns their number.
 
-    Raises Unavailable when object storage refuses one. The logs before it are archived; its chunks stay as they are.
+    Raises Unavailable when object storage fails. Earlier logs are archived then, and all other chunks stay.
     """
     stored = 0
     began = time.monotonic()
@@ -49,10 +49,10 @@ def _ended_and_open() -> Iterator[Job]:
 
 
 def _is_settled(job: Job) -> bool:
-    """Whether the job has ended and nothing can be added to its log any more."""
+    """Whether the job has ended and its log is complete."""
     if job.status not in FINAL:
         return False
-    # An agent delivers every chunk before it reports how the attempt ended.
+    # An agent sends every chunk before it reports the end of an attempt.
     if "log_chunks" in job.attribute_values:
         return True
     return clock.now() - clock.parse_timestamp(job.completed_at) > _SETTLED_AFTER
@@ -61,8 +61,8 @@ def _is_settled(job: Job) -> bool:
 def log_archive(*, job: Job) -> None:
     """Copy the whole log of an ended job to object storage. After that, the job is no longer open.
 
-    It may be repeated, also by two at once: a file's name has the digest of its content, and the job names the file
-    that counts.
+    It may be repeated, also by two processes in parallel: a file's name contains the digest of its content, and the job
+    names the valid file.
     """
     if job.status not in FINAL:
         return
@@ -80,7 +80,7 @@ def log_archive(*, job: Job) -> None:
 
 
 def _whole_log_save(job: Job) -> str:
-    """Write all attempts' chunks into one file, unless there is one already; returns its name."""
+    """Write the chunks of all attempts into one file, unless it exists already. Returns its name."""
     storage, digest = storages["logs"], hashlib.sha256()
     with tempfile.TemporaryFile() as whole:
         for attempt in range(1, int(job.attempt) + 1):
@@ -91,7 +91,7 @@ def _whole_log_save(job: Job) -> str:
         if storage.exists(name):
             if storage.size(name) == size:
                 return name
-            # An interrupted upload has left a part of it.
+            # An interrupted upload has left an incomplete file.
             storage.delete(name)
         whole.seek(0)
         return storage.save(name, File(whole))

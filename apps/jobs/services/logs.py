@@ -1,4 +1,4 @@
-"""Taking in what jobs print, a chunk at a time."""
+"""Storing the output of jobs in chunks."""
 
 from datetime import timedelta
 
@@ -11,25 +11,27 @@ from controlplane.lib import clock
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import InvalidInput, TooLarge
 
-# The largest piece of a log, in bytes as printed. DynamoDB's own limit for an item is 400 KB.
+# The largest log chunk, in decompressed bytes. DynamoDB's own limit for an item is 400 KB.
 CHUNK_LIMIT = 100_000
 
-# Chunks stay this long; by then the log has long been copied to object storage.
+# The lifetime of a chunk. The log is archived long before its chunks expire.
 _CHUNK_LIFETIME = timedelta(days=14)
 
-# How long a process remembers that an attempt goes on: an agent that prints ten times a second costs one read a second,
-# and gets a cancel request within that second.
+# How long a process caches the state of an attempt. An agent that sends ten chunks a second then costs one read a
+# second, and gets a cancel request within that second.
 _GATE_SECONDS = 1
 
 
 def log_append(*, agent_id: str, job_id: str, attempt: int, sequence: int, data: bytes) -> str | None:
-    """Keep one chunk of an attempt's log. Returns the command for the attempt (``cancel``) or None.
+    """Store one chunk of an attempt's log. Returns the command for the attempt (``cancel``) or None.
 
-    Chunks are numbered from 0 without gaps, in the order in which they were printed; a repeated one does no harm.
+    Agents number the chunks from 0 without gaps, in the order of the output. Repeating a chunk does no harm.
     Raises TooLarge above `CHUNK_LIMIT` bytes, NotFound, or Conflict with code ``stale_attempt``.
     """
     if len(data) > CHUNK_LIMIT:
-        raise TooLarge(f"A log chunk has at most {CHUNK_LIMIT} bytes.", code=ErrorCode.LOG_CHUNK_TOO_LARGE)
+        raise TooLarge(
+            f"The log chunk has more than {CHUNK_LIMIT} bytes. Send smaller chunks.", code=ErrorCode.LOG_CHUNK_TOO_LARGE
+        )
     if sequence < 0:
         raise InvalidInput.field("sequence", "must be a whole number from 0")
     gate = f"log-gate:{agent_id}:{job_id}:{attempt}"

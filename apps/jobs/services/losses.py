@@ -1,4 +1,4 @@
-"""Taking attempts away from their agents: the job waits for another one, or has ended."""
+"""Releasing and expiring attempts: the job is queued again, or ends."""
 
 import logging
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def attempt_release(*, agent_id: str, job_id: str, attempt: int) -> bool:
-    """Take back an attempt that its agent did not acknowledge. False when it is not the agent's any more."""
+    """Release an attempt that its agent did not acknowledge. False when the agent has lost it already."""
     job = Job.find(job_id)
     if job is None or not is_attempt_of(job, agent_id=agent_id, attempt=attempt) or job.status != Status.ASSIGNED:
         return False
@@ -25,9 +25,9 @@ def attempt_release(*, agent_id: str, job_id: str, attempt: int) -> bool:
 
 
 def attempt_expire(*, agent_id: str, job_id: str, attempt: int, heartbeat_at: str | None, reason: str) -> bool:
-    """Take away an attempt that its agent has lost; the job waits again, or has failed after its last retry.
+    """Expire an attempt that its agent has lost. The job is queued again, or ends after its last retry.
 
-    With `heartbeat_at`, only if the agent has sent no heartbeat since then. False when there was nothing to take away.
+    With `heartbeat_at`, only if the agent has sent no heartbeat since then. False when nothing was changed.
     """
     job = Job.find(job_id)
     if job is None or not is_attempt_of(job, agent_id=agent_id, attempt=attempt) or job.status not in LEASED:
@@ -40,11 +40,11 @@ def attempt_expire(*, agent_id: str, job_id: str, attempt: int, heartbeat_at: st
 
 
 def attempt_pass_on(*, job: Job, actor: Actor, labels: list[str]) -> bool:
-    """Let a running job wait for an agent that has these labels. With a cancel request, that is its end instead.
+    """Queue a running job again for an agent with these labels. With a cancel request, the job ends instead.
 
     False when the attempt has changed meanwhile.
     """
-    reason = "its pipeline asks for other labels"
+    reason = "its pipeline requires other labels"
     if job.cancel_requested:
         return _lose(job, Status.CANCELLED, reason=reason, lost_attempts=int(job.lost_attempts))
     return _requeue(job, actor=actor, reason=reason, labels=labels)
@@ -61,7 +61,7 @@ def _requeue(
 ) -> bool:
     """Put the job of a leased attempt back into the queue. False when the attempt has changed meanwhile.
 
-    A cancel request counts as a change: no job waits with one.
+    A cancel request counts as a change: no queued job has one.
     """
     attempt, agent_id = int(job.attempt), str(job.agent_id)
     if labels is not None:
@@ -88,7 +88,7 @@ def _requeue(
 
 
 def _lose(job: Job, after: Status, *, reason: str, lost_attempts: int, heartbeat_at: str | None = None) -> bool:
-    """End the job with its last attempt, or with one that a cancel request would end anyway."""
+    """End the job with its last attempt, or with an attempt that has a cancel request."""
     attempt, agent_id = int(job.attempt), str(job.agent_id)
     move = Move(
         job=job,
@@ -110,12 +110,12 @@ def _lose(job: Job, after: Status, *, reason: str, lost_attempts: int, heartbeat
 
 
 def _moved(move: Move, reason: str) -> bool:
-    """Whether the move was made; if so, log it."""
+    """Make the move and log it. False when the job has changed meanwhile."""
     try:
         move_commit(move)
     except TransactionFailed:
         return False
     subject = {"job_id": move.job.job_id, "agent_id": move.agent_id, "attempt": move.attempt}
-    outcome = "the job waits again" if move.after == Status.QUEUED else f"the job has ended as {move.after}"
-    logger.warning("attempt taken from its agent, since %s; %s", reason, outcome, extra=subject)
+    outcome = "the job is queued again" if move.after == Status.QUEUED else f"the job has ended as {move.after}"
+    logger.warning("attempt lost: %s; %s", reason, outcome, extra=subject)
     return True

@@ -1,4 +1,4 @@
-"""How a job gets into the queue: its entry, and the registry of label sets in which agents look."""
+"""Writing the queue: the entries of jobs, and the registry of label sets from which agents claim jobs."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -11,13 +11,13 @@ from apps.jobs.selectors.queue import queue_head, queue_registry
 from controlplane.lib import clock
 from controlplane.nosql.connection import ConditionFailed
 
-# How long a process remembers that a set is in the registry. The sweep waits longer than this before it prunes one.
+# How long a process caches that a label set is registered. The sweep waits longer than this before it prunes a set.
 _SET_KNOWN_SECONDS = 20
 _PRUNE_AFTER = timedelta(seconds=60)
 
 
 def entry_of(job: Job, *, attempt: int, since: str | None = None) -> QueueEntry:
-    """The queue's entry for `attempt` of the job, which waits since then, or since its creation."""
+    """The queue entry for `attempt` of the job. `since` is when the job began to wait; None means its creation."""
     return QueueEntry(
         set_id=set_id(job.labels),
         position=queue_position(priority=int(job.priority), created_at=job.created_at, job_id=job.job_id),
@@ -27,10 +27,10 @@ def entry_of(job: Job, *, attempt: int, since: str | None = None) -> QueueEntry:
 
 
 def set_register(*, labels: Sequence[str]) -> None:
-    """Name the label set in the registry, so that agents look there. Call it before an entry of the set is written.
+    """Add the label set to the registry, so that agents read it. Call this before writing an entry of the set.
 
-    A set too many does no harm; a set too few would leave its jobs waiting for ever. So the sweep (`sets_prune`)
-    prunes only a set that it marked longer ago than any process remembers the registry.
+    An unused set does no harm, but jobs of a missing set would wait for ever. So the sweep (`sets_prune`) prunes a set
+    only if it marked the set longer ago than any process caches the registry.
     """
     name = set_id(labels)
     known = f"queue-set:{name}"
@@ -43,10 +43,10 @@ def set_register(*, labels: Sequence[str]) -> None:
 
 
 def sets_prune() -> int:
-    """Take label sets out of the registry in which no job has waited for a while. Returns how many.
+    """Prune label sets in which no job has waited for a while from the registry. Returns their number.
 
-    In two steps, since a job may be on its way into the set: mark it, and a minute later delete it if it is still
-    marked and still empty. `set_register` removes the mark before a job enters.
+    It takes two sweeps, since a request may be about to add a job to the set: the first one marks the set, and a later
+    one deletes it if it is still marked and empty after a minute. `set_register` removes the mark before it adds a job.
     """
     return sum(_set_prune(queue_set) for queue_set in queue_registry().sets)
 

@@ -1,8 +1,8 @@
 """The one way for a job to move from one status to another.
 
-`apps.jobs.states` says which moves there are. Here is what each of them changes besides the job: the queue entry, the
-lease, the counters, the audit trail and the metrics, all in one transaction. A feature that must act when a job may
-start or has ended adds its part to `_job_may_start` or `_job_ended`, and every move of that kind has it.
+`apps.jobs.states` defines the allowed moves. This module adds to one transaction all that a move changes besides the
+job: the queue entry, the lease, the counters and the audit trail; and it counts the move in the metrics. A feature that
+must act when a job may start or has ended adds its part to `_job_may_start` or `_job_ended`; all such moves call them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,14 +26,15 @@ from controlplane.nosql.transaction import Transaction
 
 @dataclass(frozen=True)
 class Move:
-    """A job's move to another status: what its transaction must know.
+    """A job's move to another status.
 
     `job` is the whole record when it is new (`before` is None), else its key is enough. `attempt` is the number of the
-    attempt that the job is at before the move. `agent_id` names the agent that holds the lease, or gets it; it is
-    empty where there is none.
+    attempt that the job is at before the move. `agent_id` names the agent that has the lease or gets it; it is
+    empty if there is none.
+
     `entry` is the queue entry that the move adds or deletes. `changes` are further updates of the job. With
     `heartbeat_at`, the lease ends only if the agent has sent no heartbeat since then. A cancel request that arrives in
-    between may decide how an attempt ends, so `cancel_requested` says what the caller has seen of it.
+    between may decide how an attempt ends, so `cancel_requested` says whether the caller has seen one.
     """
 
     job: Job
@@ -51,9 +52,9 @@ class Move:
 
 
 def move_commit(move: Move, *, transaction: Transaction | None = None, attempts: int = CONFLICT_ATTEMPTS) -> None:
-    """Make the move, together with what `transaction` has already, and count it in the metrics.
+    """Commit the move, together with the operations already in `transaction`, and count it in the metrics.
 
-    While another writer holds an item, it is tried up to `attempts` times. Raises what `move_add` and
+    It makes up to `attempts` attempts while it conflicts with other writers. Raises what `move_add` and
     `Transaction.commit` raise: TransactionFailed when the job, its queue entry or the lease has changed meanwhile.
     """
     transaction = transaction or Transaction()
@@ -64,7 +65,7 @@ def move_commit(move: Move, *, transaction: Transaction | None = None, attempts:
 
 
 def move_add(transaction: Transaction, move: Move) -> None:
-    """Add all that the move changes, under the labels "job", "entry", "heartbeat", "counter" and "audit".
+    """Add all changes of the move, under the labels "job", "entry", "heartbeat", "counter" and "audit".
 
     Raises Conflict with code ``job_finished`` or ``job_state`` for a move that `apps.jobs.states` does not allow.
     """
@@ -94,9 +95,9 @@ def move_add(transaction: Transaction, move: Move) -> None:
 
 
 def cancel_request_commit(*, job: Job, actor: Actor) -> None:
-    """Ask the agent that runs the job to cancel it. The job stays as it is until the agent has.
+    """Ask the agent that runs the job to cancel it. The job keeps its status until the agent has cancelled it.
 
-    Raises TransactionFailed when the job does not run any more.
+    Raises TransactionFailed when the job is no longer running.
     """
     agent_id, attempt = str(job.agent_id), int(job.attempt)
     transaction = Transaction()
@@ -112,7 +113,7 @@ def cancel_request_commit(*, job: Job, actor: Actor) -> None:
 
 
 def attempt_fence(agent_id: str, attempt: int) -> Any:
-    """The condition that a write of the agent meets while this attempt is its own."""
+    """The condition for writes of an agent: the job's current attempt is this one, and the agent has it."""
     return (Job.agent_id == agent_id) & (Job.attempt == attempt)
 
 
@@ -146,7 +147,7 @@ def _status_changes(move: Move) -> list[Any]:
 
 
 def _lease_follow(transaction: Transaction, move: Move, before: Status) -> None:
-    """Begin, acknowledge or end the agent's lease, as the move says."""
+    """Add, start or remove the agent's lease, as the move requires."""
     agent_id, job_id = move.agent_id, move.job.job_id
     if move.after == Status.ASSIGNED:
         at = clock.timestamp(clock.now())
@@ -168,11 +169,11 @@ def _lease_end(transaction: Transaction, move: Move) -> None:
 
 
 def _job_may_start(transaction: Transaction, move: Move) -> None:
-    """The job waits for an agent from now on: its entry goes into the queue."""
+    """The job waits for an agent from now on: add its entry to the queue."""
     if move.entry is not None:
         transaction.put("entry", move.entry)
 
 
 def _job_ended(transaction: Transaction, move: Move) -> None:
-    """The job has ended for good: it counts for the day."""
+    """The job has ended for good: count it for the day."""
     counter_add(transaction, status=move.after)

@@ -63,7 +63,7 @@ class DatabaseOperations(BaseDatabaseOperations):
         return f'"{name}"'
 
     def compiler(self, compiler_name: str) -> Any:
-        """A compiler that refuses queries and names their model. An empty query (``none()``) needs no SQL and passes."""
+        """A compiler that refuses queries and names their model. An empty query (``none()``) needs no SQL and runs."""
         real: Any = super().compiler(compiler_name)
 
         def made(query: Any, *args: Any, **kwargs: Any) -> Any:
