@@ -59,8 +59,8 @@ def _breaches_in(path: Path, tree: ast.Module, records: frozenset[str]) -> Itera
                 yield node.lineno, f"{called} writes"
             elif part not in _READERS and _reads(node, records):
                 yield node.lineno, f"{called} reads"
-        elif part not in _KNOW_REQUESTS and _imported(node) & _WEB:
-            yield getattr(node, "lineno", 0), "it knows HTTP requests"
+        elif isinstance(node, ast.stmt) and part not in _KNOW_REQUESTS and _imported(node) & _WEB:
+            yield node.lineno, "it knows HTTP requests"
 
 
 def _writes(call: ast.Call) -> bool:
@@ -82,7 +82,7 @@ def _reads(call: ast.Call, records: frozenset[str]) -> bool:
     return owner == "cls" or owner in records
 
 
-def _imported(node: ast.AST) -> set[str]:
+def _imported(node: ast.stmt) -> set[str]:
     """The modules that a statement imports, and those that the names it imports may be."""
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
