@@ -18,7 +18,7 @@ from controlplane.lib.errors import Conflict, NotFound
 from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
-# How often a save is tried again when somebody else has saved the pipeline in between.
+# How often a save is tried again when another user saved the pipeline in between.
 _TRIES = 5
 
 
@@ -76,7 +76,7 @@ def pipeline_save(
         try:
             transaction.commit()
         except TransactionFailed:
-            # Somebody else has saved or deleted the pipeline since it was read.
+            # Another user saved or deleted the pipeline since it was read.
             continue
         return PipelineSaved(pipeline, created=current is None)
     raise Conflict(
@@ -119,7 +119,7 @@ def _revision_require(current: Pipeline | None, revision: int | None) -> None:
     if revision == 0:
         raise Conflict("There is already a pipeline of this name. Choose another name.", code=ErrorCode.NAME_TAKEN)
     raise Conflict(
-        "Somebody else has changed this pipeline in the meantime. Check it and save again.",
+        "Another user changed this pipeline in the meantime. Check it and save again.",
         code=ErrorCode.CHANGED_MEANWHILE,
     )
 

@@ -184,7 +184,7 @@ def _expiry_within(creator: ApiToken, expires_at: datetime | None) -> datetime |
 
 
 def api_token_verify(secret: str) -> Actor:
-    """The actor that a token stands for, with the permissions it has now.
+    """The actor that a token authenticates, with the permissions it has now.
 
     Costs two reads at most every CACHE_SECONDS, and once an hour a write that notes its use.
 

@@ -11,7 +11,7 @@ class Command(BaseCommand):
     help = (
         "Bring a stage to AWS, or bring it up to date. The function gets the settings that are in this environment. "
         "Stops at the first thing that is missing. A new version gets a part of the traffic first, and none when "
-        "something is wrong with it. Exit codes: 0 it is live; 1 it is not, and the reason is told."
+        "something is wrong with it. Exit codes: 0 the version is live; 1 it is not, and the output says why."
     )
     # Those of the stage are checked, not those of this machine.
     requires_system_checks = ()

@@ -33,7 +33,7 @@ class Command(BaseCommand):
         for action in (show, diff, deploy, destroy):
             action.add_argument("--stage", choices=["staging", "production"], required=True)
         for action in (diff, deploy):
-            action.add_argument("--email", help="who is told of alarms (default: as before; at first nobody)")
+            action.add_argument("--email", help="address that gets alarms (default: unchanged; at first none)")
             action.add_argument("--api-id", help="the HTTP API to watch (default: the one with the function's name)")
         for action in (deploy, destroy):
             action.add_argument("--yes", action="store_true", help="do not ask")
