@@ -64,7 +64,7 @@ def test_of_two_who_change_one_pipeline_the_second_is_told(operator: Browser, sc
     mine = form_values(operator.page(f"{PIPELINES}web/change/"))
     assert operator.send(f"{PIPELINES}web/change/", default_ref="theirs").status_code == 302
     answer = operator.post(f"{PIPELINES}web/change/", data={**mine, "default_ref": "mine"})
-    assert "Somebody else has changed this pipeline" in errors(answer.text)
+    assert "Another user changed this pipeline" in errors(answer.text)
     assert "Default ref is now: theirs" in errors(answer.text)
     assert Pipeline.find(SCOPE, "web").default_ref == "theirs"
 
