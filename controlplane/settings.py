@@ -103,7 +103,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # No app has migrations, because no data is in SQL.
 MIGRATION_MODULES = dict.fromkeys(
-    ["auth", "contenttypes", "controlplane", "audit", "accounts", "agents", "jobs", "dashboard"]
+    ["auth", "contenttypes", "controlplane", "audit", "accounts", "agents", "pipelines", "jobs", "dashboard"]
 )
 
 # A Django facade has the name of its record.

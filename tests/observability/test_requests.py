@@ -174,7 +174,7 @@ def test_a_dead_agent_and_its_requeued_job_are_warnings(
     silent, taken = warnings
     assert "agent is dead" in silent["message"]
     assert (silent["agent_id"], taken["agent_id"], taken["job_id"]) == (agent.agent_id, agent.agent_id, job_id)
-    assert "waits again" in taken["message"]
+    assert "the job is queued again" in taken["message"]
 
 
 def test_a_text_line_ends_with_the_request_id(outsider: Client, written: Written) -> None:
