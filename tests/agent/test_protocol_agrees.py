@@ -139,14 +139,15 @@ def test_the_agent_sends_what_the_control_plane_reads(
 ) -> None:
     job = plane.add_job(history.url, steps=[{"name": "wait", "run": "sleep 2"}, {"name": "end", "run": "exit 7"}])
     agent.start()
-    plane.wait_for(lambda: any(entry["steps"] for beat in plane.heartbeats for entry in beat["running"]))
+    plane.wait_for(lambda: any(entry["steps"] for heartbeat in plane.heartbeats for entry in heartbeat["running"]))
     finish = plane.finished(job)
 
     _, enrolment = plane.enrol_requests[0]
     assert set(enrolment) == set(EnrolmentSerializer().fields)
     assert set(next(iter(plane.enrolments.values()))) == set(CredentialsSerializer().fields)
 
-    heartbeat = next(beat for beat in plane.heartbeats if any(entry["steps"] for entry in beat["running"]))
+    named = (sent for sent in plane.heartbeats if any(entry["steps"] for entry in sent["running"]))
+    heartbeat = next(named)
     (entry,) = heartbeat["running"]
     assert set(heartbeat) == set(HEARTBEAT.members)
     assert set(entry) == set(RUNNING.members)
