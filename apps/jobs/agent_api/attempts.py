@@ -77,5 +77,7 @@ def finish(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str
     report = FINISH.check(json_body(request))
     agent = agent_actor(signed)
     first = attempt_finish(agent=agent, job_id=job_id, attempt=report["attempt"], result=attempt_result(report))
-    following = next_dispatch(agent=agent, labels=signed.agent.labels) if first and report["wants_next"] else None
+    following = next_dispatch(
+        agent=agent, labels=signed.agent.labels, is_repeated=not first, wants_next=report["wants_next"]
+    )
     return {"next": following.as_dict() if following else None}

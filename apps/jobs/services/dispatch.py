@@ -91,8 +91,13 @@ def work_dispatch(
     return dispatch
 
 
-def next_dispatch(*, agent: Actor, labels: Collection[str]) -> Assignment | None:
-    """The next attempt for the slot of a finished one, or None when no job waits that the agent may run."""
+def next_dispatch(*, agent: Actor, labels: Collection[str], is_repeated: bool, wants_next: bool) -> Assignment | None:
+    """The next attempt for the slot that a finished one leaves. None when no job waits that the agent may run.
+
+    Also None for a finish that was reported before, whose slot has had its offer, and for an agent that wants none.
+    """
+    if is_repeated or not wants_next:
+        return None
     claimed = jobs_claim(agent=agent, set_ids=queue_registry().sets_for(labels), limit=1)
     return claimed[0] if claimed else None
 
