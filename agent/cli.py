@@ -20,12 +20,13 @@ from agent.client import Client
 from agent.enrolment import enrol
 from agent.environment import git_environment, step_environment
 from agent.errors import AgentError, MachineUnfit, UsageError
-from agent.files import remove_folder, write_private
+from agent.files import write_private
 from agent.identity import identity_load
 from agent.job import JobContext
 from agent.process import Launcher
 from agent.processes import kill_marked
 from agent.protocol import MAX_SLOTS, ControlPlane
+from agent.removal import remove_folder
 from agent.spool import Spool
 from agent.state import StateDirectory
 from agent.worker import Agent

@@ -18,10 +18,10 @@ from agent.attempt import ABANDON, CANCEL, STOP, Attempt
 from agent.checkout import GIT_ENVIRONMENT, Checkout, CheckoutFailed, checkout, url_without_credentials
 from agent.client import GivenUp, Refused
 from agent.delivery import deliver, log_refusal, log_spool_failure
-from agent.files import remove_folder
 from agent.log_stream import LogStream
 from agent.process import Launcher, RunningCommand
 from agent.protocol import Assignment, ControlPlane, Definition, JobDetails, StepDefinition, StepState
+from agent.removal import remove_folder
 from agent.spool import Spool
 
 logger = logging.getLogger(__name__)
