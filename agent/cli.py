@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from agent import VERSION
 from agent.bundle import agent_bundle
 from agent.client import Client
+from agent.concealment import forbid_inspection, inherited_token, start_again_without_token
 from agent.enrolment import enrol
 from agent.environment import git_environment, step_environment
 from agent.errors import AgentError, MachineUnfit, UsageError
@@ -67,11 +68,17 @@ exit codes:
 
 def agent_main(arguments: list[str]) -> int:
     """Run the agent with these command-line arguments. Returns its exit code."""
+    token = inherited_token()
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         stream=sys.stderr, level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
     )
     try:
+        if options.token:
+            # Steps and other users could read it for as long as the agent runs.
+            start_again_without_token(arguments, str(options.token))
+        options.token = token
+        forbid_inspection()
         _run(options)
     except AgentError as error:
         logger.error("%s", error)
