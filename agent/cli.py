@@ -15,13 +15,12 @@ from typing import Any, Optional
 from urllib.parse import urlsplit
 
 from agent import VERSION
-from agent.bundle import agent_bundle
+from agent.bundle import write_guard_program
 from agent.client import Client
 from agent.concealment import forbid_inspection, inherited_token, start_again_without_token
 from agent.enrolment import enrol
 from agent.environment import git_environment, step_environment
 from agent.errors import AgentError, MachineUnfit, UsageError
-from agent.files import write_private
 from agent.identity import identity_load
 from agent.job import JobContext
 from agent.process import Launcher
@@ -97,7 +96,7 @@ def _run(options: argparse.Namespace) -> None:
         killed = kill_marked(state.marker)
         if killed:
             logger.warning("the agent killed %d processes that its previous run left behind", len(killed))
-        write_private(state.bundle, agent_bundle())
+        write_guard_program(state.program)
         agent = _agent(options, state)
         agent.run()
     finally:
@@ -137,7 +136,7 @@ def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
     context = JobContext(
         plane=plane,
         spool=Spool(state.spool, options.spool_limit * 1024 * 1024),
-        launcher=Launcher(bundle=state.bundle, marker=state.marker, grace=options.grace),
+        launcher=Launcher(program=state.program, marker=state.marker, grace=options.grace),
         work_dir=work_dir,
         step_env=step_environment(os.environ, options.pass_env),
         git_env=git_environment(os.environ),

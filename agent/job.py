@@ -19,7 +19,7 @@ from agent.checkout import GIT_ENVIRONMENT, Checkout, CheckoutFailed, checkout, 
 from agent.client import GivenUp, Refused
 from agent.delivery import deliver, log_refusal, log_spool_failure
 from agent.log_stream import LogStream
-from agent.process import Launcher, RunningCommand
+from agent.process import Guard, Launcher, RunningCommand
 from agent.protocol import Assignment, ControlPlane, Definition, JobDetails, StepDefinition, StepState
 from agent.removal import remove_folder
 from agent.spool import Spool
@@ -121,6 +121,7 @@ class _Run:
         self._commit: Optional[str] = None
         self._exit_code: Optional[int] = None
         self._steps: list[dict[str, Any]] = []
+        self._guard: Optional[Guard] = None
         self._began = time.monotonic()
         self._timeout = details.timeout
         if details.definition is not None:
@@ -140,6 +141,9 @@ class _Run:
             # A bug here must not block the slot. The job's log and the agent's log both name it.
             logger.exception("an unexpected error in the agent ended %s", self._attempt.job)
             error = f"The agent could not run the job: {failure or type(failure).__name__}"
+        finally:
+            if self._guard is not None:
+                self._guard.close()
         for step in self._steps:
             if step["state"] == StepState.PENDING:
                 self._update_step(step, state=StepState.SKIPPED)
@@ -299,7 +303,7 @@ class _Run:
         self._raise_if_ending()
         job_limit = None if self._timeout is None else self._began + self._timeout
         limits = [moment for moment in (limit, job_limit) if moment is not None]
-        process = self._context.launcher.start(
+        process = self._running_guard().start(
             command, cwd=self._workspace, env=env, output=output, on_end=self._attempt.wake.set
         )
         reason = self._wait_for_end(process, min(limits) if limits else None)
@@ -308,6 +312,12 @@ class _Run:
         if process.failure is not None:
             raise JobFailed(f"The agent could not write the output to disk: {process.failure}") from process.failure
         return process.exit_code
+
+    def _running_guard(self) -> Guard:
+        """The guard of this attempt's commands. The first command starts it."""
+        if self._guard is None:
+            self._guard = self._context.launcher.guard()
+        return self._guard
 
     def _wait_for_end(self, process: RunningCommand, limit: Optional[float]) -> Optional[str]:
         """Wait until the command is over. Returns why it was stopped early, or None."""
