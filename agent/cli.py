@@ -29,6 +29,7 @@ from agent.protocol import MAX_SLOTS, ControlPlane
 from agent.removal import remove_folder
 from agent.spool import Spool
 from agent.state import StateDirectory
+from agent.step_users import StepUsers
 from agent.worker import Agent
 
 logger = logging.getLogger(__name__)
@@ -133,6 +134,7 @@ def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
         )
     client.identity = identity
     work_dir = _own_work_dir(options.work_dir or state.path / "work", state.marker)
+    step_users = _step_users(options, work_dir, state)
     context = JobContext(
         plane=plane,
         spool=Spool(state.spool, options.spool_limit * 1024 * 1024),
@@ -141,6 +143,7 @@ def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
         step_env=step_environment(os.environ, options.pass_env),
         git_env=git_environment(os.environ),
         agent_name=options.name,
+        step_users=step_users,
     )
     logger.info("agent %s takes jobs from %s", identity.agent_id, client.url)
     return Agent(client=client, plane=plane, context=context, state=state, slots=options.slots)
@@ -152,6 +155,19 @@ def _own_work_dir(parent: Path, marker: str) -> Path:
     remove_folder(path)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
+
+
+def _step_users(options: argparse.Namespace, work_dir: Path, state: StateDirectory) -> StepUsers:
+    """The users of --step-user, checked. Raises UsageError."""
+    users = StepUsers.find(options.step_user)
+    if users.count == 0:
+        return users
+    if options.slots is not None and options.slots > users.count:
+        raise UsageError(f"--slots must be at most {users.count}, the number of users that --step-user names.")
+    # Users may enter the folder of a job whose name they know, but not list the jobs.
+    work_dir.chmod(0o711)
+    users.check(work_dir=work_dir, state_dir=state.path)
+    return users
 
 
 def _token(options: argparse.Namespace) -> Optional[str]:
@@ -210,6 +226,13 @@ def _parser() -> argparse.ArgumentParser:
         work,
         "pass-env",
         "additional environment variables for steps, such as JAVA_HOME,PIP_*",
+        default="",
+        convert=_words,
+    )
+    _add(
+        work,
+        "step-user",
+        "users that steps run as, one for each slot, such as ci-step-1,ci-step-2 (needs root or capabilities)",
         default="",
         convert=_words,
     )

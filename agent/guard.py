@@ -23,6 +23,7 @@ import sys
 import time
 
 from agent import processes
+from agent.privileges import become
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,10 +71,18 @@ class Frames:
         return found
 
 
-def run_request(*, command: list[str], cwd: str, env: dict[str, str], grace: float) -> bytes:
+def run_request(
+    *,
+    command: list[str],
+    cwd: str,
+    env: dict[str, str],
+    grace: float,
+    user: Optional[tuple[int, int, tuple[int, ...]]] = None,
+) -> bytes:
     """The frame that asks a guard to run `command` in the folder `cwd`.
 
-    `grace` is the time in seconds between TERM and KILL.
+    `grace` is the time in seconds between TERM and KILL. `user` has the numbers of the user to run as, of its main
+    group and of all its groups; None means the agent's own user.
     """
     # The guard may run under another locale, so it gets bytes. Agent and guard are the same interpreter.
     document = {
@@ -81,6 +90,7 @@ def run_request(*, command: list[str], cwd: str, env: dict[str, str], grace: flo
         "cwd": os.fsencode(cwd),
         "env": {os.fsencode(name): os.fsencode(value) for name, value in env.items()},
         "grace": grace,
+        "user": user,
     }
     return frame(RUN, marshal.dumps(document))
 
@@ -228,6 +238,8 @@ def _start(request: dict[str, Any]) -> int:
             for name in _IGNORED_BY_PYTHON:
                 if hasattr(signal, name):
                     signal.signal(getattr(signal, name), signal.SIG_DFL)
+            if request["user"] is not None:
+                become(*request["user"])
             os.execvpe(request["command"][0], request["command"], request["env"])  # noqa: S606
         except (OSError, ValueError) as error:
             _say_cannot_start(request, error)

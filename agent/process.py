@@ -17,6 +17,7 @@ from typing import Optional
 
 from agent import processes
 from agent.guard import ENDED, STOP, Frames, frame, run_request
+from agent.step_users import StepUser
 
 _READ_BYTES = 65536
 # What a pipe holds at most, unless root has changed it.
@@ -143,12 +144,20 @@ class Guard:
         env: dict[str, str],
         output: Callable[[bytes], None],
         on_end: Callable[[], None],
+        user: Optional[StepUser] = None,
     ) -> RunningCommand:
         """Run `command` in the folder `cwd`; the command before it must be over. Raises OSError if the guard has ended.
 
+        The command runs as `user`, or as the agent's own user if that is None.
         A thread calls `output` with all that the command prints, and `on_end` when the command is over.
         """
-        request = run_request(command=command, cwd=str(cwd), env={**env, **self._own_env}, grace=self._grace)
+        request = run_request(
+            command=command,
+            cwd=str(cwd),
+            env={**env, **self._own_env},
+            grace=self._grace,
+            user=None if user is None else (user.uid, user.gid, user.groups),
+        )
         with self._lock:
             if self._current is not None:
                 raise AssertionError("a guard runs one command at a time")

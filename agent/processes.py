@@ -108,6 +108,21 @@ def send_signal(process: Process, number: int) -> None:
         pass
 
 
+def owner(pid: int) -> int:
+    """The number of the user whose rights the process has, or -1 if it has ended."""
+    if not _HAS_PROC:
+        lines = _ps("-o", "uid=", "-p", str(pid))
+        return int(lines[0]) if lines else -1
+    try:
+        # The owner of the folder is root for processes that must not be inspected, so this reads the real one.
+        for line in _read(f"/proc/{pid}/status").splitlines():
+            if line.startswith(b"Uid:"):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return -1
+
+
 def _proc_table() -> dict[int, Process]:
     table = {}
     for name in os.listdir("/proc"):
