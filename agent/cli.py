@@ -138,7 +138,9 @@ def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
     context = JobContext(
         plane=plane,
         spool=Spool(state.spool, options.spool_limit * 1024 * 1024),
-        launcher=Launcher(program=state.program, marker=state.marker, grace=options.grace),
+        launcher=Launcher(
+            program=state.program, marker=state.marker, grace=options.grace, frozen_limit=options.frozen_limit
+        ),
         work_dir=work_dir,
         step_env=step_environment(os.environ, options.pass_env),
         git_env=git_environment(os.environ),
@@ -224,6 +226,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add(
         work,
+        "frozen-limit",
+        "seconds after which the jobs of an agent that is frozen (SIGSTOP) are ended (default: %(default)s)",
+        default="120",
+        convert=_frozen_limit,
+    )
+    _add(
+        work,
         "pass-env",
         "additional environment variables for steps, such as JAVA_HOME,PIP_*",
         default="",
@@ -298,6 +307,13 @@ def _seconds(text: str) -> float:
         number = -1.0
     if not 0 <= number <= 3600:
         raise argparse.ArgumentTypeError("must be a number between 0 and 3600")
+    return number
+
+
+def _frozen_limit(text: str) -> float:
+    number = _seconds(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be a number between 1 and 3600")
     return number
 
 

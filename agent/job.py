@@ -342,6 +342,11 @@ class _Run:
             command, cwd=self._workspace, env=env, output=output, on_end=self._attempt.wake.set, user=user
         )
         reason = self._wait_for_end(process, min(limits) if limits else None)
+        if process.is_abandoned:
+            # The control plane has given the job to another agent, or will do so: this report must not count.
+            logger.warning("the guard ended %s, because this agent was frozen", self._attempt.job)
+            self._attempt.request_end(ABANDON)
+            reason = ABANDON
         if reason is not None:
             raise Interrupted(reason)
         if process.failure is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Optional
 
 from agent import processes
-from agent.guard import ENDED, STOP, Frames, frame, run_request
+from agent.guard import ABANDONED, CONFIRM, ENDED, STOP, Frames, frame, run_request
 from agent.step_users import StepUser
 
 _READ_BYTES = 65536
@@ -37,12 +37,13 @@ class Launcher:
     """How this agent starts guards.
 
     `program` is the folder of the guard's modules, `marker` marks the agent's processes, `grace` is the seconds between
-    TERM and KILL.
+    TERM and KILL, `frozen_limit` the seconds after which a guard ends the command of an agent that does not run.
     """
 
     program: Path
     marker: str
     grace: float
+    frozen_limit: float = 120.0
 
     def guard(self) -> Guard:
         """Start a guard for the commands of one attempt. Raises OSError if that fails."""
@@ -60,6 +61,8 @@ class RunningCommand:
         self._exit_code: Optional[int] = None
         # The exception that `output` raised, if any.
         self.failure: Optional[Exception] = None
+        # Whether the guard killed the command since this process was frozen.
+        self.is_abandoned = False
 
     @property
     def is_over(self) -> bool:
@@ -89,9 +92,10 @@ class RunningCommand:
                 self.failure = error
                 self.stop()
 
-    def end(self, exit_code: int) -> None:
+    def end(self, exit_code: int, *, is_abandoned: bool = False) -> None:
         """Record that the command is over."""
         self._exit_code = exit_code
+        self.is_abandoned = is_abandoned
         self._over.set()
         self._on_end()
 
@@ -102,6 +106,7 @@ class Guard:
     def __init__(self, launcher: Launcher) -> None:
         """Start the guard. Raises OSError if that fails."""
         self._grace = launcher.grace
+        self._frozen_limit = launcher.frozen_limit
         self._marker = f"{launcher.marker}.{secrets.token_hex(4)}"
         self._own_env = {processes.MARKER_VARIABLE: self._marker}
         self._lock = threading.Lock()
@@ -109,6 +114,7 @@ class Guard:
         self._kill_at: Optional[float] = None
         self._has_ended = False
         self._is_closed = False
+        self._over = threading.Event()
         # Only the agent holds the writing end of the guard's input, so the input ends when the agent ends.
         guard_input, self._control = os.pipe()
         self._printed, guard_output = os.pipe()
@@ -135,6 +141,8 @@ class Guard:
                 os.close(descriptor)
         self._thread = threading.Thread(target=self._serve, name=f"guard {self._process.pid}", daemon=True)
         self._thread.start()
+        # A thread of its own: the other one waits while the spool is full, because the control plane is away.
+        threading.Thread(target=self._confirm, name=f"confirmation to {self._process.pid}", daemon=True).start()
 
     def start(
         self,
@@ -156,6 +164,7 @@ class Guard:
             cwd=str(cwd),
             env={**env, **self._own_env},
             grace=self._grace,
+            silence=self._frozen_limit,
             user=None if user is None else (user.uid, user.gid, user.groups),
         )
         with self._lock:
@@ -181,7 +190,17 @@ class Guard:
             self._is_closed = True
             self._kill_at = time.monotonic() + _GUARD_LIMIT_SECONDS
             os.close(self._control)
+        self._over.set()
         self._thread.join()
+
+    def _confirm(self) -> None:
+        """Tell the guard regularly that this process runs, also while the control plane does not answer."""
+        while not self._over.wait(self._frozen_limit / 8):
+            with self._lock:
+                if self._is_closed or self._has_ended:
+                    return
+                if self._current is not None:
+                    self._send(frame(CONFIRM))
 
     def _send(self, request: bytes) -> None:
         """Write a request to the guard's standard input. A guard that does not read it in time is killed."""
@@ -229,10 +248,10 @@ class Guard:
         reports.add(data)
         try:
             while (report := reports.next()) is not None:
-                if report[0] == ENDED:
+                if report[0] in (ENDED, ABANDONED):
                     # All processes of the command have ended, so the pipe holds the rest of their output.
                     self._drain()
-                    self._end_command(int(report[1]))
+                    self._end_command(int(report[1]), is_abandoned=report[0] == ABANDONED)
         except ValueError:
             # Another process has written to the pipe.
             return False
@@ -252,8 +271,8 @@ class Guard:
             if self._current is not None:
                 self._current.forward(data)
 
-    def _end_command(self, exit_code: int) -> None:
+    def _end_command(self, exit_code: int, *, is_abandoned: bool = False) -> None:
         with self._lock:
             command, self._current, self._kill_at = self._current, None, None
         if command is not None:
-            command.end(exit_code)
+            command.end(exit_code, is_abandoned=is_abandoned)

@@ -7,8 +7,10 @@ other systems by `ps`.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import time
 
 TYPE_CHECKING = False
@@ -22,6 +24,7 @@ MARKER_VARIABLE = "HYBRID_CI_PROCESS_OF"
 _HAS_PROC = os.access("/proc/self/stat", os.R_OK)
 # How long the agent tries to kill processes; one in an uninterruptible call may never end.
 _KILL_LIMIT_SECONDS = 10
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 class Process:
@@ -39,6 +42,12 @@ class Process:
 
     def __hash__(self) -> int:
         return hash((self.pid, self.started))
+
+
+def become_subreaper() -> None:
+    """Make this process the parent of all its descendants whose own parent ends (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def process_table() -> dict[int, Process]:
