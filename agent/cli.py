@@ -15,7 +15,9 @@ from typing import Any, Optional
 from urllib.parse import urlsplit
 
 from agent import VERSION
+from agent.adoption import Adoption
 from agent.bundle import write_guard_program
+from agent.cgroups import ControlGroups
 from agent.client import Client
 from agent.concealment import forbid_inspection, inherited_token, start_again_without_token
 from agent.enrolment import enrol
@@ -94,17 +96,18 @@ def _run(options: argparse.Namespace) -> None:
         raise MachineUnfit("git is not on this machine's PATH. Install git: every job needs it.")
     state = StateDirectory(options.state_dir.expanduser())
     try:
+        groups = ControlGroups.find(state.marker)
         killed = kill_marked(state.marker)
         if killed:
             logger.warning("the agent killed %d processes that its previous run left behind", len(killed))
         write_guard_program(state.program)
-        agent = _agent(options, state)
+        agent = _agent(options, state, groups)
         agent.run()
     finally:
         state.close()
 
 
-def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
+def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGroups) -> Agent:
     identity = identity_load(state.identity)
     url = options.url or (identity.url if identity else None)
     if url is None:
@@ -133,13 +136,20 @@ def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
             slots=options.slots or 1,
         )
     client.identity = identity
+    adoption = Adoption()
+    adoption.begin()
     work_dir = _own_work_dir(options.work_dir or state.path / "work", state.marker)
     step_users = _step_users(options, work_dir, state)
     context = JobContext(
         plane=plane,
         spool=Spool(state.spool, options.spool_limit * 1024 * 1024),
         launcher=Launcher(
-            program=state.program, marker=state.marker, grace=options.grace, frozen_limit=options.frozen_limit
+            program=state.program,
+            marker=state.marker,
+            grace=options.grace,
+            frozen_limit=options.frozen_limit,
+            groups=groups,
+            adoption=adoption,
         ),
         work_dir=work_dir,
         step_env=step_environment(os.environ, options.pass_env),

@@ -11,11 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
 from agent import processes
+from agent.adoption import Adoption
+from agent.cgroups import ControlGroups
 from agent.guard import ABANDONED, CONFIRM, ENDED, STOP, Frames, frame, run_request
 from agent.step_users import StepUser
 
@@ -38,12 +40,15 @@ class Launcher:
 
     `program` is the folder of the guard's modules, `marker` marks the agent's processes, `grace` is the seconds between
     TERM and KILL, `frozen_limit` the seconds after which a guard ends the command of an agent that does not run.
+    `groups` makes the control groups of guards, and `adoption` ends the processes of guards that were killed.
     """
 
     program: Path
     marker: str
     grace: float
     frozen_limit: float = 120.0
+    groups: ControlGroups = field(default_factory=lambda: ControlGroups(None, ""))
+    adoption: Adoption = field(default_factory=Adoption)
 
     def guard(self) -> Guard:
         """Start a guard for the commands of one attempt. Raises OSError if that fails."""
@@ -107,6 +112,7 @@ class Guard:
         """Start the guard. Raises OSError if that fails."""
         self._grace = launcher.grace
         self._frozen_limit = launcher.frozen_limit
+        self._adoption = launcher.adoption
         self._marker = f"{launcher.marker}.{secrets.token_hex(4)}"
         self._own_env = {processes.MARKER_VARIABLE: self._marker}
         self._lock = threading.Lock()
@@ -122,7 +128,7 @@ class Guard:
         os.set_blocking(self._control, False)
         os.set_blocking(self._printed, False)
         try:
-            self._process = subprocess.Popen(
+            self._process = self._adoption.start_guard(
                 [sys.executable, "-I", "-S", "-c", _GUARD, str(launcher.program), str(guard_reports)],
                 stdin=guard_input,
                 stdout=guard_output,
@@ -130,7 +136,6 @@ class Guard:
                 pass_fds=[guard_reports],
                 cwd="/",
                 env=self._own_env,
-                start_new_session=True,
             )
         except OSError:
             for descriptor in (self._control, self._printed, self._reports):
@@ -139,6 +144,7 @@ class Guard:
         finally:
             for descriptor in (guard_input, guard_output, guard_reports):
                 os.close(descriptor)
+        self._group = launcher.groups.enclose(self._process.pid)
         self._thread = threading.Thread(target=self._serve, name=f"guard {self._process.pid}", daemon=True)
         self._thread.start()
         # A thread of its own: the other one waits while the spool is full, because the control plane is away.
@@ -226,9 +232,13 @@ class Guard:
         finally:
             self._process.kill()
             code = self._process.wait()
+            self._adoption.forget_guard(self._process.pid)
+            if self._group is not None:
+                self._group.end()
             if code != 0 or not self._is_closed:
-                # Another process killed the guard. Its processes are no longer descendants but keep their marker.
+                # Another process killed the guard, or there are processes that it could not kill.
                 processes.kill_marked(self._marker)
+                self._adoption.end_orphans()
             with self._lock:
                 self._has_ended = True
             self._drain()

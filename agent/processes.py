@@ -50,9 +50,9 @@ def become_subreaper() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def process_table() -> dict[int, Process]:
-    """All visible processes by their numbers, without zombies."""
-    return _proc_table() if _HAS_PROC else _ps_table()
+def process_table(*, zombies: bool = False) -> dict[int, Process]:
+    """All visible processes by their numbers; on Linux `zombies` includes those that have ended and were not reaped."""
+    return _proc_table(zombies=zombies) if _HAS_PROC else _ps_table()
 
 
 def descendants(roots: Iterable[int], table: dict[int, Process]) -> list[Process]:
@@ -132,12 +132,12 @@ def owner(pid: int) -> int:
     return -1
 
 
-def _proc_table() -> dict[int, Process]:
+def _proc_table(*, zombies: bool) -> dict[int, Process]:
     table = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             fields = _stat(int(name))
-            if fields and fields[0] not in (b"Z", b"X"):
+            if fields and (zombies or fields[0] not in (b"Z", b"X")):
                 table[int(name)] = Process(int(name), int(fields[1]), fields[19].decode())
     return table
 
