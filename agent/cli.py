@@ -20,7 +20,7 @@ from agent.client import Client
 from agent.enrolment import enrol
 from agent.environment import git_environment, step_environment
 from agent.errors import AgentError, MachineUnfit, UsageError
-from agent.files import remove_folder, write_private
+from agent.files import write_private
 from agent.identity import identity_load
 from agent.job import JobContext
 from agent.process import Launcher
@@ -28,6 +28,7 @@ from agent.processes import kill_marked
 from agent.protocol import MAX_SLOTS, ControlPlane
 from agent.spool import Spool
 from agent.state import StateDirectory
+from agent.trash import empty_work_dir
 from agent.worker import Agent
 
 logger = logging.getLogger(__name__)
@@ -142,8 +143,7 @@ def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
 def _own_work_dir(parent: Path, marker: str) -> Path:
     """Make the folder for the workspaces of this agent alone. The workspaces of an earlier run are removed."""
     path = parent.expanduser().resolve() / f"agent-{marker[:12]}"
-    remove_folder(path)
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    empty_work_dir(path)
     return path
 
 
