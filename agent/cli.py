@@ -58,9 +58,10 @@ exit codes:
   0    a signal ended the agent
   1    an unexpected error or a third signal ended the agent
   2    an option is invalid, the address is missing, or the agent has neither token nor identity
-  3    the control plane refuses this agent: its token or an option is invalid, its key is revoked, or it is retired
+  3    the control plane refuses this agent: its token or an option is invalid, its key is revoked, it is retired, or
+       another machine uses its identity
   4    another agent uses the state directory
-  5    this machine lacks git
+  5    this machine lacks git, or the state directory cannot be written
   130  an interrupt ended the agent before it was enrolled
 """
 
@@ -76,6 +77,9 @@ def agent_main(arguments: list[str]) -> int:
     except AgentError as error:
         logger.error("%s", error)
         return error.exit_code
+    except OSError as error:
+        logger.error("The agent cannot use its files: %s. Check the disk and the folder of --state-dir.", error)
+        return MachineUnfit.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
     logger.info("the agent has ended")

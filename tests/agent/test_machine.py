@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from agent import health, machine
+from agent import machine
 from agent.health import Health, disk_free
 from agent.machine import git_fault, is_machine_failure
 from agent.trash import TRASH, Trash, discard, empty_work_dir
@@ -150,6 +150,13 @@ def test_an_agent_starts_and_says_why_when_it_cannot_make_its_work_directory(
     agent.start(f"--work-dir={tmp_path}/file/work")
     plane.wait_for(lambda: plane.heartbeats)
     assert "cannot be written: Not a directory" in plane.heartbeats[0]["fault"]
+
+
+def test_an_agent_that_cannot_write_its_state_directory_says_what_to_check(agent: AgentProcess, disk: Path) -> None:
+    fill(disk)
+    assert agent.start(f"--state-dir={disk}/state").exit_code() == 5
+    assert "The agent cannot use its files: [Errno 28] No space left on device" in agent.output
+    assert "Traceback" not in agent.output
 
 
 # git and processes
@@ -315,7 +322,7 @@ def test_a_work_directory_that_was_removed_is_made_again(tmp_path: Path) -> None
 def test_a_disk_without_inodes_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = os.statvfs(tmp_path)
     used_up = os.statvfs_result((*figures[:6], 0, 0, *figures[8:]))
-    monkeypatch.setattr(health.os, "statvfs", lambda _: used_up)
+    monkeypatch.setattr(os, "statvfs", lambda _: used_up)
     assert "is full: 0 MiB are free" in (fit(tmp_path).check() or "")
 
 
