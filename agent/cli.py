@@ -28,10 +28,10 @@ from agent.job import JobContext
 from agent.process import Launcher
 from agent.processes import kill_marked
 from agent.protocol import MAX_SLOTS, ControlPlane
-from agent.removal import remove_folder
 from agent.spool import Spool
 from agent.state import StateDirectory
 from agent.step_users import StepUsers
+from agent.trash import empty_work_dir
 from agent.worker import Agent
 
 logger = logging.getLogger(__name__)
@@ -61,9 +61,10 @@ exit codes:
   0    a signal ended the agent
   1    an unexpected error or a third signal ended the agent
   2    an option is invalid, the address is missing, or the agent has neither token nor identity
-  3    the control plane refuses this agent: its token or an option is invalid, its key is revoked, or it is retired
+  3    the control plane refuses this agent: its token or an option is invalid, its key is revoked, it is retired, or
+       another machine uses its identity
   4    another agent uses the state directory
-  5    this machine lacks git
+  5    this machine lacks git, or the state directory cannot be written
   130  an interrupt ended the agent before it was enrolled
 """
 
@@ -85,6 +86,9 @@ def agent_main(arguments: list[str]) -> int:
     except AgentError as error:
         logger.error("%s", error)
         return error.exit_code
+    except OSError as error:
+        logger.error("The agent cannot use its files: %s. Check the disk and the folder of --state-dir.", error)
+        return MachineUnfit.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
     logger.info("the agent has ended")
@@ -164,8 +168,7 @@ def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGr
 def _own_work_dir(parent: Path, marker: str) -> Path:
     """Make the folder for the workspaces of this agent alone. The workspaces of an earlier run are removed."""
     path = parent.expanduser().resolve() / f"agent-{marker[:12]}"
-    remove_folder(path)
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    empty_work_dir(path)
     return path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Optional
 
 from agent.spool import SpooledAttempt
@@ -46,9 +47,13 @@ class LogStream:
             self._changed.notify_all()
 
     def finish(self, report: dict[str, Any]) -> None:
-        """End the log: write the last chunk, and the report with the number of chunks. Raises OSError."""
+        """End the log: write the last chunk, and the report with the number of chunks.
+
+        If the disk takes no more, the rest of the log is lost, but not the report.
+        """
         with self._changed:
-            self._cut()
+            with suppress(OSError):
+                self._cut()
             self._spooled.write_report({**report, "log_chunks": self._chunks})
             self._over = True
             self._changed.notify_all()

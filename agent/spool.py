@@ -87,6 +87,8 @@ class SpooledAttempt:
         self._spool = spool
         self._path = path
         self.job = job
+        # A report that the disk did not take.
+        self._kept_report: Optional[dict[str, Any]] = None
 
     def wait_for_room(self, ignore_limit: threading.Event) -> None:
         """Wait while the spool is full, or until `ignore_limit` is set."""
@@ -113,15 +115,24 @@ class SpooledAttempt:
         yield from sorted(int(path.stem) for path in self._chunks())
 
     def write_report(self, report: dict[str, Any]) -> None:
-        """Write the finish report. From now on the attempt's log and result survive even a power cut."""
-        for path in self._chunks():
-            # The delivery thread may have deleted the chunk meanwhile.
-            with suppress(FileNotFoundError):
-                sync(path)
-        write_private(self._path / _REPORT, json.dumps(report).encode())
+        """Keep the finish report. From now on the attempt's log and result survive even a power cut.
+
+        If the disk does not take the report, it survives only as long as this process.
+        """
+        try:
+            for path in self._chunks():
+                # The delivery thread may have deleted the chunk meanwhile.
+                with suppress(FileNotFoundError):
+                    sync(path)
+            write_private(self._path / _REPORT, json.dumps(report).encode())
+        except OSError as error:
+            logger.warning("the agent keeps the result of %s in memory: the disk fails (%s)", self.job, error)
+            self._kept_report = report
 
     def read_report(self) -> dict[str, Any]:
-        """The finish report that `write_report` wrote."""
+        """The finish report that `write_report` kept."""
+        if self._kept_report is not None:
+            return self._kept_report
         report: dict[str, Any] = json.loads((self._path / _REPORT).read_bytes())
         return report
 

@@ -15,12 +15,17 @@ from agent.attempt import ABANDON, STOP, Attempt
 from agent.client import Client, Refused, Unreachable
 from agent.delivery import deliver
 from agent.errors import AgentError, RefusedByControlPlane
+from agent.health import Health
 from agent.heartbeat import Heartbeat
 from agent.job import JobContext, run_job
+from agent.machine import boot_id, hostname
 from agent.metrics import Metrics
 from agent.protocol import Assignment, ControlPlane, HeartbeatAnswer
+from agent.refusals import AGENT_RETIRED, KEY_UNKNOWN
 from agent.spool import SpooledAttempt
 from agent.state import StateDirectory
+from agent.summary import running_summary
+from agent.trash import Trash
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +47,10 @@ class Agent:
         self._fixed_slots = slots
         self._slots = slots or 1
         self._metrics = Metrics(context.work_dir)
+        self._health = Health(work_dir=context.work_dir, state_dir=state.path, search_path=context.git_env.get("PATH"))
+        self._trash = Trash(context.work_dir)
+        # Which machine this is. A copy of the identity runs on another one.
+        self._machine = {"boot_id": boot_id(), "hostname": hostname()}
         self._started_at = time.monotonic()
         self._lock = threading.Lock()
         self._attempts: dict[Assignment, Attempt] = {}
@@ -135,27 +144,43 @@ class Agent:
         try:
             self._heartbeat.run()
         except Refused as error:
-            self._failure = RefusedByControlPlane(
-                f"The control plane refuses this agent ({error}). To enrol the machine again, "
-                f"remove {self._state.identity} and start the agent with a new token."
-            )
+            self._failure = RefusedByControlPlane(self._farewell(error))
         except Exception as error:
             logger.exception("an unexpected error ended the heartbeats")
             self._failure = AgentError(f"An unexpected error ended the heartbeats ({error}). Start the agent again.")
         self._wake_main_thread()
 
+    def _farewell(self, error: Refused) -> str:
+        """What happened and what to do, for a refusal that ends the agent."""
+        if error.code == AGENT_RETIRED:
+            return (
+                f"This agent is retired ({error}). To use the machine again, "
+                f"remove {self._state.identity} and start the agent with a new enrolment token."
+            )
+        if error.code == KEY_UNKNOWN:
+            return (
+                f"The control plane {self._client.url} has not known this agent's key for minutes ({error}). Check "
+                "that this is the address of the control plane that enrolled the agent, and start the agent again. If "
+                "the agent is not in its list of agents, enrol the machine with a new token and another --state-dir."
+            )
+        return f"The control plane refuses this agent: {error.detail}"
+
     def _report(self) -> dict[str, Any]:
+        fault = self._health.check()
+        self._trash.clean_soon()
         with self._lock:
             attempts = list(self._attempts.values())
-            free = 0 if self._draining else max(0, self._slots - len(attempts))
+            free = 0 if self._draining or fault else max(0, self._slots - len(attempts))
         return {
             **self._metrics.read(),
             "jobs_queued": sum(not attempt.started for attempt in attempts),
             "jobs_completed": self._completed,
             "uptime_seconds": int(time.monotonic() - self._started_at),
             "free_slots": free,
-            "running": [attempt.heartbeat_entry() for attempt in attempts],
+            "running": running_summary([attempt.heartbeat_entry() for attempt in attempts]),
             "config_version": self._config_version,
+            **self._machine,
+            "fault": fault,
         }
 
     def _handle_answer(self, answer: HeartbeatAnswer) -> None:
@@ -174,13 +199,15 @@ class Agent:
         """Fetch the configuration: the slots and, after a rotation, a new key, which is saved before it is used."""
         try:
             configuration = self._plane.configuration()
-        except Unreachable as error:
+            if configuration.identity is not None:
+                configuration.identity.save(self._state.identity)
+        except (Unreachable, Refused, OSError) as error:
             logger.warning(
-                "the agent could not fetch its configuration: %s; it tries again after the next heartbeat", error
+                "the agent could not fetch and save its configuration: %s; it tries again after the next heartbeat",
+                error,
             )
             return
         if configuration.identity is not None:
-            configuration.identity.save(self._state.identity)
             self._client.identity = configuration.identity
             logger.info("the agent signs its requests with the new key %s from now on", configuration.identity.key_id)
         self._slots = self._fixed_slots or configuration.slots or 1
@@ -203,18 +230,30 @@ class Agent:
         self._start_thread(attempt)
 
     def _start_thread(self, attempt: Attempt) -> None:
-        threading.Thread(target=self._work, args=(attempt,), name=str(attempt.job), daemon=True).start()
+        try:
+            threading.Thread(target=self._work, args=(attempt,), name=str(attempt.job), daemon=True).start()
+        except RuntimeError as error:
+            # There are too many processes. The control plane assigns the job again, to another agent.
+            self._health.note_failure(str(error))
+            with self._lock:
+                del self._attempts[attempt.job]
 
     def _work(self, attempt: Attempt) -> None:
         following: Optional[Assignment] = None
         try:
-            following = run_job(self._context, attempt, self._wants_next)
-        except Exception:
+            following = run_job(self._context, attempt, lambda: self._wants_next(attempt))
+        except Exception as error:
             logger.exception("an unexpected error in the agent ended %s", attempt.job)
+            attempt.agent_fault = f"an unexpected error in the agent: {error or type(error).__name__}"
+        if attempt.agent_fault is not None:
+            self._health.note_failure(attempt.agent_fault)
+        elif attempt.end_reason is None:
+            self._health.note_success()
         self._release_slot(attempt, following)
 
-    def _wants_next(self) -> bool:
-        return not self._draining
+    def _wants_next(self, attempt: Attempt) -> bool:
+        """Whether the agent takes another job in place of the attempt, which has ended."""
+        return not self._draining and attempt.agent_fault is None and self._health.fault is None
 
     def _release_slot(self, attempt: Attempt, following: Optional[Assignment]) -> None:
         """Free the attempt's slot, or give it to the next job at once."""
@@ -239,7 +278,7 @@ class Agent:
 
         def deliver_all() -> None:
             logger.info("the agent delivers the result of %s, which its previous run kept", attempt.job)
-            following = deliver(self._plane, attempt, spooled, spooled.sequences(), self._wants_next)
+            following = deliver(self._plane, attempt, spooled, spooled.sequences(), lambda: self._wants_next(attempt))
             if attempt.end_reason == ABANDON:
                 spooled.remove()
             self._release_slot(attempt, following)
