@@ -19,7 +19,7 @@ from agent.checkout import GIT_ENVIRONMENT, Checkout, CheckoutFailed, checkout, 
 from agent.client import GivenUp, Refused
 from agent.delivery import deliver, log_refusal, log_spool_failure
 from agent.files import remove_folder
-from agent.log_stream import LogStream
+from agent.log_stream import LIMIT_BYTES, LogStream
 from agent.process import Launcher, RunningCommand
 from agent.protocol import Assignment, ControlPlane, Definition, JobDetails, StepDefinition, StepState
 from agent.spool import Spool
@@ -76,7 +76,7 @@ def run_job(context: JobContext, attempt: Attempt, wants_next: Callable[[], bool
         return None
     attempt.started = True
     spooled = context.spool.open(attempt.job)
-    stream = LogStream(spooled)
+    stream = LogStream(spooled, limit=details.log_limit or LIMIT_BYTES)
     following: list[Assignment] = []
 
     def deliver_all() -> None:
