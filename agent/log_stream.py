@@ -145,7 +145,7 @@ class LogStream:
         """Before bytes go to the tail: complete the chunks before it, and say so when bytes begin to be left out."""
         if self._tail.size == self._tail.limit:
             self._append_line(
-                f"the log has reached its limit of {_size(self._limit)}; its end follows with the job's end"
+                f"the log has reached its limit of {_size(self._limit)}; its last lines follow when the job ends"
             )
         if self._growing:
             self._cut()
@@ -171,9 +171,10 @@ class LogStream:
         tail, sequence = LogTail.found(spooled.path)
         if tail.size:
             stream = cls(spooled)
-            stream._tail, stream._chunks, stream._chunks_end_line = tail, sequence, False
-            stream._add_tail()
-            stream._cut()
+            stream._tail, stream._chunks = tail, sequence
+            with stream._changed:
+                stream._add_tail()
+                stream._cut()
             tail.remove()
 
 

@@ -20,6 +20,8 @@ from apps.jobs.selectors.logs import counts_read
 # as much for each process.
 _COUNTED_BYTES = 1_000_000
 _COUNTED_CHUNKS = 1_000
+# The first chunk before which a process may have written down something.
+_FIRST_COUNTED = 10
 # What an agent adds to a log that it has cut, and what the counting may be off by.
 _ROOM_BYTES = 1_000_000
 # An agent that sends its output every 0.3 s for 24 hours, the longest time limit of a job, sends 288,000 chunks.
@@ -49,14 +51,19 @@ def log_limit() -> int:
     return max(1, int(settings.ATTEMPT_LOG_LIMIT_MB)) * 1_000_000
 
 
-def log_is_full(stream: str) -> bool:
-    """Whether this process knows that the attempt's log has reached the limit."""
-    return bool(cache.get(f"log-full:{stream}"))
+def log_is_full(stream: str, sequence: int, *, expires_at: datetime) -> bool:
+    """Whether the attempt's log has reached the limit, as far as this process knows; `sequence` is the next chunk's."""
+    if cache.get(_full_key(stream)):
+        return True
+    # A process that has stored nothing of this log yet looks what others have, unless that is less than a count.
+    if sequence < _FIRST_COUNTED or cache.get(_count_key(stream)) is not None:
+        return False
+    return _full_note(stream, expires_at)
 
 
 def log_count(stream: str, size: int, *, expires_at: datetime) -> None:
     """Count a chunk of `size` bytes that was stored. At the limit, the log gets its last line and counts as full."""
-    key = f"log-count:{stream}"
+    key = _count_key(stream)
     with _lock:
         count: _Count = cache.get(key) or _Count(row=-1 - secrets.randbits(62))
         count = replace(count, size=count.size + size, chunks=count.chunks + 1)
@@ -69,13 +76,22 @@ def log_count(stream: str, size: int, *, expires_at: datetime) -> None:
         _full_note(stream, expires_at)
 
 
-def _full_note(stream: str, expires_at: datetime) -> None:
-    """If the attempt's log has reached the limit, write its last line and remember that it is full."""
+def _full_note(stream: str, expires_at: datetime) -> bool:
+    """Whether the attempt's log has reached the limit. If so, write its last line and remember that it is full."""
     limit = log_limit()
     rows = counts_read(stream)
     size, chunks = (sum(int(getattr(row, name) or 0) for row in rows) for name in ("size", "chunks"))
     if size <= limit + _ROOM_BYTES and chunks <= CHUNKS_MAX:
-        return
+        return False
     line = f"\n── cut off here: the log has reached its limit of {limit // 1_000_000} MB, and the agent sent more\n"
     LogChunk(stream=stream, sequence=CUT_SEQUENCE, data=line.encode(), expires_at=expires_at).save()
-    cache.set(f"log-full:{stream}", True, _REMEMBERED_SECONDS)
+    cache.set(_full_key(stream), True, _REMEMBERED_SECONDS)
+    return True
+
+
+def _full_key(stream: str) -> str:
+    return f"log-full:{stream}"
+
+
+def _count_key(stream: str) -> str:
+    return f"log-count:{stream}"

@@ -14,7 +14,7 @@ from controlplane.lib.errors import Conflict, InvalidInput, TooLarge
 from controlplane.nosql.connection import ConditionFailed
 
 # The lifetime of a chunk. The log is archived long before its chunks expire.
-CHUNK_LIFETIME = timedelta(days=14)
+_CHUNK_LIFETIME = timedelta(days=14)
 
 # How long a process caches the state of an attempt. An agent that sends ten chunks a second then costs one read a
 # second, and gets a cancel request within that second.
@@ -49,15 +49,16 @@ def log_append(
         )
         command = "cancel" if job.cancel_requested else ""
         cache.set(gate, command, _GATE_SECONDS)
-    stream = log_stream(job_id, attempt)
-    if not log_is_full(stream) and _chunk_add(stream, sequence, data, packed):
-        log_count(stream, len(data), expires_at=clock.now() + CHUNK_LIFETIME)
+    stream, expires_at = log_stream(job_id, attempt), clock.now() + _CHUNK_LIFETIME
+    if not log_is_full(stream, sequence, expires_at=expires_at) and _chunk_add(
+        LogChunk(stream=stream, sequence=sequence, expires_at=expires_at), data, packed
+    ):
+        log_count(stream, len(data), expires_at=expires_at)
     return command or None
 
 
-def _chunk_add(stream: str, sequence: int, data: bytes, packed: bytes | None) -> bool:
+def _chunk_add(chunk: LogChunk, data: bytes, packed: bytes | None) -> bool:
     """Write the chunk, compressed if that is smaller. Returns whether it is new."""
-    chunk = LogChunk(stream=stream, sequence=sequence, expires_at=clock.now() + CHUNK_LIFETIME)
     if packed is not None and len(packed) < len(data):
         chunk.packed, chunk.size = packed, len(data)
     else:
@@ -66,10 +67,10 @@ def _chunk_add(stream: str, sequence: int, data: bytes, packed: bytes | None) ->
         chunk.save(condition=LogChunk.stream.does_not_exist())
     except ConditionFailed:
         # The agent or DynamoDB's client sent the chunk again after a lost response.
-        stored = chunk_get(stream, sequence)
+        stored = chunk_get(chunk.stream, int(chunk.sequence))
         if stored is not None and stored.output != data:
             raise Conflict(
-                f"Chunk {sequence} of this attempt's log is stored with other content. Go on with the next chunk.",
+                f"Chunk {int(chunk.sequence)} is stored with other content. Go on with the next chunk.",
                 code=ErrorCode.LOG_CHUNK_CONFLICT,
             ) from None
         return False
