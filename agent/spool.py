@@ -39,7 +39,7 @@ class Spool:
     def recover(self) -> list[SpooledAttempt]:
         """The attempts that an earlier run of the agent did not deliver, also those that it did not finish.
 
-        Other folders are removed.
+        The other folders are removed.
         """
         recovered = []
         for path in sorted(self._path.iterdir()):
@@ -74,6 +74,9 @@ class Spool:
         if not job_id or not attempt.isdigit():
             return None
         spooled = SpooledAttempt(self, path, Assignment(job_id, int(attempt)))
+        if not spooled.is_finished and not any(path.iterdir()):
+            # The control plane has all that it had printed.
+            return None
         self.add_used(spooled.size())
         return spooled
 

@@ -7,17 +7,20 @@ import os
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from agent import log_stream
+from agent import log_stream, worker
 from agent.attempt import ABANDON, Attempt
-from agent.client import Refused
+from agent.client import Client, Refused
 from agent.delivery import deliver
+from agent.identity import Identity
 from agent.log_stream import CHUNK_BYTES, LogStream
-from agent.protocol import Assignment
+from agent.protocol import Assignment, ControlPlane, HeartbeatAnswer
 from agent.spool import Spool, SpooledAttempt
+from agent.state import StateDirectory
 from tests.agent.conftest import AgentProcess, History, eventually
 from tests.agent.fake_server import FakeControlPlane
 
@@ -316,3 +319,27 @@ def test_a_hundred_thousand_tiny_writes_cost_little(spooled: SpooledAttempt) -> 
 
 def test_the_limit_of_an_older_control_plane_is_100_megabytes() -> None:
     assert log_stream.LIMIT_BYTES == 100_000_000
+
+
+def test_an_agent_gives_up_what_it_cannot_deliver_of_an_earlier_run_so_that_the_job_runs_again(
+    spooled: SpooledAttempt, plane: FakeControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "_INTERRUPTED_DELIVERY_SECONDS", 0.3)
+    LogStream(spooled).write(b"printed")
+    client = Client(plane.url)
+    client.identity = Identity(url=plane.url, agent_id="agent1", key_id="agent1.1", key=b"k" * 32)
+    control_plane = ControlPlane(client)
+    state = StateDirectory(tmp_path / "state")
+    context = SimpleNamespace(spool=Spool(spooled.path.parent, limit=10**9), plane=control_plane, work_dir=tmp_path)
+    agent = worker.Agent(client=client, plane=control_plane, context=context, state=state, slots=1)  # type: ignore[arg-type]
+    plane.fail("/log/", 503, times=1000)
+    (found,) = context.spool.recover()
+    agent._deliver_recovered(found)
+    time.sleep(0.5)
+    assert [entry["job_id"] for entry in agent._report()["running"]] == [JOB.job_id], "no answer, no limit"
+    agent._handle_answer(HeartbeatAnswer("healthy", 1, None, [], []))
+    eventually(lambda: not agent._report()["running"])
+    assert not found.path.exists()
+    state.close()
+    for connection in client._idle:
+        connection.close()

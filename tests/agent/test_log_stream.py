@@ -87,6 +87,7 @@ def test_attempts_are_recovered_whether_they_have_ended_or_not(tmp_path: Path) -
     ended.finish({"exit_code": 1})
     LogStream(spool.open(Assignment("job2", 1))).write(b"x" * CHUNK_BYTES + b"y")
     (tmp_path / "spool" / "stray").mkdir()
+    spool.open(Assignment("job3", 1))
     finished, interrupted = Spool(tmp_path / "spool", limit=1000).recover()
     assert (finished.job, finished.is_finished) == (JOB, True)
     assert list(finished.sequences()) == [0]
