@@ -55,7 +55,8 @@ always end with the agent, even after kill -9. In a systemd unit, set KillMode=m
 jobs' processes with the first signal.
 
 While the control plane does not answer, the agent keeps logs and results on disk. It delivers them later, also after a
-restart. When this spool is full, steps that print wait until the control plane answers again.
+restart. When this spool is full, steps that print wait until the control plane answers again. When a log reaches the
+limit that the control plane sets, the agent leaves out what follows, except for the last megabyte.
 
 exit codes:
   0    a signal ended the agent

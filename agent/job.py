@@ -20,7 +20,7 @@ from agent.checkout import GIT_ENVIRONMENT, Checkout, CheckoutFailed, checkout, 
 from agent.client import GivenUp, Refused
 from agent.delivery import deliver, log_refusal, log_spool_failure
 from agent.job_folder import JobFolder
-from agent.log_stream import LogStream
+from agent.log_stream import LIMIT_BYTES, LogStream
 from agent.machine import FAULT_CHARACTERS, MachineFailed, git_fault, git_path, is_machine_failure
 from agent.process import Guard, Launcher, RunningCommand
 from agent.protocol import Assignment, ControlPlane, Definition, JobDetails, StepDefinition, StepState
@@ -98,7 +98,7 @@ def _run_job(
         attempt.agent_fault = f"the agent cannot use its spool: {error}"[:FAULT_CHARACTERS]
         _report_without_spool(context, attempt)
         return None
-    stream = LogStream(spooled)
+    stream = LogStream(spooled, limit=details.log_limit or LIMIT_BYTES)
     following: list[Assignment] = []
 
     def deliver_all() -> None:

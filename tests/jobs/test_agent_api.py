@@ -270,6 +270,7 @@ def test_starting_gives_all_that_is_needed_to_run_the_job(agent: AgentClient, ma
             "retries": 2,
         },
         "definition_path": ".hybrid-ci.yml",
+        "log_limit": 100_000_000,
     }
 
 

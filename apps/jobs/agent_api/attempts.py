@@ -13,6 +13,7 @@ from apps.jobs.services import (
     attempt_finish,
     attempt_start,
     log_append,
+    log_limit,
     next_dispatch,
 )
 from apps.pipelines.definitions import DEFINITION_PATH
@@ -37,6 +38,7 @@ def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str,
         "timeout": job.timeout,
         "definition": job.definition,
         "definition_path": DEFINITION_PATH,
+        "log_limit": log_limit(),
     }
 
 
@@ -60,12 +62,14 @@ def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict
 @agent_endpoint
 def log(request: HttpRequest, signed: SignedRequest, job_id: str, attempt: int, sequence: int) -> dict[str, Any]:
     """Store one chunk of the attempt's log."""
+    data, packed = decoded_body(request, limit=CHUNK_LIMIT)
     command = log_append(
         agent_id=signed.agent_id,
         job_id=job_id,
         attempt=attempt,
         sequence=sequence,
-        data=decoded_body(request, limit=CHUNK_LIMIT),
+        data=data,
+        packed=packed,
     )
     return {"wish": command}
 

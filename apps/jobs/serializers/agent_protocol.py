@@ -78,6 +78,7 @@ START_ANSWER = Object(
         "timeout": _SECONDS,
         "definition": nullable(DEFINITION),
         "definition_path": Text(),
+        "log_limit": WholeNumber(about="The most bytes of output to send, before compression."),
     },
 )
 
