@@ -174,18 +174,18 @@ def expire_leases(world: World) -> Act:
     world.running()
     world.job()
     world.heartbeat()
-    world.wait(50)
+    world.wait_while_others_poll(50)
     return leases_expire
 
 
 @scenario()
 def expire_a_lease_for_the_last_time(world: World) -> Act:
     job_id = world.running()
-    world.wait(50)
+    world.wait_while_others_poll(50)
     leases_expire()
     world.heartbeat()
     attempt_start(agent=world.agent, job_id=job_id, attempt=2)
-    world.wait(50)
+    world.wait_while_others_poll(50)
     return leases_expire
 
 

@@ -11,6 +11,7 @@ from apps.jobs.services.dispatch import Dispatch, next_dispatch, work_dispatch
 from apps.jobs.services.gauges import gauges_measure
 from apps.jobs.services.jobs import job_cancel, job_create, job_retry
 from apps.jobs.services.leases import leases_expire
+from apps.jobs.services.limits import time_limit
 from apps.jobs.services.log_archives import log_archive, logs_archive
 from apps.jobs.services.logs import CHUNK_LIMIT, log_append
 from apps.jobs.services.losses import attempt_expire, attempt_release
@@ -37,5 +38,6 @@ __all__ = [
     "logs_archive",
     "next_dispatch",
     "sets_prune",
+    "time_limit",
     "work_dispatch",
 ]

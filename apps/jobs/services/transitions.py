@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apps.agents.services import lease_add, lease_remove, lease_remove_expired, lease_request_cancel, lease_start
+from apps.agents.services import PLAIN_END, LeaseEnd, lease_add, lease_remove, lease_request_cancel, lease_start
+from apps.agents.states import MAX_SLOTS
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
-from apps.jobs.models import Job, QueueEntry
+from apps.jobs.models import OPEN, Job, QueueEntry
 from apps.jobs.models.job import created_day
 from apps.jobs.selectors.queue import queue_head_forget
-from apps.jobs.services.counters import counter_add
-from apps.jobs.states import FINAL, LEASED, Status, transition_require
+from apps.jobs.services.counters import counter_add, counter_replace
+from apps.jobs.services.limits import time_limit
+from apps.jobs.states import FINAL, LEASED, Status, late_end_require, transition_require
 from controlplane.lib import clock, metric_names
 from controlplane.lib.actor import Actor
 from controlplane.lib.ids import id_moment
@@ -33,9 +35,12 @@ class Move:
     attempt that the job is at before the move. `agent_id` names the agent that has the lease or gets it; it is
     empty if there is none.
 
-    `entry` is the queue entry that the move adds or deletes. `changes` are further updates of the job. With
-    `heartbeat_at`, the lease ends only if the agent has sent no heartbeat since then. A cancel request that arrives in
+    `entry` is the queue entry that the move adds or deletes. `changes` are further updates of the job. `lease_end` says
+    how a lease ends, `slots` how many leases the agent may have with a new one. A cancel request that arrives in
     between may decide how an attempt ends, so `cancel_requested` says whether the caller has seen one.
+
+    `is_late` marks the end that the report of a lost attempt brings: the agent has no lease any more, and `job` is the
+    whole record.
     """
 
     job: Job
@@ -47,8 +52,10 @@ class Move:
     agent_id: str = ""
     entry: QueueEntry | None = None
     changes: Sequence[Any] = ()
-    heartbeat_at: str | None = None
+    lease_end: LeaseEnd = PLAIN_END
+    slots: int = MAX_SLOTS
     cancel_requested: bool = False
+    is_late: bool = False
     detail: Mapping[str, str | int | None] | None = None
 
 
@@ -76,7 +83,7 @@ def move_add(transaction: Transaction, move: Move) -> None:
         transaction.put("job", move.job)
         counter_add(transaction, status=move.after, moment=id_moment(move.job.job_id))
     else:
-        transition_require(move.before, move.after)
+        (late_end_require if move.is_late else transition_require)(move.before, move.after)
         transaction.update(
             "job", move.job, actions=[*_status_changes(move), *move.changes], condition=_fence_of(move, move.before)
         )
@@ -92,7 +99,7 @@ def move_add(transaction: Transaction, move: Move) -> None:
         actor=move.actor,
         action=move.action,
         target=f"job:{move.job.job_id}",
-        result=move.after if move.action == Action.JOB_FINISHED else "ok",
+        result=move.after if move.action in (Action.JOB_FINISHED, Action.JOB_OUTCOME_REPLACED) else "ok",
         detail=move.detail,
     )
 
@@ -124,6 +131,8 @@ def _fence_of(move: Move, before: Status) -> Any:
     unchanged = (Job.status == before) & (Job.attempt == move.attempt)
     if before in LEASED:
         unchanged &= Job.agent_id == move.agent_id
+    if move.is_late:
+        unchanged &= Job.lost_agent_id == move.agent_id
     if before in LEASED and move.after not in LEASED:
         asked = Job.cancel_requested
         unchanged &= asked == True if move.cancel_requested else asked.does_not_exist()  # noqa: E712 — a condition
@@ -135,6 +144,7 @@ def _status_changes(move: Move) -> list[Any]:
     changes = [Job.status.set(move.after)]
     if move.after == Status.ASSIGNED:
         changes += [Job.attempt.set(move.attempt + 1), Job.agent_id.set(move.agent_id), Job.assigned_at.set(now)]
+        changes += _lost_marks_remove()
     elif move.after == Status.RUNNING:
         changes += [
             Job.started_at.set(now),
@@ -146,7 +156,27 @@ def _status_changes(move: Move) -> list[Any]:
         changes += [mark.remove() for mark in marks]
     elif move.after in FINAL:
         changes += [Job.outcome.set(f"{move.after}#{created_day(move.job.job_id)}"), Job.completed_at.set(now)]
+        changes += _late_changes(move) if move.is_late else []
     return changes
+
+
+def _lost_marks_remove() -> list[Any]:
+    return [Job.lost_agent_id.remove(), Job.lost_started_at.remove()]
+
+
+def _late_changes(move: Move) -> list[Any]:
+    """The attempt was not lost after all: it counts as the agent's again, and its whole log is to be archived."""
+    started_at = move.job.lost_started_at
+    return [
+        Job.lost_attempts.add(-1),
+        Job.agent_id.set(move.agent_id),
+        Job.agent_name.set(move.actor.name),
+        Job.started_by.set(move.agent_id),
+        *([Job.started_at.set(started_at)] if started_at else []),
+        Job.open.set(OPEN),
+        Job.log_stored.remove(),
+        *_lost_marks_remove(),
+    ]
 
 
 def _lease_follow(transaction: Transaction, move: Move, before: Status) -> None:
@@ -154,21 +184,12 @@ def _lease_follow(transaction: Transaction, move: Move, before: Status) -> None:
     agent_id, job_id = move.agent_id, move.job.job_id
     if move.after == Status.ASSIGNED:
         at = clock.timestamp(clock.now())
-        lease_add(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt + 1, at=at)
+        lease_add(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt + 1, at=at, slots=move.slots)
     elif move.after == Status.RUNNING:
-        lease_start(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt)
+        limit = time_limit(move.job.timeout)
+        lease_start(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt, limit=limit)
     elif before in LEASED:
-        _lease_end(transaction, move)
-
-
-def _lease_end(transaction: Transaction, move: Move) -> None:
-    agent_id, job_id = move.agent_id, move.job.job_id
-    if move.heartbeat_at is None:
-        lease_remove(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt)
-    else:
-        lease_remove_expired(
-            transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt, heartbeat_at=move.heartbeat_at
-        )
+        lease_remove(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt, end=move.lease_end)
 
 
 def _job_may_start(transaction: Transaction, move: Move) -> None:
@@ -178,5 +199,9 @@ def _job_may_start(transaction: Transaction, move: Move) -> None:
 
 
 def _job_ended(transaction: Transaction, move: Move) -> None:
-    """The job has ended for good: count it for the day."""
-    counter_add(transaction, status=move.after)
+    """The job has ended: count it for the day, in place of the end that a late report replaces."""
+    if move.before in FINAL:
+        ended_at = clock.parse_timestamp(move.job.completed_at)
+        counter_replace(transaction, before=move.before, ended_at=ended_at, after=move.after)
+    else:
+        counter_add(transaction, status=move.after)
