@@ -47,7 +47,8 @@ def lease_add(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, at: 
 
     Only if the agent takes work, has no lease on the job yet and has fewer leases than `slots`.
     """
-    takes_work = Heartbeat.agent_id.exists() & ~Heartbeat.status.is_in(*LEAVING)
+    is_fit = ~Heartbeat.status.is_in(*LEAVING) & Heartbeat.status_reason.does_not_exist()
+    takes_work = Heartbeat.agent_id.exists() & is_fit
     _update(
         tx,
         agent_id,
