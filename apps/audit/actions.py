@@ -23,6 +23,7 @@ class Action(StrEnum):
     JOB_FINISHED = "job.finished"
     JOB_OUTCOME_REPLACED = "job.outcome_replaced"
     JOB_REQUEUED = "job.requeued"
+    JOB_RESUMED = "job.resumed"
     JOB_RETRIED = "job.retried"
     JOB_STARTED = "job.started"
     PIPELINE_DELETED = "pipeline.deleted"

@@ -53,9 +53,12 @@ def transition_require(before: Status, after: Status) -> None:
     raise Conflict(f"A job that is {before} cannot become {after}.", code=ErrorCode.JOB_STATE)
 
 
-def late_end_require(before: Status, after: Status) -> None:
-    """Raises Conflict when the late report of a lost attempt may not end a job that is `before`."""
-    if before not in LOST or after not in FINAL:
+def late_transition_require(before: Status, after: Status) -> None:
+    """Raises Conflict when a late report of a lost attempt may not take a job from `before` to `after`.
+
+    The report may end the job or, while it waits, show that the attempt still runs.
+    """
+    if before not in LOST or not (after in FINAL or (before, after) == (Status.QUEUED, Status.RUNNING)):
         raise Conflict(f"A job that is {before} cannot become {after}.", code=ErrorCode.JOB_STATE)
 
 

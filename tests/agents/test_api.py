@@ -50,6 +50,7 @@ def test_an_agent_is_shown_with_its_heartbeat_and_jobs(operator: Client, machine
         "name": "build-1",
         "region": "eu-central-1",
         "status": "healthy",
+        "status_reason": None,
         "labels": ["linux", "gpu"],
         "slots": 4,
         "free_slots": 2,

@@ -11,7 +11,7 @@ from apps.audit.selectors import audit_list
 from apps.jobs.models import Job, QueueEntry
 from apps.jobs.selectors import job_get, job_log_read
 from apps.jobs.selectors.queue import queue_registry
-from apps.jobs.services import leases_expire, logs_archive
+from apps.jobs.services import agents_mark, leases_expire, logs_archive
 from apps.jobs.services.leases import leases_look
 from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
@@ -288,6 +288,56 @@ def test_a_cancelled_job_stays_cancelled_after_a_late_finish(
         problem(agent.finish(assignment), 409, "stale_attempt")
     assert job_get(job_id).status == "cancelled"
     assert job_log_read(job=job_get(job_id), offset=0, limit=10).complete
+
+
+def test_an_agent_that_still_runs_a_lost_attempt_goes_on_with_it_while_the_job_waits(
+    operator: Client, agent: AgentClient, make_job: MakeJob
+) -> None:
+    job_id = make_job()
+    assignment = agent.take()
+    started_at = job_get(job_id).started_at
+    with polled(50):
+        assert leases_expire() == 1
+        answer = agent.heartbeat(running=[assignment], free_slots=3)
+        assert (answer["wishes"], answer["jobs"]) == ([], [])
+        job = job_get(job_id)
+        assert (job.status, int(job.attempt), int(job.lost_attempts)) == ("running", 1, 0)
+        assert (job.agent_id, job.started_at) == (agent.agent_id, started_at)
+        assert Everything.read().inconsistencies() == []
+        operator.post(f"/jobs/{job_id}/cancel")
+        assert agent.heartbeat(running=[assignment])["wishes"] == [{**assignment, "wish": "cancel"}]
+        assert agent.finish(assignment).status_code == 200
+    assert job_get(job_id).status == "completed"
+    assert Everything.read().inconsistencies() == []
+
+
+def test_an_agent_that_still_runs_the_last_attempt_of_a_failed_job_goes_on_with_it(
+    agent: AgentClient, make_job: MakeJob, once: str
+) -> None:
+    job_id = make_job(pipeline=once)
+    assignment = agent.take()
+    with polled(50):
+        assert leases_expire() == 1
+        assert agent.heartbeat(running=[assignment])["wishes"] == []
+        assert agent.finish(assignment).status_code == 200
+    assert job_get(job_id).status == "completed"
+
+
+def test_the_sweep_marks_no_agent_unhealthy_for_a_silence_during_which_the_control_plane_was_away(
+    server: str, make_job: MakeJob
+) -> None:
+    running = fleet(server, make_job, 3)
+    with later(600):
+        assert agents_mark() == 0
+        leases_expire()
+        running[0][0].heartbeat(running=[running[0][1]])
+        with later(30):
+            assert agents_mark() == 0
+        for seconds in (15, 30, 45, 50):
+            with later(seconds):
+                running[0][0].heartbeat(running=[running[0][1]])
+        with later(51):
+            assert agents_mark() == 2
 
 
 def test_the_first_poll_after_a_gap_reads_no_heartbeats(server: str, make_job: MakeJob) -> None:

@@ -153,18 +153,17 @@ def test_a_job_that_is_cancelled_while_it_finishes_ends_once(agent: Actor, resul
             assert ended_as == ("failed" if cancelled == "job_finished" else "cancelled")
 
 
-def test_an_attempt_that_finishes_while_it_expires_does_one_of_the_two(agent: Actor) -> None:
+def test_an_attempt_that_finishes_while_it_expires_is_finished(agent: Actor) -> None:
     for _ in range(TIMES):
         job_id = running(agent)
         first, expired = race(
             partial(attempt_finish, agent=agent, job_id=job_id, attempt=1, result=SUCCESS),
             partial(attempt_expire, agent_id=agent.id, job_id=job_id, attempt=1, heartbeat_at=None, reason="a test"),
         )
-        assert (first, expired) in {(True, False), ("stale_attempt", True)}
-        assert status_of(job_id)[0] == ("completed" if first is True else "queued")
-        for lost, attempt in claim(agent):
-            attempt_start(agent=agent, job_id=lost, attempt=attempt)
-            attempt_finish(agent=agent, job_id=lost, attempt=attempt, result=SUCCESS)
+        # In either order: the report of an attempt that has just expired still counts.
+        assert (first, expired) in {(True, False), (True, True)}
+        assert status_of(job_id) == ("completed", 1)
+        assert claim(agent) == []
 
 
 def test_a_heartbeat_in_the_moment_of_expiry_keeps_the_lease_or_comes_too_late(agent: Actor) -> None:

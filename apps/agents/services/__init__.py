@@ -14,6 +14,7 @@ from apps.agents.services.leases import (
     lease_limit,
     lease_remove,
     lease_request_cancel,
+    lease_restore,
     lease_start,
 )
 from apps.agents.services.lifecycle import agent_drain, agent_resume, agent_retire, agents_mark_silent
@@ -41,5 +42,6 @@ __all__ = [
     "lease_limit",
     "lease_remove",
     "lease_request_cancel",
+    "lease_restore",
     "lease_start",
 ]

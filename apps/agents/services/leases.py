@@ -68,6 +68,13 @@ def lease_start(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, li
     )
 
 
+def lease_restore(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, at: str, limit: int) -> None:
+    """Lease the attempt to the agent that has run it since `at`, although its lease had expired meanwhile."""
+    lease = {"attempt": attempt, "at": at, "started": True, "limit": limit}
+    condition = Heartbeat.agent_id.exists() & Heartbeat.lease_map[job_id].does_not_exist()
+    _update(tx, agent_id, [Heartbeat.lease_map[job_id].set(lease)], condition)
+
+
 def lease_limit(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, limit: int) -> None:
     """Set the time limit of the agent's attempt, in seconds from its start on."""
     _update(tx, agent_id, [Heartbeat.lease_map[job_id]["limit"].set(limit)], _is_leased(job_id, attempt))

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from apps.agents.models import Agent, FleetCounter, Heartbeat
@@ -72,15 +73,17 @@ def _agent_become(agent_id: str, after: AgentStatus, actor: Actor) -> Agent:
     raise Unavailable("The agent's status is being changed. Try again.")
 
 
-def agents_mark_silent() -> int:
+def agents_mark_silent(*, heard_since: datetime | None = None) -> int:
     """Mark agents unhealthy after 45 seconds without a heartbeat, and dead after 300. Returns how many were marked.
 
-    An agent that sends a heartbeat meanwhile, or that another sweep has marked, is left as it is.
+    The seconds count from `heard_since` on: before that, no agent could be heard. An agent that sends a heartbeat
+    meanwhile, or that another sweep has marked, is left as it is.
     """
     marked = 0
     for region, heartbeats in heartbeats_by_region():
         for heartbeat in heartbeats:
-            silence = clock.now() - clock.parse_timestamp(heartbeat.at)
+            heard_at = clock.parse_timestamp(heartbeat.at)
+            silence = clock.now() - (max(heard_at, heard_since) if heard_since else heard_at)
             before = AgentStatus(heartbeat.status)
             after = status_after_silence(before, silence.total_seconds())
             if after == before:

@@ -13,7 +13,7 @@ from apps.agents.states import LEASE, MAX_SLOTS
 from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.services.claims import Assignment, jobs_claim
 from apps.jobs.services.leases import leases_look, looked_for
-from apps.jobs.services.losses import attempt_end, attempt_expire, attempt_release
+from apps.jobs.services.losses import attempt_end, attempt_expire, attempt_keep, attempt_release
 from apps.jobs.states import Status
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
@@ -68,42 +68,57 @@ def work_dispatch(
 
     A leased attempt that the agent has not acknowledged is offered again, or released after a minute. An acknowledged
     attempt that the agent no longer reports is lost: the agent was restarted. An attempt that the agent reports without
-    a lease must be abandoned, and so must one that is over its time limit or was to be cancelled for too long: it ends.
+    a lease must be abandoned, unless no newer one has begun. One that is over its time limit, or that was to be
+    cancelled for too long, ends.
+
     The agent never has more than `slots` leases, whatever it reports as free. `fresh` is False for a repeated
     heartbeat, whose report may be outdated. `takes_work` is False then, and also for a draining or unhealthy agent.
     """
     named = {(entry["job_id"], entry["attempt"]): entry.get("steps") for entry in running}
     dispatch = Dispatch(next_check_interval=_interval(settings.AGENT_CHECK_SECONDS))
-    ended = 0
-    for job_id, lease in leases.items():
-        attempt, age = lease.attempt, clock.now() - clock.parse_timestamp(lease.at)
-        if (job_id, attempt) in named:
-            if _overdue_end(agent, job_id, lease, named[job_id, attempt]):
-                dispatch.commands.append(Command(job_id, attempt, "abandon"))
-                ended += 1
-            elif lease.command:
-                dispatch.commands.append(Command(job_id, attempt, lease.command))
-        elif not lease.started:
-            if age > ACKNOWLEDGE_WITHIN:
-                ended += attempt_release(agent_id=agent.id, job_id=job_id, attempt=attempt)
-            else:
-                dispatch.assignments.append(Assignment(job_id, attempt))
-        elif fresh and age > LEASE:
-            reason = "the agent no longer runs it"
-            ended += attempt_expire(agent_id=agent.id, job_id=job_id, attempt=attempt, heartbeat_at=None, reason=reason)
-    dispatch.commands += [
-        Command(job_id, attempt, "abandon")
+    ended = sum(
+        _lease_follow(dispatch, agent, job_id, lease, named=named, fresh=fresh) for job_id, lease in leases.items()
+    )
+    unleased = [
+        (job_id, attempt)
         for job_id, attempt in sorted(named)
         if job_id not in leases or leases[job_id].attempt != attempt
     ]
-    registry = queue_registry() if fresh else None
-    if registry is not None and leases_look(row=registry.looks):
+    for job_id, attempt in unleased:
+        if fresh and attempt_keep(agent=agent, job_id=job_id, attempt=attempt):
+            ended -= 1
+        else:
+            dispatch.commands.append(Command(job_id, attempt, "abandon"))
+    if not fresh:
+        return dispatch
+    registry = queue_registry()
+    if leases_look(row=registry.looks):
         # A requeued job may be the first of its label set.
         registry = queue_registry()
-    if registry is not None and takes_work:
+    if takes_work:
         free = min(free_slots - len(dispatch.assignments), slots - len(leases) + ended)
         _claim_for(dispatch, agent, registry.sets_for(labels), free=free, slots=slots)
     return dispatch
+
+
+def _lease_follow(
+    dispatch: Dispatch, agent: Actor, job_id: str, lease: Lease, *, named: Mapping[tuple[str, int], Any], fresh: bool
+) -> bool:
+    """What a lease means for the agent that reports the attempts in `named`. Returns whether the lease has ended."""
+    attempt, age = lease.attempt, clock.now() - clock.parse_timestamp(lease.at)
+    if (job_id, attempt) in named:
+        is_over = _overdue_end(agent, job_id, lease, named[job_id, attempt])
+        command = "abandon" if is_over else lease.command
+        dispatch.commands += [Command(job_id, attempt, command)] if command else []
+        return is_over
+    if not lease.started and age > ACKNOWLEDGE_WITHIN:
+        return attempt_release(agent_id=agent.id, job_id=job_id, attempt=attempt)
+    if not lease.started:
+        dispatch.assignments.append(Assignment(job_id, attempt))
+    elif fresh and age > LEASE:
+        reason = "the agent no longer runs it"
+        return attempt_expire(agent_id=agent.id, job_id=job_id, attempt=attempt, heartbeat_at=None, reason=reason)
+    return False
 
 
 def _overdue_end(agent: Actor, job_id: str, lease: Lease, steps: Sequence[Mapping[str, Any]] | None) -> bool:

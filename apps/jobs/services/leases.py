@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from apps.agents.selectors import silent_heartbeats
+from apps.agents.services import agents_mark_silent
 from apps.agents.states import LEASE
 from apps.jobs.models import LEASES, SETS, QueueSet
 from apps.jobs.selectors.queue import looks_row
@@ -74,6 +75,18 @@ def leases_look(*, row: QueueSet | None) -> int:
         return 0
 
 
+def agents_mark() -> int:
+    """Mark the agents that are silent, in a sweep. Returns how many were marked.
+
+    After the control plane was away, their silence counts from its return on.
+    """
+    row, now = looks_row(), clock.now()
+    is_back = row is not None and not _is_within(
+        _SWEEP_GAP, _latest(_moment(row, "looked_at"), _moment(row, "swept_at")), now
+    )
+    return agents_mark_silent(heard_since=now if is_back else _moment(row, "resumed_at"))
+
+
 def looked_for(duration: timedelta) -> bool:
     """Whether agents have been heard without a gap for at least this long: they had that time to report. One call."""
     row, now = looks_row(), clock.now()
@@ -87,11 +100,16 @@ def _sweep_note(row: QueueSet | None, now: datetime) -> datetime | None:
     """Note that a sweep finds no polls. Returns since when polls could have come. Raises ConditionFailed."""
     resumed_at = _moment(row, "resumed_at")
     actions: list[Any] = [QueueSet.swept_at.set(clock.timestamp(now))]
-    if not _is_within(_SWEEP_GAP, _latest(_moment(row, "looked_at"), _moment(row, "swept_at")), now):
+    if _was_away(row, now):
         resumed_at = now
         actions.append(QueueSet.resumed_at.set(clock.timestamp(now)))
     QueueSet(SETS, LEASES).update(actions=actions, condition=_as_seen(row))
     return resumed_at
+
+
+def _was_away(row: QueueSet | None, now: datetime) -> bool:
+    """Whether neither a sweep nor a poll has run for so long that the control plane itself was away."""
+    return not _is_within(_SWEEP_GAP, _latest(_moment(row, "looked_at"), _moment(row, "swept_at")), now)
 
 
 def _expire(*, heard_since: datetime | None, now: datetime) -> int:

@@ -69,11 +69,41 @@ def attempt_expire(*, agent_id: str, job_id: str, attempt: int, heartbeat_at: st
     changes = [Job.lost_attempts.set(lost)]
     if job.status == Status.RUNNING and after != Status.CANCELLED:
         changes.append(Job.lost_agent_id.set(agent_id))
-        changes += [Job.lost_started_at.set(job.started_at)] if job.started_at else []
+        changes.append(Job.lost_started_at.set(job.started_at))
     lease_end = LeaseEnd(heartbeat_at=heartbeat_at)
     if after == Status.QUEUED:
         return _requeue(job, actor=SYSTEM, reason=reason, changes=changes, lease_end=lease_end)
     return _end(job, after, message=_lost(job, reason), reason=reason, changes=changes, lease_end=lease_end)
+
+
+def attempt_keep(*, agent: Actor, job_id: str, attempt: int) -> bool:
+    """Whether the agent, which says that it runs this attempt without a lease, shall go on with it.
+
+    It shall as long as it has only lost the attempt and no newer one has begun. If the job waits, the attempt runs
+    again with a new lease; if it has failed with the loss, the agent's report at the end still counts.
+    """
+    job = Job.find(job_id)
+    if job is None or not is_lost_attempt_of(job, agent_id=agent.id, attempt=attempt):
+        return False
+    if job.status != Status.QUEUED:
+        return True
+    move = Move(
+        job=job,
+        before=Status.QUEUED,
+        after=Status.RUNNING,
+        attempt=attempt,
+        actor=agent,
+        action=Action.JOB_RESUMED,
+        agent_id=agent.id,
+        entry=entry_of(job, attempt=attempt + 1),
+        is_late=True,
+        detail={"attempt": attempt},
+    )
+    try:
+        move_commit(move)
+    except TransactionFailed:
+        return False
+    return True
 
 
 def attempt_fault(*, agent: Actor, job_id: str, attempt: int, reason: str, steps: Sequence[Mapping[str, Any]]) -> bool:

@@ -9,7 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apps.agents.services import PLAIN_END, LeaseEnd, lease_add, lease_remove, lease_request_cancel, lease_start
+from apps.agents.services import (
+    PLAIN_END,
+    LeaseEnd,
+    lease_add,
+    lease_remove,
+    lease_request_cancel,
+    lease_restore,
+    lease_start,
+)
 from apps.agents.states import MAX_SLOTS
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
@@ -18,7 +26,7 @@ from apps.jobs.models.job import created_day
 from apps.jobs.selectors.queue import queue_head_forget
 from apps.jobs.services.counters import counter_add, counter_replace
 from apps.jobs.services.limits import time_limit
-from apps.jobs.states import FINAL, LEASED, Status, late_end_require, transition_require
+from apps.jobs.states import FINAL, LEASED, Status, late_transition_require, transition_require
 from controlplane.lib import clock, metric_names
 from controlplane.lib.actor import Actor
 from controlplane.lib.ids import id_moment
@@ -39,7 +47,7 @@ class Move:
     how a lease ends, `slots` how many leases the agent may have with a new one. A cancel request that arrives in
     between may decide how an attempt ends, so `cancel_requested` says whether the caller has seen one.
 
-    `is_late` marks the end that the report of a lost attempt brings: the agent has no lease any more, and `job` is the
+    `is_late` marks a move that a report of a lost attempt brings: the agent has no lease any more, and `job` is the
     whole record.
     """
 
@@ -83,7 +91,7 @@ def move_add(transaction: Transaction, move: Move) -> None:
         transaction.put("job", move.job)
         counter_add(transaction, status=move.after, moment=id_moment(move.job.job_id))
     else:
-        (late_end_require if move.is_late else transition_require)(move.before, move.after)
+        (late_transition_require if move.is_late else transition_require)(move.before, move.after)
         transaction.update(
             "job", move.job, actions=[*_status_changes(move), *move.changes], condition=_fence_of(move, move.before)
         )
@@ -145,7 +153,7 @@ def _status_changes(move: Move) -> list[Any]:
     if move.after == Status.ASSIGNED:
         changes += [Job.attempt.set(move.attempt + 1), Job.agent_id.set(move.agent_id), Job.assigned_at.set(now)]
         changes += _lost_marks_remove()
-    elif move.after == Status.RUNNING:
+    elif move.after == Status.RUNNING and not move.is_late:
         changes += [
             Job.started_at.set(now),
             Job.started_by.set(move.agent_id),
@@ -156,8 +164,7 @@ def _status_changes(move: Move) -> list[Any]:
         changes += [mark.remove() for mark in marks]
     elif move.after in FINAL:
         changes += [Job.outcome.set(f"{move.after}#{created_day(move.job.job_id)}"), Job.completed_at.set(now)]
-        changes += _late_changes(move) if move.is_late else []
-    return changes
+    return [*changes, *(_late_changes(move) if move.is_late else [])]
 
 
 def _lost_marks_remove() -> list[Any]:
@@ -165,14 +172,13 @@ def _lost_marks_remove() -> list[Any]:
 
 
 def _late_changes(move: Move) -> list[Any]:
-    """The attempt was not lost after all: it counts as the agent's again, and its whole log is to be archived."""
-    started_at = move.job.lost_started_at
+    """The attempt was not lost after all: it counts as the agent's again, and its log is not archived yet."""
     return [
         Job.lost_attempts.add(-1),
         Job.agent_id.set(move.agent_id),
         Job.agent_name.set(move.actor.name),
         Job.started_by.set(move.agent_id),
-        *([Job.started_at.set(started_at)] if started_at else []),
+        Job.started_at.set(move.job.lost_started_at),
         Job.open.set(OPEN),
         Job.log_stored.remove(),
         *_lost_marks_remove(),
@@ -185,6 +191,15 @@ def _lease_follow(transaction: Transaction, move: Move, before: Status) -> None:
     if move.after == Status.ASSIGNED:
         at = clock.timestamp(clock.now())
         lease_add(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt + 1, at=at, slots=move.slots)
+    elif move.after == Status.RUNNING and move.is_late:
+        lease_restore(
+            transaction,
+            agent_id=agent_id,
+            job_id=job_id,
+            attempt=move.attempt,
+            at=move.job.lost_started_at,
+            limit=time_limit(move.job.timeout),
+        )
     elif move.after == Status.RUNNING:
         limit = time_limit(move.job.timeout)
         lease_start(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt, limit=limit)
