@@ -10,6 +10,7 @@ the end of a log above its limit (`agent.log_tail`).
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from typing import Any, Optional
 from agent.files import sync, write_private
 from agent.protocol import Assignment
 from agent.removal import remove_folder
+
+logger = logging.getLogger(__name__)
 
 _REPORT = "finish.json"
 _CHUNK_SUFFIX = ".chunk"

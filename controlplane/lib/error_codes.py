@@ -80,6 +80,7 @@ class ErrorCode(StrEnum):
     DIGEST_MISMATCH = "digest_mismatch", "The Content-Digest header does not match the body."
     WRONG_AGENT = "wrong_agent", "The key belongs to another agent than the path names."
     HEARTBEAT_OUT_OF_ORDER = "heartbeat_out_of_order", "The server has processed a later heartbeat of this agent."
+    IDENTITY_IN_USE = "identity_in_use", "Another machine uses this agent's identity. Enrol the copy of it anew."
     # Pipelines and jobs.
     PIPELINE_NOT_FOUND = "pipeline_not_found", "No pipeline has this name."
     PIPELINE_BUSY = "pipeline_busy", "Others keep saving this pipeline. Load it again and repeat the change."

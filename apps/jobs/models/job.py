@@ -100,6 +100,11 @@ class Job(Record):
     # The agent's name when it started the job.
     agent_name = UnicodeAttribute(null=True)
     cancel_requested = BooleanAttribute(null=True)
+    # The agent that lost the current attempt, and when it had started it. Its late report counts until the next claim.
+    lost_agent_id = UnicodeAttribute(null=True)
+    lost_started_at = UnicodeAttribute(null=True)
+    # The failures of machines that ended attempts: ``[{"agent_id", "agent", "attempt", "reason", "at"}]``.
+    faults = JSONAttribute(null=True)
 
     created_at = UnicodeAttribute()
     assigned_at = UnicodeAttribute(null=True)

@@ -11,7 +11,8 @@ from apps.jobs.services.claims import Assignment, jobs_claim
 from apps.jobs.services.dispatch import Dispatch, next_dispatch, work_dispatch
 from apps.jobs.services.gauges import gauges_measure
 from apps.jobs.services.jobs import job_cancel, job_create, job_retry
-from apps.jobs.services.leases import leases_expire
+from apps.jobs.services.leases import agents_mark, leases_expire
+from apps.jobs.services.limits import time_limit
 from apps.jobs.services.log_archives import log_archive, logs_archive
 from apps.jobs.services.log_limits import log_limit
 from apps.jobs.services.logs import log_append
@@ -23,6 +24,7 @@ __all__ = [
     "Assignment",
     "AttemptResult",
     "Dispatch",
+    "agents_mark",
     "attempt_define",
     "attempt_expire",
     "attempt_finish",
@@ -40,5 +42,6 @@ __all__ = [
     "logs_archive",
     "next_dispatch",
     "sets_prune",
+    "time_limit",
     "work_dispatch",
 ]

@@ -5,7 +5,7 @@ from datetime import timedelta
 from django.core.cache import cache
 
 from apps.jobs.models import CHUNK_LIMIT, Job, LogChunk
-from apps.jobs.policies import attempt_require
+from apps.jobs.policies import attempt_require, is_lost_attempt_of
 from apps.jobs.selectors.logs import chunk_get, log_stream
 from apps.jobs.services.log_limits import log_count, log_is_full
 from controlplane.lib import clock
@@ -19,6 +19,7 @@ _CHUNK_LIFETIME = timedelta(days=14)
 # How long a process caches the state of an attempt. An agent that sends ten chunks a second then costs one read a
 # second, and gets a cancel request within that second.
 _GATE_SECONDS = 1
+_GATE_ATTRIBUTES = ["job_id", "status", "attempt", "agent_id", "lost_agent_id", "cancel_requested"]
 
 
 def log_append(
@@ -42,11 +43,9 @@ def log_append(
     gate = f"log-gate:{agent_id}:{job_id}:{attempt}"
     command = cache.get(gate)
     if command is None:
-        job = attempt_require(
-            Job.find(job_id, attributes=["job_id", "status", "attempt", "agent_id", "cancel_requested"]),
-            agent_id=agent_id,
-            attempt=attempt,
-        )
+        job = Job.find(job_id, attributes=_GATE_ATTRIBUTES)
+        if job is None or not is_lost_attempt_of(job, agent_id=agent_id, attempt=attempt):
+            job = attempt_require(job, agent_id=agent_id, attempt=attempt)
         command = "cancel" if job.cancel_requested else ""
         cache.set(gate, command, _GATE_SECONDS)
     stream, expires_at = log_stream(job_id, attempt), clock.now() + _CHUNK_LIFETIME
