@@ -97,7 +97,7 @@ def log_archive(*, job: Job, until: float | None = None) -> None:
 
     It may be repeated, also by two processes in parallel: each writes the same content under the same name. The name
     holds the time of the job's end, so that the log of an earlier end never replaces that of a later one. `until` is a
-    moment of the monotonic clock. Raises TookTooLong after it, ValueError for a damaged chunk, OSError, and Unavailable.
+    moment of the monotonic clock. Raises TookTooLong after it, ValueError for a damaged chunk, OSError, Unavailable.
     """
     if job.status not in FINAL:
         return
