@@ -20,8 +20,10 @@ from agent.bundle import write_guard_program
 from agent.cgroups import ControlGroups
 from agent.client import Client
 from agent.concealment import forbid_inspection, inherited_token, start_again_without_token
+from agent.container import LABEL as CONTAINER_LABEL
+from agent.container import Engines
 from agent.enrolment import enrol
-from agent.environment import git_environment, step_environment
+from agent.environment import container_environment, engine_environment, git_environment, step_environment
 from agent.errors import AgentError, MachineUnfit, UsageError
 from agent.identity import identity_load
 from agent.job import JobContext
@@ -97,9 +99,9 @@ def _run(options: argparse.Namespace) -> None:
     state = StateDirectory(options.state_dir.expanduser())
     try:
         groups = ControlGroups.find(state.marker)
-        killed = kill_marked(state.marker)
+        killed = groups.end_all() + len(kill_marked(state.marker))
         if killed:
-            logger.warning("the agent killed %d processes that its previous run left behind", len(killed))
+            logger.warning("the agent killed %d processes that its previous run left behind", killed)
         write_guard_program(state.program)
         agent = _agent(options, state, groups)
         agent.run()
@@ -119,6 +121,8 @@ def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGr
     if urlsplit(url).scheme == "http" and urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1"):
         logger.warning("the control plane's address has no TLS: others on the network can read the jobs; use https")
     plane = ControlPlane(client)
+    engines = Engines(engine_environment(os.environ), used=state.containers, owner=state.marker[:12])
+    engines.clean()
     if identity is None:
         token = _token(options)
         if token is None:
@@ -132,7 +136,7 @@ def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGr
             token=token,
             name=options.name,
             region=options.region,
-            labels=options.labels,
+            labels=list(dict.fromkeys([*options.labels, *([CONTAINER_LABEL] if engines.find() else [])])),
             slots=options.slots or 1,
         )
     client.identity = identity
@@ -156,6 +160,8 @@ def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGr
         git_env=git_environment(os.environ),
         agent_name=options.name,
         step_users=step_users,
+        engines=engines,
+        container_env=container_environment(os.environ, options.pass_env),
     )
     logger.info("agent %s takes jobs from %s", identity.agent_id, client.url)
     return Agent(client=client, plane=plane, context=context, state=state, slots=options.slots)

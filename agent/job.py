@@ -17,6 +17,7 @@ from agent import clock
 from agent.attempt import ABANDON, CANCEL, STOP, Attempt
 from agent.checkout import GIT_ENVIRONMENT, Checkout, CheckoutFailed, checkout, url_without_credentials
 from agent.client import GivenUp, Refused
+from agent.container import Container, Engines
 from agent.delivery import deliver, log_refusal, log_spool_failure
 from agent.job_folder import JobFolder
 from agent.log_stream import LogStream
@@ -39,7 +40,8 @@ TIMED_OUT = "timed_out"
 class JobContext:
     """What all jobs of an agent share.
 
-    `step_env` and `git_env` are the environments that steps and git start with; `agent_name` is shown in logs.
+    `step_env` and `git_env` are the environments that steps and git start with, `container_env` is that of
+    steps in a container; `agent_name` is shown in logs.
     """
 
     plane: ControlPlane
@@ -50,6 +52,8 @@ class JobContext:
     git_env: dict[str, str]
     agent_name: str
     step_users: StepUsers
+    engines: Engines
+    container_env: dict[str, str]
 
 
 class JobFailed(Exception):
@@ -186,9 +190,11 @@ class _Run:
         if definition is None:
             definition = self._definition_of_repository(fetched.commit)
             self._use_definition(definition)
-        self._folder.hand_over()
+        container = self._container(definition)
+        if container is None or container.uses_step_user:
+            self._folder.hand_over()
         for index, step in enumerate(definition.steps):
-            self._run_step(index, step, definition)
+            self._run_step(index, step, definition, container)
 
     def _fetch(self) -> Checkout:
         self._stream.say(f"── fetching {_one_line(url_without_credentials(self._details.repository))}")
@@ -266,7 +272,9 @@ class _Run:
         ]
         self._attempt.set_steps(self._steps)
 
-    def _run_step(self, index: int, step: StepDefinition, definition: Definition) -> None:
+    def _run_step(
+        self, index: int, step: StepDefinition, definition: Definition, container: Optional[Container]
+    ) -> None:
         record = self._steps[index]
         self._raise_if_ending()
         title = f"── step {index + 1}/{len(self._steps)}: {_one_line(step.name)}"
@@ -274,23 +282,10 @@ class _Run:
         self._update_step(record, state=StepState.RUNNING, started_at=clock.timestamp())
         began = time.monotonic()
         limit = None if step.timeout is None else began + step.timeout
-        env = {
-            **self._context.step_env,
-            **self._folder.environment(),
-            **definition.env,
-            **self._details.env,
-            **step.env,
-            **self._own_env(step),
-        }
+        env = {**definition.env, **self._details.env, **step.env, **self._own_env(step)}
         try:
             script = self._folder.write_script(f"step-{index + 1}.sh", step.run)
-            code = self._command(
-                ["/bin/sh", "-e", str(script)],
-                env=env,
-                output=self._stream.write,
-                limit=limit,
-                user=self._folder.owner,
-            )
+            code = self._run_script(script, env, limit, container)
         except Interrupted as interruption:
             state = StepState.TIMED_OUT if interruption.reason == TIMED_OUT else StepState.CANCELLED
             self._update_step(record, state=state, completed_at=clock.timestamp())
@@ -308,6 +303,42 @@ class _Run:
         self._stream.say(f"{title} · exit code {code} after {_seconds_since(began)}")
         if code:
             raise JobFailed(f"Step {step.name!r} ended with exit code {code}.")
+
+    def _run_script(
+        self, script: Path, env: dict[str, str], limit: Optional[float], container: Optional[Container]
+    ) -> int:
+        """Run a step's script in the container, or on this machine. Returns its exit code."""
+        if container is None:
+            return self._command(
+                ["/bin/sh", "-e", str(script)],
+                env={**self._context.step_env, **self._folder.environment(), **env},
+                output=self._stream.write,
+                limit=limit,
+                user=self._folder.owner,
+            )
+        command = container.command(script, {**self._context.container_env, **env})
+        try:
+            return self._command(command, env=container.env, output=self._stream.write, limit=limit)
+        finally:
+            container.remove(self._running_guard())
+
+    def _container(self, definition: Definition) -> Optional[Container]:
+        if definition.container is None:
+            return None
+        engine = self._context.engines.use()
+        if engine is None:
+            raise JobFailed(
+                f"The pipeline asks for a container ({_one_line(definition.container)}), but this machine has neither "
+                "podman nor docker that works. Install one of them, or take the label container from the agent."
+            )
+        job = self._attempt.job
+        return Container(
+            engine,
+            image=definition.container,
+            name=f"hybrid-ci-{job.job_id}-{job.attempt}",
+            owner=self._context.engines.owner,
+            folder=self._folder,
+        )
 
     def _own_env(self, step: StepDefinition) -> dict[str, str]:
         return {

@@ -268,6 +268,7 @@ def test_starting_gives_all_that_is_needed_to_run_the_job(agent: AgentClient, ma
             "labels": [],
             "timeout": None,
             "retries": 2,
+            "container": None,
         },
         "definition_path": ".hybrid-ci.yml",
     }

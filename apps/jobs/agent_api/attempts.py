@@ -53,7 +53,7 @@ def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict
         commit=report["commit"],
         text=report["text"],
     )
-    return {"steps": parsed["steps"], "env": parsed["env"], "timeout": parsed["timeout"]}
+    return {name: parsed[name] for name in ("steps", "env", "timeout", "container")}
 
 
 @documented("post", "apps.jobs.agent_api.documentation.LOG")
