@@ -19,13 +19,15 @@ from agent.attempt import ABANDON, CANCEL, STOP, Attempt
 from agent.checkout import GIT_ENVIRONMENT, Checkout, CheckoutFailed, Tools, checkout, url_without_credentials
 from agent.client import GivenUp, Refused
 from agent.delivery import deliver, log_refusal, log_spool_failure
-from agent.files import remove_folder
+from agent.job_folder import JobFolder
 from agent.log_stream import LogStream
 from agent.mirror import Mirrors
 from agent.process import Guard, Launcher, RunningCommand
 from agent.protocol import Assignment, ControlPlane, Definition, JobDetails, StepDefinition, StepState
+from agent.removal import remove_folder
 from agent.repositories import RepositoryPattern, repository_is_allowed
 from agent.spool import Spool
+from agent.step_users import StepUser, StepUsers
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class JobContext:
     step_env: dict[str, str]
     git_env: dict[str, str]
     agent_name: str
+    step_users: StepUsers
 
 
 class JobFailed(Exception):
@@ -73,6 +76,16 @@ def run_job(context: JobContext, attempt: Attempt, wants_next: Callable[[], bool
     Returns the next job if `wants_next` says that the agent takes one and the control plane has one. An attempt that
     no longer belongs to this agent ends without a report.
     """
+    owner = context.step_users.take()
+    try:
+        return _run_job(context, attempt, wants_next, owner)
+    finally:
+        context.step_users.give_back(owner)
+
+
+def _run_job(
+    context: JobContext, attempt: Attempt, wants_next: Callable[[], bool], owner: Optional[StepUser]
+) -> Optional[Assignment]:
     try:
         details = context.plane.start(attempt.job, stop=attempt.ending)
     except GivenUp:
@@ -92,7 +105,7 @@ def run_job(context: JobContext, attempt: Attempt, wants_next: Callable[[], bool
 
     delivery = threading.Thread(target=deliver_all, name=f"delivery of {attempt.job}", daemon=True)
     delivery.start()
-    folder = context.work_dir / f"{attempt.job.job_id}.{attempt.job.attempt}"
+    folder = JobFolder(context.work_dir / f"{attempt.job.job_id}.{attempt.job.attempt}", owner)
     try:
         report = _Run(context, attempt, details, stream, folder).report()
         if attempt.end_reason == ABANDON:
@@ -104,8 +117,8 @@ def run_job(context: JobContext, attempt: Attempt, wants_next: Callable[[], bool
         log_spool_failure(attempt, error)
         attempt.request_end(ABANDON)
         stream.abandon()
-    if not remove_folder(folder):
-        logger.warning("the agent could not remove the workspace %s; its next start tries again", folder)
+    if not remove_folder(folder.path):
+        logger.warning("the agent could not remove the workspace %s; its next start tries again", folder.path)
     delivery.join()
     if attempt.end_reason == ABANDON:
         spooled.remove()
@@ -116,14 +129,14 @@ class _Run:
     """Runs the steps of one attempt. Its log goes to `stream`, its files to `folder`."""
 
     def __init__(
-        self, context: JobContext, attempt: Attempt, details: JobDetails, stream: LogStream, folder: Path
+        self, context: JobContext, attempt: Attempt, details: JobDetails, stream: LogStream, folder: JobFolder
     ) -> None:
         self._context = context
         self._attempt = attempt
         self._details = details
         self._stream = stream
         self._folder = folder
-        self._workspace = folder / "workspace"
+        self._workspace = folder.workspace
         self._commit: Optional[str] = None
         self._exit_code: Optional[int] = None
         self._steps: list[dict[str, Any]] = []
@@ -150,6 +163,8 @@ class _Run:
         finally:
             if self._guard is not None:
                 self._guard.close()
+            if self._folder.owner is not None:
+                self._folder.owner.kill_processes()
         for step in self._steps:
             if step["state"] == StepState.PENDING:
                 self._update_step(step, state=StepState.SKIPPED)
@@ -169,8 +184,7 @@ class _Run:
             f"· ref {_one_line(details.git_ref)}"
         )
         logger.info("the agent starts %s: pipeline %s, ref %s", job, details.pipeline, _one_line(details.git_ref))
-        remove_folder(self._folder)
-        self._workspace.mkdir(parents=True, mode=0o700)
+        self._folder.create()
         fetched = self._fetch()
         self._commit = fetched.commit
         self._stream.say(f"── commit {fetched.commit} · {fetched.kind} fetched in {_seconds_since(self._began)}")
@@ -178,6 +192,7 @@ class _Run:
         if definition is None:
             definition = self._definition_of_repository(fetched.commit)
             self._use_definition(definition)
+        self._folder.hand_over()
         for index, step in enumerate(definition.steps):
             self._run_step(index, step, definition)
 
@@ -275,12 +290,24 @@ class _Run:
         self._stream.say(title)
         self._update_step(record, state=StepState.RUNNING, started_at=clock.timestamp())
         began = time.monotonic()
-        script = self._folder / f"step-{index + 1}.sh"
         limit = None if step.timeout is None else began + step.timeout
-        env = {**self._context.step_env, **definition.env, **self._details.env, **step.env, **self._own_env(step)}
+        env = {
+            **self._context.step_env,
+            **self._folder.environment(),
+            **definition.env,
+            **self._details.env,
+            **step.env,
+            **self._own_env(step),
+        }
         try:
-            script.write_text(step.run, encoding="utf-8")
-            code = self._command(["/bin/sh", "-e", str(script)], env=env, output=self._stream.write, limit=limit)
+            script = self._folder.write_script(f"step-{index + 1}.sh", step.run)
+            code = self._command(
+                ["/bin/sh", "-e", str(script)],
+                env=env,
+                output=self._stream.write,
+                limit=limit,
+                user=self._folder.owner,
+            )
         except Interrupted as interruption:
             state = StepState.TIMED_OUT if interruption.reason == TIMED_OUT else StepState.CANCELLED
             self._update_step(record, state=state, completed_at=clock.timestamp())
@@ -310,9 +337,17 @@ class _Run:
         }
 
     def _command(
-        self, command: list[str], *, env: dict[str, str], output: Callable[[bytes], None], limit: Optional[float]
+        self,
+        command: list[str],
+        *,
+        env: dict[str, str],
+        output: Callable[[bytes], None],
+        limit: Optional[float],
+        user: Optional[StepUser] = None,
     ) -> int:
         """Run the command to its end and return its exit code. `limit` is a moment of the monotonic clock.
+
+        Without `user` it runs as the agent's own user.
 
         Raises Interrupted if a request to end or a time limit stopped it (`limit` or the job's), and JobFailed if its
         output could not be written.
@@ -321,9 +356,14 @@ class _Run:
         job_limit = None if self._timeout is None else self._began + self._timeout
         limits = [moment for moment in (limit, job_limit) if moment is not None]
         process = self._running_guard().start(
-            command, cwd=self._workspace, env=env, output=output, on_end=self._attempt.wake.set
+            command, cwd=self._workspace, env=env, output=output, on_end=self._attempt.wake.set, user=user
         )
         reason = self._wait_for_end(process, min(limits) if limits else None)
+        if process.is_abandoned:
+            # The control plane has given the job to another agent, or will do so: this report must not count.
+            logger.warning("the guard ended %s, because this agent was frozen", self._attempt.job)
+            self._attempt.request_end(ABANDON)
+            reason = ABANDON
         if reason is not None:
             raise Interrupted(reason)
         if process.failure is not None:

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Optional
 
 from agent import clock
-from agent.files import remove_folder, write_private
+from agent.files import write_private
+from agent.removal import remove_folder
 
 logger = logging.getLogger(__name__)
 

@@ -184,6 +184,9 @@ class Agent:
             self._client.identity = configuration.identity
             logger.info("the agent signs its requests with the new key %s from now on", configuration.identity.key_id)
         self._slots = self._fixed_slots or configuration.slots or 1
+        if self._context.step_users.count:
+            # Two jobs never share a user.
+            self._slots = min(self._slots, self._context.step_users.count)
         self._config_version = configuration.version
 
     # Jobs
