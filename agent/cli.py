@@ -27,10 +27,12 @@ from agent.environment import container_environment, engine_environment, git_env
 from agent.errors import AgentError, MachineUnfit, UsageError
 from agent.identity import identity_load
 from agent.job import JobContext
+from agent.mirror import Mirrors
 from agent.process import Launcher
 from agent.processes import kill_marked
 from agent.protocol import MAX_SLOTS, ControlPlane
 from agent.removal import remove_folder
+from agent.repositories import RepositoryPattern
 from agent.spool import Spool
 from agent.state import StateDirectory
 from agent.step_users import StepUsers
@@ -156,6 +158,8 @@ def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGr
             adoption=adoption,
         ),
         work_dir=work_dir,
+        mirrors=Mirrors(_own_folder(options.mirror_dir or state.path / "mirrors", state.marker)),
+        repositories=options.allow_repository,
         step_env=step_environment(os.environ, options.pass_env),
         git_env=git_environment(os.environ),
         agent_name=options.name,
@@ -169,10 +173,15 @@ def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGr
 
 def _own_work_dir(parent: Path, marker: str) -> Path:
     """Make the folder for the workspaces of this agent alone. The workspaces of an earlier run are removed."""
-    path = parent.expanduser().resolve() / f"agent-{marker[:12]}"
+    path = _own_folder(parent, marker)
     remove_folder(path)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
+
+
+def _own_folder(parent: Path, marker: str) -> Path:
+    """The folder in `parent` that belongs to this agent alone."""
+    return parent.expanduser().resolve() / f"agent-{marker[:12]}"
 
 
 def _step_users(options: argparse.Namespace, work_dir: Path, state: StateDirectory) -> StepUsers:
@@ -227,6 +236,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add(work, "work-dir", "folder for workspaces (default: work in the state directory)", convert=Path)
     _add(
+        work, "mirror-dir", "folder for mirrors of repositories (default: mirrors in the state directory)", convert=Path
+    )
+    _add(
+        work,
+        "allow-repository",
+        "patterns of the repositories that this agent may fetch, such as github.com/acme/* (default: all); "
+        "may be given several times",
+        default="",
+        convert=_patterns,
+        action=_Collect,
+    )
+    _add(
         work,
         "spool-limit",
         "MiB of undelivered log to keep on disk (default: %(default)s)",
@@ -278,6 +299,7 @@ def _add(
     *,
     default: Optional[str] = None,
     convert: Callable[[str], Any] = str,
+    action: Any = "store",
 ) -> None:
     """Add an option. Its default is the environment variable of its name, then `default`; `convert` parses each."""
     variable = "HYBRID_CI_" + name.upper().replace("-", "_")
@@ -285,9 +307,27 @@ def _add(
         f"--{name}",
         default=os.environ.get(variable) or default,
         type=convert,
+        action=action,
         help=f"{help_text} [{variable}]",
         metavar=name.rpartition("-")[2].upper(),
     )
+
+
+class _Collect(argparse.Action):
+    """Collects the values of an option that may be given several times; its default does not count then."""
+
+    def __call__(
+        self, _parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, _option: Any = None
+    ) -> None:
+        earlier = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*(earlier if isinstance(earlier, list) else []), *values])
+
+
+def _patterns(text: str) -> list[RepositoryPattern]:
+    try:
+        return [RepositoryPattern.parse(word) for word in _words(text)]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _words(text: str) -> list[str]:

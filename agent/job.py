@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import stat
@@ -15,15 +16,17 @@ from typing import Any, Optional
 
 from agent import clock
 from agent.attempt import ABANDON, CANCEL, STOP, Attempt
-from agent.checkout import GIT_ENVIRONMENT, Checkout, CheckoutFailed, checkout, url_without_credentials
+from agent.checkout import GIT_ENVIRONMENT, Checkout, CheckoutFailed, Tools, checkout, url_without_credentials
 from agent.client import GivenUp, Refused
 from agent.container import Container, Engines
 from agent.delivery import deliver, log_refusal, log_spool_failure
 from agent.job_folder import JobFolder
 from agent.log_stream import LogStream
+from agent.mirror import Mirrors
 from agent.process import Guard, Launcher, RunningCommand
 from agent.protocol import Assignment, ControlPlane, Definition, JobDetails, StepDefinition, StepState
 from agent.removal import remove_folder
+from agent.repositories import RepositoryPattern, repository_is_allowed
 from agent.spool import Spool
 from agent.step_users import StepUser, StepUsers
 
@@ -40,14 +43,17 @@ TIMED_OUT = "timed_out"
 class JobContext:
     """What all jobs of an agent share.
 
-    `step_env` and `git_env` are the environments that steps and git start with, `container_env` is that of
-    steps in a container; `agent_name` is shown in logs.
+    `repositories` has the patterns of those that may be fetched, and is empty for all. `step_env` and `git_env` are the
+    environments that steps and git start with, `container_env` that of steps in a container; `agent_name` is shown in
+    logs.
     """
 
     plane: ControlPlane
     spool: Spool
     launcher: Launcher
     work_dir: Path
+    mirrors: Mirrors
+    repositories: list[RepositoryPattern]
     step_env: dict[str, str]
     git_env: dict[str, str]
     agent_name: str
@@ -198,13 +204,24 @@ class _Run:
 
     def _fetch(self) -> Checkout:
         self._stream.say(f"── fetching {_one_line(url_without_credentials(self._details.repository))}")
+        if not repository_is_allowed(self._details.repository, self._context.repositories):
+            # Not a failure of this machine: any pipeline could otherwise make the agent look unhealthy.
+            raise JobFailed(
+                f"Agent {self._context.agent_name} may not fetch this repository (--allow-repository). "
+                "Give the pipeline a label of agents that may."
+            )
         limit = time.monotonic() + CHECKOUT_LIMIT_SECONDS
         try:
             return checkout(
                 url=self._details.repository,
                 ref=self._details.git_ref,
                 workspace=self._workspace,
-                git=lambda arguments: self._git(arguments, limit),
+                tools=Tools(
+                    git=lambda arguments: self._git(arguments, limit),
+                    mirrors=self._context.mirrors,
+                    has_lfs=shutil.which("git-lfs", path=self._context.git_env.get("PATH")) is not None,
+                    waiting=lambda: self._raise_if_over(limit),
+                ),
             )
         except CheckoutFailed as error:
             raise JobFailed(f"The repository could not be fetched: {error}") from error
@@ -404,6 +421,12 @@ class _Run:
                     self._stream.ignore_limit.set()
                     process.stop()
         return reason
+
+    def _raise_if_over(self, limit: float) -> None:
+        """Raise Interrupted if the attempt must end or `limit`, a moment of the monotonic clock, has passed."""
+        self._raise_if_ending()
+        if time.monotonic() >= min(limit, self._began + (self._timeout or math.inf)):
+            raise Interrupted(TIMED_OUT)
 
     def _raise_if_ending(self) -> None:
         reason = self._attempt.end_reason

@@ -29,6 +29,8 @@ LOG_DIR = env.path("LOG_DIR", default=BASE_DIR / ".local" / "logs")
 LOG_BUCKET = env.str("LOG_BUCKET", default="")
 # The pipeline of a `POST /jobs` that names none.
 DEFAULT_PIPELINE = env.str("DEFAULT_PIPELINE", default="default")
+# Patterns of the repositories that pipelines may build: github.com/acme/*. Empty: all. See docs/operations.md.
+ALLOWED_REPOSITORIES = env.list("ALLOWED_REPOSITORIES", default=[])
 # Seconds between two polls of an agent without work. Each poll costs two calls to DynamoDB. At most 20, because an
 # agent counts as lost after 45 s without a heartbeat.
 AGENT_CHECK_SECONDS = env.int("AGENT_CHECK_SECONDS", default=15)

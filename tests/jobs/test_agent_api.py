@@ -385,6 +385,7 @@ def test_a_repositorys_definition_is_read_and_becomes_the_jobs_steps(
         "steps": [{"name": "build", "run": "make", "env": {}, "timeout": 300}],
         "env": {"CI": "true"},
         "timeout": 3600,
+        "container": None,
     }
     job = operator.get(f"/jobs/{repository_job}").json()
     assert ([step["name"] for step in job["steps"]], job["commit"]) == (["build"], "d" * 40)
