@@ -188,6 +188,8 @@ def _step_users(options: argparse.Namespace, work_dir: Path, state: StateDirecto
     """The users of --step-user, checked. Raises UsageError."""
     users = StepUsers.find(options.step_user)
     if users.count == 0:
+        if os.geteuid() == 0:
+            logger.warning("the agent is root, and so are its steps: start it as another user, or use --step-user")
         return users
     if options.slots is not None and options.slots > users.count:
         raise UsageError(f"--slots must be at most {users.count}, the number of users that --step-user names.")
@@ -234,7 +236,12 @@ def _parser() -> argparse.ArgumentParser:
         default="~/.hybrid-ci-agent",
         convert=Path,
     )
-    _add(work, "work-dir", "folder for workspaces (default: work in the state directory)", convert=Path)
+    _add(
+        work,
+        "work-dir",
+        "folder for workspaces (default: work in the state directory, which the users of --step-user cannot enter)",
+        convert=Path,
+    )
     _add(
         work, "mirror-dir", "folder for mirrors of repositories (default: mirrors in the state directory)", convert=Path
     )
