@@ -31,11 +31,11 @@ from agent.mirror import Mirrors
 from agent.process import Launcher
 from agent.processes import kill_marked
 from agent.protocol import MAX_SLOTS, ControlPlane
-from agent.removal import remove_folder
 from agent.repositories import RepositoryPattern
 from agent.spool import Spool
 from agent.state import StateDirectory
 from agent.step_users import StepUsers
+from agent.trash import empty_work_dir
 from agent.worker import Agent
 
 logger = logging.getLogger(__name__)
@@ -59,15 +59,17 @@ always end with the agent, even after kill -9. In a systemd unit, set KillMode=m
 jobs' processes with the first signal.
 
 While the control plane does not answer, the agent keeps logs and results on disk. It delivers them later, also after a
-restart. When this spool is full, steps that print wait until the control plane answers again.
+restart. When this spool is full, steps that print wait until the control plane answers again. When a log reaches the
+limit that the control plane sets, the agent leaves out what follows, except for the last megabyte.
 
 exit codes:
   0    a signal ended the agent
   1    an unexpected error or a third signal ended the agent
   2    an option is invalid, the address is missing, or the agent has neither token nor identity
-  3    the control plane refuses this agent: its token or an option is invalid, its key is revoked, or it is retired
+  3    the control plane refuses this agent: its token or an option is invalid, its key is revoked, it is retired, or
+       another machine uses its identity
   4    another agent uses the state directory
-  5    this machine lacks git
+  5    this machine lacks git, or the state directory cannot be written
   130  an interrupt ended the agent before it was enrolled
 """
 
@@ -89,6 +91,9 @@ def agent_main(arguments: list[str]) -> int:
     except AgentError as error:
         logger.error("%s", error)
         return error.exit_code
+    except OSError as error:
+        logger.error("The agent cannot use its files: %s. Check the disk and the folder of --state-dir.", error)
+        return MachineUnfit.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
     logger.info("the agent has ended")
@@ -174,8 +179,7 @@ def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGr
 def _own_work_dir(parent: Path, marker: str) -> Path:
     """Make the folder for the workspaces of this agent alone. The workspaces of an earlier run are removed."""
     path = _own_folder(parent, marker)
-    remove_folder(path)
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    empty_work_dir(path)
     return path
 
 

@@ -6,10 +6,12 @@ import logging
 import math
 import os
 import shutil
+import signal
 import stat
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -21,14 +23,16 @@ from agent.client import GivenUp, Refused
 from agent.container import Container, Engines
 from agent.delivery import deliver, log_refusal, log_spool_failure
 from agent.job_folder import JobFolder
-from agent.log_stream import LogStream
+from agent.log_stream import LIMIT_BYTES, LogStream
+from agent.machine import FAULT_CHARACTERS, MachineFailed, git_fault, git_path, is_machine_failure
 from agent.mirror import Mirrors
 from agent.process import Guard, Launcher, RunningCommand
 from agent.protocol import Assignment, ControlPlane, Definition, JobDetails, StepDefinition, StepState
-from agent.removal import remove_folder
+from agent.refusals import ABOUT_DEFINITION
 from agent.repositories import RepositoryPattern, repository_is_allowed
 from agent.spool import Spool
 from agent.step_users import StepUser, StepUsers
+from agent.trash import discard
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +40,7 @@ logger = logging.getLogger(__name__)
 CHECKOUT_LIMIT_SECONDS = 1800
 _DEFINITION_LIMIT_BYTES = 512 * 1024
 _GIT_OUTPUT_LIMIT_BYTES = 64 * 1024
+_KILLED = 128 + signal.SIGKILL
 TIMED_OUT = "timed_out"
 
 
@@ -98,8 +103,13 @@ def _run_job(
         log_refusal(attempt, error)
         return None
     attempt.started = True
-    spooled = context.spool.open(attempt.job)
-    stream = LogStream(spooled)
+    try:
+        spooled = context.spool.open(attempt.job)
+    except OSError as error:
+        attempt.agent_fault = f"the agent cannot use its spool: {error}"[:FAULT_CHARACTERS]
+        _report_without_spool(context, attempt)
+        return None
+    stream = LogStream(spooled, limit=details.log_limit or LIMIT_BYTES)
     following: list[Assignment] = []
 
     def deliver_all() -> None:
@@ -121,12 +131,24 @@ def _run_job(
         log_spool_failure(attempt, error)
         attempt.request_end(ABANDON)
         stream.abandon()
-    if not remove_folder(folder.path):
-        logger.warning("the agent could not remove the workspace %s; its next start tries again", folder.path)
+    discard(folder.path)
     delivery.join()
     if attempt.end_reason == ABANDON:
         spooled.remove()
     return following[0] if following else None
+
+
+def _report_without_spool(context: JobContext, attempt: Attempt) -> None:
+    """Report an attempt that has no log, since the machine failed before it began."""
+    message = f"The machine failed: {attempt.agent_fault}"
+    report: dict[str, Any] = {"exit_code": None, "error_message": message, "steps": [], "commit": None}
+    report.update(log_chunks=0, agent_fault=attempt.agent_fault)
+    try:
+        context.plane.finish(attempt.job, report, wants_next=False, stop=attempt.muted)
+    except GivenUp:
+        pass
+    except Refused as error:
+        log_refusal(attempt, error)
 
 
 class _Run:
@@ -160,26 +182,48 @@ class _Run:
             error = self._interruption_message(interruption.reason)
         except JobFailed as failure:
             error = str(failure)
+        except MachineFailed as failure:
+            error = self._machine_failure(str(failure))
         except Exception as failure:
-            # A bug here must not block the slot. The job's log and the agent's log both name it.
-            logger.exception("an unexpected error in the agent ended %s", self._attempt.job)
-            error = f"The agent could not run the job: {failure or type(failure).__name__}"
+            text = str(failure) or type(failure).__name__
+            if self._is_of_machine(failure):
+                error = self._machine_failure(text)
+            else:
+                # A bug here must not block the slot. The job's log and the agent's log both name it.
+                logger.exception("an unexpected error in the agent ended %s", self._attempt.job)
+                error = f"The agent could not run the job: {text}"
         finally:
             if self._guard is not None:
                 self._guard.close()
             if self._folder.owner is not None:
                 self._folder.owner.kill_processes()
+        return self._finished(error)
+
+    def _finished(self, error: Optional[str]) -> dict[str, Any]:
         for step in self._steps:
             if step["state"] == StepState.PENDING:
                 self._update_step(step, state=StepState.SKIPPED)
         if error is not None:
-            self._stream.say(f"── {error}")
+            with suppress(OSError):
+                self._stream.say(f"── {error}")
         return {
             "exit_code": self._exit_code,
             "error_message": error,
             "steps": self._steps,
             "commit": self._commit,
+            "agent_fault": self._attempt.agent_fault,
         }
+
+    def _is_of_machine(self, failure: Exception) -> bool:
+        # Before the first step, the job has no part in what happens to files and processes.
+        has_begun = any(step["started_at"] for step in self._steps)
+        return is_machine_failure(failure) or (isinstance(failure, OSError) and not has_begun)
+
+    def _machine_failure(self, text: str) -> str:
+        """Record that the machine ended the attempt. Returns the error message."""
+        self._attempt.agent_fault = text[:FAULT_CHARACTERS]
+        self._exit_code = None
+        return f"The machine failed: {text}"
 
     def _run(self) -> None:
         details, job = self._details, self._attempt.job
@@ -224,6 +268,9 @@ class _Run:
                 ),
             )
         except CheckoutFailed as error:
+            fault = git_fault(str(error), control_plane_resolves=self._context.plane.host_resolves)
+            if fault is not None:
+                raise MachineFailed(f"The repository could not be fetched: {fault}") from error
             raise JobFailed(f"The repository could not be fetched: {error}") from error
 
     def _git(self, arguments: list[str], limit: float) -> tuple[int, bytes]:
@@ -232,10 +279,12 @@ class _Run:
         def keep(data: bytes) -> None:
             printed.extend(data[: max(0, _GIT_OUTPUT_LIMIT_BYTES - len(printed))])
 
-        git = shutil.which("git", path=self._context.git_env.get("PATH")) or "git"
+        git = git_path(self._context.git_env.get("PATH"))
         code = self._command(
             [git, *arguments], env={**self._context.git_env, **GIT_ENVIRONMENT}, output=keep, limit=limit
         )
+        if code == _KILLED:
+            raise MachineFailed("git was killed, most likely because the machine has too little memory")
         return code, bytes(printed)
 
     def _definition_of_repository(self, commit: str) -> Definition:
@@ -247,7 +296,7 @@ class _Run:
         except GivenUp:
             raise Interrupted(self._attempt.end_reason or STOP) from None
         except Refused as error:
-            if error.status != 422:
+            if error.code not in ABOUT_DEFINITION:
                 log_refusal(self._attempt, error)
                 self._attempt.request_end(ABANDON)
                 raise Interrupted(ABANDON) from error
@@ -311,13 +360,19 @@ class _Run:
                 message = f"Step {step.name!r} exceeded its time limit of {step.timeout:g} s."
                 raise JobFailed(message) from interruption
             raise
+        except OSError:
+            # The script could not be written or started.
+            self._update_step(record, state=StepState.PENDING, started_at=None)
+            raise
         except BaseException:
             self._update_step(record, state=StepState.FAILED, completed_at=clock.timestamp())
             raise
         self._exit_code = code
         state = StepState.FAILED if code else StepState.COMPLETED
         self._update_step(record, state=state, exit_code=code, completed_at=clock.timestamp())
-        self._stream.say(f"{title} · exit code {code} after {_seconds_since(began)}")
+        # What the step has done counts, even if the disk takes no more log.
+        with suppress(OSError):
+            self._stream.say(f"{title} · exit code {code} after {_seconds_since(began)}")
         if code:
             raise JobFailed(f"Step {step.name!r} ended with exit code {code}.")
 
@@ -344,9 +399,9 @@ class _Run:
             return None
         engine = self._context.engines.use()
         if engine is None:
-            raise JobFailed(
-                f"The pipeline asks for a container ({_one_line(definition.container)}), but this machine has neither "
-                "podman nor docker that works. Install one of them, or take the label container from the agent."
+            raise MachineFailed(
+                f"the pipeline asks for a container ({_one_line(definition.container)}), but this machine has neither "
+                "podman nor docker that works. Install one of them, or take the label container from the agent"
             )
         job = self._attempt.job
         return Container(
@@ -380,8 +435,8 @@ class _Run:
 
         Without `user` it runs as the agent's own user.
 
-        Raises Interrupted if a request to end or a time limit stopped it (`limit` or the job's), and JobFailed if its
-        output could not be written.
+        Raises Interrupted if a request to end or a time limit stopped it (`limit` or the job's), MachineFailed if it
+        ended because its output could not be written, and OSError if it could not be started.
         """
         self._raise_if_ending()
         job_limit = None if self._timeout is None else self._began + self._timeout
@@ -397,8 +452,8 @@ class _Run:
             reason = ABANDON
         if reason is not None:
             raise Interrupted(reason)
-        if process.failure is not None:
-            raise JobFailed(f"The agent could not write the output to disk: {process.failure}") from process.failure
+        if process.failure is not None and process.exit_code != 0:
+            raise MachineFailed(f"the agent could not write the output to disk: {process.failure}") from process.failure
         return process.exit_code
 
     def _running_guard(self) -> Guard:

@@ -11,8 +11,8 @@ import stat
 from pathlib import Path
 from typing import Optional
 
-from agent.removal import remove_folder
 from agent.step_users import StepUser
+from agent.trash import discard
 
 
 class JobFolder:
@@ -30,8 +30,8 @@ class JobFolder:
         self.temporary = path / "tmp"
 
     def create(self) -> None:
-        """Make the folder and its parts, mode 0700. What an earlier attempt left there is removed. Raises OSError."""
-        remove_folder(self.path)
+        """Make the folder and its parts, mode 0700. What an earlier attempt left there is discarded. Raises OSError."""
+        discard(self.path)
         self.path.mkdir(mode=0o700, parents=True)
         for part in (self.workspace, self.home, self.temporary):
             part.mkdir(mode=0o700)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from agent.client import Client
 from agent.identity import Identity, plain_id
+from agent.machine import resolves
 
 # How many jobs an agent may run at once.
 MAX_SLOTS = 64
@@ -82,7 +84,10 @@ class Definition:
 
 @dataclass(frozen=True)
 class JobDetails:
-    """The answer to a start; without `definition`, the repository's file `definition_path` defines the job."""
+    """The answer to a start; without `definition`, the repository's file `definition_path` defines the job.
+
+    `log_limit` is the most bytes of output to send. An older control plane names none.
+    """
 
     pipeline: str
     repository: str
@@ -91,6 +96,7 @@ class JobDetails:
     timeout: Optional[float]
     definition: Optional[Definition]
     definition_path: str
+    log_limit: Optional[int]
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,8 @@ class Configuration:
 class ControlPlane:
     """The agent's requests. Those that take `stop` are repeated until there is an answer or `stop` is set.
 
-    All raise `Refused`; those with `stop` raise `GivenUp`, the others `Unreachable`.
+    All raise `Refused`, those with `stop` only if it is about the request; they raise `GivenUp`, the others
+    `Unreachable`.
     """
 
     def __init__(self, client: Client) -> None:
@@ -136,8 +143,8 @@ class ControlPlane:
 
         return self._client.send("GET", f"/agents/{identity.agent_id}/config", understand=understand)
 
-    def heartbeat(self, report: dict[str, Any], *, created: int) -> HeartbeatAnswer:
-        """Send one heartbeat; `created` must be greater than that of any heartbeat before."""
+    def heartbeat(self, report: dict[str, Any], *, created: Callable[[], int]) -> HeartbeatAnswer:
+        """Send one heartbeat; the time that `created` gives must be greater than that of any heartbeat before."""
         agent_id = self._identity.agent_id
         return self._client.send(
             "POST",
@@ -200,6 +207,10 @@ class ControlPlane:
             stop=stop,
         )
 
+    def host_resolves(self) -> bool:
+        """Whether the control plane's host has an address at the moment, as this machine sees it."""
+        return resolves(self._client.host)
+
     @property
     def _identity(self) -> Identity:
         identity = self._client.identity
@@ -212,7 +223,11 @@ class ControlPlane:
 
 
 def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document).encode()
+    """The document as JSON, unescaped: escapes would make some texts six times as long.
+
+    A byte of a file name that is no UTF-8 becomes a question mark: the control plane refuses half a surrogate pair.
+    """
+    return json.dumps(document, ensure_ascii=False).encode(errors="replace")
 
 
 def _heartbeat_answer(answer: dict[str, Any]) -> HeartbeatAnswer:
@@ -238,6 +253,7 @@ def _job_details(answer: dict[str, Any]) -> JobDetails:
         timeout=_seconds(answer["timeout"]),
         definition=_definition(answer["definition"]) if answer["definition"] is not None else None,
         definition_path=str(answer["definition_path"]),
+        log_limit=int(answer["log_limit"]) if answer.get("log_limit") else None,
     )
 
 

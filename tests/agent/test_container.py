@@ -172,7 +172,8 @@ def test_an_agent_without_an_engine_runs_no_step_of_a_pipeline_with_a_container(
     agent.start(command=without_engine(tmp_path / "bin"))
     assert plane.finished(job)["exit_code"] is None
     assert plane.enrol_requests[0][1]["labels"] == []
-    assert "this machine has neither podman nor docker that works" in job.finish["error_message"]
+    # The job is tried elsewhere: an agent with the label and without an engine is at fault.
+    assert "this machine has neither podman nor docker that works" in job.finish["agent_fault"]
     assert [step["state"] for step in job.finish["steps"]] == ["skipped"]
 
 

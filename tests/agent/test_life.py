@@ -13,8 +13,6 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import pytest
-
 from agent import clock, processes
 from agent.bundle import agent_bundle
 from tests.agent.conftest import AgentProcess, History, eventually
@@ -92,7 +90,7 @@ def test_an_invalid_option_ends_the_agent_with_what_it_must_be(agent: AgentProce
 
 def test_an_enrolment_that_is_refused_ends_the_agent_and_names_the_invalid_fields(agent: AgentProcess) -> None:
     assert agent.start("--name=two words").exit_code() == 3
-    refusal = "422 validation_error: The request is not valid.; name: must be a name"
+    refusal = "400 invalid_input: The request is not valid.; name: must be a name"
     assert f"The control plane refused to enrol this machine ({refusal}). Check the token" in agent.output
 
 
@@ -346,9 +344,8 @@ def test_a_step_that_kills_its_guard_fails_and_leaves_no_process(
     eventually(lambda: not agent.leftovers())
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_an_agent_that_the_control_plane_refuses_names_the_reason_and_exits(
-    status: int, agent: AgentProcess, plane: FakeControlPlane, history: History, tmp_path: Path
+def test_a_retired_agent_names_the_reason_and_exits(
+    agent: AgentProcess, plane: FakeControlPlane, history: History, tmp_path: Path
 ) -> None:
     # A new step makes the agent send a heartbeat at once.
     steps = [
@@ -358,8 +355,9 @@ def test_an_agent_that_the_control_plane_refuses_names_the_reason_and_exits(
     job = plane.add_job(history.url, steps=steps)
     agent.start()
     plane.wait_for_output(job, "step 1/2")
-    plane.fail("/heartbeat", status)
+    plane.fail("/heartbeat", 403, code="agent_retired")
     (tmp_path / "go").touch()
     assert agent.exit_code() == 3
-    assert f"The control plane refuses this agent ({status} fault: a fault on demand)." in agent.output
+    assert "This agent is retired (403 agent_retired: a fault on demand)." in agent.output
+    assert f"remove {agent.state / 'identity.json'} and start the agent with a new enrolment token" in agent.output
     eventually(lambda: not agent.leftovers())
