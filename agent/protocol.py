@@ -74,11 +74,12 @@ class StepDefinition:
 
 @dataclass(frozen=True)
 class Definition:
-    """What a job runs; `timeout`, in seconds, is for all steps together."""
+    """What a job runs; `timeout`, in seconds, is for all steps together; `container` is the image that they run in."""
 
     steps: list[StepDefinition]
     env: dict[str, str]
     timeout: Optional[float]
+    container: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -269,6 +270,7 @@ def _definition(document: dict[str, Any]) -> Definition:
         ],
         env=_env(document.get("env")),
         timeout=_seconds(document.get("timeout")),
+        container=_optional_text(document.get("container")),
     )
 
 

@@ -53,6 +53,9 @@ def places(text: str) -> list[tuple[str, int]]:
     return [(field, line) for field, line, _ in problems(text)]
 
 
+ONE_STEP = "steps: [{run: make}]\n"
+
+
 def one_step(member: str) -> str:
     return f"steps:\n  - run: make\n    {member}\n"
 
@@ -113,7 +116,49 @@ def test_a_definition_becomes_json() -> None:
         "labels": ["linux"],
         "timeout": None,
         "retries": 2,
+        "container": None,
     }
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "alpine",
+        "python:3.12-slim",
+        "docker.io/library/python:3.12",
+        "localhost:5000/team/image_1",
+        "registry.example.org/a/b/c:v1.0_x@sha256:" + "0" * 64,
+    ],
+)
+def test_a_container_is_an_image_and_asks_for_agents_with_the_label_container(image: str) -> None:
+    parsed = definition_parse(f"{ONE_STEP}container: {image}\nlabels: [linux]")
+    assert parsed.container == image
+    assert parsed.labels == ["linux", "container"]
+    assert definition_parse(f"{ONE_STEP}labels: [container]\ncontainer: {image}").labels == ["container"]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "--privileged",
+        "-v",
+        "docker-archive:/etc/passwd",
+        "oci:../image",
+        "dir:/tmp",
+        "../image",
+        "/image",
+        "image:",
+        "a b",
+        "Image",
+        "docker://image",
+        "a" * 256,
+        "image@sha256:0",
+    ],
+)
+def test_a_container_can_pass_no_option_path_or_transport_to_the_engine(image: str) -> None:
+    ((field, _, message),) = problems(f"{ONE_STEP}container: '{image}'")
+    assert field == "container"
+    assert message.startswith("must be an image, as in python:3.12-slim or registry.example.org/team/image:1, not ")
 
 
 def test_values_of_variables_are_taken_as_they_are_written() -> None:
@@ -190,7 +235,7 @@ def test_an_unknown_key_is_refused_with_a_similar_one_or_all_that_are_allowed() 
         ("label", 4, "unknown key 'label'; did you mean 'labels'?"),
     ]
     assert problems("steps: [{run: make}]\nxyz: 1") == [
-        ("xyz", 2, "unknown key 'xyz'; allowed are steps, env, labels, timeout, retries")
+        ("xyz", 2, "unknown key 'xyz'; allowed are steps, env, labels, timeout, retries, container")
     ]
 
 

@@ -57,7 +57,12 @@ def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict
         commit=report["commit"],
         text=report["text"],
     )
-    return {"steps": parsed["steps"], "env": parsed["env"], "timeout": time_limit(parsed["timeout"])}
+    return {
+        "steps": parsed["steps"],
+        "env": parsed["env"],
+        "timeout": time_limit(parsed["timeout"]),
+        "container": parsed["container"],
+    }
 
 
 @documented("post", "apps.jobs.agent_api.documentation.LOG")
