@@ -15,12 +15,12 @@ from typing import Any, Optional
 from urllib.parse import urlsplit
 
 from agent import VERSION
-from agent.bundle import agent_bundle
+from agent.bundle import write_guard_program
 from agent.client import Client
+from agent.concealment import forbid_inspection, inherited_token, start_again_without_token
 from agent.enrolment import enrol
 from agent.environment import git_environment, step_environment
 from agent.errors import AgentError, MachineUnfit, UsageError
-from agent.files import write_private
 from agent.identity import identity_load
 from agent.job import JobContext
 from agent.process import Launcher
@@ -68,11 +68,17 @@ exit codes:
 
 def agent_main(arguments: list[str]) -> int:
     """Run the agent with these command-line arguments. Returns its exit code."""
+    token = inherited_token()
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         stream=sys.stderr, level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
     )
     try:
+        if options.token:
+            # Steps and other users could read it for as long as the agent runs.
+            start_again_without_token(arguments, str(options.token))
+        options.token = token
+        forbid_inspection()
         _run(options)
     except AgentError as error:
         logger.error("%s", error)
@@ -94,7 +100,7 @@ def _run(options: argparse.Namespace) -> None:
         killed = kill_marked(state.marker)
         if killed:
             logger.warning("the agent killed %d processes that its previous run left behind", len(killed))
-        write_private(state.bundle, agent_bundle())
+        write_guard_program(state.program)
         agent = _agent(options, state)
         agent.run()
     finally:
@@ -134,7 +140,7 @@ def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
     context = JobContext(
         plane=plane,
         spool=Spool(state.spool, options.spool_limit * 1024 * 1024),
-        launcher=Launcher(bundle=state.bundle, marker=state.marker, grace=options.grace),
+        launcher=Launcher(program=state.program, marker=state.marker, grace=options.grace),
         work_dir=work_dir,
         step_env=step_environment(os.environ, options.pass_env),
         git_env=git_environment(os.environ),

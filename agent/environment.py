@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
-# Commands need these to find programs, files, the user's settings and the network's proxy. None of them is a secret.
+# Commands need these to find programs, files and the network's proxy. None of them is a secret.
 _ALWAYS = (
-    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR"),
+    *("PATH", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "http_proxy", "https_proxy", "no_proxy", "all_proxy"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
 )
-# git needs these to reach repositories. Steps get them only if --pass-env names them.
+# git needs these to reach repositories. Steps get them only if --pass-env names them, and a home of their own.
 _FOR_GIT = (
+    "HOME",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
     "SSH_AUTH_SOCK",
     "SSH_ASKPASS",
     "GIT_SSH",

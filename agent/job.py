@@ -19,9 +19,10 @@ from agent.attempt import ABANDON, CANCEL, STOP, Attempt
 from agent.checkout import GIT_ENVIRONMENT, Checkout, CheckoutFailed, checkout, url_without_credentials
 from agent.client import GivenUp, Refused
 from agent.delivery import deliver, log_refusal, log_spool_failure
+from agent.job_folder import JobFolder
 from agent.log_stream import LogStream
 from agent.machine import FAULT_CHARACTERS, MachineFailed, git_fault, git_path, is_machine_failure
-from agent.process import Launcher, RunningCommand
+from agent.process import Guard, Launcher, RunningCommand
 from agent.protocol import Assignment, ControlPlane, Definition, JobDetails, StepDefinition, StepState
 from agent.refusals import ABOUT_DEFINITION
 from agent.spool import Spool
@@ -95,7 +96,7 @@ def run_job(context: JobContext, attempt: Attempt, wants_next: Callable[[], bool
 
     delivery = threading.Thread(target=deliver_all, name=f"delivery of {attempt.job}", daemon=True)
     delivery.start()
-    folder = context.work_dir / f"{attempt.job.job_id}.{attempt.job.attempt}"
+    folder = JobFolder(context.work_dir / f"{attempt.job.job_id}.{attempt.job.attempt}")
     try:
         report = _Run(context, attempt, details, stream, folder).report()
         if attempt.end_reason == ABANDON:
@@ -107,7 +108,7 @@ def run_job(context: JobContext, attempt: Attempt, wants_next: Callable[[], bool
         log_spool_failure(attempt, error)
         attempt.request_end(ABANDON)
         stream.abandon()
-    discard(folder)
+    discard(folder.path)
     delivery.join()
     if attempt.end_reason == ABANDON:
         spooled.remove()
@@ -131,17 +132,18 @@ class _Run:
     """Runs the steps of one attempt. Its log goes to `stream`, its files to `folder`."""
 
     def __init__(
-        self, context: JobContext, attempt: Attempt, details: JobDetails, stream: LogStream, folder: Path
+        self, context: JobContext, attempt: Attempt, details: JobDetails, stream: LogStream, folder: JobFolder
     ) -> None:
         self._context = context
         self._attempt = attempt
         self._details = details
         self._stream = stream
         self._folder = folder
-        self._workspace = folder / "workspace"
+        self._workspace = folder.workspace
         self._commit: Optional[str] = None
         self._exit_code: Optional[int] = None
         self._steps: list[dict[str, Any]] = []
+        self._guard: Optional[Guard] = None
         self._began = time.monotonic()
         self._timeout = details.timeout
         if details.definition is not None:
@@ -167,9 +169,9 @@ class _Run:
                 # A bug here must not block the slot. The job's log and the agent's log both name it.
                 logger.exception("an unexpected error in the agent ended %s", self._attempt.job)
                 error = f"The agent could not run the job: {text}"
-        return self._finished(error)
-
-    def _finished(self, error: Optional[str]) -> dict[str, Any]:
+        finally:
+            if self._guard is not None:
+                self._guard.close()
         for step in self._steps:
             if step["state"] == StepState.PENDING:
                 self._update_step(step, state=StepState.SKIPPED)
@@ -202,8 +204,8 @@ class _Run:
             f"· ref {_one_line(details.git_ref)}"
         )
         logger.info("the agent starts %s: pipeline %s, ref %s", job, details.pipeline, _one_line(details.git_ref))
-        discard(self._folder)
-        self._workspace.mkdir(parents=True, mode=0o700)
+        discard(self._folder.path)
+        self._folder.create()
         fetched = self._fetch()
         self._commit = fetched.commit
         self._stream.say(f"── commit {fetched.commit} · {fetched.kind} fetched in {_seconds_since(self._began)}")
@@ -302,11 +304,17 @@ class _Run:
         self._stream.say(title)
         self._update_step(record, state=StepState.RUNNING, started_at=clock.timestamp())
         began = time.monotonic()
-        script = self._folder / f"step-{index + 1}.sh"
         limit = None if step.timeout is None else began + step.timeout
-        env = {**self._context.step_env, **definition.env, **self._details.env, **step.env, **self._own_env(step)}
+        env = {
+            **self._context.step_env,
+            **self._folder.environment(),
+            **definition.env,
+            **self._details.env,
+            **step.env,
+            **self._own_env(step),
+        }
         try:
-            script.write_text(step.run, encoding="utf-8")
+            script = self._folder.write_script(f"step-{index + 1}.sh", step.run)
             code = self._command(["/bin/sh", "-e", str(script)], env=env, output=self._stream.write, limit=limit)
         except Interrupted as interruption:
             state = StepState.TIMED_OUT if interruption.reason == TIMED_OUT else StepState.CANCELLED
@@ -353,7 +361,7 @@ class _Run:
         self._raise_if_ending()
         job_limit = None if self._timeout is None else self._began + self._timeout
         limits = [moment for moment in (limit, job_limit) if moment is not None]
-        process = self._context.launcher.start(
+        process = self._running_guard().start(
             command, cwd=self._workspace, env=env, output=output, on_end=self._attempt.wake.set
         )
         reason = self._wait_for_end(process, min(limits) if limits else None)
@@ -362,6 +370,12 @@ class _Run:
         if process.failure is not None and process.exit_code != 0:
             raise MachineFailed(f"the agent could not write the output to disk: {process.failure}") from process.failure
         return process.exit_code
+
+    def _running_guard(self) -> Guard:
+        """The guard of this attempt's commands. The first command starts it."""
+        if self._guard is None:
+            self._guard = self._context.launcher.guard()
+        return self._guard
 
     def _wait_for_end(self, process: RunningCommand, limit: Optional[float]) -> Optional[str]:
         """Wait until the command is over. Returns why it was stopped early, or None."""

@@ -16,8 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Optional
 
-from agent.files import remove_folder, sync, write_private
+from agent.files import sync, write_private
 from agent.protocol import Assignment
+from agent.removal import remove_folder
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from agent.files import remove_folder
+from agent.removal import remove_folder
 
 logger = logging.getLogger(__name__)
 
@@ -88,11 +88,6 @@ class Trash:
 
 def _remove(path: Path) -> bool:
     try:
-        if path.is_symlink() or not path.is_dir():
-            path.unlink()
-            return True
         return remove_folder(path)
-    except FileNotFoundError:
-        return True
     except OSError:
         return False
