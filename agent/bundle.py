@@ -17,7 +17,7 @@ from pathlib import Path
 from agent.files import write_private
 
 # What a guard imports of the agent.
-GUARD_MODULES = ("__init__", "guard", "processes")
+GUARD_MODULES = ("__init__", "guard", "privileges", "processes")
 
 _MAIN = "import sys\n\nfrom agent.__main__ import main\n\nsys.exit(main())\n"
 # The earliest date that a zip file can hold. A fixed date makes the same sources give the same bytes.

@@ -15,7 +15,9 @@ from typing import Any, Optional
 from urllib.parse import urlsplit
 
 from agent import VERSION
+from agent.adoption import Adoption
 from agent.bundle import write_guard_program
+from agent.cgroups import ControlGroups
 from agent.client import Client
 from agent.concealment import forbid_inspection, inherited_token, start_again_without_token
 from agent.enrolment import enrol
@@ -28,6 +30,7 @@ from agent.processes import kill_marked
 from agent.protocol import MAX_SLOTS, ControlPlane
 from agent.spool import Spool
 from agent.state import StateDirectory
+from agent.step_users import StepUsers
 from agent.trash import empty_work_dir
 from agent.worker import Agent
 
@@ -52,7 +55,8 @@ always end with the agent, even after kill -9. In a systemd unit, set KillMode=m
 jobs' processes with the first signal.
 
 While the control plane does not answer, the agent keeps logs and results on disk. It delivers them later, also after a
-restart. When this spool is full, steps that print wait until the control plane answers again.
+restart. When this spool is full, steps that print wait until the control plane answers again. When a log reaches the
+limit that the control plane sets, the agent leaves out what follows, except for the last megabyte.
 
 exit codes:
   0    a signal ended the agent
@@ -97,17 +101,18 @@ def _run(options: argparse.Namespace) -> None:
         raise MachineUnfit("git is not on this machine's PATH. Install git: every job needs it.")
     state = StateDirectory(options.state_dir.expanduser())
     try:
+        groups = ControlGroups.find(state.marker)
         killed = kill_marked(state.marker)
         if killed:
             logger.warning("the agent killed %d processes that its previous run left behind", len(killed))
         write_guard_program(state.program)
-        agent = _agent(options, state)
+        agent = _agent(options, state, groups)
         agent.run()
     finally:
         state.close()
 
 
-def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
+def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGroups) -> Agent:
     identity = identity_load(state.identity)
     url = options.url or (identity.url if identity else None)
     if url is None:
@@ -136,15 +141,26 @@ def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
             slots=options.slots or 1,
         )
     client.identity = identity
+    adoption = Adoption()
+    adoption.begin()
     work_dir = _own_work_dir(options.work_dir or state.path / "work", state.marker)
+    step_users = _step_users(options, work_dir, state)
     context = JobContext(
         plane=plane,
         spool=Spool(state.spool, options.spool_limit * 1024 * 1024),
-        launcher=Launcher(program=state.program, marker=state.marker, grace=options.grace),
+        launcher=Launcher(
+            program=state.program,
+            marker=state.marker,
+            grace=options.grace,
+            frozen_limit=options.frozen_limit,
+            groups=groups,
+            adoption=adoption,
+        ),
         work_dir=work_dir,
         step_env=step_environment(os.environ, options.pass_env),
         git_env=git_environment(os.environ),
         agent_name=options.name,
+        step_users=step_users,
     )
     logger.info("agent %s takes jobs from %s", identity.agent_id, client.url)
     return Agent(client=client, plane=plane, context=context, state=state, slots=options.slots)
@@ -155,6 +171,19 @@ def _own_work_dir(parent: Path, marker: str) -> Path:
     path = parent.expanduser().resolve() / f"agent-{marker[:12]}"
     empty_work_dir(path)
     return path
+
+
+def _step_users(options: argparse.Namespace, work_dir: Path, state: StateDirectory) -> StepUsers:
+    """The users of --step-user, checked. Raises UsageError."""
+    users = StepUsers.find(options.step_user)
+    if users.count == 0:
+        return users
+    if options.slots is not None and options.slots > users.count:
+        raise UsageError(f"--slots must be at most {users.count}, the number of users that --step-user names.")
+    # Users may enter the folder of a job whose name they know, but not list the jobs.
+    work_dir.chmod(0o711)
+    users.check(work_dir=work_dir, state_dir=state.path)
+    return users
 
 
 def _token(options: argparse.Namespace) -> Optional[str]:
@@ -211,8 +240,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add(
         work,
+        "frozen-limit",
+        "seconds after which the jobs of an agent that is frozen (SIGSTOP) are ended (default: %(default)s)",
+        default="120",
+        convert=_frozen_limit,
+    )
+    _add(
+        work,
         "pass-env",
         "additional environment variables for steps, such as JAVA_HOME,PIP_*",
+        default="",
+        convert=_words,
+    )
+    _add(
+        work,
+        "step-user",
+        "users that steps run as, one for each slot, such as ci-step-1,ci-step-2 (needs root or capabilities)",
         default="",
         convert=_words,
     )
@@ -278,6 +321,13 @@ def _seconds(text: str) -> float:
         number = -1.0
     if not 0 <= number <= 3600:
         raise argparse.ArgumentTypeError("must be a number between 0 and 3600")
+    return number
+
+
+def _frozen_limit(text: str) -> float:
+    number = _seconds(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be a number between 1 and 3600")
     return number
 
 

@@ -7,14 +7,15 @@ has ended, the guard kills the remaining processes before it reports the exit co
 
 Requests come on standard input, reports go to a pipe of their own, and the commands write to the guard's standard
 output themselves. All messages are frames. The end of the input means that the agent is gone, for example after
-kill -9. Then the guard kills all processes and ends.
+kill -9. Then the guard kills all processes and ends. While a command runs, the agent confirms regularly that it runs
+itself. A guard that hears nothing for some time knows that the agent is frozen, and kills the command's processes: the
+control plane has given the job to another agent by then.
 
 The guard starts for each job, so it imports only what is cheap: no json, no subprocess, no typing.
 """
 
 from __future__ import annotations
 
-import ctypes
 import marshal
 import os
 import select
@@ -23,20 +24,23 @@ import sys
 import time
 
 from agent import processes
+from agent.privileges import become
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
 
-# The kinds of frames: the agent asks the guard to run a command or to stop it, the guard reports its exit code.
+# The kinds of frames: the agent asks the guard to run a command or to stop it, or confirms that the agent runs. The
+# guard reports the command's exit code, or that it has killed the command since the agent was silent.
 RUN = b"R"
 STOP = b"S"
+CONFIRM = b"C"
 ENDED = b"E"
+ABANDONED = b"A"
 # The exit code of a command that cannot be started, as in a shell.
 CANNOT_START = 126
 
 _HEADER_BYTES = 9
-_PR_SET_CHILD_SUBREAPER = 36
 # How long the guard tries to kill processes; one in an uninterruptible call may never end.
 _KILL_LIMIT_SECONDS = 10
 # Python ignores these signals, and a command would inherit that.
@@ -70,10 +74,19 @@ class Frames:
         return found
 
 
-def run_request(*, command: list[str], cwd: str, env: dict[str, str], grace: float) -> bytes:
+def run_request(
+    *,
+    command: list[str],
+    cwd: str,
+    env: dict[str, str],
+    grace: float,
+    silence: float,
+    user: Optional[tuple[int, int, tuple[int, ...]]] = None,
+) -> bytes:
     """The frame that asks a guard to run `command` in the folder `cwd`.
 
-    `grace` is the time in seconds between TERM and KILL.
+    `grace` is the time in seconds between TERM and KILL, `silence` that after which the agent counts as frozen. `user`
+    has the numbers of the user to run as, of its main group and of all its groups; None means the agent's own user.
     """
     # The guard may run under another locale, so it gets bytes. Agent and guard are the same interpreter.
     document = {
@@ -81,6 +94,8 @@ def run_request(*, command: list[str], cwd: str, env: dict[str, str], grace: flo
         "cwd": os.fsencode(cwd),
         "env": {os.fsencode(name): os.fsencode(value) for name, value in env.items()},
         "grace": grace,
+        "silence": silence,
+        "user": user,
     }
     return frame(RUN, marshal.dumps(document))
 
@@ -88,25 +103,20 @@ def run_request(*, command: list[str], cwd: str, env: dict[str, str], grace: flo
 def guard_main(reports: int) -> int:
     """Run the commands that standard input asks for, until it ends. `reports` is the descriptor for exit codes."""
     os.set_inheritable(reports, False)
-    _become_subreaper()
+    processes.become_subreaper()
     guard = _Guard(_wake_on_signals())
     while True:
         request = guard.next_request()
         if request is None:
-            return 0
+            return 1 if guard.left_processes else 0
         kind, payload = request
         if kind != RUN:
             continue  # The command ended before the request to stop it arrived.
         code = guard.run(marshal.loads(payload))  # noqa: S302 — the agent wrote it
         try:
-            os.write(reports, frame(ENDED, b"%d" % code))
+            os.write(reports, frame(ABANDONED if guard.agent_is_frozen else ENDED, b"%d" % code))
         except BrokenPipeError:
-            return 0
-
-
-def _become_subreaper() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            return 1 if guard.left_processes else 0
 
 
 def _wake_on_signals() -> int:
@@ -130,6 +140,11 @@ class _Guard:
         self._code: Optional[int] = None
         self._kill_at: Optional[float] = None
         self._grace = 0.0
+        self._silence = _Silence(0.0)
+        # Whether the agent was silent for too long during the last command.
+        self.agent_is_frozen = False
+        # Whether processes of a command could not be killed in time.
+        self.left_processes = False
 
     def next_request(self) -> Optional[tuple[bytes, bytes]]:
         """Wait for the agent's next request. Returns None when the agent is gone."""
@@ -144,36 +159,47 @@ class _Guard:
         """Run one command, then kill its remaining processes. Returns its exit code as in a shell."""
         self._code = self._kill_at = None
         self._grace = request["grace"]
+        self._silence = _Silence(request["silence"])
+        self.agent_is_frozen = False
         try:
             self._child = _start(request)
         except OSError as error:
             _say_cannot_start(request, error)
             return CANNOT_START
         while not self._is_over():
-            timeout = None if self._kill_at is None else max(0.0, min(0.05, self._kill_at - time.monotonic()))
-            ready, _, _ = select.select([0, self._wake], [], [], timeout)
-            if self._wake in ready:
-                os.read(self._wake, 4096)
-            if 0 in ready:
-                self._read()
-                if self._agent_is_gone:
-                    break
-                self._stop_if_asked()
+            if not self._wait():
+                break
         self._kill_all()
         code = -signal.SIGKILL if self._code is None else self._code
         return code if code >= 0 else 128 - code
+
+    def _wait(self) -> bool:
+        """Wait for the end of a child or a message of the agent. Returns False if the agent is gone or frozen."""
+        timeout = self._silence.tick
+        if self._kill_at is not None:
+            timeout = max(0.0, min(0.05, self._kill_at - time.monotonic()))
+        ready, _, _ = select.select([0, self._wake], [], [], timeout)
+        if self._wake in ready:
+            os.read(self._wake, 4096)
+        if 0 not in ready:
+            self.agent_is_frozen = self._silence.is_too_long()
+            return not self.agent_is_frozen
+        self._silence.end()
+        self._read()
+        self._handle_messages()
+        return not self._agent_is_gone
 
     def _read(self) -> None:
         data = os.read(0, 65536)
         self._frames.add(data)
         self._agent_is_gone = not data
 
-    def _stop_if_asked(self) -> None:
-        request = self._frames.next()
-        if request is not None and request[0] == STOP and self._kill_at is None:
-            self._kill_at = time.monotonic() + self._grace
-            for process in self._remaining():
-                processes.send_signal(process, signal.SIGTERM)
+    def _handle_messages(self) -> None:
+        while (request := self._frames.next()) is not None:
+            if request[0] == STOP and self._kill_at is None:
+                self._kill_at = time.monotonic() + self._grace
+                for process in self._remaining():
+                    processes.send_signal(process, signal.SIGTERM)
 
     def _is_over(self) -> bool:
         childless = self._reap()
@@ -201,7 +227,10 @@ class _Guard:
         deadline = time.monotonic() + _KILL_LIMIT_SECONDS
         while not self._reap():
             remaining = self._remaining()
-            if not remaining or time.monotonic() > deadline:
+            if not remaining:
+                break
+            if time.monotonic() > deadline:
+                self.left_processes = True
                 break
             for process in remaining:
                 processes.send_signal(process, signal.SIGKILL)
@@ -216,6 +245,32 @@ class _Guard:
         return remaining
 
 
+class _Silence:
+    """How long the agent has said nothing, in time during which this process ran itself.
+
+    After the machine was suspended, all its processes go on at once. So a long time between two looks says nothing
+    about the agent.
+    """
+
+    def __init__(self, limit: float) -> None:
+        """`limit` is in seconds."""
+        self._limit = limit
+        self.tick = limit / 8
+        self.end()
+
+    def end(self) -> None:
+        """Count from now on: the agent has said something."""
+        self._lasted = 0.0
+        self._looked_at = time.monotonic()
+
+    def is_too_long(self) -> bool:
+        """Whether the silence has reached the limit. Must be called at least once in each `tick`."""
+        now = time.monotonic()
+        self._lasted += min(now - self._looked_at, 2 * self.tick)
+        self._looked_at = now
+        return self._lasted >= self._limit
+
+
 def _start(request: dict[str, Any]) -> int:
     """Start the command in a session of its own. Returns its process number. Raises OSError if there is no process."""
     child = os.fork()
@@ -228,6 +283,8 @@ def _start(request: dict[str, Any]) -> int:
             for name in _IGNORED_BY_PYTHON:
                 if hasattr(signal, name):
                     signal.signal(getattr(signal, name), signal.SIG_DFL)
+            if request["user"] is not None:
+                become(*request["user"])
             os.execvpe(request["command"][0], request["command"], request["env"])  # noqa: S606
         except (OSError, ValueError) as error:
             _say_cannot_start(request, error)

@@ -20,12 +20,13 @@ from agent.checkout import GIT_ENVIRONMENT, Checkout, CheckoutFailed, checkout, 
 from agent.client import GivenUp, Refused
 from agent.delivery import deliver, log_refusal, log_spool_failure
 from agent.job_folder import JobFolder
-from agent.log_stream import LogStream
+from agent.log_stream import LIMIT_BYTES, LogStream
 from agent.machine import FAULT_CHARACTERS, MachineFailed, git_fault, git_path, is_machine_failure
 from agent.process import Guard, Launcher, RunningCommand
 from agent.protocol import Assignment, ControlPlane, Definition, JobDetails, StepDefinition, StepState
 from agent.refusals import ABOUT_DEFINITION
 from agent.spool import Spool
+from agent.step_users import StepUser, StepUsers
 from agent.trash import discard
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class JobContext:
     step_env: dict[str, str]
     git_env: dict[str, str]
     agent_name: str
+    step_users: StepUsers
 
 
 class JobFailed(Exception):
@@ -72,6 +74,16 @@ def run_job(context: JobContext, attempt: Attempt, wants_next: Callable[[], bool
     Returns the next job if `wants_next` says that the agent takes one and the control plane has one. An attempt that
     no longer belongs to this agent ends without a report.
     """
+    owner = context.step_users.take()
+    try:
+        return _run_job(context, attempt, wants_next, owner)
+    finally:
+        context.step_users.give_back(owner)
+
+
+def _run_job(
+    context: JobContext, attempt: Attempt, wants_next: Callable[[], bool], owner: Optional[StepUser]
+) -> Optional[Assignment]:
     try:
         details = context.plane.start(attempt.job, stop=attempt.ending)
     except GivenUp:
@@ -86,7 +98,7 @@ def run_job(context: JobContext, attempt: Attempt, wants_next: Callable[[], bool
         attempt.agent_fault = f"the agent cannot use its spool: {error}"[:FAULT_CHARACTERS]
         _report_without_spool(context, attempt)
         return None
-    stream = LogStream(spooled)
+    stream = LogStream(spooled, limit=details.log_limit or LIMIT_BYTES)
     following: list[Assignment] = []
 
     def deliver_all() -> None:
@@ -96,7 +108,7 @@ def run_job(context: JobContext, attempt: Attempt, wants_next: Callable[[], bool
 
     delivery = threading.Thread(target=deliver_all, name=f"delivery of {attempt.job}", daemon=True)
     delivery.start()
-    folder = JobFolder(context.work_dir / f"{attempt.job.job_id}.{attempt.job.attempt}")
+    folder = JobFolder(context.work_dir / f"{attempt.job.job_id}.{attempt.job.attempt}", owner)
     try:
         report = _Run(context, attempt, details, stream, folder).report()
         if attempt.end_reason == ABANDON:
@@ -172,6 +184,11 @@ class _Run:
         finally:
             if self._guard is not None:
                 self._guard.close()
+            if self._folder.owner is not None:
+                self._folder.owner.kill_processes()
+        return self._finished(error)
+
+    def _finished(self, error: Optional[str]) -> dict[str, Any]:
         for step in self._steps:
             if step["state"] == StepState.PENDING:
                 self._update_step(step, state=StepState.SKIPPED)
@@ -204,7 +221,6 @@ class _Run:
             f"· ref {_one_line(details.git_ref)}"
         )
         logger.info("the agent starts %s: pipeline %s, ref %s", job, details.pipeline, _one_line(details.git_ref))
-        discard(self._folder.path)
         self._folder.create()
         fetched = self._fetch()
         self._commit = fetched.commit
@@ -213,6 +229,7 @@ class _Run:
         if definition is None:
             definition = self._definition_of_repository(fetched.commit)
             self._use_definition(definition)
+        self._folder.hand_over()
         for index, step in enumerate(definition.steps):
             self._run_step(index, step, definition)
 
@@ -315,7 +332,13 @@ class _Run:
         }
         try:
             script = self._folder.write_script(f"step-{index + 1}.sh", step.run)
-            code = self._command(["/bin/sh", "-e", str(script)], env=env, output=self._stream.write, limit=limit)
+            code = self._command(
+                ["/bin/sh", "-e", str(script)],
+                env=env,
+                output=self._stream.write,
+                limit=limit,
+                user=self._folder.owner,
+            )
         except Interrupted as interruption:
             state = StepState.TIMED_OUT if interruption.reason == TIMED_OUT else StepState.CANCELLED
             self._update_step(record, state=state, completed_at=clock.timestamp())
@@ -351,9 +374,17 @@ class _Run:
         }
 
     def _command(
-        self, command: list[str], *, env: dict[str, str], output: Callable[[bytes], None], limit: Optional[float]
+        self,
+        command: list[str],
+        *,
+        env: dict[str, str],
+        output: Callable[[bytes], None],
+        limit: Optional[float],
+        user: Optional[StepUser] = None,
     ) -> int:
         """Run the command to its end and return its exit code. `limit` is a moment of the monotonic clock.
+
+        Without `user` it runs as the agent's own user.
 
         Raises Interrupted if a request to end or a time limit stopped it (`limit` or the job's), MachineFailed if it
         ended because its output could not be written, and OSError if it could not be started.
@@ -362,9 +393,14 @@ class _Run:
         job_limit = None if self._timeout is None else self._began + self._timeout
         limits = [moment for moment in (limit, job_limit) if moment is not None]
         process = self._running_guard().start(
-            command, cwd=self._workspace, env=env, output=output, on_end=self._attempt.wake.set
+            command, cwd=self._workspace, env=env, output=output, on_end=self._attempt.wake.set, user=user
         )
         reason = self._wait_for_end(process, min(limits) if limits else None)
+        if process.is_abandoned:
+            # The control plane has given the job to another agent, or will do so: this report must not count.
+            logger.warning("the guard ended %s, because this agent was frozen", self._attempt.job)
+            self._attempt.request_end(ABANDON)
+            reason = ABANDON
         if reason is not None:
             raise Interrupted(reason)
         if process.failure is not None and process.exit_code != 0:

@@ -11,12 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
 from agent import processes
-from agent.guard import ENDED, STOP, Frames, frame, run_request
+from agent.adoption import Adoption
+from agent.cgroups import ControlGroups
+from agent.guard import ABANDONED, CONFIRM, ENDED, STOP, Frames, frame, run_request
+from agent.step_users import StepUser
 
 _READ_BYTES = 65536
 # What a pipe holds at most, unless root has changed it.
@@ -36,12 +39,16 @@ class Launcher:
     """How this agent starts guards.
 
     `program` is the folder of the guard's modules, `marker` marks the agent's processes, `grace` is the seconds between
-    TERM and KILL.
+    TERM and KILL, `frozen_limit` the seconds after which a guard ends the command of an agent that does not run.
+    `groups` makes the control groups of guards, and `adoption` ends the processes of guards that were killed.
     """
 
     program: Path
     marker: str
     grace: float
+    frozen_limit: float = 120.0
+    groups: ControlGroups = field(default_factory=lambda: ControlGroups(None, ""))
+    adoption: Adoption = field(default_factory=Adoption)
 
     def guard(self) -> Guard:
         """Start a guard for the commands of one attempt. Raises OSError if that fails."""
@@ -59,6 +66,8 @@ class RunningCommand:
         self._exit_code: Optional[int] = None
         # The exception that `output` raised, if any.
         self.failure: Optional[Exception] = None
+        # Whether the guard killed the command since this process was frozen.
+        self.is_abandoned = False
 
     @property
     def is_over(self) -> bool:
@@ -88,9 +97,10 @@ class RunningCommand:
                 self.failure = error
                 self.stop()
 
-    def end(self, exit_code: int) -> None:
+    def end(self, exit_code: int, *, is_abandoned: bool = False) -> None:
         """Record that the command is over."""
         self._exit_code = exit_code
+        self.is_abandoned = is_abandoned
         self._over.set()
         self._on_end()
 
@@ -101,6 +111,8 @@ class Guard:
     def __init__(self, launcher: Launcher) -> None:
         """Start the guard. Raises OSError if that fails."""
         self._grace = launcher.grace
+        self._frozen_limit = launcher.frozen_limit
+        self._adoption = launcher.adoption
         self._marker = f"{launcher.marker}.{secrets.token_hex(4)}"
         self._own_env = {processes.MARKER_VARIABLE: self._marker}
         self._lock = threading.Lock()
@@ -108,6 +120,7 @@ class Guard:
         self._kill_at: Optional[float] = None
         self._has_ended = False
         self._is_closed = False
+        self._over = threading.Event()
         # Only the agent holds the writing end of the guard's input, so the input ends when the agent ends.
         guard_input, self._control = os.pipe()
         self._printed, guard_output = os.pipe()
@@ -115,7 +128,7 @@ class Guard:
         os.set_blocking(self._control, False)
         os.set_blocking(self._printed, False)
         try:
-            self._process = subprocess.Popen(
+            self._process = self._adoption.start_guard(
                 [sys.executable, "-I", "-S", "-c", _GUARD, str(launcher.program), str(guard_reports)],
                 stdin=guard_input,
                 stdout=guard_output,
@@ -123,7 +136,6 @@ class Guard:
                 pass_fds=[guard_reports],
                 cwd="/",
                 env=self._own_env,
-                start_new_session=True,
             )
         except OSError:
             for descriptor in (self._control, self._printed, self._reports):
@@ -132,8 +144,11 @@ class Guard:
         finally:
             for descriptor in (guard_input, guard_output, guard_reports):
                 os.close(descriptor)
+        self._group = launcher.groups.enclose(self._process.pid)
         self._thread = threading.Thread(target=self._serve, name=f"guard {self._process.pid}", daemon=True)
         self._thread.start()
+        # A thread of its own: the other one waits while the spool is full, because the control plane is away.
+        threading.Thread(target=self._confirm, name=f"confirmation to {self._process.pid}", daemon=True).start()
 
     def start(
         self,
@@ -143,12 +158,21 @@ class Guard:
         env: dict[str, str],
         output: Callable[[bytes], None],
         on_end: Callable[[], None],
+        user: Optional[StepUser] = None,
     ) -> RunningCommand:
         """Run `command` in the folder `cwd`; the command before it must be over. Raises OSError if the guard has ended.
 
+        The command runs as `user`, or as the agent's own user if that is None.
         A thread calls `output` with all that the command prints, and `on_end` when the command is over.
         """
-        request = run_request(command=command, cwd=str(cwd), env={**env, **self._own_env}, grace=self._grace)
+        request = run_request(
+            command=command,
+            cwd=str(cwd),
+            env={**env, **self._own_env},
+            grace=self._grace,
+            silence=self._frozen_limit,
+            user=None if user is None else (user.uid, user.gid, user.groups),
+        )
         with self._lock:
             if self._current is not None:
                 raise AssertionError("a guard runs one command at a time")
@@ -172,7 +196,17 @@ class Guard:
             self._is_closed = True
             self._kill_at = time.monotonic() + _GUARD_LIMIT_SECONDS
             os.close(self._control)
+        self._over.set()
         self._thread.join()
+
+    def _confirm(self) -> None:
+        """Tell the guard regularly that this process runs, also while the control plane does not answer."""
+        while not self._over.wait(self._frozen_limit / 8):
+            with self._lock:
+                if self._is_closed or self._has_ended:
+                    return
+                if self._current is not None:
+                    self._send(frame(CONFIRM))
 
     def _send(self, request: bytes) -> None:
         """Write a request to the guard's standard input. A guard that does not read it in time is killed."""
@@ -198,9 +232,13 @@ class Guard:
         finally:
             self._process.kill()
             code = self._process.wait()
+            self._adoption.forget_guard(self._process.pid)
+            if self._group is not None:
+                self._group.end()
             if code != 0 or not self._is_closed:
-                # Another process killed the guard. Its processes are no longer descendants but keep their marker.
+                # Another process killed the guard, or there are processes that it could not kill.
                 processes.kill_marked(self._marker)
+                self._adoption.end_orphans()
             with self._lock:
                 self._has_ended = True
             self._drain()
@@ -220,10 +258,10 @@ class Guard:
         reports.add(data)
         try:
             while (report := reports.next()) is not None:
-                if report[0] == ENDED:
+                if report[0] in (ENDED, ABANDONED):
                     # All processes of the command have ended, so the pipe holds the rest of their output.
                     self._drain()
-                    self._end_command(int(report[1]))
+                    self._end_command(int(report[1]), is_abandoned=report[0] == ABANDONED)
         except ValueError:
             # Another process has written to the pipe.
             return False
@@ -243,8 +281,8 @@ class Guard:
             if self._current is not None:
                 self._current.forward(data)
 
-    def _end_command(self, exit_code: int) -> None:
+    def _end_command(self, exit_code: int, *, is_abandoned: bool = False) -> None:
         with self._lock:
             command, self._current, self._kill_at = self._current, None, None
         if command is not None:
-            command.end(exit_code)
+            command.end(exit_code, is_abandoned=is_abandoned)

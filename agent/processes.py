@@ -7,8 +7,10 @@ other systems by `ps`.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import time
 
 TYPE_CHECKING = False
@@ -22,6 +24,7 @@ MARKER_VARIABLE = "HYBRID_CI_PROCESS_OF"
 _HAS_PROC = os.access("/proc/self/stat", os.R_OK)
 # How long the agent tries to kill processes; one in an uninterruptible call may never end.
 _KILL_LIMIT_SECONDS = 10
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 class Process:
@@ -41,9 +44,15 @@ class Process:
         return hash((self.pid, self.started))
 
 
-def process_table() -> dict[int, Process]:
-    """All visible processes by their numbers, without zombies."""
-    return _proc_table() if _HAS_PROC else _ps_table()
+def become_subreaper() -> None:
+    """Make this process the parent of all its descendants whose own parent ends (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def process_table(*, zombies: bool = False) -> dict[int, Process]:
+    """All visible processes by their numbers; on Linux `zombies` includes those that have ended and were not reaped."""
+    return _proc_table(zombies=zombies) if _HAS_PROC else _ps_table()
 
 
 def descendants(roots: Iterable[int], table: dict[int, Process]) -> list[Process]:
@@ -108,12 +117,27 @@ def send_signal(process: Process, number: int) -> None:
         pass
 
 
-def _proc_table() -> dict[int, Process]:
+def owner(pid: int) -> int:
+    """The number of the user whose rights the process has, or -1 if it has ended."""
+    if not _HAS_PROC:
+        lines = _ps("-o", "uid=", "-p", str(pid))
+        return int(lines[0]) if lines else -1
+    try:
+        # The owner of the folder is root for processes that must not be inspected, so this reads the real one.
+        for line in _read(f"/proc/{pid}/status").splitlines():
+            if line.startswith(b"Uid:"):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return -1
+
+
+def _proc_table(*, zombies: bool) -> dict[int, Process]:
     table = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             fields = _stat(int(name))
-            if fields and fields[0] not in (b"Z", b"X"):
+            if fields and (zombies or fields[0] not in (b"Z", b"X")):
                 table[int(name)] = Process(int(name), int(fields[1]), fields[19].decode())
     return table
 

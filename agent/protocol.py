@@ -83,7 +83,10 @@ class Definition:
 
 @dataclass(frozen=True)
 class JobDetails:
-    """The answer to a start; without `definition`, the repository's file `definition_path` defines the job."""
+    """The answer to a start; without `definition`, the repository's file `definition_path` defines the job.
+
+    `log_limit` is the most bytes of output to send. An older control plane names none.
+    """
 
     pipeline: str
     repository: str
@@ -92,6 +95,7 @@ class JobDetails:
     timeout: Optional[float]
     definition: Optional[Definition]
     definition_path: str
+    log_limit: Optional[int]
 
 
 @dataclass(frozen=True)
@@ -248,6 +252,7 @@ def _job_details(answer: dict[str, Any]) -> JobDetails:
         timeout=_seconds(answer["timeout"]),
         definition=_definition(answer["definition"]) if answer["definition"] is not None else None,
         definition_path=str(answer["definition_path"]),
+        log_limit=int(answer["log_limit"]) if answer.get("log_limit") else None,
     )
 
 

@@ -27,7 +27,7 @@ def discard(folder: Path) -> bool:
 
     Returns whether it is out of the way. Raises nothing.
     """
-    if _remove(folder):
+    if remove_folder(folder):
         return True
     trash = folder.parent / TRASH
     target = trash / f"{folder.name}.{secrets.token_hex(4)}"
@@ -82,12 +82,5 @@ class Trash:
             if self._path.is_symlink():
                 return
             for folder in self._path.iterdir():
-                if _remove(folder):
+                if remove_folder(folder):
                     logger.info("the agent could now delete %s", folder)
-
-
-def _remove(path: Path) -> bool:
-    try:
-        return remove_folder(path)
-    except OSError:
-        return False

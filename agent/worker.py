@@ -13,7 +13,7 @@ from typing import Any, Optional
 
 from agent.attempt import ABANDON, STOP, Attempt
 from agent.client import Client, Refused, Unreachable
-from agent.delivery import deliver
+from agent.delivery import deliver, deliver_interrupted
 from agent.errors import AgentError, RefusedByControlPlane
 from agent.health import Health
 from agent.heartbeat import Heartbeat
@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 # How long a stopped agent tries to deliver logs and results. Its next start delivers the rest.
 _FINAL_DELIVERY_SECONDS = 10.0
+# How long an agent that was killed tries to deliver what its attempts had printed, once the control plane answers. For
+# so long at most, their jobs wait until they run again.
+_INTERRUPTED_DELIVERY_SECONDS = 30.0
 
 
 class Agent:
@@ -58,6 +61,8 @@ class Agent:
         self._config_version: Optional[int] = None
         self._draining = False
         self._failure: Optional[AgentError] = None
+        # The attempts that an earlier run of the agent did not finish, until a heartbeat is answered.
+        self._interrupted: list[Attempt] = []
         self._heartbeat = Heartbeat(plane, path=state.heartbeat, report=self._report, on_answer=self._handle_answer)
         # Signals and other threads write to this pipe to wake the main thread.
         self._wake_read, self._wake_write = os.pipe()
@@ -71,7 +76,7 @@ class Agent:
         Must be called in the main thread. Raises AgentError if the agent cannot go on.
         """
         for spooled in self._context.spool.recover():
-            self._redeliver(spooled)
+            self._deliver_recovered(spooled)
         heartbeat = threading.Thread(target=self._heartbeat_loop, name="heartbeat", daemon=True)
         self._install_signal_handlers()
         heartbeat.start()
@@ -184,6 +189,10 @@ class Agent:
         }
 
     def _handle_answer(self, answer: HeartbeatAnswer) -> None:
+        while self._interrupted:
+            timer = threading.Timer(_INTERRUPTED_DELIVERY_SECONDS, self._interrupted.pop().request_end, [ABANDON])
+            timer.daemon = True
+            timer.start()
         for command in answer.commands:
             with self._lock:
                 attempt = self._attempts.get(command.assignment)
@@ -211,6 +220,9 @@ class Agent:
             self._client.identity = configuration.identity
             logger.info("the agent signs its requests with the new key %s from now on", configuration.identity.key_id)
         self._slots = self._fixed_slots or configuration.slots or 1
+        if self._context.step_users.count:
+            # Two jobs never share a user.
+            self._slots = min(self._slots, self._context.step_users.count)
         self._config_version = configuration.version
 
     # Jobs
@@ -265,17 +277,31 @@ class Agent:
         self._heartbeat.send_soon()
         self._wake_main_thread()
 
-    def _redeliver(self, spooled: SpooledAttempt) -> None:
-        """Deliver the result of an attempt that an earlier run of this agent finished. It uses a slot until then."""
+    def _deliver_recovered(self, spooled: SpooledAttempt) -> None:
+        """Deliver what an earlier run of this agent kept of an attempt. It uses a slot until then.
+
+        Until then heartbeats name the attempt, so it is still this agent's. If the earlier run did not finish it, the
+        control plane queues its job again after that.
+        """
         attempt = Attempt(spooled.job, self._heartbeat.send_soon)
         attempt.started = True
-        attempt.set_steps(spooled.read_report()["steps"])
+        if spooled.is_finished:
+            attempt.set_steps(spooled.read_report()["steps"])
+        else:
+            self._interrupted.append(attempt)
         with self._lock:
             self._attempts[spooled.job] = attempt
 
         def deliver_all() -> None:
-            logger.info("the agent delivers the result of %s, which its previous run kept", attempt.job)
-            following = deliver(self._plane, attempt, spooled, spooled.sequences(), lambda: self._wants_next(attempt))
+            following = None
+            if spooled.is_finished:
+                logger.info("the agent delivers the result of %s, which its previous run kept", attempt.job)
+                following = deliver(
+                    self._plane, attempt, spooled, spooled.sequences(), lambda: self._wants_next(attempt)
+                )
+            else:
+                logger.info("the agent delivers the log of %s, which its previous run did not finish", attempt.job)
+                deliver_interrupted(self._plane, attempt, spooled)
             if attempt.end_reason == ABANDON:
                 spooled.remove()
             self._release_slot(attempt, following)

@@ -9,8 +9,7 @@ from typing import Any
 
 from django.core.management import call_command
 
-from apps.agents.services import agents_mark_silent
-from apps.jobs.services import gauges_measure, leases_expire, logs_archive, sets_prune
+from apps.jobs.services import agents_mark, gauges_measure, leases_expire, logs_archive, sets_prune
 from controlplane.observability.works import observed
 
 
@@ -29,7 +28,7 @@ class Task:
 
 # They run in this order. Object storage may fail when DynamoDB works, and it may be slow, so logs come last.
 EACH_MINUTE = (
-    Task("agents_mark_silent", agents_mark_silent, "agents marked"),
+    Task("agents_mark_silent", agents_mark, "agents marked"),
     Task("leases_expire", leases_expire, "jobs taken back"),
     Task("gauges_measure", gauges_measure),
     Task("sets_prune", sets_prune, "queues pruned"),

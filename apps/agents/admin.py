@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from apps.accounts.policies import Permission
 from apps.accounts.selectors import user_get
 from apps.agents.models import ENROLMENT_TOKENS, Agent, EnrolmentToken
-from apps.agents.selectors import REGION, fleet_counts
+from apps.agents.selectors import REGION, fleet_counts, heartbeats_get
 from apps.agents.services import (
     agent_configure,
     agent_drain,
@@ -83,7 +83,18 @@ class AgentAdmin(NosqlModelAdmin):
     search_fields = ("name",)
     search_help_text = "The beginning of a name, or a whole id."
     form = AgentForm
-    details = ("agent_id", "name", "region", "status", "hostname", "os", "arch", "version", moment("created_at"))
+    details = (
+        "agent_id",
+        "name",
+        "region",
+        "status",
+        "status_reason",
+        "hostname",
+        "os",
+        "arch",
+        "version",
+        moment("created_at"),
+    )
 
     def search(self, queryset: Any, term: str) -> Any:
         found = queryset.filter(pk=term.lower())
@@ -92,6 +103,11 @@ class AgentAdmin(NosqlModelAdmin):
     @display(description="labels", empty_value="")
     def label_list(self, obj: Any) -> str:
         return ", ".join(obj.labels)
+
+    @display(description="why", empty_value="")
+    def status_reason(self, obj: Any) -> str | None:
+        heartbeat = heartbeats_get([obj.pk]).get(obj.pk)
+        return str(heartbeat.status_reason) if heartbeat and heartbeat.status_reason else None
 
     @act("Drain", permission=Permission.AGENTS_MANAGE, done="Gets no new work")
     def drain(self, actor: Actor, obj: Any) -> None:

@@ -5,7 +5,10 @@ from enum import StrEnum
 
 
 class AgentStatus(StrEnum):
-    """Healthy agents send heartbeats; unhealthy and dead ones do not. Draining ones get no work."""
+    """Healthy agents send heartbeats; dead ones do not, nor do unhealthy ones, unless their machines are unfit.
+
+    Only healthy agents get work.
+    """
 
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
@@ -22,12 +25,14 @@ TRANSITIONS: dict[AgentStatus, frozenset[AgentStatus]] = {
     AgentStatus.UNHEALTHY: frozenset(
         {AgentStatus.HEALTHY, AgentStatus.DEAD, AgentStatus.DRAINING, AgentStatus.RETIRED}
     ),
-    AgentStatus.DEAD: frozenset({AgentStatus.HEALTHY, AgentStatus.DRAINING, AgentStatus.RETIRED}),
+    AgentStatus.DEAD: frozenset(
+        {AgentStatus.HEALTHY, AgentStatus.UNHEALTHY, AgentStatus.DRAINING, AgentStatus.RETIRED}
+    ),
     AgentStatus.DRAINING: frozenset({AgentStatus.HEALTHY, AgentStatus.RETIRED}),
     AgentStatus.RETIRED: frozenset(),
 }
 
-# A heartbeat makes agents of these statuses healthy again.
+# A heartbeat makes agents of these statuses healthy again, unless their machines are unfit.
 SILENT = (AgentStatus.UNHEALTHY, AgentStatus.DEAD)
 # Agents of these statuses get no new work.
 LEAVING = (AgentStatus.DRAINING, AgentStatus.RETIRED)
@@ -37,6 +42,14 @@ LEASE = timedelta(seconds=45)
 # An agent is healthy as long as its leases last.
 UNHEALTHY_AFTER_SECONDS = int(LEASE.total_seconds())
 DEAD_AFTER_SECONDS = 300
+
+# A machine whose disk is this full gets no work, until the disk has a little more room again.
+DISK_FULL_PERCENT = 95
+DISK_ROOM_PERCENT = 93
+# After so many failures of the machine in a row, or offers in a row that it did not start, an agent gets no work for a
+# while, and then one job at a time until one has run.
+MOST_IN_A_ROW = 3
+PAUSE = timedelta(minutes=5)
 
 # How long an agent's previous key is accepted beside its newest one.
 KEY_OVERLAP = timedelta(hours=24)

@@ -8,6 +8,7 @@ class Action(StrEnum):
 
     AGENT_CONFIGURED = "agent.configured"
     AGENT_ENROLLED = "agent.enrolled"
+    AGENT_IDENTITY_COPIED = "agent.identity_copied"
     AGENT_KEY_ROTATED = "agent.key_rotated"
     AGENT_STATUS_CHANGED = "agent.status_changed"
     API_TOKEN_CREATED = "api_token.created"
@@ -20,7 +21,9 @@ class Action(StrEnum):
     JOB_CREATED = "job.created"
     JOB_DEFINED = "job.defined"
     JOB_FINISHED = "job.finished"
+    JOB_OUTCOME_REPLACED = "job.outcome_replaced"
     JOB_REQUEUED = "job.requeued"
+    JOB_RESUMED = "job.resumed"
     JOB_RETRIED = "job.retried"
     JOB_STARTED = "job.started"
     PIPELINE_DELETED = "pipeline.deleted"

@@ -2,7 +2,7 @@
 
 from apps.accounts.policies import Permission, permission_require
 from apps.jobs.models import Job
-from apps.jobs.states import LEASED
+from apps.jobs.states import LEASED, LOST
 from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, NotFound
@@ -26,6 +26,11 @@ def job_retry_require(actor: Actor) -> None:
 def is_attempt_of(job: Job, *, agent_id: str, attempt: int) -> bool:
     """Whether `attempt` is the job's latest and this agent's, ended or not."""
     return job.agent_id == agent_id and job.attempt == attempt
+
+
+def is_lost_attempt_of(job: Job, *, agent_id: str, attempt: int) -> bool:
+    """Whether the agent has lost this attempt and no newer one has begun: its late report still counts."""
+    return job.status in LOST and job.lost_agent_id == agent_id and job.attempt == attempt
 
 
 def attempt_require(job: Job | None, *, agent_id: str, attempt: int) -> Job:

@@ -26,6 +26,9 @@ class Status(StrEnum):
 LEASED = frozenset({Status.ASSIGNED, Status.RUNNING})
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.TIMED_OUT})
 OPEN = frozenset(Status) - FINAL
+# What a lost attempt may leave behind: its job waits for the next attempt, or has failed with this one. A late report
+# of the very attempt still decides how the job ended.
+LOST = frozenset({Status.QUEUED, Status.FAILED})
 
 _MAY_FOLLOW: Mapping[Status, frozenset[Status]] = {
     Status.WAITING: frozenset({Status.QUEUED, Status.CANCELLED}),
@@ -48,6 +51,15 @@ def transition_require(before: Status, after: Status) -> None:
     if before in FINAL:
         raise Conflict(f"The job has already ended: it is {before}.", code=ErrorCode.JOB_FINISHED)
     raise Conflict(f"A job that is {before} cannot become {after}.", code=ErrorCode.JOB_STATE)
+
+
+def late_transition_require(before: Status, after: Status) -> None:
+    """Raises Conflict when a late report of a lost attempt may not take a job from `before` to `after`.
+
+    The report may end the job or, while it waits, show that the attempt still runs.
+    """
+    if before not in LOST or not (after in FINAL or (before, after) == (Status.QUEUED, Status.RUNNING)):
+        raise Conflict(f"A job that is {before} cannot become {after}.", code=ErrorCode.JOB_STATE)
 
 
 def status_after_finish(

@@ -1,7 +1,7 @@
 """What a pipeline definition says: its parts and their limits. `definition_reader` makes one from YAML.
 
 labels: [linux]             # an agent must have all of them; up to 20
-timeout: 1h                 # of the whole job: seconds, or as in 10m and 1h30m; up to 168h
+timeout: 1h                 # of the whole job: seconds, or as in 10m and 1h30m; up to 24h; 1h if left out
 retries: 2                  # how often a job runs again after its agent was lost: 0 to 10
 env: {CI: "true"}           # for all steps; values are taken as they are written
 steps:                      # 1 to 100, which run one after the other; required
@@ -23,7 +23,9 @@ DEFINITION_PATH = ".hybrid-ci.yml"
 MAX_BYTES = 64 * 1024
 MAX_RETRIES = 10
 DEFAULT_RETRIES = 2
-MAX_TIMEOUT_SECONDS = 7 * 24 * 3600
+MAX_TIMEOUT_SECONDS = 24 * 3600
+# Of a job whose definition has no `timeout`.
+DEFAULT_TIMEOUT_SECONDS = 3600
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")

@@ -80,6 +80,7 @@ class ErrorCode(StrEnum):
     DIGEST_MISMATCH = "digest_mismatch", "The Content-Digest header does not match the body."
     WRONG_AGENT = "wrong_agent", "The key belongs to another agent than the path names."
     HEARTBEAT_OUT_OF_ORDER = "heartbeat_out_of_order", "The server has processed a later heartbeat of this agent."
+    IDENTITY_IN_USE = "identity_in_use", "Another machine uses this agent's identity. Enrol the copy of it anew."
     # Pipelines and jobs.
     PIPELINE_NOT_FOUND = "pipeline_not_found", "No pipeline has this name."
     PIPELINE_BUSY = "pipeline_busy", "Others keep saving this pipeline. Load it again and repeat the change."
@@ -93,6 +94,7 @@ class ErrorCode(StrEnum):
     JOB_MOVED = "job_moved", "The job now waits for an agent with other labels."
     STALE_ATTEMPT = "stale_attempt", "The attempt has ended or belongs to another agent. Stop it."
     LOG_NOT_FOUND = "log_not_found", "The job's log is no longer in storage."
+    LOG_CHUNK_CONFLICT = "log_chunk_conflict", "The log chunk is stored with other content. Go on with the next chunk."
     LOG_CHUNK_TOO_LARGE = "log_chunk_too_large", "The log chunk is larger than 100,000 bytes."
     IDEMPOTENCY_KEY_IN_USE = "idempotency_key_in_use", "A request with this Idempotency-Key is being processed."
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused", "The Idempotency-Key was used for other content. Send a new key."

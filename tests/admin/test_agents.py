@@ -117,6 +117,12 @@ def test_a_new_key_waits_for_the_agent(admin: Browser, scene: Scene) -> None:
     assert "agent key rotated" in rows(admin.page(f"{LIST}{agent.id}/history/"))[0]
 
 
+def test_an_unhealthy_machine_says_why(viewer: Browser, scene: Scene) -> None:
+    agent = scene.agent()
+    scene.heartbeat(agent.id, fault="git is missing. Install it.")
+    assert "git is missing. Install it." in viewer.page(f"{LIST}{agent.id}/change/")
+
+
 def test_who_may_only_look_sees_no_form_and_no_acts(viewer: Browser, scene: Scene) -> None:
     agent = scene.agent()
     page = viewer.page(f"{LIST}{agent.id}/change/")

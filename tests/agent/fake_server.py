@@ -35,6 +35,7 @@ class FakeJob:
     definition_answer: tuple[int, dict[str, Any]]
     env: dict[str, str]
     timeout: float | None
+    log_limit: int | None = None
     attempt: int = 1
     assigned: bool = False
     starts: int = 0
@@ -323,6 +324,7 @@ class FakeControlPlane:
             "timeout": job.timeout,
             "definition": job.definition,
             "definition_path": ".hybrid-ci.yml",
+            **({"log_limit": job.log_limit} if job.log_limit else {}),
         }
 
     def _definition(self, job: FakeJob, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:

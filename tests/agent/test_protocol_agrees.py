@@ -108,9 +108,15 @@ def test_the_agent_understands_the_answer_to_a_start(make: Callable[[Object], di
     given = make(server.START_ANSWER)
     answer, sent = ask(given, lambda plane: plane.start(ATTEMPT, stop=STOP))
     assert server.START.check(json.loads(sent)) == json.loads(sent) == {"attempt": 1}
-    for name in ("pipeline", "repository", "git_ref", "env", "timeout", "definition_path"):
+    for name in ("pipeline", "repository", "git_ref", "env", "timeout", "definition_path", "log_limit"):
         assert getattr(answer, name) == given[name], name
     assert (answer.definition is None) == (given["definition"] is None)
+
+
+def test_the_agent_understands_an_older_control_plane_that_names_no_limit_of_the_log() -> None:
+    given = example(server.START_ANSWER)
+    del given["log_limit"]
+    assert ask(given, lambda plane: plane.start(ATTEMPT, stop=STOP))[0].log_limit is None
 
 
 def test_the_agent_reports_a_definition_and_understands_the_answer() -> None:

@@ -14,7 +14,7 @@ from tests.clients import Client
 REPORT = {
     "cpu_percent": 12.34,
     "memory_percent": 50,
-    "disk_percent": 99.9,
+    "disk_percent": 88.8,
     "jobs_queued": 0,
     "jobs_completed": 7,
     "uptime_seconds": 3600.7,

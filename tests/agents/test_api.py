@@ -39,7 +39,7 @@ def listed(client: Client, **query: object) -> list[str]:
 def test_an_agent_is_shown_with_its_heartbeat_and_jobs(operator: Client, machine: Machine) -> None:
     machine.heartbeat()
     tx = Transaction()
-    lease_add(tx, agent_id=machine.agent_id, job_id=JOB, attempt=2, at=clock.timestamp(clock.now()))
+    lease_add(tx, agent_id=machine.agent_id, job_id=JOB, attempt=2, at=clock.timestamp(clock.now()), slots=4)
     tx.commit()
     shown = operator.get(f"/agents/{machine.agent_id}").json()
     reported = clock.parse_timestamp(shown.pop("last_heartbeat"))
@@ -50,6 +50,7 @@ def test_an_agent_is_shown_with_its_heartbeat_and_jobs(operator: Client, machine
         "name": "build-1",
         "region": "eu-central-1",
         "status": "healthy",
+        "status_reason": None,
         "labels": ["linux", "gpu"],
         "slots": 4,
         "free_slots": 2,
@@ -60,7 +61,7 @@ def test_an_agent_is_shown_with_its_heartbeat_and_jobs(operator: Client, machine
         "version": "0.1.0",
         "cpu_percent": 12.3,
         "memory_percent": 50.0,
-        "disk_percent": 99.9,
+        "disk_percent": 88.8,
         "jobs_queued": 0,
         "jobs_completed": 7,
         "uptime_seconds": 3600,

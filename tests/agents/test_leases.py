@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from apps.agents.models import Heartbeat, Lease
-from apps.agents.services import lease_add, lease_remove, lease_remove_expired, lease_request_cancel, lease_start
+from apps.agents.services import LeaseEnd, lease_add, lease_remove, lease_request_cancel, lease_start
 from controlplane.lib import clock
 from controlplane.lib.ids import new_id
 from controlplane.nosql.transaction import Transaction, TransactionFailed
@@ -36,6 +37,9 @@ def commit(operation: Callable[..., None], **arguments: object) -> None:
     tx.commit()
 
 
+start_in_an_hour = partial(lease_start, limit=3600)
+
+
 def refused(operation: Callable[..., None], **arguments: object) -> Heartbeat | None:
     with pytest.raises(TransactionFailed) as caught:
         commit(operation, **arguments)
@@ -45,63 +49,64 @@ def refused(operation: Callable[..., None], **arguments: object) -> Heartbeat | 
 
 
 def test_an_agent_takes_a_job_starts_it_and_gives_it_back(agent_id: str) -> None:
-    commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT)
+    commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT, slots=4)
     assert held(agent_id) == {JOB: Lease(attempt=1, at=AT, started=False)}
     with clock.shifted(timedelta(seconds=7)):
-        commit(lease_start, agent_id=agent_id, job_id=JOB, attempt=1)
+        commit(lease_start, agent_id=agent_id, job_id=JOB, attempt=1, limit=3600)
     running = held(agent_id)[JOB]
-    assert (running.attempt, running.started) == (1, True)
+    assert (running.attempt, running.started, running.limit) == (1, True, 3600)
     assert running.at > AT, "it is held anew from its start on"
     commit(lease_remove, agent_id=agent_id, job_id=JOB, attempt=1)
     assert held(agent_id) == {}
 
 
 def test_a_command_stands_beside_the_job(agent_id: str) -> None:
-    commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT)
+    commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT, slots=4)
     commit(lease_request_cancel, agent_id=agent_id, job_id=JOB, attempt=2)
     assert held(agent_id)[JOB].command == "cancel"
 
 
 def test_a_job_is_not_taken_twice_and_the_refusal_shows_what_is_held(agent_id: str) -> None:
-    commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT)
-    standing = refused(lease_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT)
+    commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT, slots=4)
+    standing = refused(lease_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT, slots=4)
     assert standing is not None
     assert standing.leases[JOB].attempt == 1
 
 
 def test_an_unknown_agent_takes_nothing() -> None:
-    assert refused(lease_add, agent_id=new_id(), job_id=JOB, attempt=1, at=AT) is None
+    assert refused(lease_add, agent_id=new_id(), job_id=JOB, attempt=1, at=AT, slots=4) is None
 
 
 @pytest.mark.parametrize("status", ["draining", "retired"])
 def test_a_leaving_agent_takes_nothing(agent_id: str, status: str) -> None:
     Heartbeat(agent_id).update(actions=[Heartbeat.status.set(status)])
-    standing = refused(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT)
+    standing = refused(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT, slots=4)
     assert standing is not None
     assert standing.status == status
 
 
-@pytest.mark.parametrize("operation", [lease_start, lease_remove, lease_request_cancel])
+@pytest.mark.parametrize("operation", [start_in_an_hour, lease_remove, lease_request_cancel])
 @pytest.mark.parametrize("attempt", [1, 3])
 def test_another_attempt_is_left_alone(agent_id: str, operation: Callable[..., None], attempt: int) -> None:
-    commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT)
+    commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT, slots=4)
     refused(operation, agent_id=agent_id, job_id=JOB, attempt=attempt)
     assert held(agent_id) == {JOB: Lease(attempt=2, at=AT, started=False)}
 
 
-@pytest.mark.parametrize("operation", [lease_start, lease_remove, lease_request_cancel])
+@pytest.mark.parametrize("operation", [start_in_an_hour, lease_remove, lease_request_cancel])
 def test_a_job_that_is_not_held_cannot_be_started_or_given_back(agent_id: str, operation: Callable[..., None]) -> None:
     refused(operation, agent_id=agent_id, job_id=JOB, attempt=1)
     assert held(agent_id) == {}
 
 
 def test_a_lease_that_ran_out_ends_unless_a_heartbeat_came_in_between(agent_id: str) -> None:
-    commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT)
+    commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT, slots=4)
     heartbeat = Heartbeat.find(agent_id)
     assert heartbeat is not None
     seen = heartbeat.at
     Heartbeat(agent_id).update(actions=[Heartbeat.at.set("2026-11-21T10:00:00.000000Z")])
-    refused(lease_remove_expired, agent_id=agent_id, job_id=JOB, attempt=1, heartbeat_at=seen)
+    refused(lease_remove, agent_id=agent_id, job_id=JOB, attempt=1, end=LeaseEnd(heartbeat_at=seen))
     assert JOB in held(agent_id)
-    commit(lease_remove_expired, agent_id=agent_id, job_id=JOB, attempt=1, heartbeat_at="2026-11-21T10:00:00.000000Z")
+    in_time = LeaseEnd(heartbeat_at="2026-11-21T10:00:00.000000Z")
+    commit(lease_remove, agent_id=agent_id, job_id=JOB, attempt=1, end=in_time)
     assert held(agent_id) == {}

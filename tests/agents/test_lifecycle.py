@@ -167,7 +167,7 @@ def test_agents_that_hold_jobs_and_are_silent_are_found(enrol: Enrol, keeper: Ac
     lease, idle, retired, speaking = enrol(), enrol(region="b"), enrol(region="c"), enrol()
     for agent_id in (lease, retired, speaking):
         tx = Transaction()
-        lease_add(tx, agent_id=agent_id, job_id=JOB, attempt=1, at=clock.timestamp(clock.now()))
+        lease_add(tx, agent_id=agent_id, job_id=JOB, attempt=1, at=clock.timestamp(clock.now()), slots=4)
         tx.commit()
     agent_retire(agent_id=retired, actor=keeper)
     assert list(silent_heartbeats()) == []

@@ -50,16 +50,19 @@ class Scene:
             self.heartbeat(credentials.agent_id)
         return Actor("agent", credentials.agent_id, name)
 
-    def heartbeat(self, agent_id: str, running: list[dict[str, Any]] | None = None) -> None:
+    def heartbeat(
+        self, agent_id: str, running: list[dict[str, Any]] | None = None, *, fault: str | None = None
+    ) -> None:
         report = {
             "cpu_percent": 41,
             "memory_percent": 80,
-            "disk_percent": 95,
+            "disk_percent": 90,
             "jobs_queued": 0,
             "jobs_completed": 3,
             "uptime_seconds": 7200,
             "free_slots": 1,
             "running": running or [],
+            "fault": fault,
         }
         heartbeat_record(agent_id=agent_id, report=report, created=clock.epoch(), nonce=new_id())
 

@@ -65,7 +65,7 @@ def test_agents_are_listed_by_region_with_their_load(operator: Client, scene: Sc
     scene.job()
     job_id = scene.start(busy)
     text = words(operator.get("/dashboard/agents").text)
-    assert re.search(r"cellar .*build-02.*never.*office .*build-01.*41 %.*80 %.*95 %.*1 of 2", text)
+    assert re.search(r"cellar .*build-02.*never.*office .*build-01.*41 %.*80 %.*90 %.*1 of 2", text)
     assert job_id[-8:] in text
     assert "build-02" not in words(operator.get("/dashboard/agents?region=office").text)
     assert "No agent matches" in words(operator.get("/dashboard/agents?status=dead").text)
@@ -109,3 +109,10 @@ def test_the_chart_shows_every_outcome_that_happened_and_nothing_above_its_heigh
     assert [piece.outcome for piece in chart.bars[1].pieces] == ["completed", "timed_out", "failed"]
     assert all(piece.height >= 2 and 0 <= piece.y <= HEIGHT for piece in chart.bars[1].pieces)
     assert chart.total == 1002
+
+
+def test_pages_say_why_a_machine_that_sends_heartbeats_is_unhealthy(operator: Client, scene: Scene) -> None:
+    agent = scene.agent()
+    scene.heartbeat(agent.id, fault="git is missing. Install it.")
+    for path in ("/dashboard/agents", f"/dashboard/agents/{agent.id}"):
+        assert "Unhealthy git is missing. Install it." in words(operator.get(path).text).replace("in office ", "")

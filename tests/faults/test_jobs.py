@@ -1,5 +1,7 @@
 """DynamoDB fails while something happens to jobs."""
 
+from dataclasses import replace
+
 import pytest
 
 from apps.jobs.services import (
@@ -166,6 +168,41 @@ def finish_after_a_cancel_request(world: World) -> Act:
     return lambda: attempt_finish(agent=world.agent, job_id=job_id, attempt=1, result=FAILURE)
 
 
+@scenario()
+def finish_an_attempt_that_was_lost(world: World) -> Act:
+    job_id = world.running()
+    world.wait_while_others_poll(50)
+    leases_expire()
+    return lambda: attempt_finish(agent=world.agent, job_id=job_id, attempt=1, result=SUCCESS)
+
+
+@scenario()
+def finish_a_job_that_failed_with_a_loss(world: World) -> Act:
+    job_id = world.running()
+    for attempt in (1, 2):
+        world.wait_while_others_poll(50)
+        leases_expire()
+        if attempt == 1:
+            world.heartbeat()
+            attempt_start(agent=world.agent, job_id=job_id, attempt=2)
+    return lambda: attempt_finish(agent=world.agent, job_id=job_id, attempt=2, result=SUCCESS)
+
+
+@scenario()
+def go_on_with_an_attempt_that_was_lost(world: World) -> Act:
+    job_id = world.running()
+    world.wait_while_others_poll(50)
+    leases_expire()
+    return lambda: world.heartbeat(running={job_id: 1})
+
+
+@scenario()
+def report_a_failure_of_the_machine(world: World) -> Act:
+    job_id = world.running()
+    broken = replace(FAILURE, agent_fault="The disk is full.")
+    return lambda: attempt_finish(agent=world.agent, job_id=job_id, attempt=1, result=broken)
+
+
 # --- the sweep ------------------------------------------------------------------------------------------------------
 
 
@@ -174,18 +211,18 @@ def expire_leases(world: World) -> Act:
     world.running()
     world.job()
     world.heartbeat()
-    world.wait(50)
+    world.wait_while_others_poll(50)
     return leases_expire
 
 
 @scenario()
 def expire_a_lease_for_the_last_time(world: World) -> Act:
     job_id = world.running()
-    world.wait(50)
+    world.wait_while_others_poll(50)
     leases_expire()
     world.heartbeat()
     attempt_start(agent=world.agent, job_id=job_id, attempt=2)
-    world.wait(50)
+    world.wait_while_others_poll(50)
     return leases_expire
 
 

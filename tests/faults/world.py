@@ -29,6 +29,7 @@ from controlplane.lib.actor import Actor
 from controlplane.nosql.tables import record_tables
 from tests.conftest import ADMIN
 from tests.emulator import items_read, items_replace
+from tests.polling import polled
 from tests.properties.consistency import COUNTERS, Items, emulator_url, tables_empty
 
 REPOSITORY = "https://git.example.com/app.git"
@@ -57,6 +58,11 @@ class World:
     def wait(self, seconds: int) -> None:
         """Let time pass, until `close`."""
         self.stack.enter_context(clock.shifted(timedelta(seconds=seconds)))
+        cache.clear()
+
+    def wait_while_others_poll(self, seconds: int) -> None:
+        """Let time pass in which this agent is silent and others are not, until `close`."""
+        self.stack.enter_context(polled(seconds))
         cache.clear()
 
     def close(self) -> None:

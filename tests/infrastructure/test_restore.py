@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from apps.audit.models import AuditRecord
 from apps.jobs.selectors import job_get
 from apps.jobs.services import job_create, leases_expire
 from controlplane.infrastructure.schema import TableSchema, table_schemas
-from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM
 from controlplane.lib.errors import ApplicationError
 from controlplane.nosql.connection import shared_connection
@@ -33,6 +31,7 @@ from tests.conftest import ADMIN, ada_create
 from tests.faults.world import World
 from tests.infrastructure.conftest import infrastructure
 from tests.infrastructure.test_deployment import _EMPTY_ZIP, client
+from tests.polling import polled
 
 MANUAL = (Path(settings.BASE_DIR) / "docs" / "operations.md").read_text()
 SECTION = MANUAL[MANUAL.index("\n## Restore\n") :].split("\n## ", 2)[1]
@@ -247,7 +246,7 @@ def test_a_job_that_ended_since_the_backup_runs_again_as_its_next_attempt(world:
     job_id = world.running()
     then = Rewind()
     then.restore()
-    with clock.shifted(timedelta(seconds=90)):
+    with polled(50):
         agents_mark_silent()
         assert leases_expire() == 1
         job = job_get(job_id)

@@ -23,6 +23,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM, Actor
 from controlplane.lib.ids import new_id
 from tests.clients import Client, problem
+from tests.polling import polled
 from tests.signing import AgentClient, Signed, enrolled, finish_body
 
 MakeJob = Callable[..., str]
@@ -149,7 +150,7 @@ def test_an_attempt_that_was_given_to_another_is_to_be_abandoned(
 ) -> None:
     job_id = make_job()
     assignment = agent.take()
-    with clock.shifted(timedelta(seconds=50)):
+    with polled(50):
         assert leases_expire() == 1
         other = enrolled(server, name="build-2")
         assert other.take() == {"job_id": job_id, "attempt": 2}
@@ -195,7 +196,7 @@ def test_after_the_last_attempt_is_lost_the_job_has_failed_and_says_why(
         with clock.shifted(timedelta(minutes=lost)):
             unlucky = enrolled(server, name=f"build-{lost}")
             assert unlucky.take() == {"job_id": job_id, "attempt": lost + 1}
-        with clock.shifted(timedelta(minutes=lost, seconds=50)):
+        with clock.shifted(timedelta(minutes=lost)), polled(50):
             leases_expire()
     job = operator.get(f"/jobs/{job_id}").json()
     assert (job["status"], job["attempt"]) == ("failed", 3)
@@ -209,7 +210,7 @@ def test_a_lost_job_that_was_to_be_cancelled_is_cancelled(
     job_id = make_job()
     agent.take()
     operator.post(f"/jobs/{job_id}/cancel")
-    with clock.shifted(timedelta(seconds=50)):
+    with polled(50):
         leases_expire()
     assert stands(job_id)[0] == "cancelled"
     assert waiting() == []
@@ -258,7 +259,7 @@ def test_starting_gives_all_that_is_needed_to_run_the_job(agent: AgentClient, ma
         "repository": "https://git.example.com/app.git",
         "git_ref": "v1.0",
         "env": {"A": "1"},
-        "timeout": None,
+        "timeout": 3600,
         "definition": {
             "steps": [
                 {"name": "lint", "run": "make lint", "env": {}, "timeout": None},
@@ -270,6 +271,7 @@ def test_starting_gives_all_that_is_needed_to_run_the_job(agent: AgentClient, ma
             "retries": 2,
         },
         "definition_path": ".hybrid-ci.yml",
+        "log_limit": 100_000_000,
     }
 
 
@@ -325,21 +327,22 @@ def test_of_an_unknown_job_nothing_can_be_said(agent: AgentClient) -> None:
         problem(answer, 404, "job_not_found")
 
 
-def test_a_lost_attempt_may_write_nothing_any_more(operator: Client, agent: AgentClient, make_job: MakeJob) -> None:
+def test_a_lost_attempt_may_write_nothing_once_the_next_one_has_begun(
+    server: str, operator: Client, agent: AgentClient, make_job: MakeJob
+) -> None:
     job_id = make_job()
     assignment = agent.take()
     agent.log(assignment, 0, b"in time\n")
-    with clock.shifted(timedelta(seconds=50)):
+    with polled(50):
         leases_expire()
         cache.clear()
-        for answer in (
-            agent.start(assignment),
-            agent.define(assignment, STEPS),
-            agent.log(assignment, 1, b"too late\n"),
-            agent.finish(assignment),
-        ):
+        for answer in (agent.start(assignment), agent.define(assignment, STEPS)):
             problem(answer, 409, "stale_attempt")
-    assert stands(job_id) == ("queued", 1, None)
+        other = enrolled(server, name="build-2")
+        other.heartbeat()
+        for answer in (agent.log(assignment, 1, b"too late\n"), agent.finish(assignment)):
+            problem(answer, 409, "stale_attempt")
+    assert stands(job_id) == ("assigned", 2, other.agent_id)
     assert operator.get(f"/jobs/{job_id}/log").content == b"in time\n"
 
 

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from datetime import timedelta
 
 import pytest
 import requests
@@ -15,8 +14,8 @@ from apps.jobs.api.jobs import LOG_SLICE_BYTES
 from apps.jobs.models import Job
 from apps.jobs.selectors import job_get
 from apps.jobs.services import leases_expire, log_archive, logs_archive
-from controlplane.lib import clock
 from tests.clients import Client, problem
+from tests.polling import polled
 from tests.signing import AgentClient, enrolled
 
 # Every byte there is, so no encoding.
@@ -168,7 +167,7 @@ def test_both_attempts_are_shown_one_after_the_other(
     server: str, operator: Client, job_id: str, agent: AgentClient
 ) -> None:
     agent.log_all(agent.take(), b"first attempt\n" * 20, size=100)
-    with clock.shifted(timedelta(seconds=50)):
+    with polled(50):
         agents_mark_silent()
         assert leases_expire() == 1
         assert piece(operator, job_id) == (b"first attempt\n" * 20, 280, "false")

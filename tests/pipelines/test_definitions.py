@@ -213,7 +213,7 @@ env: {1ST: a, LIST: [], EMPTY:}
 steps:
   - name: "two\\nlines"
     run: " "
-    timeout: 169h
+    timeout: 25h
   - name: without a command
   - just text
   - run: "\\0"
@@ -221,14 +221,14 @@ steps:
 """
     assert problems(text) == [
         ("labels", 1, "must be a list, not the text 'linux'"),
-        ("timeout", 2, "must be a time from 1 second to 168 hours, as in 90, 90s, 10m or 1h30m, not 'soon'"),
+        ("timeout", 2, "must be a time from 1 second to 24 hours, as in 90, 90s, 10m or 1h30m, not 'soon'"),
         ("retries", 3, "must be a whole number from 0 to 10, not '11'"),
         ("env.1ST", 4, "must have a name that is 1 to 255 letters, digits and _, not beginning with a digit"),
         ("env.LIST", 4, "must be text, not a list"),
         ("env.EMPTY", 4, 'must have a value; write "" for an empty text'),
         ("steps[0].name", 6, "must be one line of 1 to 100 printable characters, not 'two\ufffdlines'"),
         ("steps[0].run", 7, "must be text with more than white space, not ' '"),
-        ("steps[0].timeout", 8, "must be a time from 1 second to 168 hours, as in 90, 90s, 10m or 1h30m, not '169h'"),
+        ("steps[0].timeout", 8, "must be a time from 1 second to 24 hours, as in 90, 90s, 10m or 1h30m, not '25h'"),
         ("steps[1].run", 9, "must be given"),
         ("steps[2]", 10, "must be a mapping (key: value), not the text 'just text'"),
         ("steps[3].run", 11, "must not contain a NUL character or half of a surrogate pair"),
@@ -421,7 +421,7 @@ STEPS = st.lists(
     st.fixed_dictionaries(
         {"run": st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1).filter(str.strip)},
         optional={
-            "timeout": st.integers(1, 604800),
+            "timeout": st.integers(1, 86400),
             "env": st.dictionaries(
                 st.from_regex(r"[A-Z_][A-Z0-9_]{0,9}", fullmatch=True),
                 st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])),
@@ -448,7 +448,7 @@ DEFINITIONS = st.fixed_dictionaries(
     optional={
         "labels": st.lists(st.from_regex(LABEL, fullmatch=True), max_size=3),
         "env": st.dictionaries(st.from_regex(ENV_NAME, fullmatch=True), st.text(alphabet="a1~.:# \n'\"é", max_size=9)),
-        "timeout": st.sampled_from([1, "90s", "10m", "1h0m5s", "168h"]),
+        "timeout": st.sampled_from([1, "90s", "10m", "1h0m5s", "24h"]),
         "retries": st.integers(0, 10),
     },
 )

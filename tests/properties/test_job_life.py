@@ -24,7 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from apps.agents.services import agent_enrol, agents_mark_silent, enrolment_token_create, heartbeat_record
+from apps.agents.services import agent_enrol, agents_mark_silent, enrolment_token_create, heartbeat_record, job_limit
 from apps.jobs.models import Job
 from apps.jobs.selectors import job_log_read
 from apps.jobs.services import (
@@ -53,7 +53,12 @@ LABELS = ("gpu", "linux")
 AGENTS: tuple[tuple[str, ...], ...] = ((), ("linux",), ("gpu", "linux"))
 RETRIES = 1
 ON_THE_SERVER = f"retries: {RETRIES}\nsteps:\n  - name: test\n    run: make test\n"
-LEASE, ACKNOWLEDGE, LOOK_EVERY, REMEMBERED = 45, 60, 20, 24 * 60 * 60
+LEASE, ACKNOWLEDGE, LOOK_EVERY, REMEMBERED = 45, 60, 10, 24 * 60 * 60
+# After this long without a poll, silence counts anew; after the next without a sweep too, the control plane was away.
+GAP, AWAY, UNHEARD = 30, 150, 600
+# How long an agent may take to obey, how long a job runs at most, and for how long it avoids an agent that ignored it.
+OBEY, LIMIT, AVOID = 120, 3600, 120
+SLOTS, IN_A_ROW, PAUSE = 2, 3, 300
 
 # How far apart in seconds two steps are at least: longer than one takes, so that the real clock may run meanwhile.
 TICK = 0.5
@@ -78,6 +83,12 @@ class _Job:
     # Since when the agent holds it as it does: assigned, or running.
     held_since: float = 0
     cancel: bool = False
+    cancel_at: float = 0
+    # The agent that lost the current attempt, and since when it had run it.
+    lost_by: int | None = None
+    lost_since: float = 0
+    # The agent that does not get it, and until when.
+    avoids: tuple[int, float] = (-1, 0)
     retries: int = RETRIES
     # The attempt that last told the definition.
     defined: int = 0
@@ -89,6 +100,9 @@ class _Job:
     def is_held(self) -> bool:
         return self.status in LEASED
 
+    def is_lost_by(self, number: int) -> bool:
+        return self.lost_by == number and self.status in {"queued", "failed"}
+
     @property
     def log(self) -> bytes:
         return b"".join(b"".join(self.printed[attempt]) for attempt in sorted(self.printed))
@@ -98,6 +112,8 @@ class _Job:
 
     def lose(self) -> None:
         self.lost += 1
+        if self.status == "running" and not self.cancel:
+            self.lost_by, self.lost_since = self.agent, self.held_since
         if self.cancel:
             self.status = "cancelled"
         elif self.lost > self.retries:
@@ -113,6 +129,9 @@ class _Agent:
     actor: Actor
     labels: tuple[str, ...]
     heartbeat_at: float
+    # Offers in a row that it has not started.
+    ignored: int = 0
+    ignored_at: float = 0
     created: int = 0
     nonce: str = ""
 
@@ -142,7 +161,7 @@ class JobLife(RuleBasedStateMachine):
         self.now = 0.0
         self.jobs: list[_Job] = []
         self.acts: Counter[tuple[str, str]] = Counter()
-        self.looked_at = float("-inf")
+        self.looked_at = self.resumed_at = self.swept_at = float("-inf")
         self.keys: dict[str, tuple[object, _Job, float]] = {}
         definitions = {"self": ON_THE_SERVER, "repo": None}
         for name, definition in definitions.items():
@@ -172,7 +191,18 @@ class JobLife(RuleBasedStateMachine):
         self.stack.enter_context(clock.shifted(self.start + timedelta(seconds=self.now) - clock.now()))
 
     def _ends_of_leases(self) -> list[float]:
-        return [agent.heartbeat_at + LEASE for agent in self.agents]
+        """When the sweep and the polls decide otherwise than before."""
+        return [
+            *(max(agent.heartbeat_at, self.resumed_at) + LEASE for agent in self.agents),
+            *(self.looked_at + limit for limit in (LOOK_EVERY, GAP, AWAY, UNHEARD)),
+            *(self.resumed_at + limit for limit in (OBEY, UNHEARD)),
+            self.swept_at + AWAY,
+        ]
+
+    def _limits_of(self, job: _Job) -> list[float]:
+        """When the control plane decides otherwise about a job that an agent has."""
+        ages = [job.held_since + limit for limit in (LEASE, ACKNOWLEDGE, LIMIT + OBEY)]
+        return [*ages, job.cancel_at + OBEY, job.avoids[1]]
 
     def _tick_past(self, moments: Iterable[float]) -> None:
         """Let some more time pass if one of these moments is so near that real time would decide."""
@@ -244,7 +274,7 @@ class JobLife(RuleBasedStateMachine):
         else:
             assert code == ""
             if job.status == "running":
-                job.cancel = True
+                job.cancel, job.cancel_at = True, self.now
                 self.acts["job.cancel_requested", job.job_id] += 1
             else:
                 job.status = "cancelled"
@@ -265,18 +295,22 @@ class JobLife(RuleBasedStateMachine):
 
     # --- agents -------------------------------------------------------------------------------------------------
 
-    @rule(pick=picks, free=st.integers(0, 3), forgets=st.booleans(), replay=st.booleans())
-    def heartbeat(self, pick: int, free: int, forgets: bool, replay: bool) -> None:
-        """The agent names what it runs, unless it `forgets`: then it has been restarted. A `replay` is an old one."""
+    @rule(pick=picks, free=st.integers(0, 3), forgets=st.booleans(), replay=st.booleans(), keeps=st.booleans())
+    def heartbeat(self, pick: int, free: int, forgets: bool, replay: bool, keeps: bool) -> None:
+        """The agent names what it runs, unless it `forgets`: then it has been restarted. A `replay` is an old one.
+
+        If it `keeps` what it has lost, it names that too.
+        """
         number = pick % len(self.agents)
         agent = self.agents[number]
         held = [job for job in self.jobs if job.is_held and job.agent == number]
         self._tick()
-        limits = [job.held_since + limit for job in held for limit in (LEASE, ACKNOWLEDGE)]
-        self._tick_past([*limits, self.looked_at + LOOK_EVERY, *self._ends_of_leases()])
-        named = [] if forgets else [job for job in held if job.status == "running"]
-        running = [{"job_id": job.job_id, "attempt": job.attempt} for job in named]
+        limits = [limit for job in self.jobs for limit in self._limits_of(job)]
+        self._tick_past([*limits, *self._ends_of_leases(), agent.ignored_at + PAUSE])
         replay = replay and bool(agent.nonce)
+        named = [] if forgets else [job for job in held if job.status == "running"]
+        kept = [job for job in self.jobs if job.is_lost_by(number)] if keeps and not replay else []
+        running = [{"job_id": job.job_id, "attempt": job.attempt} for job in [*named, *kept]]
         if not replay:
             agent.created, agent.nonce = agent.created + 1, f"nonce-{number}-{self.now}"
             agent.heartbeat_at = self.now
@@ -294,21 +328,58 @@ class JobLife(RuleBasedStateMachine):
             leases=result.heartbeat.leases,
             running=running,
             free_slots=free,
+            slots=job_limit(result.heartbeat, slots=SLOTS),
             fresh=result.fresh,
             takes_work=result.fresh and result.heartbeat.status == "healthy",
         )
+        is_fit = agent.ignored < IN_A_ROW or self.now - agent.ignored_at >= PAUSE
+        most = SLOTS if agent.ignored < IN_A_ROW else 1
+        commands = [(job.job_id, job.attempt, self._command(job)) for job in named]
         assert sorted((command.job_id, command.attempt, command.command) for command in dispatch.commands) == sorted(
-            (job.job_id, job.attempt, "cancel") for job in named if job.cancel
+            command for command in commands if command[2]
         )
         offered = self._after_heartbeat([job for job in held if job not in named], fresh=not replay)
-        if not replay and self.now - self.looked_at >= LOOK_EVERY:
-            self.looked_at = self.now
-            self._leases_end()
+        for job in kept:
+            self._kept(job)
+        if not replay:
+            assert (result.heartbeat.status == "healthy") is is_fit
+            self._look()
         assignments = {assignment.job_id: assignment.attempt for assignment in dispatch.assignments}
         assert len(assignments) == len(dispatch.assignments)
         for job in offered:
             assert assignments.pop(job.job_id) == job.attempt
-        self._claimed(number, assignments, before, room=0 if replay else free - len(offered))
+        has = sum(job.is_held and job.agent == number for job in self.jobs)
+        room = min(free - len(offered), most - has)
+        self._claimed(number, assignments, before, room=room if is_fit and not replay else 0)
+
+    def _command(self, job: _Job) -> str:
+        """What the agent hears of a job that it runs; one that is overdue ends."""
+        could_report = self.now - self.resumed_at >= OBEY and self.now - self.looked_at <= GAP
+        if could_report and job.cancel and self.now - job.cancel_at > OBEY:
+            job.status = "cancelled"
+        elif could_report and self.now - job.held_since > LIMIT + OBEY:
+            job.status = "timed_out"
+        else:
+            return "cancel" if job.cancel else ""
+        self.acts["job.finished", job.job_id] += 1
+        return "abandon"
+
+    def _kept(self, job: _Job) -> None:
+        """A lost attempt that its agent still runs: the job runs again, unless it has failed."""
+        if job.status == "queued":
+            job.status, job.agent, job.held_since, job.lost = "running", job.lost_by, job.lost_since, job.lost - 1
+            job.lost_by = None
+            self.acts["job.resumed", job.job_id] += 1
+
+    def _look(self) -> None:
+        """The search for expired leases in a poll."""
+        silent_for = self.now - self.looked_at
+        if silent_for <= LOOK_EVERY:
+            return
+        self.looked_at = self.now
+        if silent_for > GAP:
+            self.resumed_at = self.now
+        self._leases_end(heard_since=self.resumed_at)
 
     def _after_heartbeat(self, unnamed: list[_Job], *, fresh: bool) -> list[_Job]:
         """What becomes of the jobs that the agent holds and does not name. Returns those it is offered again."""
@@ -316,6 +387,10 @@ class JobLife(RuleBasedStateMachine):
         for job in unnamed:
             age = self.now - job.held_since
             if job.status == "assigned" and age > ACKNOWLEDGE:
+                assert job.agent is not None
+                agent = self.agents[job.agent]
+                agent.ignored, agent.ignored_at = agent.ignored + 1, self.now
+                job.avoids = (job.agent, self.now + AVOID)
                 job.queue()
                 self.acts["job.requeued", job.job_id] += 1
             elif job.status == "assigned":
@@ -328,11 +403,13 @@ class JobLife(RuleBasedStateMachine):
         job.lose()
         self.acts["job.requeued" if job.status == "queued" else "job.finished", job.job_id] += 1
 
-    def _leases_end(self) -> int:
+    def _leases_end(self, *, heard_since: float) -> int:
         lost = [
             job
             for job in self.jobs
-            if job.is_held and job.agent is not None and self.now - self.agents[job.agent].heartbeat_at > LEASE
+            if job.is_held
+            and job.agent is not None
+            and self.now - max(heard_since, self.agents[job.agent].heartbeat_at) > LEASE
         ]
         for job in lost:
             self._lost(job)
@@ -340,7 +417,13 @@ class JobLife(RuleBasedStateMachine):
 
     def _claimed(self, number: int, claimed: dict[str, int], before: dict[str, int], room: int) -> None:
         agent = self.agents[number]
-        fitting = [job for job in self.jobs if job.status == "queued" and set(job.labels) <= set(agent.labels)]
+        fitting = [
+            job
+            for job in self.jobs
+            if job.status == "queued"
+            and set(job.labels) <= set(agent.labels)
+            and not (job.avoids[0] == number and self.now < job.avoids[1])
+        ]
         taken = [job for job in fitting if job.job_id in claimed]
         assert len(taken) == len(claimed), "it got a job that does not wait, or one that it may not take"
         assert len(taken) <= max(0, room)
@@ -352,22 +435,25 @@ class JobLife(RuleBasedStateMachine):
         for job in taken:
             assert claimed[job.job_id] == before[job.job_id] + 1
             job.status, job.attempt, job.agent, job.held_since = "assigned", job.attempt + 1, number, self.now
+            job.lost_by = None
             self.acts["job.claimed", job.job_id] += 1
 
     @rule(pick=picks)
     def a_fresh_process_hands_out_all_it_can(self, pick: int) -> None:
         """What no process remembers must not keep work from an agent that may take it."""
         cache.clear()
-        self.heartbeat(pick, free=3, forgets=False, replay=False)
+        self.heartbeat(pick, free=3, forgets=False, replay=False, keeps=False)
         assert not self.behind, "work waits that the agent could have taken"
 
     def _attempt(self, pick: int, stale: int) -> tuple[_Job, _Agent, int, bool]:
         """Some attempt of some job by some agent; `stale` is 0 for most, to take the true one."""
-        held = [job for job in self.jobs if job.is_held]
+        held = [job for job in self.jobs if job.is_held or job.lost_by is not None]
         job = held[pick % len(held)] if held and stale < 3 else self.jobs[pick % len(self.jobs)]
-        number = job.agent if job.agent is not None and stale != 1 else pick % len(self.agents)
+        own = job.agent if job.agent is not None else job.lost_by
+        number = own if own is not None and stale != 1 else pick % len(self.agents)
         attempt = job.attempt if stale != 2 else max(1, job.attempt - 1)
-        return job, self.agents[number], attempt, (number, attempt) == (job.agent, job.attempt)
+        is_own = attempt == job.attempt and (number == job.agent or job.is_lost_by(number))
+        return job, self.agents[number], attempt, is_own
 
     @precondition(lambda self: self.jobs)
     @rule(pick=picks, stale=st.sampled_from([0, 0, 0, 0, 1, 2, 3]))
@@ -381,6 +467,7 @@ class JobLife(RuleBasedStateMachine):
         assert code == ""
         if job.status == "assigned":
             job.status, job.held_since = "running", self.now
+            agent.ignored = 0
             self.acts["job.started", job.job_id] += 1
 
     @precondition(lambda self: self.jobs)
@@ -431,7 +518,7 @@ class JobLife(RuleBasedStateMachine):
         code, command = _answer(
             log_append, agent_id=agent.actor.id, job_id=job.job_id, attempt=attempt, sequence=sequence, data=data
         )
-        if not (own and job.is_held):
+        if not (own and (job.is_held or job.lost_by is not None)):
             assert code == "stale_attempt"
             return
         assert code == ""
@@ -458,19 +545,23 @@ class JobLife(RuleBasedStateMachine):
             commit=None,
         )
         code, first = _answer(attempt_finish, agent=agent.actor, job_id=job.job_id, attempt=attempt, result=result)
-        if not own or job.status in {"assigned", "queued"}:
+        is_late = own and job.lost_by is not None
+        if not own or (job.status in {"assigned", "queued"} and not is_late):
             assert code == "stale_attempt"
             return
         assert code == ""
-        assert first is (job.status == "running")
+        assert first is (job.status == "running" or is_late)
         if first:
+            was = job.status
             if exit_code == 0:
                 job.status = "completed"
             elif job.cancel:
                 job.status = "cancelled"
             else:
                 job.status = "timed_out" if timed_out else "failed"
-            self.acts["job.finished", job.job_id] += 1
+            self.acts["job.outcome_replaced" if was == "failed" else "job.finished", job.job_id] += 1
+        if is_late:
+            job.agent, job.lost_by, job.ended_as, job.lost = self.agents.index(agent), None, None, job.lost - 1
 
     # --- the sweep ----------------------------------------------------------------------------------------------
 
@@ -478,7 +569,15 @@ class JobLife(RuleBasedStateMachine):
     def leases_end(self) -> None:
         self._tick()
         self._tick_past(self._ends_of_leases())
-        assert leases_expire() == self._leases_end()
+        expired = leases_expire()
+        if self.now - self.looked_at <= GAP:
+            assert expired == self._leases_end(heard_since=self.resumed_at)
+            return
+        if self.now - max(self.looked_at, self.swept_at) > AWAY:
+            self.resumed_at = self.now
+        self.swept_at = self.now
+        is_over = self.now - max(self.looked_at, self.resumed_at) > UNHEARD
+        assert expired == (self._leases_end(heard_since=float("-inf")) if is_over else 0)
 
     @rule()
     def sets_are_pruned(self) -> None:

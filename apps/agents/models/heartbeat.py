@@ -7,6 +7,7 @@ from typing import Any
 
 from pynamodb.attributes import Attribute, ListAttribute, MapAttribute, NumberAttribute, UnicodeAttribute
 from pynamodb.constants import STRING
+from pynamodb.expressions.condition import Condition, size
 
 from apps.agents.states import StepState
 from controlplane.lib import clock
@@ -97,20 +98,27 @@ def _moment(milliseconds: int | None) -> str | None:
 
 @dataclass(frozen=True)
 class Lease:
-    """An agent's lease on an attempt: since when, whether the agent has started it, and the command for it, if any."""
+    """An agent's lease on an attempt: since when, whether the agent has started it, and the command for it, if any.
+
+    `limit` is the time limit in seconds from the start on, and `command_at` the time of the command. Leases that an
+    earlier version has written lack both.
+    """
 
     attempt: int
     at: str
     started: bool
     command: str | None = None
+    limit: int | None = None
+    command_at: str | None = None
 
 
 class Heartbeat(Record):
     """An agent's last heartbeat and its leases: the only item that is written every few seconds.
 
-    `lease_map` is ``{job_id: {"attempt": int, "at": timestamp, "started": bool, "wish": "cancel"}}``: `at` is the time
-    of the assignment or, once `started`, of the start; `wish`, a cancel request, may be absent. The leases end
-    `apps.agents.states.LEASE` after the heartbeat's own `at`.
+    `lease_map` is ``{job_id: {"attempt": int, "at": timestamp, "started": bool, "limit": seconds, "wish": "cancel",
+    "wish_at": timestamp}}``: `at` is the time of the assignment or, once `started`, of the start; `limit` is there from
+    the start on; `wish`, a cancel request, and its time may be absent. The leases end `apps.agents.states.LEASE` after
+    the heartbeat's own `at`.
     """
 
     class Meta(Record.Meta):
@@ -130,14 +138,40 @@ class Heartbeat(Record):
     uptime_seconds = NumberAttribute(default=0)
     free_slots = NumberAttribute(default=0)
     running = RunningAttribute(default=list)
+    # The machine that sent it, as far as the agent tells.
+    boot_id = UnicodeAttribute(null=True)
+    hostname = UnicodeAttribute(null=True)
+    # When another machine with the same identity was last recorded in the audit trail.
+    copy_noticed_at = UnicodeAttribute(null=True)
+    # Attempts in a row that ended by a failure of the machine, and offers in a row that the agent did not acknowledge.
+    faults = NumberAttribute(default=0)
+    fault_at = UnicodeAttribute(null=True)
+    fault_reason = UnicodeAttribute(null=True)
+    ignored = NumberAttribute(default=0)
+    ignored_at = UnicodeAttribute(null=True)
     # Follows Agent.status, always in the same transaction.
     status = UnicodeAttribute()
+    # Why an agent that sends heartbeats is unhealthy.
+    status_reason = UnicodeAttribute(null=True)
     lease_map: MapAttribute[str, Any] = MapAttribute(default=dict, attr_name="held")
+
+    @classmethod
+    def has_room(cls, slots: int) -> Condition:
+        """The condition that the agent has fewer leases than this."""
+        condition: Condition = size(cls.lease_map) < slots
+        return condition
 
     @property
     def leases(self) -> dict[str, Lease]:
         """The leases by their jobs' ids."""
         return {
-            job_id: Lease(kept["attempt"], kept["at"], kept["started"], kept.get("wish"))
+            job_id: Lease(
+                kept["attempt"],
+                kept["at"],
+                kept["started"],
+                command=kept.get("wish"),
+                limit=kept.get("limit"),
+                command_at=kept.get("wish_at"),
+            )
             for job_id, kept in self.lease_map.as_dict().items()
         }

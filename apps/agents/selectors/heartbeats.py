@@ -1,13 +1,18 @@
 """Reading heartbeats, which hold the leases of their agents."""
 
-from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 
 from apps.agents.models import Heartbeat
 from apps.agents.selectors.agents import agents_by_region
 from apps.agents.selectors.fleet import fleet_counts
-from apps.agents.states import UNHEALTHY_AFTER_SECONDS
+from apps.agents.states import LEASE, AgentStatus
 from controlplane.lib import clock
+
+# When most agents fell silent together, the cause is rather the network or the control plane than the machines. Their
+# leases then last longer. Fewer agents than this are no majority to reckon with.
+MASS_LEASE = timedelta(seconds=180)
+_MASS_AT_LEAST = 3
 
 
 def heartbeats_get(agent_ids: Iterable[str]) -> dict[str, Heartbeat]:
@@ -25,8 +30,27 @@ def heartbeats_by_region() -> Iterator[tuple[str, list[Heartbeat]]]:
             yield region, Heartbeat.find_many((agent.agent_id for agent in agents), consistent=False)
 
 
-def silent_heartbeats(*, silent_for: timedelta = timedelta(seconds=UNHEALTHY_AFTER_SECONDS)) -> Iterator[Heartbeat]:
-    """The heartbeats of agents that have leases and sent no heartbeat for longer than this. They may lag by moments."""
-    before = clock.timestamp(clock.now() - silent_for)
-    for _, heartbeats in heartbeats_by_region():
-        yield from (heartbeat for heartbeat in heartbeats if heartbeat.at < before and heartbeat.leases)
+def silent_heartbeats(*, heard_since: datetime | None = None) -> list[Heartbeat]:
+    """The heartbeats of agents that have leases and were silent for longer than a lease. They may lag by moments.
+
+    Their silence counts from `heard_since` on: before that, no agent was heard. When most of the fleet fell silent
+    together, only those are in the result that were silent for longer than `MASS_LEASE`.
+    """
+    now = clock.now()
+    fleet = [heartbeat for _, heartbeats in heartbeats_by_region() for heartbeat in heartbeats]
+    silences = {heartbeat.agent_id: _silence(heartbeat, heard_since, now) for heartbeat in fleet}
+    limit = _limit_of([silences[heartbeat.agent_id] for heartbeat in fleet if heartbeat.status != AgentStatus.RETIRED])
+    return [heartbeat for heartbeat in fleet if heartbeat.leases and silences[heartbeat.agent_id] > limit]
+
+
+def _silence(heartbeat: Heartbeat, heard_since: datetime | None, now: datetime) -> timedelta:
+    heard_at = clock.parse_timestamp(heartbeat.at)
+    return now - (max(heard_at, heard_since) if heard_since else heard_at)
+
+
+def _limit_of(silences: Sequence[timedelta]) -> timedelta:
+    """For how long an agent must be silent to lose its leases, given how long each agent is silent."""
+    heard = sum(silence <= LEASE for silence in silences)
+    lately = sorted(silence for silence in silences if LEASE < silence <= MASS_LEASE)
+    together = sum(silence <= lately[0] + LEASE for silence in lately)
+    return MASS_LEASE if together >= _MASS_AT_LEAST and together > heard else LEASE

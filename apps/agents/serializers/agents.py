@@ -90,6 +90,9 @@ class AgentSerializer(serializers.Serializer[Any]):
     name = serializers.CharField()
     region = serializers.CharField()
     status = serializers.ChoiceField(choices=_STATUSES)
+    status_reason = serializers.CharField(
+        allow_null=True, help_text="Why an agent that sends heartbeats is unhealthy, as a sentence."
+    )
     labels = serializers.ListField(child=serializers.CharField())
     slots = serializers.IntegerField()
     free_slots = serializers.IntegerField()
@@ -126,6 +129,7 @@ def agent_json(agent: Any, heartbeat: Any) -> dict[str, Any]:
         "name": agent.name,
         "region": agent.region,
         "status": agent.status,
+        "status_reason": heartbeat.status_reason if heartbeat else None,
         "labels": list(agent.labels),
         "slots": int(agent.slots),
         "deployment_targets": list(agent.deployment_targets),

@@ -13,6 +13,9 @@ from controlplane.lib.ids import ID_PATTERN
 _ID = re.compile(ID_PATTERN)
 _PERCENT = Number(0, 100)
 
+# The failure of a machine is cut to this many characters.
+MAX_FAULT = 500
+
 JOB_ID = Text(pattern=_ID, form="a job's id")
 ATTEMPT = WholeNumber(1, 1_000_000)
 
@@ -35,6 +38,11 @@ HEARTBEAT = Object(
         "uptime_seconds": Number(),
         "free_slots": optional(WholeNumber(0, MAX_SLOTS), default=0),
         "running": optional(ListOf(RUNNING, MAX_SLOTS), default=[]),
+        "boot_id": optional(Text(64, about="Differs after each start of the machine."), null=True),
+        "hostname": optional(Text(255), null=True),
+        "fault": optional(
+            Text(about=f"Why the machine is unfit for jobs now. Cut to {MAX_FAULT} characters."), null=True
+        ),
         "config_version": optional(
             WholeNumber(about="The configuration that the agent has; null before it has fetched one."),
             default=0,
@@ -52,4 +60,5 @@ def heartbeat_report(body: Mapping[str, Any], *, agent_id: str) -> dict[str, Any
     report = HEARTBEAT.check(body)
     if report["agent_id"] != agent_id:
         raise InvalidInput.field("agent_id", "must be the id of the agent in the path")
-    return {**report, "uptime_seconds": int(report["uptime_seconds"])}
+    fault = report["fault"]
+    return {**report, "uptime_seconds": int(report["uptime_seconds"]), "fault": fault[:MAX_FAULT] if fault else None}

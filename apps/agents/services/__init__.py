@@ -3,15 +3,29 @@
 from apps.agents.models import Lease
 from apps.agents.services.configuration import agent_configure
 from apps.agents.services.enrolment import agent_enrol, enrolment_token_create, enrolment_token_revoke
+from apps.agents.services.fitness import job_limit
 from apps.agents.services.heartbeats import HeartbeatResult, heartbeat_record
 from apps.agents.services.keys import AgentCredentials, agent_key_mark_used, agent_key_rotate
-from apps.agents.services.leases import lease_add, lease_remove, lease_remove_expired, lease_request_cancel, lease_start
+from apps.agents.services.leases import (
+    PLAIN_END,
+    End,
+    LeaseEnd,
+    lease_add,
+    lease_limit,
+    lease_remove,
+    lease_request_cancel,
+    lease_restore,
+    lease_start,
+)
 from apps.agents.services.lifecycle import agent_drain, agent_resume, agent_retire, agents_mark_silent
 
 __all__ = [
+    "PLAIN_END",
     "AgentCredentials",
+    "End",
     "HeartbeatResult",
     "Lease",
+    "LeaseEnd",
     "agent_configure",
     "agent_drain",
     "agent_enrol",
@@ -23,9 +37,11 @@ __all__ = [
     "enrolment_token_create",
     "enrolment_token_revoke",
     "heartbeat_record",
+    "job_limit",
     "lease_add",
+    "lease_limit",
     "lease_remove",
-    "lease_remove_expired",
     "lease_request_cancel",
+    "lease_restore",
     "lease_start",
 ]

@@ -4,6 +4,9 @@ Each adds one update under the label "heartbeat" and writes nothing itself. When
 has the current item in ``failed["heartbeat"]``: a Heartbeat, or None when there is no such agent.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from apps.agents.models import Heartbeat
@@ -12,42 +15,102 @@ from controlplane.lib import clock
 from controlplane.nosql.transaction import Transaction
 
 
-def lease_add(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, at: str) -> None:
-    """Lease the job to the agent from `at` (a timestamp) on, if the agent takes work and has no lease on it yet."""
+class End(StrEnum):
+    """What the end of a lease says about the agent's machine."""
+
+    # The attempt has run to its end.
+    RAN = "ran"
+    # The machine failed, not the job.
+    FAULT = "fault"
+    # The agent was offered the attempt and did not start it.
+    IGNORED = "ignored"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class LeaseEnd:
+    """How a lease ends. `reason` is the machine's failure.
+
+    With `heartbeat_at`, the lease ends only if the agent has sent no heartbeat since then.
+    """
+
+    kind: End = End.OTHER
+    reason: str = ""
+    heartbeat_at: str | None = None
+
+
+PLAIN_END = LeaseEnd()
+
+
+def lease_add(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, at: str, slots: int) -> None:
+    """Lease the job to the agent from `at` (a timestamp) on.
+
+    Only if the agent takes work, has no lease on the job yet and has fewer leases than `slots`.
+    """
+    is_fit = ~Heartbeat.status.is_in(*LEAVING) & Heartbeat.status_reason.does_not_exist()
+    takes_work = Heartbeat.agent_id.exists() & is_fit
     _update(
         tx,
         agent_id,
-        Heartbeat.lease_map[job_id].set({"attempt": attempt, "at": at, "started": False}),
-        Heartbeat.agent_id.exists() & Heartbeat.lease_map[job_id].does_not_exist() & ~Heartbeat.status.is_in(*LEAVING),
+        [Heartbeat.lease_map[job_id].set({"attempt": attempt, "at": at, "started": False})],
+        takes_work & Heartbeat.lease_map[job_id].does_not_exist() & Heartbeat.has_room(slots),
     )
 
 
-def lease_start(tx: Transaction, *, agent_id: str, job_id: str, attempt: int) -> None:
-    """Mark the agent's lease on the attempt as started."""
-    started = {"attempt": attempt, "at": clock.timestamp(clock.now()), "started": True}
-    _update(tx, agent_id, Heartbeat.lease_map[job_id].set(started), _is_leased(job_id, attempt))
-
-
-def lease_remove(tx: Transaction, *, agent_id: str, job_id: str, attempt: int) -> None:
-    """Remove the agent's lease on the attempt, which must exist."""
-    _update(tx, agent_id, Heartbeat.lease_map[job_id].remove(), _is_leased(job_id, attempt))
-
-
-def lease_remove_expired(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, heartbeat_at: str) -> None:
-    """Remove an expired lease, if no heartbeat came since `heartbeat_at` (`Heartbeat.at` when it was read)."""
+def lease_start(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, limit: int) -> None:
+    """Mark the agent's lease on the attempt as started, with a time limit in seconds."""
+    started = {"attempt": attempt, "at": clock.timestamp(clock.now()), "started": True, "limit": limit}
     _update(
-        tx, agent_id, Heartbeat.lease_map[job_id].remove(), _is_leased(job_id, attempt) & (Heartbeat.at == heartbeat_at)
+        tx,
+        agent_id,
+        [Heartbeat.lease_map[job_id].set(started), Heartbeat.ignored.set(0)],
+        _is_leased(job_id, attempt),
     )
+
+
+def lease_restore(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, at: str, limit: int) -> None:
+    """Lease the attempt to the agent that has run it since `at`, although its lease had expired meanwhile."""
+    lease = {"attempt": attempt, "at": at, "started": True, "limit": limit}
+    condition = Heartbeat.agent_id.exists() & Heartbeat.lease_map[job_id].does_not_exist()
+    _update(tx, agent_id, [Heartbeat.lease_map[job_id].set(lease)], condition)
+
+
+def lease_limit(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, limit: int) -> None:
+    """Set the time limit of the agent's attempt, in seconds from its start on."""
+    _update(tx, agent_id, [Heartbeat.lease_map[job_id]["limit"].set(limit)], _is_leased(job_id, attempt))
+
+
+def lease_remove(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, end: LeaseEnd = PLAIN_END) -> None:
+    """Remove the agent's lease on the attempt, which must exist, and note what its end says about the machine."""
+    condition = _is_leased(job_id, attempt)
+    if end.heartbeat_at is not None:
+        condition &= Heartbeat.at == end.heartbeat_at
+    _update(tx, agent_id, [Heartbeat.lease_map[job_id].remove(), *_notes(end)], condition)
 
 
 def lease_request_cancel(tx: Transaction, *, agent_id: str, job_id: str, attempt: int) -> None:
     """Have the agent, which must have a lease on the attempt, cancel it: its next answers say so."""
-    _update(tx, agent_id, Heartbeat.lease_map[job_id]["wish"].set("cancel"), _is_leased(job_id, attempt))
+    lease = Heartbeat.lease_map[job_id]
+    actions = [lease["wish"].set("cancel"), lease["wish_at"].set(clock.timestamp(clock.now()))]
+    _update(tx, agent_id, actions, _is_leased(job_id, attempt))
+
+
+def _notes(end: LeaseEnd) -> list[Any]:
+    now = clock.timestamp(clock.now())
+    match end.kind:
+        case End.RAN:
+            return [Heartbeat.faults.set(0)]
+        case End.FAULT:
+            return [Heartbeat.faults.add(1), Heartbeat.fault_at.set(now), Heartbeat.fault_reason.set(end.reason)]
+        case End.IGNORED:
+            return [Heartbeat.ignored.add(1), Heartbeat.ignored_at.set(now)]
+        case _:
+            return []
 
 
 def _is_leased(job_id: str, attempt: int) -> Any:
     return Heartbeat.lease_map[job_id]["attempt"] == attempt
 
 
-def _update(tx: Transaction, agent_id: str, action: Any, condition: Any) -> None:
-    tx.update("heartbeat", Heartbeat(agent_id), actions=[action], condition=condition)
+def _update(tx: Transaction, agent_id: str, actions: Sequence[Any], condition: Any) -> None:
+    tx.update("heartbeat", Heartbeat(agent_id), actions=actions, condition=condition)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from apps.agents.models import Agent, FleetCounter, Heartbeat
@@ -27,7 +28,11 @@ def agent_drain(*, agent_id: str, actor: Actor) -> Agent:
 
 
 def agent_resume(*, agent_id: str, actor: Actor) -> Agent:
-    """Give a draining agent work again. Raises NotFound, or Conflict when it is retired."""
+    """Give a draining or unhealthy agent work again, as if its machine had never failed.
+
+    A machine that still says that it is unfit becomes unhealthy again with its next heartbeat. Raises NotFound, or
+    Conflict when it is retired.
+    """
     return _agent_become(agent_id, AgentStatus.HEALTHY, actor)
 
 
@@ -48,7 +53,15 @@ def _agent_become(agent_id: str, after: AgentStatus, actor: Actor) -> Agent:
         if after not in TRANSITIONS[before]:
             raise Conflict(f"The agent is {before} and cannot become {after}.", code=ErrorCode.AGENT_STATUS)
         tx = Transaction()
-        status_move(tx, agent_id=agent_id, region=agent.region, before=before, after=after, actor=actor)
+        status_move(
+            tx,
+            agent_id=agent_id,
+            region=agent.region,
+            before=before,
+            after=after,
+            actor=actor,
+            heartbeat_actions=[Heartbeat.faults.set(0), Heartbeat.ignored.set(0)],
+        )
         try:
             tx.commit()
         except TransactionFailed:
@@ -60,15 +73,17 @@ def _agent_become(agent_id: str, after: AgentStatus, actor: Actor) -> Agent:
     raise Unavailable("The agent's status is being changed. Try again.")
 
 
-def agents_mark_silent() -> int:
+def agents_mark_silent(*, heard_since: datetime | None = None) -> int:
     """Mark agents unhealthy after 45 seconds without a heartbeat, and dead after 300. Returns how many were marked.
 
-    An agent that sends a heartbeat meanwhile, or that another sweep has marked, is left as it is.
+    The seconds count from `heard_since` on: before that, no agent could be heard. An agent that sends a heartbeat
+    meanwhile, or that another sweep has marked, is left as it is.
     """
     marked = 0
     for region, heartbeats in heartbeats_by_region():
         for heartbeat in heartbeats:
-            silence = clock.now() - clock.parse_timestamp(heartbeat.at)
+            heard_at = clock.parse_timestamp(heartbeat.at)
+            silence = clock.now() - (max(heard_at, heard_since) if heard_since else heard_at)
             before = AgentStatus(heartbeat.status)
             after = status_after_silence(before, silence.total_seconds())
             if after == before:
@@ -104,19 +119,22 @@ def status_move(
     before: AgentStatus,
     after: AgentStatus,
     actor: Actor,
+    reason: str | None = None,
     heartbeat_actions: Sequence[Any] = (),
     heartbeat_condition: Any = None,
 ) -> None:
     """Add a change of an agent's status to the transaction, with the agent's heartbeat under the label "heartbeat".
 
-    The transaction fails unless the status is still `before` and the heartbeat meets `heartbeat_condition`.
+    `reason` says why the agent is unhealthy although it sends heartbeats. The transaction fails unless the status is
+    still `before` and the heartbeat meets `heartbeat_condition`.
     """
+    explained = Heartbeat.status_reason.set(reason) if reason else Heartbeat.status_reason.remove()
     tx.update("agent", Agent(agent_id), actions=[Agent.status.set(after.value)], condition=Agent.status == before.value)
     unchanged = Heartbeat.status == before.value
     tx.update(
         "heartbeat",
         Heartbeat(agent_id),
-        actions=[Heartbeat.status.set(after.value), *heartbeat_actions],
+        actions=[Heartbeat.status.set(after.value), explained, *heartbeat_actions],
         condition=unchanged if heartbeat_condition is None else unchanged & heartbeat_condition,
     )
     fleet_count(tx, "fleet-before", region=region, status=before, change=-1)
@@ -126,7 +144,7 @@ def status_move(
         actor=actor,
         action=Action.AGENT_STATUS_CHANGED,
         target=f"agent:{agent_id}",
-        detail={"from": before.value, "to": after.value},
+        detail={"from": before.value, "to": after.value, **({"reason": reason} if reason else {})},
     )
 
 

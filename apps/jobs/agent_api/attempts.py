@@ -13,7 +13,9 @@ from apps.jobs.services import (
     attempt_finish,
     attempt_start,
     log_append,
+    log_limit,
     next_dispatch,
+    time_limit,
 )
 from apps.pipelines.definitions import DEFINITION_PATH
 from controlplane.http.documented import documented
@@ -34,9 +36,11 @@ def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str,
         "repository": job.repository,
         "git_ref": job.git_ref,
         "env": job.env or {},
-        "timeout": job.timeout,
+        # The repository's own file says how long the job may run, if there is no definition yet.
+        "timeout": time_limit(job.timeout) if job.definition else None,
         "definition": job.definition,
         "definition_path": DEFINITION_PATH,
+        "log_limit": log_limit(),
     }
 
 
@@ -53,19 +57,21 @@ def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict
         commit=report["commit"],
         text=report["text"],
     )
-    return {"steps": parsed["steps"], "env": parsed["env"], "timeout": parsed["timeout"]}
+    return {"steps": parsed["steps"], "env": parsed["env"], "timeout": time_limit(parsed["timeout"])}
 
 
 @documented("post", "apps.jobs.agent_api.documentation.LOG")
 @agent_endpoint
 def log(request: HttpRequest, signed: SignedRequest, job_id: str, attempt: int, sequence: int) -> dict[str, Any]:
     """Store one chunk of the attempt's log."""
+    data, packed = decoded_body(request, limit=CHUNK_LIMIT)
     command = log_append(
         agent_id=signed.agent_id,
         job_id=job_id,
         attempt=attempt,
         sequence=sequence,
-        data=decoded_body(request, limit=CHUNK_LIMIT),
+        data=data,
+        packed=packed,
     )
     return {"wish": command}
 
@@ -78,6 +84,11 @@ def finish(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str
     agent = agent_actor(signed)
     first = attempt_finish(agent=agent, job_id=job_id, attempt=report["attempt"], result=attempt_result(report))
     following = next_dispatch(
-        agent=agent, labels=signed.agent.labels, is_repeated=not first, wants_next=report["wants_next"]
+        agent=agent,
+        labels=signed.agent.labels,
+        slots=signed.agent.slots,
+        is_repeated=not first,
+        # The next heartbeat decides whether a machine that has just failed is fit for more.
+        wants_next=report["wants_next"] and not report["agent_fault"],
     )
     return {"next": following.as_dict() if following else None}

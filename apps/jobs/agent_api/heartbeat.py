@@ -6,7 +6,8 @@ from django.http import HttpRequest
 
 from apps.agents.authentication import SignedRequest
 from apps.agents.serializers import heartbeat_report
-from apps.agents.services import heartbeat_record
+from apps.agents.services import heartbeat_record, job_limit
+from apps.agents.states import AgentStatus
 from apps.jobs.agent_api.requests import agent_actor, agent_endpoint
 from apps.jobs.services import work_dispatch
 from controlplane.http.documented import documented
@@ -25,8 +26,9 @@ def heartbeat(request: HttpRequest, signed: SignedRequest) -> dict[str, Any]:
         leases=result.heartbeat.leases,
         running=report["running"],
         free_slots=report["free_slots"],
+        slots=job_limit(result.heartbeat, slots=signed.agent.slots),
         fresh=result.fresh,
-        takes_work=result.fresh and result.heartbeat.status == "healthy",
+        takes_work=result.fresh and result.heartbeat.status == AgentStatus.HEALTHY,
     )
     return {
         "status": result.heartbeat.status,

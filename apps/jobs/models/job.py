@@ -100,6 +100,11 @@ class Job(Record):
     # The agent's name when it started the job.
     agent_name = UnicodeAttribute(null=True)
     cancel_requested = BooleanAttribute(null=True)
+    # The agent that lost the current attempt, and when it had started it. Its late report counts until the next claim.
+    lost_agent_id = UnicodeAttribute(null=True)
+    lost_started_at = UnicodeAttribute(null=True)
+    # The failures of machines that ended attempts: ``[{"agent_id", "agent", "attempt", "reason", "at"}]``.
+    faults = JSONAttribute(null=True)
 
     created_at = UnicodeAttribute()
     assigned_at = UnicodeAttribute(null=True)
@@ -112,6 +117,10 @@ class Job(Record):
     log_chunks = NumberAttribute(null=True)
     # The name of the whole log in object storage, once it is archived.
     log_stored = UnicodeAttribute(null=True)
+    # While it could not be archived: how often, when it is tried again, and why it failed last.
+    log_failures = NumberAttribute(null=True)
+    log_retry_at = UnicodeAttribute(null=True)
+    log_problem = UnicodeAttribute(null=True)
 
     created_day = UnicodeAttribute()
     open = UnicodeAttribute(null=True)

@@ -25,6 +25,9 @@ class QueueEntry(Record):
     attempt = NumberAttribute()
     # When the job began to wait, if that is later than its creation.
     since = UnicodeAttribute(null=True)
+    # The agents that do not get the job until then, since it has just failed to run on them.
+    avoid: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, null=True)
+    avoid_until = UnicodeAttribute(null=True)
 
 
 class QueueSet(Record):
@@ -39,5 +42,8 @@ class QueueSet(Record):
     labels: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
     # When the sweep found the set empty. It prunes the set some time later, unless a job has used it since.
     retiring_at = UnicodeAttribute(null=True)
-    # Only in the row `LEASES`.
+    # Only in the row `LEASES`: when an agent's poll last searched for expired leases, since when such polls come
+    # without a gap, and when a sweep last found that no agent polls.
     looked_at = UnicodeAttribute(null=True)
+    resumed_at = UnicodeAttribute(null=True)
+    swept_at = UnicodeAttribute(null=True)

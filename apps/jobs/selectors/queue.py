@@ -28,10 +28,10 @@ _UNKNOWN = ""
 
 @dataclass(frozen=True)
 class Registry:
-    """The label sets in which jobs may wait, and the time of the last search for expired leases (None: never)."""
+    """The label sets in which jobs may wait, and the row about searches for expired leases (None: never searched)."""
 
     sets: list[QueueSet]
-    looked_at: str | None
+    looks: QueueSet | None
 
     def sets_for(self, labels: Collection[str]) -> list[str]:
         """The ids of the label sets whose jobs an agent with these labels may run."""
@@ -43,8 +43,13 @@ def queue_registry() -> Registry:
     rows = list(QueueSet.query(SETS, consistent_read=True))
     return Registry(
         sets=[row for row in rows if row.position != LEASES],
-        looked_at=next((row.looked_at for row in rows if row.position == LEASES), None),
+        looks=next((row for row in rows if row.position == LEASES), None),
     )
+
+
+def looks_row() -> QueueSet | None:
+    """The row about searches for expired leases, or None before the first search. One call."""
+    return next(iter(QueueSet.query(SETS, QueueSet.position == LEASES, consistent_read=True)), None)
 
 
 def queue_head(set_id: str, *, limit: int = HEAD) -> list[QueueEntry]:
@@ -97,6 +102,13 @@ def queue_figures() -> QueueFigures:
         oldest = max([oldest, *map(waited_seconds, entries)])
         more = more or len(entries) == FIGURED_ENTRIES
     return QueueFigures(depth=depth, oldest_wait_seconds=oldest, is_lower_bound=more)
+
+
+def entry_avoids(entry: QueueEntry, agent_id: str) -> bool:
+    """Whether the agent does not get the entry's job yet, since it has just failed to run there."""
+    if agent_id not in (entry.avoid or ()):
+        return False
+    return entry.avoid_until is not None and clock.now() < clock.parse_timestamp(entry.avoid_until)
 
 
 def waited_seconds(entry: QueueEntry) -> float:

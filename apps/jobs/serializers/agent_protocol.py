@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from apps.agents.serializers.heartbeats import ATTEMPT, JOB_ID
+from apps.agents.serializers.heartbeats import ATTEMPT, JOB_ID, MAX_FAULT
 from apps.agents.serializers.steps import EXIT_CODE, STEPS
 from apps.agents.states import AgentStatus
 from apps.jobs.services import AttemptResult
@@ -78,6 +78,7 @@ START_ANSWER = Object(
         "timeout": _SECONDS,
         "definition": nullable(DEFINITION),
         "definition_path": Text(),
+        "log_limit": WholeNumber(about="The most bytes of output to send, before compression."),
     },
 )
 
@@ -101,6 +102,10 @@ FINISH = Object(
         "log_chunks": WholeNumber(0, 10_000_000),
         "commit": _COMMIT,
         "wants_next": optional(Flag(), default=True),
+        "agent_fault": optional(
+            Text(about=f"The failure of the machine that ended the attempt. Cut to {MAX_FAULT} characters."),
+            null=True,
+        ),
     },
 )
 
@@ -113,11 +118,12 @@ FINISH_ANSWER = Object(
 
 def attempt_result(finish: Mapping[str, Any]) -> AttemptResult:
     """How an attempt ended, by a request that `FINISH` has checked."""
-    error_message = finish["error_message"]
+    error_message, agent_fault = finish["error_message"], finish["agent_fault"]
     return AttemptResult(
         exit_code=finish["exit_code"],
         error_message=error_message[:MAX_ERROR_MESSAGE] if error_message else None,
         steps=finish["steps"],
         log_chunks=finish["log_chunks"],
         commit=finish["commit"],
+        agent_fault=agent_fault[:MAX_FAULT] if agent_fault else None,
     )

@@ -1,5 +1,6 @@
 """The services of jobs: the only writers of the app's records."""
 
+from apps.jobs.models import CHUNK_LIMIT
 from apps.jobs.services.attempts import (
     AttemptResult,
     attempt_define,
@@ -10,9 +11,11 @@ from apps.jobs.services.claims import Assignment, jobs_claim
 from apps.jobs.services.dispatch import Dispatch, next_dispatch, work_dispatch
 from apps.jobs.services.gauges import gauges_measure
 from apps.jobs.services.jobs import job_cancel, job_create, job_retry
-from apps.jobs.services.leases import leases_expire
+from apps.jobs.services.leases import agents_mark, leases_expire
+from apps.jobs.services.limits import time_limit
 from apps.jobs.services.log_archives import log_archive, logs_archive
-from apps.jobs.services.logs import CHUNK_LIMIT, log_append
+from apps.jobs.services.log_limits import log_limit
+from apps.jobs.services.logs import log_append
 from apps.jobs.services.losses import attempt_expire, attempt_release
 from apps.jobs.services.queue import sets_prune
 
@@ -21,6 +24,7 @@ __all__ = [
     "Assignment",
     "AttemptResult",
     "Dispatch",
+    "agents_mark",
     "attempt_define",
     "attempt_expire",
     "attempt_finish",
@@ -34,8 +38,10 @@ __all__ = [
     "leases_expire",
     "log_append",
     "log_archive",
+    "log_limit",
     "logs_archive",
     "next_dispatch",
     "sets_prune",
+    "time_limit",
     "work_dispatch",
 ]

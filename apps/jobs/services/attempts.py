@@ -4,12 +4,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from apps.agents.services import End, LeaseEnd, lease_limit
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from apps.jobs.label_sets import agent_may_take
 from apps.jobs.models import Job
-from apps.jobs.policies import attempt_require, is_attempt_of
-from apps.jobs.services.losses import attempt_pass_on
+from apps.jobs.policies import attempt_require, is_attempt_of, is_lost_attempt_of
+from apps.jobs.services.limits import time_limit
+from apps.jobs.services.losses import attempt_fault, attempt_pass_on
+from apps.jobs.services.queue import entry_of
 from apps.jobs.services.steps import steps_of
 from apps.jobs.services.transitions import Move, attempt_fence, move_commit
 from apps.jobs.states import FINAL, Status, status_after_finish
@@ -22,16 +25,23 @@ from controlplane.lib.errors import Conflict, InvalidInput, Unprocessable
 from controlplane.lib.work import measure
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
+# How often the end of an attempt is tried when the job changes meanwhile.
+_TRIES = 3
+
 
 @dataclass(frozen=True)
 class AttemptResult:
-    """The result of an attempt, as its agent reports it. `exit_code` is None when no step could be run."""
+    """The result of an attempt, as its agent reports it.
+
+    `exit_code` is None when no step could be run. `agent_fault` is the failure of the machine that ended the attempt.
+    """
 
     exit_code: int | None
     error_message: str | None
     steps: Sequence[Mapping[str, Any]]
     log_chunks: int
     commit: str | None
+    agent_fault: str | None = None
 
 
 def attempt_start(*, agent: Actor, job_id: str, attempt: int) -> Job:
@@ -106,11 +116,19 @@ def _definition_write(
             Job.defined_attempt.set(attempt),
             Job.steps.set(steps_of(definition)),
             Job.retries.set(definition["retries"]),
+            Job.timeout.set(time_limit(definition["timeout"])),
             Job.labels.set(labels),
         ],
         condition=attempt_fence(agent.id, attempt)
         & (Job.status == Status.RUNNING)
         & (Job.defined_attempt.does_not_exist() | (Job.defined_attempt < attempt)),
+    )
+    lease_limit(
+        transaction,
+        agent_id=agent.id,
+        job_id=job.job_id,
+        attempt=attempt,
+        limit=time_limit(definition["timeout"]),
     )
     target = f"job:{job.job_id}"
     audit_add(transaction, actor=agent, action=Action.JOB_DEFINED, target=target, detail={"commit": commit})
@@ -126,30 +144,67 @@ def _definition_write(
 def attempt_finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult) -> bool:
     """End the attempt and its job. Returns True the first time, False for a repeated report.
 
+    The late report of an attempt that the agent has lost counts as long as no newer attempt has begun. With
+    `result.agent_fault`, the job is queued again instead (`losses.attempt_fault`).
+
     Raises NotFound, or Conflict with code ``stale_attempt``.
     """
+    if result.agent_fault:
+        return attempt_fault(agent=agent, job_id=job_id, attempt=attempt, reason=result.agent_fault, steps=result.steps)
     try:
+        # The usual case needs no read.
         _finish(agent=agent, job_id=job_id, attempt=attempt, result=result, cancel_requested=False)
-    except TransactionFailed:
-        # The usual case needs no read. Here the job shows which other case this is.
-        if _has_ended(agent.id, job_id, attempt):
-            return False
-        try:
-            _finish(agent=agent, job_id=job_id, attempt=attempt, result=result, cancel_requested=True)
-        except TransactionFailed:
-            if _has_ended(agent.id, job_id, attempt):
-                return False
-            raise _stale() from None
-    return True
-
-
-def _has_ended(agent_id: str, job_id: str, attempt: int) -> bool:
-    """Whether the job has ended with this attempt. Raises NotFound, or Conflict when the agent has lost the attempt."""
-    job = Job.find(job_id)
-    if job is not None and is_attempt_of(job, agent_id=agent_id, attempt=attempt) and job.status in FINAL:
         return True
-    attempt_require(job, agent_id=agent_id, attempt=attempt)
-    return False
+    except TransactionFailed:
+        return _finish_otherwise(agent=agent, job_id=job_id, attempt=attempt, result=result)
+
+
+def _finish_otherwise(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult) -> bool:
+    """End an attempt that is not simply running: the job shows which other case this is."""
+    for _ in range(_TRIES):
+        job = Job.find(job_id)
+        try:
+            if job is not None and is_lost_attempt_of(job, agent_id=agent.id, attempt=attempt):
+                _finish_late(job, agent=agent, result=result)
+                return True
+            if job is not None and is_attempt_of(job, agent_id=agent.id, attempt=attempt) and job.status in FINAL:
+                return False
+            job = attempt_require(job, agent_id=agent.id, attempt=attempt)
+            if job.status != Status.RUNNING:
+                raise _stale()
+            asked = bool(job.cancel_requested)
+            _finish(agent=agent, job_id=job_id, attempt=attempt, result=result, cancel_requested=asked)
+            return True
+        except TransactionFailed:
+            # The job has changed since it was read.
+            continue
+    raise _stale()
+
+
+def _finish_late(job: Job, *, agent: Actor, result: AttemptResult) -> None:
+    """End the job with an attempt that the agent has lost. Raises TransactionFailed when the job changes meanwhile."""
+    attempt, before = int(job.attempt), Status(job.status)
+    after = status_after_finish(
+        exit_code=result.exit_code,
+        error_message=result.error_message,
+        steps=result.steps,
+        cancel_requested=False,
+    )
+    move_commit(
+        Move(
+            job=job,
+            before=before,
+            after=after,
+            attempt=attempt,
+            actor=agent,
+            action=Action.JOB_FINISHED if before == Status.QUEUED else Action.JOB_OUTCOME_REPLACED,
+            agent_id=agent.id,
+            entry=entry_of(job, attempt=attempt + 1),
+            changes=[*_result_changes(result), *([] if result.error_message else [Job.error_message.remove()])],
+            is_late=True,
+            detail={"attempt": attempt, "exit_code": result.exit_code},
+        )
+    )
 
 
 def _finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult, cancel_requested: bool) -> None:
@@ -170,6 +225,7 @@ def _finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult, c
             action=Action.JOB_FINISHED,
             agent_id=agent.id,
             changes=_result_changes(result),
+            lease_end=LeaseEnd(End.RAN),
             cancel_requested=cancel_requested,
             detail={"attempt": attempt, "exit_code": result.exit_code},
         )

@@ -9,16 +9,20 @@ from typing import Any
 from django.conf import settings
 
 from apps.agents.services import Lease
-from apps.agents.states import LEASE
+from apps.agents.states import LEASE, MAX_SLOTS
 from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.services.claims import Assignment, jobs_claim
-from apps.jobs.services.leases import leases_look
-from apps.jobs.services.losses import attempt_expire, attempt_release
+from apps.jobs.services.leases import leases_look, looked_for
+from apps.jobs.services.losses import attempt_end, attempt_expire, attempt_keep, attempt_release
+from apps.jobs.states import Status
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 
 # An assignment that is not acknowledged is released after this time.
 ACKNOWLEDGE_WITHIN = timedelta(seconds=60)
+
+# How long an agent may take to end an attempt that is over its time limit, or to obey a cancel request.
+OBEY_WITHIN = timedelta(minutes=2)
 
 # Seconds until the agent should poll again while jobs wait that it may run; else AGENT_CHECK_SECONDS.
 _BUSY_INTERVAL = 5
@@ -56,6 +60,7 @@ def work_dispatch(
     leases: Mapping[str, Lease],
     running: Sequence[Mapping[str, Any]],
     free_slots: int,
+    slots: int = MAX_SLOTS,
     fresh: bool,
     takes_work: bool,
 ) -> Dispatch:
@@ -63,56 +68,103 @@ def work_dispatch(
 
     A leased attempt that the agent has not acknowledged is offered again, or released after a minute. An acknowledged
     attempt that the agent no longer reports is lost: the agent was restarted. An attempt that the agent reports without
-    a lease must be abandoned. `fresh` is False for a repeated heartbeat, whose report may be outdated. `takes_work` is
-    False then, and also for a draining agent.
+    a lease must be abandoned, unless no newer one has begun. One that is over its time limit, or that was to be
+    cancelled for too long, ends.
+
+    The agent never has more than `slots` leases, whatever it reports as free. `fresh` is False for a repeated
+    heartbeat, whose report may be outdated. `takes_work` is False then, and also for a draining or unhealthy agent.
     """
-    named = {(entry["job_id"], entry["attempt"]) for entry in running}
+    named = {(entry["job_id"], entry["attempt"]): entry.get("steps") for entry in running}
     dispatch = Dispatch(next_check_interval=_interval(settings.AGENT_CHECK_SECONDS))
-    for job_id, lease in leases.items():
-        attempt, age = lease.attempt, clock.now() - clock.parse_timestamp(lease.at)
-        if (job_id, attempt) in named:
-            if lease.command:
-                dispatch.commands.append(Command(job_id, attempt, lease.command))
-        elif not lease.started:
-            if age > ACKNOWLEDGE_WITHIN:
-                attempt_release(agent_id=agent.id, job_id=job_id, attempt=attempt)
-            else:
-                dispatch.assignments.append(Assignment(job_id, attempt))
-        elif fresh and age > LEASE:
-            reason = "the agent no longer runs it"
-            attempt_expire(agent_id=agent.id, job_id=job_id, attempt=attempt, heartbeat_at=None, reason=reason)
-    dispatch.commands += [
-        Command(job_id, attempt, "abandon")
+    ended = sum(
+        _lease_follow(dispatch, agent, job_id, lease, named=named, fresh=fresh) for job_id, lease in leases.items()
+    )
+    unleased = [
+        (job_id, attempt)
         for job_id, attempt in sorted(named)
         if job_id not in leases or leases[job_id].attempt != attempt
     ]
+    for job_id, attempt in unleased:
+        if fresh and attempt_keep(agent=agent, job_id=job_id, attempt=attempt):
+            ended -= 1
+        else:
+            dispatch.commands.append(Command(job_id, attempt, "abandon"))
+    if not fresh:
+        return dispatch
+    registry = queue_registry()
+    if leases_look(row=registry.looks):
+        # A requeued job may be the first of its label set.
+        registry = queue_registry()
     if takes_work:
-        _claim_for(dispatch, agent, labels, free_slots - len(dispatch.assignments))
+        free = min(free_slots - len(dispatch.assignments), slots - len(leases) + ended)
+        _claim_for(dispatch, agent, registry.sets_for(labels), free=free, slots=slots)
     return dispatch
 
 
-def next_dispatch(*, agent: Actor, labels: Collection[str], is_repeated: bool, wants_next: bool) -> Assignment | None:
+def _lease_follow(
+    dispatch: Dispatch, agent: Actor, job_id: str, lease: Lease, *, named: Mapping[tuple[str, int], Any], fresh: bool
+) -> bool:
+    """What a lease means for the agent that reports the attempts in `named`. Returns whether the lease has ended."""
+    attempt, age = lease.attempt, clock.now() - clock.parse_timestamp(lease.at)
+    if (job_id, attempt) in named:
+        is_over = _overdue_end(agent, job_id, lease, named[job_id, attempt])
+        command = "abandon" if is_over else lease.command
+        dispatch.commands += [Command(job_id, attempt, command)] if command else []
+        return is_over
+    if not lease.started and age > ACKNOWLEDGE_WITHIN:
+        return attempt_release(agent_id=agent.id, job_id=job_id, attempt=attempt)
+    if not lease.started:
+        dispatch.assignments.append(Assignment(job_id, attempt))
+    elif fresh and age > LEASE:
+        reason = "the agent no longer runs it"
+        return attempt_expire(agent_id=agent.id, job_id=job_id, attempt=attempt, heartbeat_at=None, reason=reason)
+    return False
+
+
+def _overdue_end(agent: Actor, job_id: str, lease: Lease, steps: Sequence[Mapping[str, Any]] | None) -> bool:
+    """End an attempt that its agent should have ended itself by now. False for all others.
+
+    While the control plane was away the agent could report nothing, so it then has the full time from the return on.
+    """
+    after, message = _overdue_as(lease)
+    if after is None or not looked_for(OBEY_WITHIN):
+        return False
+    return attempt_end(
+        agent_id=agent.id, job_id=job_id, attempt=lease.attempt, after=after, message=message, steps=steps
+    )
+
+
+def _overdue_as(lease: Lease) -> tuple[Status | None, str]:
+    """As what an overdue attempt ends, and the message for its job; None when it is not overdue."""
+    now = clock.now()
+    if lease.command_at and now - clock.parse_timestamp(lease.command_at) > OBEY_WITHIN:
+        return Status.CANCELLED, "The agent did not cancel the job within 2 minutes, so the control plane did."
+    if lease.limit and now - clock.parse_timestamp(lease.at) > timedelta(seconds=lease.limit) + OBEY_WITHIN:
+        message = f"The job exceeded its time limit of {lease.limit} s. Its agent did not stop it."
+        return Status.TIMED_OUT, message
+    return None, ""
+
+
+def next_dispatch(
+    *, agent: Actor, labels: Collection[str], slots: int = MAX_SLOTS, is_repeated: bool, wants_next: bool
+) -> Assignment | None:
     """The next attempt for the slot that a finished one leaves. None when no job waits that the agent may run.
 
     Also None for a finish that was reported before, whose slot has had its offer, and for an agent that wants none.
     """
     if is_repeated or not wants_next:
         return None
-    claimed = jobs_claim(agent=agent, set_ids=queue_registry().sets_for(labels), limit=1)
+    claimed = jobs_claim(agent=agent, set_ids=queue_registry().sets_for(labels), limit=1, slots=slots)
     return claimed[0] if claimed else None
 
 
-def _claim_for(dispatch: Dispatch, agent: Actor, labels: Collection[str], slots: int) -> None:
-    registry = queue_registry()
-    if leases_look(looked_at=registry.looked_at):
-        # A requeued job may be the first of its label set.
-        registry = queue_registry()
-    set_ids = registry.sets_for(labels)
+def _claim_for(dispatch: Dispatch, agent: Actor, set_ids: Sequence[str], *, free: int, slots: int) -> None:
     if not set_ids:
         return
     dispatch.next_check_interval = _interval(min(_BUSY_INTERVAL, settings.AGENT_CHECK_SECONDS))
-    if slots > 0:
-        dispatch.assignments += jobs_claim(agent=agent, set_ids=set_ids, limit=min(slots, _MOST_AT_ONCE))
+    if free > 0:
+        limit = min(free, _MOST_AT_ONCE)
+        dispatch.assignments += jobs_claim(agent=agent, set_ids=set_ids, limit=limit, slots=slots)
 
 
 def _interval(seconds: int) -> int:

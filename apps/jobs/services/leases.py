@@ -1,48 +1,155 @@
-"""Expiring the leases of agents that send no heartbeats."""
+"""Expiring the leases of agents that send no heartbeats.
 
-from datetime import timedelta
+An agent's silence counts only while other agents are heard: after a time in which no agent could reach the control
+plane, every lease gets a full period first. Agents' polls show that they can; the row `LEASES` of the registry has
+them.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
 
 from apps.agents.selectors import silent_heartbeats
+from apps.agents.services import agents_mark_silent
 from apps.agents.states import LEASE
 from apps.jobs.models import LEASES, SETS, QueueSet
+from apps.jobs.selectors.queue import looks_row
 from apps.jobs.services.losses import attempt_expire
 from controlplane.lib import clock
 from controlplane.lib.errors import Unavailable
 from controlplane.nosql.connection import ConditionFailed
 
-# How often the agents' polls search for expired leases, all processes together. The lease, this interval and a poll
-# together stay below the 90 seconds within which the job of a killed agent must be queued again.
-_LOOK_EVERY = timedelta(seconds=20)
+# How often the agents' polls search for expired leases, all processes together: shorter than the interval of one idle
+# agent, so that a single one is heard often enough. The lease, this interval and a poll together stay below the 90
+# seconds within which the job of a killed agent must be queued again.
+_LOOK_EVERY = timedelta(seconds=10)
+
+# A longer time between two searches is a gap. A lone idle agent polls at least every 18 seconds.
+_GAP = timedelta(seconds=30)
+
+# For how long no agent is heard before the sweep expires leases all the same, so that no job runs for ever on paper.
+UNHEARD_LIMIT = timedelta(minutes=10)
+# A sweep runs each minute. After a longer pause without any sweep or poll, the control plane itself was away.
+_SWEEP_GAP = timedelta(seconds=150)
 
 
 def leases_expire() -> int:
-    """Expire all leases of agents that have sent no heartbeat for longer than a lease. Returns their number."""
-    expired = 0
-    for heartbeat in silent_heartbeats(silent_for=LEASE):
-        for job_id, lease in heartbeat.leases.items():
-            expired += attempt_expire(
-                agent_id=heartbeat.agent_id,
-                job_id=job_id,
-                attempt=lease.attempt,
-                heartbeat_at=heartbeat.at,
-                reason=f"its agent sent no heartbeat for {LEASE.seconds} s",
-            )
-    return expired
+    """Expire the leases of silent agents, in a sweep. Returns their number.
+
+    While no agent polls, nothing expires for up to `UNHEARD_LIMIT`.
+    """
+    row, now = looks_row(), clock.now()
+    if _is_within(_gap(), _moment(row, "looked_at"), now):
+        return _expire(heard_since=_moment(row, "resumed_at"), now=now)
+    try:
+        resumed_at = _sweep_note(row, now)
+    except ConditionFailed:
+        # An agent polls meanwhile, or another sweep was faster.
+        return 0
+    unheard_since = _latest(_moment(row, "looked_at"), resumed_at)
+    if unheard_since is not None and now - unheard_since > UNHEARD_LIMIT:
+        return _expire(heard_since=None, now=now)
+    return 0
 
 
-def leases_look(*, looked_at: str | None) -> int:
-    """Expire leases in an agent's poll, between two sweeps. `looked_at` is the time of the last search in the registry.
+def leases_look(*, row: QueueSet | None) -> int:
+    """Expire leases in an agent's poll, between two sweeps. `row` is the registry's row about such searches.
 
-    It does nothing if that search is recent, or if another poll is faster.
+    It does nothing if the last search is recent, or if another poll is faster.
     """
     now = clock.now()
-    if looked_at is not None and now - clock.parse_timestamp(looked_at) < _LOOK_EVERY:
+    looked_at, resumed_at = _moment(row, "looked_at"), _moment(row, "resumed_at")
+    if _is_within(_LOOK_EVERY, looked_at, now):
         return 0
-    as_seen = QueueSet.looked_at == looked_at if looked_at else QueueSet.looked_at.does_not_exist()
+    actions: list[Any] = [QueueSet.looked_at.set(clock.timestamp(now))]
+    if not _is_within(_gap(), looked_at, now):
+        resumed_at = now
+        actions.append(QueueSet.resumed_at.set(clock.timestamp(now)))
     try:
-        QueueSet(SETS, LEASES).update(actions=[QueueSet.looked_at.set(clock.timestamp(now))], condition=as_seen)
-        return leases_expire()
+        QueueSet(SETS, LEASES).update(actions=actions, condition=_as_seen(row))
+        return _expire(heard_since=resumed_at, now=now)
     except (ConditionFailed, Unavailable):
         # Another poll was faster, or DynamoDB failed. Neither must fail the agent's request, since the sweep searches
         # too.
         return 0
+
+
+def agents_mark() -> int:
+    """Mark the agents that are silent, in a sweep. Returns how many were marked.
+
+    After the control plane was away, their silence counts from its return on.
+    """
+    row, now = looks_row(), clock.now()
+    is_back = row is not None and not _is_within(
+        _SWEEP_GAP, _latest(_moment(row, "looked_at"), _moment(row, "swept_at")), now
+    )
+    return agents_mark_silent(heard_since=now if is_back else _moment(row, "resumed_at"))
+
+
+def looked_for(duration: timedelta) -> bool:
+    """Whether agents have been heard without a gap for at least this long: they had that time to report. One call."""
+    row, now = looks_row(), clock.now()
+    resumed_at = _moment(row, "resumed_at")
+    return (
+        resumed_at is not None and now - resumed_at >= duration and _is_within(_gap(), _moment(row, "looked_at"), now)
+    )
+
+
+def _sweep_note(row: QueueSet | None, now: datetime) -> datetime | None:
+    """Note that a sweep finds no polls. Returns since when polls could have come. Raises ConditionFailed."""
+    resumed_at = _moment(row, "resumed_at")
+    actions: list[Any] = [QueueSet.swept_at.set(clock.timestamp(now))]
+    if _was_away(row, now):
+        resumed_at = now
+        actions.append(QueueSet.resumed_at.set(clock.timestamp(now)))
+    QueueSet(SETS, LEASES).update(actions=actions, condition=_as_seen(row))
+    return resumed_at
+
+
+def _was_away(row: QueueSet | None, now: datetime) -> bool:
+    """Whether neither a sweep nor a poll has run for so long that the control plane itself was away."""
+    return not _is_within(_SWEEP_GAP, _latest(_moment(row, "looked_at"), _moment(row, "swept_at")), now)
+
+
+def _expire(*, heard_since: datetime | None, now: datetime) -> int:
+    """Expire the leases of agents that are silent for longer than a lease since `heard_since`. Returns their number."""
+    if heard_since is not None and now - heard_since <= LEASE:
+        return 0
+    return sum(
+        attempt_expire(
+            agent_id=heartbeat.agent_id,
+            job_id=job_id,
+            attempt=lease.attempt,
+            heartbeat_at=heartbeat.at,
+            reason=f"its agent sent no heartbeat for {LEASE.seconds} s",
+        )
+        for heartbeat in silent_heartbeats(heard_since=heard_since)
+        for job_id, lease in heartbeat.leases.items()
+    )
+
+
+def _gap() -> timedelta:
+    """The longest time between two searches by polls in which no agent was kept from polling."""
+    return max(_GAP, timedelta(seconds=2 * settings.AGENT_CHECK_SECONDS))
+
+
+def _is_within(limit: timedelta, moment: datetime | None, now: datetime) -> bool:
+    """Whether `moment` is at most `limit` ago. A moment in the future is not: a clock was set back."""
+    return moment is not None and timedelta(0) <= now - moment <= limit
+
+
+def _latest(*moments: datetime | None) -> datetime | None:
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def _moment(row: QueueSet | None, name: str) -> datetime | None:
+    text = getattr(row, name) if row is not None else None
+    return clock.parse_timestamp(text) if text else None
+
+
+def _as_seen(row: QueueSet | None) -> Any:
+    """The condition that no poll has noted anything since the row was read."""
+    if row is None or row.looked_at is None:
+        return QueueSet.looked_at.does_not_exist()
+    return QueueSet.looked_at == row.looked_at

@@ -1,31 +1,63 @@
-"""Releasing and expiring attempts: the job is queued again, or ends."""
+"""Ends of attempts that no agent has run to the end: the job is queued again, or ends.
+
+An attempt may be released, expire, fail with its machine, be passed on, or be ended by the control plane.
+"""
 
 import logging
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
 
+from apps.agents.services import PLAIN_END, End, LeaseEnd
 from apps.audit.actions import Action
 from apps.jobs.models import Job
-from apps.jobs.policies import is_attempt_of
+from apps.jobs.policies import attempt_require, is_attempt_of, is_lost_attempt_of
+from apps.jobs.services.limits import steps_ended
 from apps.jobs.services.queue import entry_of, set_register
 from apps.jobs.services.steps import steps_of
 from apps.jobs.services.transitions import Move, move_commit
-from apps.jobs.states import LEASED, Status, status_after_loss
+from apps.jobs.states import FINAL, LEASED, Status, StepState, status_after_loss
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM, Actor
+from controlplane.lib.error_codes import ErrorCode
+from controlplane.lib.errors import Conflict
 from controlplane.nosql.transaction import TransactionFailed
 
 logger = logging.getLogger(__name__)
 
+# After so many failures of machines the job fails, since it may be the cause.
+MOST_FAULTS = 5
+# How much of each reason the job keeps.
+_REASON_KEPT = 200
+
+# For how long an agent does not get a job again that has just failed to run on it. Then it may: it may be the only one.
+AVOID_FOR = timedelta(minutes=2)
+
+# How often the end of an attempt is tried when the job changes meanwhile.
+_TRIES = 3
+
 
 def attempt_release(*, agent_id: str, job_id: str, attempt: int) -> bool:
-    """Release an attempt that its agent did not acknowledge. False when the agent has lost it already."""
+    """Release an attempt that its agent did not acknowledge. False when the agent has lost it already.
+
+    Other agents get the job first. After three releases in a row the agent gets no work for a while.
+    """
     job = Job.find(job_id)
     if job is None or not is_attempt_of(job, agent_id=agent_id, attempt=attempt) or job.status != Status.ASSIGNED:
         return False
-    return _requeue(job, actor=SYSTEM, reason="the agent did not acknowledge it")
+    return _requeue(
+        job,
+        actor=SYSTEM,
+        reason="the agent did not acknowledge it",
+        lease_end=LeaseEnd(End.IGNORED),
+        avoid=[agent_id],
+    )
 
 
 def attempt_expire(*, agent_id: str, job_id: str, attempt: int, heartbeat_at: str | None, reason: str) -> bool:
     """Expire an attempt that its agent has lost. The job is queued again, or ends after its last retry.
+
+    Until the next attempt begins, a late report of the agent still ends the job.
 
     With `heartbeat_at`, only if the agent has sent no heartbeat since then. False when nothing was changed.
     """
@@ -34,9 +66,91 @@ def attempt_expire(*, agent_id: str, job_id: str, attempt: int, heartbeat_at: st
         return False
     lost = int(job.lost_attempts) + 1
     after = status_after_loss(lost_attempts=lost, retries=int(job.retries), cancel_requested=bool(job.cancel_requested))
+    changes = [Job.lost_attempts.set(lost)]
+    if job.status == Status.RUNNING and after != Status.CANCELLED:
+        changes.append(Job.lost_agent_id.set(agent_id))
+        changes.append(Job.lost_started_at.set(job.started_at))
+    lease_end = LeaseEnd(heartbeat_at=heartbeat_at)
     if after == Status.QUEUED:
-        return _requeue(job, actor=SYSTEM, reason=reason, lost_attempts=lost, heartbeat_at=heartbeat_at)
-    return _lose(job, after, reason=reason, lost_attempts=lost, heartbeat_at=heartbeat_at)
+        return _requeue(job, actor=SYSTEM, reason=reason, changes=changes, lease_end=lease_end)
+    return _end(job, after, message=_lost(job, reason), reason=reason, changes=changes, lease_end=lease_end)
+
+
+def attempt_keep(*, agent: Actor, job_id: str, attempt: int) -> bool:
+    """Whether the agent, which says that it runs this attempt without a lease, shall go on with it.
+
+    It shall as long as it has only lost the attempt and no newer one has begun. If the job waits, the attempt runs
+    again with a new lease; if it has failed with the loss, the agent's report at the end still counts.
+    """
+    job = Job.find(job_id)
+    if job is None or not is_lost_attempt_of(job, agent_id=agent.id, attempt=attempt):
+        return False
+    if job.status != Status.QUEUED:
+        return True
+    move = Move(
+        job=job,
+        before=Status.QUEUED,
+        after=Status.RUNNING,
+        attempt=attempt,
+        actor=agent,
+        action=Action.JOB_RESUMED,
+        agent_id=agent.id,
+        entry=entry_of(job, attempt=attempt + 1),
+        is_late=True,
+        detail={"attempt": attempt},
+    )
+    try:
+        move_commit(move)
+    except TransactionFailed:
+        return False
+    return True
+
+
+def attempt_fault(*, agent: Actor, job_id: str, attempt: int, reason: str, steps: Sequence[Mapping[str, Any]]) -> bool:
+    """End an attempt that failed because of its agent's machine, as the agent reports. Other agents get the job first.
+
+    It counts as a lost attempt only if a step had started. After `MOST_FAULTS` such attempts the job fails, and names
+    the machines and their reasons. Returns True the first time, False for a repeated report and for an attempt that was
+    lost meanwhile. Raises NotFound, or Conflict with code ``stale_attempt``.
+    """
+    for _ in range(_TRIES):
+        job = Job.find(job_id)
+        if job is not None and _has_ended(job, agent_id=agent.id, attempt=attempt):
+            return False
+        if _fault(attempt_require(job, agent_id=agent.id, attempt=attempt), agent=agent, reason=reason, steps=steps):
+            return True
+    raise Conflict("The attempt keeps changing. Try again.", code=ErrorCode.JOB_STATE)
+
+
+def _has_ended(job: Job, *, agent_id: str, attempt: int) -> bool:
+    """Whether the agent's attempt has ended already, and no other has begun."""
+    if is_lost_attempt_of(job, agent_id=agent_id, attempt=attempt):
+        return True
+    if job.status in FINAL and is_attempt_of(job, agent_id=agent_id, attempt=attempt):
+        return True
+    reported = [(fault["agent_id"], fault["attempt"]) for fault in job.faults or []]
+    return job.attempt == attempt and (agent_id, attempt) in reported
+
+
+def _fault(job: Job, *, agent: Actor, reason: str, steps: Sequence[Mapping[str, Any]]) -> bool:
+    now = clock.timestamp(clock.now())
+    fault = {"agent_id": agent.id, "agent": agent.name, "attempt": int(job.attempt), "reason": reason, "at": now}
+    faults = [*(job.faults or []), {**fault, "reason": reason[:_REASON_KEPT]}]
+    began = any(step["state"] not in (StepState.PENDING, StepState.SKIPPED) for step in steps)
+    lost = int(job.lost_attempts) + began
+    changes = [Job.faults.set(faults), Job.lost_attempts.set(lost)]
+    end, told = LeaseEnd(End.FAULT, reason=reason), f"the machine of {agent.name} failed: {reason}"
+    if job.cancel_requested:
+        return _end(job, Status.CANCELLED, message=_lost(job, told), reason=told, changes=changes, lease_end=end)
+    if lost > int(job.retries):
+        return _end(job, Status.FAILED, message=_lost(job, told), reason=told, changes=changes, lease_end=end)
+    if len(faults) >= MOST_FAULTS:
+        message = f"{len(faults)} attempts failed because of their machines. " + "; ".join(
+            f"{fault['agent']}: {fault['reason']}" for fault in faults
+        )
+        return _end(job, Status.FAILED, message=message, reason=told, changes=changes, lease_end=end)
+    avoid = {fault["agent_id"] for fault in faults if clock.now() - clock.parse_timestamp(fault["at"]) < AVOID_FOR}
+    return _requeue(job, actor=agent, reason=told, changes=changes, lease_end=end, avoid=avoid)
 
 
 def attempt_pass_on(*, job: Job, actor: Actor, labels: list[str]) -> bool:
@@ -46,8 +160,26 @@ def attempt_pass_on(*, job: Job, actor: Actor, labels: list[str]) -> bool:
     """
     reason = "its pipeline requires other labels"
     if job.cancel_requested:
-        return _lose(job, Status.CANCELLED, reason=reason, lost_attempts=int(job.lost_attempts))
+        return _end(job, Status.CANCELLED, message=_lost(job, reason), reason=reason)
     return _requeue(job, actor=actor, reason=reason, labels=labels)
+
+
+def attempt_end(
+    *, agent_id: str, job_id: str, attempt: int, after: Status, message: str, steps: Sequence[Mapping[str, Any]] | None
+) -> bool:
+    """End a running attempt whose agent neither ends it in time nor obeys a cancel request.
+
+    `after` is timed_out or cancelled, `steps` is the agent's last report. False when nothing was changed.
+    """
+    job = Job.find(job_id)
+    if job is None or not is_attempt_of(job, agent_id=agent_id, attempt=attempt) or job.status != Status.RUNNING:
+        return False
+    changes = [Job.steps.set(steps_ended(steps, end=after))] if steps else []
+    return _end(job, after, message=message, reason=message, changes=changes)
+
+
+def _lost(job: Job, reason: str) -> str:
+    return f"Attempt {int(job.attempt)} was lost: {reason.removesuffix('.')}."
 
 
 def _requeue(
@@ -55,18 +187,22 @@ def _requeue(
     *,
     actor: Actor,
     reason: str,
-    lost_attempts: int | None = None,
     labels: list[str] | None = None,
-    heartbeat_at: str | None = None,
+    changes: Sequence[Any] = (),
+    lease_end: LeaseEnd = PLAIN_END,
+    avoid: Collection[str] = (),
 ) -> bool:
     """Put the job of a leased attempt back into the queue. False when the attempt has changed meanwhile.
 
-    A cancel request counts as a change: no queued job has one.
+    A cancel request counts as a change: no queued job has one. The agents in `avoid` do not get the job for a while.
     """
     attempt, agent_id = int(job.attempt), str(job.agent_id)
     if labels is not None:
         job.labels = labels
     set_register(labels=job.labels)
+    entry = entry_of(job, attempt=attempt + 1, since=clock.timestamp(clock.now()))
+    if avoid:
+        entry.avoid, entry.avoid_until = sorted(avoid), clock.timestamp(clock.now() + AVOID_FOR)
     move = Move(
         job=job,
         before=Status(job.status),
@@ -75,20 +211,28 @@ def _requeue(
         actor=actor,
         action=Action.JOB_REQUEUED,
         agent_id=agent_id,
-        entry=entry_of(job, attempt=attempt + 1, since=clock.timestamp(clock.now())),
+        entry=entry,
         changes=[
             Job.labels.set(job.labels),
-            Job.lost_attempts.set(int(job.lost_attempts) if lost_attempts is None else lost_attempts),
+            *changes,
             *([Job.steps.set(steps_of({"steps": job.steps}))] if job.steps else []),
         ],
-        heartbeat_at=heartbeat_at,
+        lease_end=lease_end,
         detail={"attempt": attempt, "reason": reason, "agent_id": agent_id},
     )
     return _moved(move, reason)
 
 
-def _lose(job: Job, after: Status, *, reason: str, lost_attempts: int, heartbeat_at: str | None = None) -> bool:
-    """End the job with its last attempt, or with an attempt that has a cancel request."""
+def _end(
+    job: Job,
+    after: Status,
+    *,
+    message: str,
+    reason: str,
+    changes: Sequence[Any] = (),
+    lease_end: LeaseEnd = PLAIN_END,
+) -> bool:
+    """End the job with an attempt that its agent has not ended. `message` is for users, `reason` for the trail."""
     attempt, agent_id = int(job.attempt), str(job.agent_id)
     move = Move(
         job=job,
@@ -98,11 +242,8 @@ def _lose(job: Job, after: Status, *, reason: str, lost_attempts: int, heartbeat
         actor=SYSTEM,
         action=Action.JOB_FINISHED,
         agent_id=agent_id,
-        changes=[
-            Job.error_message.set(f"Attempt {attempt} was lost: {reason}."),
-            Job.lost_attempts.set(lost_attempts),
-        ],
-        heartbeat_at=heartbeat_at,
+        changes=[Job.error_message.set(message), *changes],
+        lease_end=lease_end,
         cancel_requested=bool(job.cancel_requested),
         detail={"attempt": attempt, "reason": reason, "agent_id": agent_id},
     )

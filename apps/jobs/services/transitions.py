@@ -9,14 +9,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apps.agents.services import lease_add, lease_remove, lease_remove_expired, lease_request_cancel, lease_start
+from apps.agents.services import (
+    PLAIN_END,
+    LeaseEnd,
+    lease_add,
+    lease_remove,
+    lease_request_cancel,
+    lease_restore,
+    lease_start,
+)
+from apps.agents.states import MAX_SLOTS
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
-from apps.jobs.models import Job, QueueEntry
+from apps.jobs.models import OPEN, Job, QueueEntry
 from apps.jobs.models.job import created_day
 from apps.jobs.selectors.queue import queue_head_forget
-from apps.jobs.services.counters import counter_add
-from apps.jobs.states import FINAL, LEASED, Status, transition_require
+from apps.jobs.services.counters import counter_add, counter_replace
+from apps.jobs.services.limits import time_limit
+from apps.jobs.states import FINAL, LEASED, Status, late_transition_require, transition_require
 from controlplane.lib import clock, metric_names
 from controlplane.lib.actor import Actor
 from controlplane.lib.ids import id_moment
@@ -33,9 +43,12 @@ class Move:
     attempt that the job is at before the move. `agent_id` names the agent that has the lease or gets it; it is
     empty if there is none.
 
-    `entry` is the queue entry that the move adds or deletes. `changes` are further updates of the job. With
-    `heartbeat_at`, the lease ends only if the agent has sent no heartbeat since then. A cancel request that arrives in
+    `entry` is the queue entry that the move adds or deletes. `changes` are further updates of the job. `lease_end` says
+    how a lease ends, `slots` how many leases the agent may have with a new one. A cancel request that arrives in
     between may decide how an attempt ends, so `cancel_requested` says whether the caller has seen one.
+
+    `is_late` marks a move that a report of a lost attempt brings: the agent has no lease any more, and `job` is the
+    whole record.
     """
 
     job: Job
@@ -47,8 +60,10 @@ class Move:
     agent_id: str = ""
     entry: QueueEntry | None = None
     changes: Sequence[Any] = ()
-    heartbeat_at: str | None = None
+    lease_end: LeaseEnd = PLAIN_END
+    slots: int = MAX_SLOTS
     cancel_requested: bool = False
+    is_late: bool = False
     detail: Mapping[str, str | int | None] | None = None
 
 
@@ -76,7 +91,7 @@ def move_add(transaction: Transaction, move: Move) -> None:
         transaction.put("job", move.job)
         counter_add(transaction, status=move.after, moment=id_moment(move.job.job_id))
     else:
-        transition_require(move.before, move.after)
+        (late_transition_require if move.is_late else transition_require)(move.before, move.after)
         transaction.update(
             "job", move.job, actions=[*_status_changes(move), *move.changes], condition=_fence_of(move, move.before)
         )
@@ -92,7 +107,7 @@ def move_add(transaction: Transaction, move: Move) -> None:
         actor=move.actor,
         action=move.action,
         target=f"job:{move.job.job_id}",
-        result=move.after if move.action == Action.JOB_FINISHED else "ok",
+        result=move.after if move.action in (Action.JOB_FINISHED, Action.JOB_OUTCOME_REPLACED) else "ok",
         detail=move.detail,
     )
 
@@ -124,6 +139,8 @@ def _fence_of(move: Move, before: Status) -> Any:
     unchanged = (Job.status == before) & (Job.attempt == move.attempt)
     if before in LEASED:
         unchanged &= Job.agent_id == move.agent_id
+    if move.is_late:
+        unchanged &= Job.lost_agent_id == move.agent_id
     if before in LEASED and move.after not in LEASED:
         asked = Job.cancel_requested
         unchanged &= asked == True if move.cancel_requested else asked.does_not_exist()  # noqa: E712 — a condition
@@ -135,7 +152,8 @@ def _status_changes(move: Move) -> list[Any]:
     changes = [Job.status.set(move.after)]
     if move.after == Status.ASSIGNED:
         changes += [Job.attempt.set(move.attempt + 1), Job.agent_id.set(move.agent_id), Job.assigned_at.set(now)]
-    elif move.after == Status.RUNNING:
+        changes += _lost_marks_remove()
+    elif move.after == Status.RUNNING and not move.is_late:
         changes += [
             Job.started_at.set(now),
             Job.started_by.set(move.agent_id),
@@ -146,7 +164,25 @@ def _status_changes(move: Move) -> list[Any]:
         changes += [mark.remove() for mark in marks]
     elif move.after in FINAL:
         changes += [Job.outcome.set(f"{move.after}#{created_day(move.job.job_id)}"), Job.completed_at.set(now)]
-    return changes
+    return [*changes, *(_late_changes(move) if move.is_late else [])]
+
+
+def _lost_marks_remove() -> list[Any]:
+    return [Job.lost_agent_id.remove(), Job.lost_started_at.remove()]
+
+
+def _late_changes(move: Move) -> list[Any]:
+    """The attempt was not lost after all: it counts as the agent's again, and its log is not archived yet."""
+    return [
+        Job.lost_attempts.add(-1),
+        Job.agent_id.set(move.agent_id),
+        Job.agent_name.set(move.actor.name),
+        Job.started_by.set(move.agent_id),
+        Job.started_at.set(move.job.lost_started_at),
+        Job.open.set(OPEN),
+        Job.log_stored.remove(),
+        *_lost_marks_remove(),
+    ]
 
 
 def _lease_follow(transaction: Transaction, move: Move, before: Status) -> None:
@@ -154,21 +190,21 @@ def _lease_follow(transaction: Transaction, move: Move, before: Status) -> None:
     agent_id, job_id = move.agent_id, move.job.job_id
     if move.after == Status.ASSIGNED:
         at = clock.timestamp(clock.now())
-        lease_add(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt + 1, at=at)
-    elif move.after == Status.RUNNING:
-        lease_start(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt)
-    elif before in LEASED:
-        _lease_end(transaction, move)
-
-
-def _lease_end(transaction: Transaction, move: Move) -> None:
-    agent_id, job_id = move.agent_id, move.job.job_id
-    if move.heartbeat_at is None:
-        lease_remove(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt)
-    else:
-        lease_remove_expired(
-            transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt, heartbeat_at=move.heartbeat_at
+        lease_add(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt + 1, at=at, slots=move.slots)
+    elif move.after == Status.RUNNING and move.is_late:
+        lease_restore(
+            transaction,
+            agent_id=agent_id,
+            job_id=job_id,
+            attempt=move.attempt,
+            at=move.job.lost_started_at,
+            limit=time_limit(move.job.timeout),
         )
+    elif move.after == Status.RUNNING:
+        limit = time_limit(move.job.timeout)
+        lease_start(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt, limit=limit)
+    elif before in LEASED:
+        lease_remove(transaction, agent_id=agent_id, job_id=job_id, attempt=move.attempt, end=move.lease_end)
 
 
 def _job_may_start(transaction: Transaction, move: Move) -> None:
@@ -178,5 +214,9 @@ def _job_may_start(transaction: Transaction, move: Move) -> None:
 
 
 def _job_ended(transaction: Transaction, move: Move) -> None:
-    """The job has ended for good: count it for the day."""
-    counter_add(transaction, status=move.after)
+    """The job has ended: count it for the day, in place of the end that a late report replaces."""
+    if move.before in FINAL:
+        ended_at = clock.parse_timestamp(move.job.completed_at)
+        counter_replace(transaction, before=move.before, ended_at=ended_at, after=move.after)
+    else:
+        counter_add(transaction, status=move.after)
