@@ -178,8 +178,8 @@ def test_the_agent_drops_a_job_that_the_control_plane_refuses_and_logs_the_reaso
     agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
     job = plane.add_job(history.url)
-    plane.fail("/log/", 413, code="log_chunk_too_large")
+    plane.fail("/finish", 400, code="invalid_input")
     agent.start()
-    reason = "the control plane refused a request for it (413 log_chunk_too_large: a fault on demand)"
+    reason = "the control plane refused a request for it (400 invalid_input: a fault on demand)"
     eventually(lambda: f"the agent drops job {job.job_id} attempt 1: {reason}" in agent.output)
     assert plane.finished(plane.add_job(history.url))["exit_code"] == 0
