@@ -6,6 +6,7 @@ root, under systemd with Delegate=yes and in many containers, the agent may make
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -13,6 +14,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Optional
+
+logger = logging.getLogger(__name__)
 
 _PREFIX = "hybrid-ci-"
 # How long the agent waits for killed processes; one in an uninterruptible call may never end.
@@ -59,9 +62,14 @@ class ControlGroups:
         Processes in groups that an earlier run of this agent has left are killed.
         """
         groups = cls(_own_group(), marker)
+        killed = 0
         if groups._parent is not None:
             for path in groups._parent.glob(f"{groups._prefix}*"):
+                with suppress(OSError):
+                    killed += len((path / "cgroup.procs").read_text().split())
                 ControlGroup(path).end()
+        if killed:
+            logger.warning("the agent killed %d processes that its previous run left behind", killed)
         return groups
 
     def enclose(self, pid: int) -> Optional[ControlGroup]:
