@@ -28,6 +28,7 @@ from agent.removal import remove_folder
 from agent.repositories import RepositoryPattern, repository_is_allowed
 from agent.spool import Spool
 from agent.step_users import StepUser, StepUsers
+from agent.submodules import submodules_fetch
 
 logger = logging.getLogger(__name__)
 
@@ -192,6 +193,8 @@ class _Run:
         if definition is None:
             definition = self._definition_of_repository(fetched.commit)
             self._use_definition(definition)
+        if definition.submodules:
+            self._fetch_submodules()
         self._folder.hand_over()
         for index, step in enumerate(definition.steps):
             self._run_step(index, step, definition)
@@ -204,21 +207,37 @@ class _Run:
                 f"Agent {self._context.agent_name} may not fetch this repository (--allow-repository). "
                 "Give the pipeline a label of agents that may."
             )
-        limit = time.monotonic() + CHECKOUT_LIMIT_SECONDS
         try:
             return checkout(
                 url=self._details.repository,
                 ref=self._details.git_ref,
                 workspace=self._workspace,
-                tools=Tools(
-                    git=lambda arguments: self._git(arguments, limit),
-                    mirrors=self._context.mirrors,
-                    has_lfs=shutil.which("git-lfs", path=self._context.git_env.get("PATH")) is not None,
-                    waiting=lambda: self._raise_if_over(limit),
-                ),
+                tools=self._tools(),
             )
         except CheckoutFailed as error:
             raise JobFailed(f"The repository could not be fetched: {error}") from error
+
+    def _fetch_submodules(self) -> None:
+        began = time.monotonic()
+        try:
+            count = submodules_fetch(
+                url=self._details.repository,
+                workspace=self._workspace,
+                tools=self._tools(),
+                is_allowed=lambda url: repository_is_allowed(url, self._context.repositories),
+            )
+        except CheckoutFailed as error:
+            raise JobFailed(f"The submodules could not be fetched: {error}") from error
+        self._stream.say(f"── {count} submodules fetched in {_seconds_since(began)}")
+
+    def _tools(self) -> Tools:
+        limit = time.monotonic() + CHECKOUT_LIMIT_SECONDS
+        return Tools(
+            git=lambda arguments: self._git(arguments, limit),
+            mirrors=self._context.mirrors,
+            has_lfs=shutil.which("git-lfs", path=self._context.git_env.get("PATH")) is not None,
+            waiting=lambda: self._raise_if_over(limit),
+        )
 
     def _git(self, arguments: list[str], limit: float) -> tuple[int, bytes]:
         printed = bytearray()

@@ -72,11 +72,12 @@ class StepDefinition:
 
 @dataclass(frozen=True)
 class Definition:
-    """What a job runs; `timeout`, in seconds, is for all steps together."""
+    """What a job runs; `timeout`, in seconds, is for all steps together. With `submodules` they are fetched, too."""
 
     steps: list[StepDefinition]
     env: dict[str, str]
     timeout: Optional[float]
+    submodules: bool = False
 
 
 @dataclass(frozen=True)
@@ -253,6 +254,7 @@ def _definition(document: dict[str, Any]) -> Definition:
         ],
         env=_env(document.get("env")),
         timeout=_seconds(document.get("timeout")),
+        submodules=bool(document.get("submodules")),
     )
 
 

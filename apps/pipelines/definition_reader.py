@@ -24,6 +24,7 @@ from apps.pipelines.fields import (
     Pattern,
     Text,
     WholeNumber,
+    YesOrNo,
 )
 from apps.pipelines.nodes import Problems, TooManyProblems
 from apps.pipelines.yaml_nodes import compose
@@ -68,6 +69,7 @@ DEFINITION = Members(
         "labels": Names(Name(_LABEL), most=MAX_LABELS),
         "timeout": _TIMEOUT,
         "retries": WholeNumber(least=0, most=MAX_RETRIES),
+        "submodules": YesOrNo(),
     },
     required=("steps",),
 )

@@ -53,7 +53,8 @@ def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict
         commit=report["commit"],
         text=report["text"],
     )
-    return {"steps": parsed["steps"], "env": parsed["env"], "timeout": parsed["timeout"]}
+    # A definition that an earlier version stored lacks the newer members.
+    return {name: parsed[name] for name in ("steps", "env", "timeout", "submodules") if name in parsed}
 
 
 @documented("post", "apps.jobs.agent_api.documentation.LOG")
