@@ -132,6 +132,8 @@ class Heartbeat(Record):
     running = RunningAttribute(default=list)
     # Follows Agent.status, always in the same transaction.
     status = UnicodeAttribute()
+    # When the sweep found the agent retired. The agent is deleted some time later.
+    retired_at = UnicodeAttribute(null=True)
     lease_map: MapAttribute[str, Any] = MapAttribute(default=dict, attr_name="held")
 
     @property

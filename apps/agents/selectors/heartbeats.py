@@ -8,6 +8,7 @@ from apps.agents.selectors.agents import agents_by_region
 from apps.agents.selectors.fleet import fleet_counts
 from apps.agents.states import UNHEALTHY_AFTER_SECONDS
 from controlplane.lib import clock
+from controlplane.nosql.listing import Place
 
 
 def heartbeats_get(agent_ids: Iterable[str]) -> dict[str, Heartbeat]:
@@ -15,18 +16,24 @@ def heartbeats_get(agent_ids: Iterable[str]) -> dict[str, Heartbeat]:
     return {heartbeat.agent_id: heartbeat for heartbeat in Heartbeat.find_many(set(agent_ids))}
 
 
-def heartbeats_by_region() -> Iterator[tuple[str, list[Heartbeat]]]:
-    """All heartbeats, at most 100 at a time with their region.
+def fleet_heartbeats(start: Place | None = None) -> Iterator[tuple[str, list[Heartbeat]]]:
+    """All heartbeats, at most 100 at a time with their region, in the order of `fleet_place`, after the place `start`.
 
     They may lag by moments: a write that depends on one must have the condition that `at` is still the same.
     """
-    for region in sorted(fleet_counts()):
-        for agents in agents_by_region([region]):
-            yield region, Heartbeat.find_many((agent.agent_id for agent in agents), consistent=False)
+    for agents in agents_by_region(sorted(fleet_counts()), start=start):
+        found = Heartbeat.find_many((agent.agent_id for agent in agents), consistent=False)
+        if found:
+            yield agents[0].region, sorted(found, key=lambda heartbeat: str(heartbeat.agent_id))
 
 
 def silent_heartbeats(*, silent_for: timedelta = timedelta(seconds=UNHEALTHY_AFTER_SECONDS)) -> Iterator[Heartbeat]:
     """The heartbeats of agents that have leases and sent no heartbeat for longer than this. They may lag by moments."""
     before = clock.timestamp(clock.now() - silent_for)
-    for _, heartbeats in heartbeats_by_region():
+    for _, heartbeats in fleet_heartbeats():
         yield from (heartbeat for heartbeat in heartbeats if heartbeat.at < before and heartbeat.leases)
+
+
+def fleet_place(heartbeat: Heartbeat, region: str) -> Place:
+    """The place of an agent of this region in the order of `fleet_heartbeats`."""
+    return {"region": region, "agent_id": heartbeat.agent_id}

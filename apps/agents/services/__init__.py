@@ -7,6 +7,8 @@ from apps.agents.services.heartbeats import HeartbeatResult, heartbeat_record
 from apps.agents.services.keys import AgentCredentials, agent_key_mark_used, agent_key_rotate
 from apps.agents.services.leases import lease_add, lease_remove, lease_remove_expired, lease_request_cancel, lease_start
 from apps.agents.services.lifecycle import agent_drain, agent_resume, agent_retire, agents_mark_silent
+from apps.agents.services.portions import portion, silent_portion
+from apps.agents.services.removals import retired_agents_delete
 
 __all__ = [
     "AgentCredentials",
@@ -28,4 +30,7 @@ __all__ = [
     "lease_remove_expired",
     "lease_request_cancel",
     "lease_start",
+    "portion",
+    "retired_agents_delete",
+    "silent_portion",
 ]

@@ -4,9 +4,10 @@ from apps.jobs.models.counter import DayCounter
 from apps.jobs.models.idempotency import IdempotencyKey
 from apps.jobs.models.job import OPEN, Job
 from apps.jobs.models.log import LogChunk
-from apps.jobs.models.queue import LEASES, SETS, QueueEntry, QueueSet
+from apps.jobs.models.queue import EMPTY, LEASES, SETS, QueueEntry, QueueSet
 
 __all__ = [
+    "EMPTY",
     "LEASES",
     "OPEN",
     "SETS",

@@ -15,6 +15,7 @@ from apps.jobs.services.log_archives import log_archive, logs_archive
 from apps.jobs.services.logs import CHUNK_LIMIT, log_append
 from apps.jobs.services.losses import attempt_expire, attempt_release
 from apps.jobs.services.queue import sets_prune
+from apps.jobs.services.reconciliation import queue_reconcile
 
 __all__ = [
     "CHUNK_LIMIT",
@@ -36,6 +37,7 @@ __all__ = [
     "log_archive",
     "logs_archive",
     "next_dispatch",
+    "queue_reconcile",
     "sets_prune",
     "work_dispatch",
 ]

@@ -98,7 +98,7 @@ def next_dispatch(*, agent: Actor, labels: Collection[str], is_repeated: bool, w
     """
     if is_repeated or not wants_next:
         return None
-    claimed = jobs_claim(agent=agent, set_ids=queue_registry().sets_for(labels), limit=1)
+    claimed = jobs_claim(agent=agent, sets=queue_registry().sets_for(labels), limit=1)
     return claimed[0] if claimed else None
 
 
@@ -107,12 +107,12 @@ def _claim_for(dispatch: Dispatch, agent: Actor, labels: Collection[str], slots:
     if leases_look(looked_at=registry.looked_at):
         # A requeued job may be the first of its label set.
         registry = queue_registry()
-    set_ids = registry.sets_for(labels)
-    if not set_ids:
+    sets = registry.sets_for(labels)
+    if not sets:
         return
     dispatch.next_check_interval = _interval(min(_BUSY_INTERVAL, settings.AGENT_CHECK_SECONDS))
     if slots > 0:
-        dispatch.assignments += jobs_claim(agent=agent, set_ids=set_ids, limit=min(slots, _MOST_AT_ONCE))
+        dispatch.assignments += jobs_claim(agent=agent, sets=sets, limit=min(slots, _MOST_AT_ONCE))
 
 
 def _interval(seconds: int) -> int:

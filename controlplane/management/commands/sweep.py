@@ -40,7 +40,7 @@ class Command(BaseCommand):
         first: Exception | None = None
         for task in schedules.EACH_MINUTE:
             try:
-                count = task.run()
+                count = task()
             except Exception as failure:
                 failure.add_note(f"This was the task {task.name}.")
                 if first is None:
