@@ -38,9 +38,11 @@ from apps.jobs.services import (
     leases_expire,
     log_append,
     logs_archive,
+    queue_reconcile,
     sets_prune,
     work_dispatch,
 )
+from apps.jobs.services.queue import entry_of
 from apps.jobs.states import FINAL, LEASED
 from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
@@ -480,6 +482,24 @@ class JobLife(RuleBasedStateMachine):
         self._tick_past(self._ends_of_leases())
         assert leases_expire() == self._leases_end()
 
+    @precondition(lambda self: self.jobs)
+    @rule(pick=picks, by_cancelling=st.booleans())
+    def the_queue_is_damaged_and_heals(self, pick: int, by_cancelling: bool) -> None:
+        """As by a restore: a queued job loses its entry, or another job gets one."""
+        self._tick()
+        job = self.jobs[pick % len(self.jobs)]
+        entry = entry_of(Job.get(job.job_id), attempt=max(1, job.attempt))
+        if job.status == "queued":
+            entry.delete()
+        else:
+            entry.save()
+        if by_cancelling and job.status == "queued":
+            job_cancel(actor=ADMIN, job_id=job.job_id)
+            job.status = "cancelled"
+            self.acts["job.cancelled", job.job_id] += 1
+        else:
+            assert queue_reconcile(seconds=60) == 1
+
     @rule()
     def sets_are_pruned(self) -> None:
         self._tick()
@@ -506,6 +526,7 @@ class JobLife(RuleBasedStateMachine):
             return
         everything = Everything.read()
         assert everything.inconsistencies() == []
+        assert everything.hidden() == []
         assert set(everything.jobs) == {job.job_id for job in self.jobs}
         for job in self.jobs:
             record = everything.jobs[job.job_id]

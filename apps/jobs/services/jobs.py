@@ -222,9 +222,10 @@ def _size_require(job: Job) -> None:
     """Raises InvalidInput with code ``job_too_large`` if the record would lack room for its later updates."""
     size = job.stored_bytes()
     if size > MAX_NEW_JOB_BYTES:
-        raise InvalidInput(
-            f"The job's definition and variables take {size:,} bytes together, and may take {MAX_NEW_JOB_BYTES:,}. "
-            "Shorten them.",
+        raise InvalidInput.field(
+            "env",
+            f"must be shorter: the job would take {size:,} bytes with its definition, and may take "
+            f"{MAX_NEW_JOB_BYTES:,}",
             code=ErrorCode.JOB_TOO_LARGE,
         )
 

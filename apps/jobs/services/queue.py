@@ -27,7 +27,7 @@ MAX_SETS = 200
 MAX_SETS_OF_PIPELINE = 20
 MAX_SETS_OF_ACTOR = 50
 
-# Up to this many sets with waiting jobs are read by a poll one by one, so their hints need not be exact.
+# An agent's polls may as well read all of up to this many sets, so they need no exact hints and pay for none.
 _SETS_WITHOUT_HINTS = 4
 # How often a hint is tried to be corrected while others change it.
 _TRIES = 4
@@ -150,10 +150,10 @@ def _hint_lower(name: str, position: str, labels: Sequence[str] | None = None) -
 def hints_correct(front: QueueFront, *, gone: Collection[str]) -> None:
     """Correct the hints of the sets that were read, where they mislead polls. `gone` are positions no longer waiting.
 
-    Small registries need no exact hints, because a poll reads all of their sets. There it raises none.
+    For an agent with few sets it raises none, because its polls can read all of them.
     """
     hints = {queue_set.position: queue_set.hint for queue_set in front.sets}
-    are_many = sum(hint != EMPTY for hint in hints.values()) > _SETS_WITHOUT_HINTS
+    are_many = len(hints) > _SETS_WITHOUT_HINTS
     try:
         for name, entries in front.heads.items():
             first = _first_of(entries, gone, is_all=len(entries) < front.limit)
