@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from apps.jobs.label_sets import position_job_id, set_id
 from apps.jobs.models import EMPTY, SETS, Job, QueueEntry, QueueSet
 from apps.jobs.selectors.queue import FRONTS, queue_head, queue_registry
 from apps.jobs.services import claims, job_cancel, job_create, job_retry, jobs_claim, sets_prune
-from apps.jobs.services.queue import MAX_SETS_OF_ACTOR, MAX_SETS_OF_PIPELINE, entry_announce
+from apps.jobs.services.queue import MAX_SETS_OF_PIPELINE, MAX_SETS_OF_USER, entry_announce
 from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
@@ -288,12 +289,21 @@ def test_a_caller_with_random_labels_does_not_flood_the_registry(pipeline: str, 
         )
     answers = [
         operator.post("/jobs", json={"pipeline": f"p{number % 4}", "labels": [f"random-{number}"]})
-        for number in range(MAX_SETS_OF_ACTOR + 2)
+        for number in range(MAX_SETS_OF_USER + 2)
     ]
     refused = [answer for answer in answers if answer.status_code != 201]
     assert [(answer.status_code, answer.json()["code"]) for answer in refused] == [(429, "too_many_label_sets")] * 2
     assert refused[0].headers["Retry-After"] == "120"
-    assert len(queue_registry().sets) == MAX_SETS_OF_ACTOR
+    assert len(queue_registry().sets) == MAX_SETS_OF_USER
+
+
+def test_the_api_tokens_of_a_user_share_the_users_limit(pipeline: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("apps.jobs.services.queue.MAX_SETS_OF_USER", 2)
+    tokens = [replace(ADMIN, kind="token", id=f"token-{number}", owner_id="ada") for number in range(3)]
+    for number, token in enumerate(tokens[:2]):
+        job_create(actor=token, labels=[f"random-{number}"])
+    with pytest.raises(TooManyRequests):
+        job_create(actor=tokens[2], labels=["one-more"])
 
 
 def test_a_pipeline_has_a_limited_number_of_label_sets(pipeline: str) -> None:

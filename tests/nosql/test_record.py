@@ -1,6 +1,7 @@
 """What records store, and how large it is."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from apps.jobs.models import QueueEntry, QueueSet
 from controlplane.nosql.record import CompactJSONAttribute
 from controlplane.nosql.transaction import ItemTooLarge, Transaction
 
-JSON = CompactJSONAttribute()
+JSON: Any = CompactJSONAttribute()
 
 
 @pytest.mark.parametrize("value", [{"a": ["é", "🦆", 1.5, None, True]}, [], "text", {"b": '\n\t"\\'}, 0])

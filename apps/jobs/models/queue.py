@@ -42,7 +42,7 @@ class QueueSet(Record):
     # The position of the most urgent waiting entry, or a more urgent one: it may have left the queue since. `EMPTY` if
     # there is none. Null, in rows of earlier versions, means unknown.
     first = UnicodeAttribute(null=True)
-    # The pipeline and the actor whose job added the set, to limit the number of their sets. Null where nothing limits.
+    # The pipeline and the user (id) whose job added the set, to limit the number of their sets. Null where unknown.
     pipeline = UnicodeAttribute(null=True)
     opened_by = UnicodeAttribute(null=True)
     # When the sweep found the set empty. It prunes the set some time later, unless a job has used it since.

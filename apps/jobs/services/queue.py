@@ -22,10 +22,10 @@ from controlplane.nosql.connection import ConditionFailed
 logger = logging.getLogger(__name__)
 
 # How many label sets the registry may have: that many rows of 200 bytes cost a poll 10 read units. And how many of them
-# the jobs of one pipeline and those of one actor may add.
+# the jobs of one pipeline and those of one user may add.
 MAX_SETS = 200
 MAX_SETS_OF_PIPELINE = 20
-MAX_SETS_OF_ACTOR = 50
+MAX_SETS_OF_USER = 50
 
 # An agent's polls may as well read all of up to this many sets, so they need no exact hints and pay for none.
 _SETS_WITHOUT_HINTS = 4
@@ -60,20 +60,20 @@ def set_register(*, labels: Sequence[str]) -> None:
 def set_open(*, labels: Sequence[str], pipeline: str, actor: Actor) -> None:
     """Do the same as `set_register` for a new job, within the limits on the number of label sets.
 
-    The limits are those of sets that a pipeline's jobs, an actor's jobs and all jobs have added and that are still in
-    the registry. Requests at the same moment may exceed them by their own number.
+    The limits are on the sets in the registry that the jobs of a pipeline, of a user (by API tokens, too) and of all
+    have added. Requests at the same moment may exceed them by their own number.
 
     Raises TooManyRequests with code ``too_many_label_sets``.
     """
     if _set_touch(labels):
         return
-    opened_by = f"{actor.kind}:{actor.id}"
-    sets = queue_registry().sets
+    sets, user = queue_registry().sets, actor.person_id
     of_pipeline = sum(found.pipeline == pipeline for found in sets)
+    of_user = sum(found.opened_by == user for found in sets) if user else 0
     _limit_require("All jobs together", len(sets), MAX_SETS)
     _limit_require(f"The jobs of the pipeline {pipeline}", of_pipeline, MAX_SETS_OF_PIPELINE)
-    _limit_require(f"The jobs of {actor.name}", sum(found.opened_by == opened_by for found in sets), MAX_SETS_OF_ACTOR)
-    _set_add(labels, QueueSet.pipeline.set(pipeline), QueueSet.opened_by.set(opened_by))
+    _limit_require(f"The jobs of {actor.name}", of_user, MAX_SETS_OF_USER)
+    _set_add(labels, QueueSet.pipeline.set(pipeline), *([QueueSet.opened_by.set(user)] if user else []))
 
 
 def _limit_require(whose: str, sets: int, most: int) -> None:
