@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from apps.agents.models import Heartbeat
-from apps.agents.selectors import fleet_counts, silent_heartbeats
+from apps.agents.selectors import fleet_counts
 from apps.agents.serializers import heartbeat_report
 from apps.agents.services import (
     agent_drain,
@@ -18,8 +18,9 @@ from apps.agents.services import (
     agents_mark_silent,
     heartbeat_record,
     lease_add,
+    silent_portion,
 )
-from apps.agents.states import TRANSITIONS, AgentStatus, status_after_silence
+from apps.agents.states import LEASE, TRANSITIONS, AgentStatus, status_after_silence
 from apps.audit.actions import Action
 from apps.audit.models import AuditRecord
 from controlplane.lib import clock
@@ -170,7 +171,11 @@ def test_agents_that_hold_jobs_and_are_silent_are_found(enrol: Enrol, keeper: Ac
         lease_add(tx, agent_id=agent_id, job_id=JOB, attempt=1, at=clock.timestamp(clock.now()))
         tx.commit()
     agent_retire(agent_id=retired, actor=keeper)
-    assert list(silent_heartbeats()) == []
+
+    def silent_heartbeats() -> list[Heartbeat]:
+        return list(silent_portion("test", silent_for=LEASE, seconds=5))
+
+    assert silent_heartbeats() == []
     with clock.shifted(timedelta(seconds=50)):
         heartbeat(speaking, 1_800_000_000)
         found = {silent.agent_id for silent in silent_heartbeats()}

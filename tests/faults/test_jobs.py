@@ -2,6 +2,7 @@
 
 import pytest
 
+from apps.agents.models import Heartbeat
 from apps.jobs.models import Job
 from apps.jobs.services import (
     AttemptResult,
@@ -236,6 +237,13 @@ def heal_an_entry_that_is_left_over(world: World) -> Act:
 def heal_a_job_without_its_entry(world: World) -> Act:
     job = Job.find(world.job())
     entry_of(job, attempt=1).delete()
+    return lambda: queue_reconcile(seconds=5)
+
+
+@scenario()
+def heal_a_job_without_its_lease(world: World) -> Act:
+    job_id = world.running()
+    Heartbeat(world.agent.id).update(actions=[Heartbeat.lease_map[job_id].remove()])
     return lambda: queue_reconcile(seconds=5)
 
 

@@ -7,6 +7,7 @@ import pytest
 from django.core.cache import cache
 from django.core.management import call_command
 
+from apps.agents.models import Heartbeat
 from apps.jobs.label_sets import set_id
 from apps.jobs.models import SETS, Job, QueueEntry, QueueSet
 from apps.jobs.selectors.queue import queue_registry
@@ -161,6 +162,25 @@ def test_the_sweep_adds_a_label_set_that_the_registry_has_lost(
     queue_reconcile(seconds=5)
     assert inconsistencies() == []
     assert claim(make_agent()) == [(job_id, 1)]
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+@pytest.mark.parametrize("is_started", [False, True])
+def test_the_sweep_gives_a_job_that_an_agent_has_its_lease_back(
+    make_job: Callable[..., str], make_agent: MakeAgent, is_started: bool, is_cancelled: bool
+) -> None:
+    """Without it the job would run for ever: nothing would expire, and nobody could cancel it."""
+    job_id, agent = make_job(), make_agent()
+    claim(agent)
+    if is_started:
+        attempt_start(agent=agent, job_id=job_id, attempt=1)
+    if is_cancelled and is_started:
+        job_cancel(actor=ADMIN, job_id=job_id)
+    Heartbeat(agent.id).update(actions=[Heartbeat.lease_map[job_id].remove()])
+    assert len(inconsistencies()) == 1
+    assert queue_reconcile(seconds=5) == 1
+    assert inconsistencies() == []
+    assert queue_reconcile(seconds=5) == 0
 
 
 def test_healing_goes_on_where_its_time_was_over(make_job: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from apps.agents.selectors.agents import REGION, AgentPage, agent_get, agent_list
 from apps.agents.selectors.fleet import fleet_counts
-from apps.agents.selectors.heartbeats import fleet_heartbeats, fleet_place, heartbeats_get, silent_heartbeats
+from apps.agents.selectors.heartbeats import fleet_heartbeats, fleet_place, heartbeats_get
 from apps.agents.selectors.identities import (
     IDENTITY_SECONDS,
     AgentIdentity,
@@ -29,5 +29,4 @@ __all__ = [
     "identity_get",
     "key_context",
     "keys_alive",
-    "silent_heartbeats",
 ]

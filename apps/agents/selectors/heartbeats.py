@@ -1,13 +1,11 @@
 """Reading heartbeats, which hold the leases of their agents."""
 
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
 
 from apps.agents.models import Heartbeat
 from apps.agents.selectors.agents import agents_by_region
 from apps.agents.selectors.fleet import fleet_counts
-from apps.agents.states import UNHEALTHY_AFTER_SECONDS
-from controlplane.lib import clock
+from apps.agents.states import AgentStatus
 from controlplane.nosql.listing import Place
 
 
@@ -16,22 +14,19 @@ def heartbeats_get(agent_ids: Iterable[str]) -> dict[str, Heartbeat]:
     return {heartbeat.agent_id: heartbeat for heartbeat in Heartbeat.find_many(set(agent_ids))}
 
 
-def fleet_heartbeats(start: Place | None = None) -> Iterator[tuple[str, list[Heartbeat]]]:
-    """All heartbeats, at most 100 at a time with their region, in the order of `fleet_place`, after the place `start`.
+def fleet_heartbeats(
+    start: Place | None = None, *, status: AgentStatus | None = None
+) -> Iterator[tuple[str, list[Heartbeat]]]:
+    """The heartbeats of all agents, or of those with a status, at most 100 at a time with their region.
 
-    They may lag by moments: a write that depends on one must have the condition that `at` is still the same.
+    In the order of `fleet_place`, after the place `start`. They may lag by moments: a write that depends on one must
+    have the condition that `at` is still the same.
     """
     for agents in agents_by_region(sorted(fleet_counts()), start=start):
-        found = Heartbeat.find_many((agent.agent_id for agent in agents), consistent=False)
+        wanted = [agent.agent_id for agent in agents if status in (None, agent.status)]
+        found = Heartbeat.find_many(wanted, consistent=False)
         if found:
             yield agents[0].region, sorted(found, key=lambda heartbeat: str(heartbeat.agent_id))
-
-
-def silent_heartbeats(*, silent_for: timedelta = timedelta(seconds=UNHEALTHY_AFTER_SECONDS)) -> Iterator[Heartbeat]:
-    """The heartbeats of agents that have leases and sent no heartbeat for longer than this. They may lag by moments."""
-    before = clock.timestamp(clock.now() - silent_for)
-    for _, heartbeats in fleet_heartbeats():
-        yield from (heartbeat for heartbeat in heartbeats if heartbeat.at < before and heartbeat.leases)
 
 
 def fleet_place(heartbeat: Heartbeat, region: str) -> Place:

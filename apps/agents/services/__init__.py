@@ -5,7 +5,14 @@ from apps.agents.services.configuration import agent_configure
 from apps.agents.services.enrolment import agent_enrol, enrolment_token_create, enrolment_token_revoke
 from apps.agents.services.heartbeats import HeartbeatResult, heartbeat_record
 from apps.agents.services.keys import AgentCredentials, agent_key_mark_used, agent_key_rotate
-from apps.agents.services.leases import lease_add, lease_remove, lease_remove_expired, lease_request_cancel, lease_start
+from apps.agents.services.leases import (
+    lease_add,
+    lease_remove,
+    lease_remove_expired,
+    lease_request_cancel,
+    lease_restore,
+    lease_start,
+)
 from apps.agents.services.lifecycle import agent_drain, agent_resume, agent_retire, agents_mark_silent
 from apps.agents.services.portions import portion, silent_portion
 from apps.agents.services.removals import retired_agents_delete
@@ -29,6 +36,7 @@ __all__ = [
     "lease_remove",
     "lease_remove_expired",
     "lease_request_cancel",
+    "lease_restore",
     "lease_start",
     "portion",
     "retired_agents_delete",

@@ -40,6 +40,14 @@ def lease_remove_expired(tx: Transaction, *, agent_id: str, job_id: str, attempt
     )
 
 
+def lease_restore(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, started: bool, command: str) -> None:
+    """Add a lease that a restore has lost, from now on, whatever the agent's status. `command` may be empty."""
+    lease = {"attempt": attempt, "at": clock.timestamp(clock.now()), "started": started}
+    lost = Heartbeat.lease_map[job_id]
+    is_lost = Heartbeat.agent_id.exists() & lost.does_not_exist()
+    _update(tx, agent_id, lost.set({**lease, "wish": command} if command else lease), is_lost)
+
+
 def lease_request_cancel(tx: Transaction, *, agent_id: str, job_id: str, attempt: int) -> None:
     """Have the agent, which must have a lease on the attempt, cancel it: its next answers say so."""
     _update(tx, agent_id, Heartbeat.lease_map[job_id]["wish"].set("cancel"), _is_leased(job_id, attempt))

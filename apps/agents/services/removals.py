@@ -41,8 +41,8 @@ def retired_agents_delete(*, seconds: float) -> int:
 
 def _retired(start: Place | None) -> Iterator[tuple[str, Heartbeat]]:
     """The heartbeats of the retired agents with their region."""
-    for region, heartbeats in fleet_heartbeats(start):
-        yield from ((region, heartbeat) for heartbeat in heartbeats if heartbeat.status == AgentStatus.RETIRED)
+    for region, heartbeats in fleet_heartbeats(start, status=AgentStatus.RETIRED):
+        yield from ((region, heartbeat) for heartbeat in heartbeats)
 
 
 def _mark(heartbeat: Heartbeat) -> None:

@@ -1,5 +1,6 @@
 """Expiring the leases of agents that send no heartbeats."""
 
+import logging
 import math
 from datetime import timedelta
 
@@ -10,6 +11,9 @@ from apps.jobs.services.losses import attempt_expire
 from controlplane.lib import clock
 from controlplane.lib.errors import Unavailable
 from controlplane.nosql.connection import ConditionFailed
+from controlplane.nosql.transaction import ItemTooLarge
+
+logger = logging.getLogger(__name__)
 
 # How often the agents' polls search for expired leases, all processes together. The lease, this interval and a poll
 # together stay below the 90 seconds within which the job of a killed agent must be queued again.
@@ -26,13 +30,17 @@ def leases_expire(*, seconds: float = math.inf) -> int:
     expired = 0
     for heartbeat in silent_portion("leases_expire", silent_for=LEASE, seconds=seconds):
         for job_id, lease in heartbeat.leases.items():
-            expired += attempt_expire(
-                agent_id=heartbeat.agent_id,
-                job_id=job_id,
-                attempt=lease.attempt,
-                heartbeat_at=heartbeat.at,
-                reason=f"its agent sent no heartbeat for {LEASE.seconds} s",
-            )
+            try:
+                expired += attempt_expire(
+                    agent_id=heartbeat.agent_id,
+                    job_id=job_id,
+                    attempt=lease.attempt,
+                    heartbeat_at=heartbeat.at,
+                    reason=f"its agent sent no heartbeat for {LEASE.seconds} s",
+                )
+            except ItemTooLarge:
+                # One job must not hold up the others for ever.
+                logger.exception("a lease was not expired", extra={"job_id": job_id})
     return expired
 
 

@@ -1,22 +1,23 @@
 """Healing the queue: entries and jobs that contradict each other, as after a restore of tables from different moments.
 
 The job's record is the truth. A queued job has one entry, for its next attempt, in the set of its labels; no other job
-has one.
+has one. An assigned or running job has a lease, without which it would never expire.
 """
 
 import logging
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from apps.agents.services import portion
+from apps.agents.selectors import heartbeats_get
+from apps.agents.services import lease_restore, portion
 from apps.audit.actions import Action
 from apps.jobs.label_sets import position_job_id, set_id
 from apps.jobs.models import OPEN, Job, QueueEntry
 from apps.jobs.selectors.jobs import BY_OPEN
 from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.services.queue import entry_announce, entry_of, set_register
-from apps.jobs.services.transitions import Move, move_commit
-from apps.jobs.states import Status
+from apps.jobs.services.transitions import Move, attempt_fence, move_commit
+from apps.jobs.states import LEASED, Status
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM
 from controlplane.nosql.connection import ConditionFailed
@@ -116,8 +117,40 @@ def _place_of_jobs(jobs: list[Job]) -> Place:
     return BY_OPEN.place_of(jobs[-1])
 
 
-def _jobs_heal(jobs: Iterable[Job]) -> int:
-    """Give each queued job its entry, if it has none."""
+def _jobs_heal(jobs: list[Job]) -> int:
+    """Give each job the entry or the lease that it lacks."""
+    return _entries_restore(jobs) + _leases_restore(jobs)
+
+
+def _leases_restore(jobs: Iterable[Job]) -> int:
+    leased = [job for job in jobs if job.status in LEASED]
+    heartbeats = heartbeats_get(job.agent_id for job in leased)
+    return sum(
+        _lease_restore(job)
+        for job in leased
+        if job.agent_id in heartbeats and job.job_id not in heartbeats[job.agent_id].leases
+    )
+
+
+def _lease_restore(job: Job) -> bool:
+    """Give the job its lease back. If its agent no longer runs it, the lease expires, and the job is queued again."""
+    agent_id, attempt = str(job.agent_id), int(job.attempt)
+    command = "cancel" if job.cancel_requested else ""
+    transaction = Transaction()
+    transaction.check("job", job, attempt_fence(agent_id, attempt) & (Job.status == job.status))
+    started = job.status == Status.RUNNING
+    lease_restore(transaction, agent_id=agent_id, job_id=job.job_id, attempt=attempt, started=started, command=command)
+    try:
+        transaction.commit()
+    except TransactionFailed:
+        # It has ended or started since it was read.
+        return False
+    subject = {"job_id": job.job_id, "agent_id": agent_id, "attempt": attempt}
+    logger.warning("a leased job had no lease; it has one now", extra=subject)
+    return True
+
+
+def _entries_restore(jobs: Iterable[Job]) -> int:
     queued = [job for job in jobs if job.status == Status.QUEUED]
     if not queued:
         return 0
