@@ -30,7 +30,7 @@ def shown(pid: int) -> bytes:
 def test_the_enrolment_token_is_out_of_proc_after_the_start(
     arguments: list[str], isolated: bool, agent: AgentProcess, plane: FakeControlPlane, history: History, tmp_path: Path
 ) -> None:
-    job = plane.add_job(history.url, run="echo begun; cat /proc/$PPID/environ /proc/*/cmdline 2>/dev/null; sleep 300")
+    job = plane.add_job(history.url, run="cat /proc/$PPID/environ /proc/$PPID/cmdline; echo begun; sleep 300")
     bundle = tmp_path / "agent.pyz"
     bundle.write_bytes(agent_bundle())
     command = [sys.executable, "-I", str(bundle)] if isolated else None
