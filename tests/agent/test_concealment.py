@@ -73,7 +73,10 @@ def test_processes_of_the_same_user_cannot_read_the_agent_s_memory(tmp_path: Pat
     command = ["/usr/bin/python3", str(place / "agent.pyz"), "--url=http://127.0.0.1:9", f"--state-dir={place}/state"]
     user = {"user": 65534, "group": 65534, "extra_groups": []}
     agent = subprocess.Popen(
-        command, env={"HYBRID_CI_TOKEN": TOKEN, "PATH": "/usr/bin:/bin"}, stderr=subprocess.DEVNULL, **user
+        command,
+        env={"HYBRID_CI_TOKEN": TOKEN, "PATH": "/usr/bin:/bin", "HOME": str(place), "XDG_RUNTIME_DIR": str(place)},
+        stderr=subprocess.DEVNULL,
+        **user,
     )  # type: ignore[call-overload]
     try:
         eventually(lambda: (place / "state" / "enrolment.json").exists())
