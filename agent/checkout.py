@@ -47,7 +47,7 @@ def _options(*settings: str) -> list[str]:
     return [argument for setting in settings for argument in ("-c", setting)]
 
 
-_SETTINGS = _options(
+SETTINGS = _options(
     "advice.detachedHead=false",
     "gc.auto=0",
     "maintenance.auto=false",
@@ -95,12 +95,28 @@ class Tools:
     waiting: Callable[[], None] = lambda: None
 
 
+def lfs_options(tools: Tools) -> list[str]:
+    """The options of git for files of Git LFS."""
+    return _LFS if tools.has_lfs else _NO_LFS
+
+
+def lfs_is_missing(tools: Tools, printed: str) -> Optional[str]:
+    """The sentence that git failed because git-lfs is not installed; None if it is not that. `printed` is git's."""
+    if tools.has_lfs or _LFS_MISSING not in printed:
+        return None
+    file = _LFS_FILE.search(printed)
+    return (
+        f"The repository keeps {file[1] if file else 'files'} in Git LFS, and git-lfs is not installed on this "
+        "agent's machine. Install git-lfs there, or give the pipeline a label of agents that have it."
+    )
+
+
 def checkout(*, url: str, ref: str, workspace: Path, tools: Tools) -> Checkout:
     """Fetch `ref` (branch, tag or commit id) of `url`, as shallow as the server allows, and check it out, detached.
 
     A name that is both a branch and a tag means the branch. Raises CheckoutFailed, and what `tools.git` raises.
     """
-    _check_url(url)
+    check_url(url)
     _check_ref(ref)
     session = _Session(url, workspace, tools)
     session.run("init", "--quiet", "--template=", ".")
@@ -177,19 +193,15 @@ class _Session:
     def check_out(self, ref: str) -> None:
         """Write the files of `ref`, which was fetched. Raises CheckoutFailed."""
         code, text = self._check_out()
-        if code != 0 and self._mirror is not None and not self._lacks_lfs(text):
+        if code != 0 and self._mirror is not None and not lfs_is_missing(self._tools, text):
             self._discard_mirror(text)
             self.fetch(ref)
             code, text = self._check_out()
         if code == 0:
             return
-        if self._lacks_lfs(text):
-            file = _LFS_FILE.search(text)
-            raise CheckoutFailed(
-                f"The repository keeps {file[1] if file else 'files'} in Git LFS, and git-lfs is not installed on this "
-                "agent's machine. Install git-lfs there, or give the pipeline a label of agents that have it."
-            )
-        raise CheckoutFailed(text.strip() or f"git checkout ended with exit code {code}")
+        raise CheckoutFailed(
+            lfs_is_missing(self._tools, text) or text.strip() or f"git checkout ended with exit code {code}"
+        )
 
     def commit(self) -> str:
         """The id of the commit that is checked out. Raises CheckoutFailed."""
@@ -200,16 +212,13 @@ class _Session:
 
     def _check_out(self) -> tuple[int, str]:
         code, text = self._try(
-            *(_LFS if self._tools.has_lfs else _NO_LFS),
+            *lfs_options(self._tools),
             *("checkout", "--quiet", "--force", "--detach", f"{self._fetched}^{{commit}}", "--"),
         )
         if code == 0 and self._mirror is not None:
             # The mirror has the commit without its parents, as after a shallow fetch.
             (self._git_dir / "shallow").write_text(f"{self.commit()}\n")
         return code, text
-
-    def _lacks_lfs(self, text: str) -> bool:
-        return not self._tools.has_lfs and _LFS_MISSING in text
 
     def _copy_from_mirror(self, name: str, object_id: str) -> bool:
         """Copy the commit or tag from the agent's mirror. Returns whether the workspace has it now."""
@@ -257,7 +266,7 @@ class _Session:
         return code, _without_credentials(output.decode(errors="replace"), self._url)
 
     def _run_git(self, arguments: list[str]) -> tuple[int, bytes]:
-        return self._tools.git([*_SETTINGS, *arguments])
+        return self._tools.git([*SETTINGS, *arguments])
 
 
 def _without_credentials(text: str, url: str) -> str:
@@ -274,7 +283,8 @@ def _without_credentials(text: str, url: str) -> str:
     return text
 
 
-def _check_url(url: str) -> None:
+def check_url(url: str) -> None:
+    """Raises CheckoutFailed unless git takes the text for the address of a repository, and for nothing else."""
     shown = url_without_credentials(url)
     if not url or url.startswith("-") or _CONTROL.search(url) or _HELPER.match(url):
         raise CheckoutFailed(f"{shown!r} is not a valid address of a repository.")

@@ -53,12 +53,14 @@ class Unreachable(Exception):
 
     The network failed, the server is busy (429) or broken (5xx), or something else than the control plane answered.
 
-    `retry_after` is the pause in seconds that the server asked for, or None.
+    `retry_after` is the pause in seconds that the server asked for, or None. `code` is the control plane's error code,
+    or empty if it did not answer.
     """
 
-    def __init__(self, reason: str, retry_after: Optional[float] = None) -> None:
+    def __init__(self, reason: str, retry_after: Optional[float] = None, code: str = "") -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+        self.code = code
 
 
 class GivenUp(Exception):
@@ -307,7 +309,7 @@ class _Answer:
         if self.status < 500 and not self.code:
             to = f" to {self.headers['Location'][:200]!r}" if self.headers.get("Location") else ""
             reason += f"{to}: that is no answer of the control plane; check what is between it and this machine"
-        return Unreachable(reason, _retry_after(self.headers))
+        return Unreachable(reason, _retry_after(self.headers), self.code)
 
 
 def _log_clock(offset: int) -> None:

@@ -15,7 +15,7 @@ from agent import clock
 from agent.client import Backoff, Refused, Unreachable
 from agent.files import write_private
 from agent.protocol import ControlPlane, HeartbeatAnswer
-from agent.refusals import AGENT_RETIRED, IDENTITY_IN_USE, KEY_UNKNOWN
+from agent.refusals import AGENT_RETIRED, IDENTITY_IN_USE, KEY_UNKNOWN, SIGNATURE_EXPIRED
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ class Heartbeat:
         self._wake = threading.Event()
         self._stopped = threading.Event()
         self._backoff = Backoff(limit=BUSY_SECONDS)
-        self._last_created = self._read_last()
+        # The time of the last heartbeat that may be recorded, and of the last that was sent.
+        self._last_created = self._created = self._read_last()
         self._monotonic = monotonic
         # The code of the last refusals of the agent, when they began, and how many they are.
         self._refused_by = ""
@@ -83,12 +84,16 @@ class Heartbeat:
         try:
             answer = self._plane.heartbeat(report, created=self._next_created)
         except Unreachable as error:
+            if error.code != SIGNATURE_EXPIRED:
+                # The answer may be lost, and the heartbeat recorded.
+                self._last_created = self._created
             self._refused_by = ""
             return self._pause(error, error.retry_after), False
         except Refused as error:
             if self._is_final(error.code):
                 raise
             return self._pause(error, None), False
+        self._last_created = self._created
         self._refused_by = ""
         self._backoff.reset()
         low, high = _IDLE_RANGE_SECONDS
@@ -113,14 +118,17 @@ class Heartbeat:
         return now - self._refused_since >= seconds and self._refusals >= times
 
     def _next_created(self) -> int:
-        """A time in seconds since 1970 that is later than those of all heartbeats before, earlier starts included."""
+        """A time in seconds since 1970 that is later than those of all heartbeats before, earlier starts included.
+
+        Heartbeats whose time the control plane refused do not count. When the clock was corrected, theirs may be later.
+        """
         now = clock.epoch()
         last = self._last_created if self._last_created <= now + _CLOCK_TOLERANCE_SECONDS else 0
-        self._last_created = max(now, last + 1)
+        self._created = max(now, last + 1)
         # On a full disk, the time of the last heartbeat is forgotten when the agent ends.
         with suppress(OSError):
-            write_private(self._path, json.dumps({"created": self._last_created}).encode(), durable=False)
-        return self._last_created
+            write_private(self._path, json.dumps({"created": self._created}).encode(), durable=False)
+        return self._created
 
     def _read_last(self) -> int:
         try:

@@ -32,6 +32,7 @@ from agent.refusals import ABOUT_DEFINITION
 from agent.repositories import RepositoryPattern, repository_is_allowed
 from agent.spool import Spool
 from agent.step_users import StepUser, StepUsers
+from agent.submodules import submodules_fetch
 from agent.trash import discard
 
 logger = logging.getLogger(__name__)
@@ -240,6 +241,8 @@ class _Run:
         if definition is None:
             definition = self._definition_of_repository(fetched.commit)
             self._use_definition(definition)
+        if definition.submodules:
+            self._fetch_submodules()
         container = self._container(definition)
         if container is None or container.uses_step_user:
             self._folder.hand_over()
@@ -254,24 +257,44 @@ class _Run:
                 f"Agent {self._context.agent_name} may not fetch this repository (--allow-repository). "
                 "Give the pipeline a label of agents that may."
             )
-        limit = time.monotonic() + CHECKOUT_LIMIT_SECONDS
         try:
             return checkout(
                 url=self._details.repository,
                 ref=self._details.git_ref,
                 workspace=self._workspace,
-                tools=Tools(
-                    git=lambda arguments: self._git(arguments, limit),
-                    mirrors=self._context.mirrors,
-                    has_lfs=shutil.which("git-lfs", path=self._context.git_env.get("PATH")) is not None,
-                    waiting=lambda: self._raise_if_over(limit),
-                ),
+                tools=self._tools(),
             )
         except CheckoutFailed as error:
-            fault = git_fault(str(error), control_plane_resolves=self._context.plane.host_resolves)
-            if fault is not None:
-                raise MachineFailed(f"The repository could not be fetched: {fault}") from error
-            raise JobFailed(f"The repository could not be fetched: {error}") from error
+            raise self._not_fetched("The repository", error) from error
+
+    def _fetch_submodules(self) -> None:
+        began = time.monotonic()
+        try:
+            count = submodules_fetch(
+                url=self._details.repository,
+                workspace=self._workspace,
+                tools=self._tools(),
+                is_allowed=lambda url: repository_is_allowed(url, self._context.repositories),
+            )
+        except CheckoutFailed as error:
+            raise self._not_fetched("The submodules", error) from error
+        self._stream.say(f"── {count} submodules fetched in {_seconds_since(began)}")
+
+    def _not_fetched(self, what: str, error: CheckoutFailed) -> Exception:
+        """The failure of the job or of the machine, whichever git's output shows."""
+        fault = git_fault(str(error), control_plane_resolves=self._context.plane.host_resolves)
+        if fault is not None:
+            return MachineFailed(f"{what} could not be fetched: {fault}")
+        return JobFailed(f"{what} could not be fetched: {error}")
+
+    def _tools(self) -> Tools:
+        limit = time.monotonic() + CHECKOUT_LIMIT_SECONDS
+        return Tools(
+            git=lambda arguments: self._git(arguments, limit),
+            mirrors=self._context.mirrors,
+            has_lfs=shutil.which("git-lfs", path=self._context.git_env.get("PATH")) is not None,
+            waiting=lambda: self._raise_if_over(limit),
+        )
 
     def _git(self, arguments: list[str], limit: float) -> tuple[int, bytes]:
         printed = bytearray()

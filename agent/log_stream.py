@@ -71,6 +71,7 @@ class LogStream:
         with self._changed:
             with suppress(OSError):
                 self._add_tail()
+            with suppress(OSError):
                 self._cut()
             self._spooled.write_report({**report, "log_chunks": self._chunks})
             self._tail.remove()

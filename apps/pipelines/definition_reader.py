@@ -26,6 +26,7 @@ from apps.pipelines.fields import (
     Pattern,
     Text,
     WholeNumber,
+    YesOrNo,
 )
 from apps.pipelines.nodes import Problems, TooManyProblems
 from apps.pipelines.yaml_nodes import compose
@@ -78,6 +79,7 @@ DEFINITION = Members(
         "timeout": _TIMEOUT,
         "retries": WholeNumber(least=0, most=MAX_RETRIES),
         "container": Name(_IMAGE),
+        "submodules": YesOrNo(),
     },
     required=("steps",),
 )

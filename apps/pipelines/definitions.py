@@ -3,6 +3,7 @@
 labels: [linux]             # an agent must have all of them; up to 20
 timeout: 1h                 # of the whole job: seconds, or as in 10m and 1h30m; up to 24h; 1h if left out
 container: python:3.12-slim # an image; steps run in its containers, on agents with the label `container`
+submodules: true            # fetch the repository's submodules, and theirs; otherwise they stay empty
 retries: 2                  # how often a job runs again after its agent was lost: 0 to 10
 env: {CI: "true"}           # for all steps; values are taken as they are written
 steps:                      # 1 to 100, which run one after the other; required
@@ -64,6 +65,7 @@ class Definition:
     timeout: int | None = None
     retries: int = DEFAULT_RETRIES
     container: str | None = None
+    submodules: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The definition as JSON has it."""

@@ -131,7 +131,7 @@ def test_the_agent_reports_a_definition_and_understands_the_answer() -> None:
     assert server.DEFINITION_REPORT.check(json.loads(sent)) == json.loads(sent)
     (step,) = answer.steps
     assert (step.name, step.run, step.env, step.timeout) == ("text", "text", {"NAME": "text"}, 1)
-    assert (answer.env, answer.timeout, answer.container) == ({"NAME": "text"}, 1, "text")
+    assert (answer.env, answer.timeout, answer.container, answer.submodules) == ({"NAME": "text"}, 1, "text", True)
 
 
 @pytest.mark.parametrize("make", [example, without_nullable])

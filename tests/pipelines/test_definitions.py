@@ -66,6 +66,7 @@ def test_everything_a_definition_can_say_is_read() -> None:
 labels: [linux, gpu]
 timeout: 1h30m
 retries: 0
+submodules: true
 env: {CI: "true"}
 steps:
   - name: lint
@@ -87,12 +88,14 @@ steps:
         labels=["linux", "gpu"],
         timeout=5400,
         retries=0,
+        submodules=True,
     )
 
 
 def test_what_is_left_out_has_a_default() -> None:
     parsed = definition_parse("steps: [{run: make}]")
     assert (parsed.env, parsed.labels, parsed.timeout, parsed.retries) == ({}, [], None, DEFAULT_RETRIES)
+    assert parsed.submodules is False
 
 
 @pytest.mark.parametrize(
@@ -117,6 +120,7 @@ def test_a_definition_becomes_json() -> None:
         "timeout": None,
         "retries": 2,
         "container": None,
+        "submodules": False,
     }
 
 
@@ -201,6 +205,11 @@ def test_retries_are_a_whole_number_up_to_ten(text: str) -> None:
     assert places(f"retries: {text}\nsteps: [{{run: make}}]") == [("retries", 1)]
 
 
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("True", True), ("FALSE", False)])
+def test_submodules_are_fetched_if_it_says_true(text: str, value: bool) -> None:
+    assert definition_parse(f"submodules: {text}\nsteps: [{{run: make}}]").submodules is value
+
+
 def test_all_problems_are_reported_at_once_in_the_order_of_their_lines() -> None:
     text = """\
 timeout: tomorrow
@@ -235,7 +244,7 @@ def test_an_unknown_key_is_refused_with_a_similar_one_or_all_that_are_allowed() 
         ("label", 4, "unknown key 'label'; did you mean 'labels'?"),
     ]
     assert problems("steps: [{run: make}]\nxyz: 1") == [
-        ("xyz", 2, "unknown key 'xyz'; allowed are steps, env, labels, timeout, retries, container")
+        ("xyz", 2, "unknown key 'xyz'; allowed are steps, env, labels, timeout, retries, container, submodules")
     ]
 
 
@@ -254,6 +263,7 @@ def test_every_message_says_what_the_value_must_be() -> None:
 labels: linux
 timeout: soon
 retries: 11
+submodules: yes
 env: {1ST: a, LIST: [], EMPTY:}
 steps:
   - name: "two\\nlines"
@@ -268,16 +278,17 @@ steps:
         ("labels", 1, "must be a list, not the text 'linux'"),
         ("timeout", 2, "must be a time from 1 second to 24 hours, as in 90, 90s, 10m or 1h30m, not 'soon'"),
         ("retries", 3, "must be a whole number from 0 to 10, not '11'"),
-        ("env.1ST", 4, "must have a name that is 1 to 255 letters, digits and _, not beginning with a digit"),
-        ("env.LIST", 4, "must be text, not a list"),
-        ("env.EMPTY", 4, 'must have a value; write "" for an empty text'),
-        ("steps[0].name", 6, "must be one line of 1 to 100 printable characters, not 'two\ufffdlines'"),
-        ("steps[0].run", 7, "must be text with more than white space, not ' '"),
-        ("steps[0].timeout", 8, "must be a time from 1 second to 24 hours, as in 90, 90s, 10m or 1h30m, not '25h'"),
-        ("steps[1].run", 9, "must be given"),
-        ("steps[2]", 10, "must be a mapping (key: value), not the text 'just text'"),
-        ("steps[3].run", 11, "must not contain a NUL character or half of a surrogate pair"),
-        ("steps[3].env", 12, "must be a mapping (key: value), not a list"),
+        ("submodules", 4, "must be true or false, not 'yes'"),
+        ("env.1ST", 5, "must have a name that is 1 to 255 letters, digits and _, not beginning with a digit"),
+        ("env.LIST", 5, "must be text, not a list"),
+        ("env.EMPTY", 5, 'must have a value; write "" for an empty text'),
+        ("steps[0].name", 7, "must be one line of 1 to 100 printable characters, not 'two\ufffdlines'"),
+        ("steps[0].run", 8, "must be text with more than white space, not ' '"),
+        ("steps[0].timeout", 9, "must be a time from 1 second to 24 hours, as in 90, 90s, 10m or 1h30m, not '25h'"),
+        ("steps[1].run", 10, "must be given"),
+        ("steps[2]", 11, "must be a mapping (key: value), not the text 'just text'"),
+        ("steps[3].run", 12, "must not contain a NUL character or half of a surrogate pair"),
+        ("steps[3].env", 13, "must be a mapping (key: value), not a list"),
     ]
 
 
@@ -495,6 +506,7 @@ DEFINITIONS = st.fixed_dictionaries(
         "env": st.dictionaries(st.from_regex(ENV_NAME, fullmatch=True), st.text(alphabet="a1~.:# \n'\"é", max_size=9)),
         "timeout": st.sampled_from([1, "90s", "10m", "1h0m5s", "24h"]),
         "retries": st.integers(0, 10),
+        "submodules": st.booleans(),
     },
 )
 

@@ -60,6 +60,7 @@ _WORK: dict[str, Field | Member] = {
     "env": _ENV,
     "timeout": _SECONDS,
     "container": optional(Text(about="The image whose containers run the steps."), null=True),
+    "submodules": optional(Flag(about="Whether to fetch the repository's submodules."), default=False),
 }
 
 WORK = Object("Work", "What to run; `timeout` is that of the whole job.", _WORK)
