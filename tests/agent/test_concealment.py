@@ -30,7 +30,7 @@ def shown(pid: int) -> bytes:
 def test_the_enrolment_token_is_out_of_proc_after_the_start(
     arguments: list[str], isolated: bool, agent: AgentProcess, plane: FakeControlPlane, history: History, tmp_path: Path
 ) -> None:
-    job = plane.add_job(history.url, run="echo begun; cat /proc/$PPID/environ /proc/*/cmdline 2>/dev/null; sleep 300")
+    job = plane.add_job(history.url, run="cat /proc/$PPID/environ /proc/$PPID/cmdline; echo begun; sleep 300")
     bundle = tmp_path / "agent.pyz"
     bundle.write_bytes(agent_bundle())
     command = [sys.executable, "-I", str(bundle)] if isolated else None
@@ -73,7 +73,10 @@ def test_processes_of_the_same_user_cannot_read_the_agent_s_memory(tmp_path: Pat
     command = ["/usr/bin/python3", str(place / "agent.pyz"), "--url=http://127.0.0.1:9", f"--state-dir={place}/state"]
     user = {"user": 65534, "group": 65534, "extra_groups": []}
     agent = subprocess.Popen(
-        command, env={"HYBRID_CI_TOKEN": TOKEN, "PATH": "/usr/bin:/bin"}, stderr=subprocess.DEVNULL, **user
+        command,
+        env={"HYBRID_CI_TOKEN": TOKEN, "PATH": "/usr/bin:/bin", "HOME": str(place), "XDG_RUNTIME_DIR": str(place)},
+        stderr=subprocess.DEVNULL,
+        **user,
     )  # type: ignore[call-overload]
     try:
         eventually(lambda: (place / "state" / "enrolment.json").exists())

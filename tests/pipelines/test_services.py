@@ -87,6 +87,11 @@ def test_a_pipeline_of_another_repository_is_refused_and_says_which_are_allowed(
     assert save(operator, repository="git@github.com:acme/web.git").status_code == 201
 
 
+def test_a_pipeline_with_a_container_asks_for_agents_that_can_run_containers(operator: Client) -> None:
+    assert save(operator, definition=f"{YAML}container: python:3.12-slim\n").status_code == 201
+    assert operator.get("/pipelines/web").json()["labels"] == ["linux", "container"]
+
+
 def test_labels_that_a_job_found_in_the_repository_are_learnt(operator: Client) -> None:
     save(operator, definition=None)
     pipeline_learn(name="web", git_ref="main", labels=["gpu"], retries=5, timeout=60)
