@@ -19,7 +19,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all test-quick lint types format package benchmark-lambda cost units deploy-staging deploy-production clean
+.PHONY: help install run test test-all test-quick lint types format package benchmark-lambda throughput cost units deploy-staging deploy-production clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ package: install ## Make the package for Lambda, and say what is in it.
 
 benchmark-lambda: install ## Measure the package against the stack of the earlier notes.
 	@$(BIN)/python -m benchmarks.lambda_comparison
+
+throughput: install ## Measure jobs a second, and what CPU a job costs; on an idle machine.
+	@$(BIN)/python -m benchmarks.throughput $(THROUGHPUT)
 
 # The key is for nothing: no request is answered with it.
 cost units: export DJANGO_SETTINGS_MODULE = controlplane.settings

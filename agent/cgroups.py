@@ -6,7 +6,6 @@ root, under systemd with Delegate=yes and in many containers, the agent may make
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import secrets
@@ -14,8 +13,6 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Optional
-
-logger = logging.getLogger(__name__)
 
 _PREFIX = "hybrid-ci-"
 # How long the agent waits for killed processes; one in an uninterruptible call may never end.
@@ -27,6 +24,13 @@ class ControlGroup:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    def size(self) -> int:
+        """How many processes the group has, without those of groups below it."""
+        try:
+            return len((self._path / "cgroup.procs").read_text().split())
+        except OSError:
+            return 0
 
     def end(self) -> None:
         """Kill all processes of the group and remove it."""
@@ -57,20 +61,18 @@ class ControlGroups:
 
     @classmethod
     def find(cls, marker: str) -> ControlGroups:
-        """Makes groups below that of this process; makes none where that is impossible.
+        """Makes groups below that of this process; makes none where that is impossible."""
+        return cls(_own_group(), marker)
 
-        Processes in groups that an earlier run of this agent has left are killed.
-        """
-        groups = cls(_own_group(), marker)
-        killed = 0
-        if groups._parent is not None:
-            for path in groups._parent.glob(f"{groups._prefix}*"):
-                with suppress(OSError):
-                    killed += len((path / "cgroup.procs").read_text().split())
-                ControlGroup(path).end()
-        if killed:
-            logger.warning("the agent killed %d processes that its previous run left behind", killed)
-        return groups
+    def end_all(self) -> int:
+        """Kill the processes in all groups with this marker, which an earlier run has left. Returns how many."""
+        count = 0
+        if self._parent is not None:
+            for path in self._parent.glob(f"{self._prefix}*"):
+                group = ControlGroup(path)
+                count += group.size()
+                group.end()
+        return count
 
     def enclose(self, pid: int) -> Optional[ControlGroup]:
         """Move the process into a new group; its later children follow. Returns None if that is impossible."""

@@ -20,14 +20,18 @@ from agent.bundle import write_guard_program
 from agent.cgroups import ControlGroups
 from agent.client import Client
 from agent.concealment import forbid_inspection, inherited_token, start_again_without_token
+from agent.container import LABEL as CONTAINER_LABEL
+from agent.container import Engines
 from agent.enrolment import enrol
-from agent.environment import git_environment, step_environment
+from agent.environment import container_environment, engine_environment, git_environment, step_environment
 from agent.errors import AgentError, MachineUnfit, UsageError
 from agent.identity import identity_load
 from agent.job import JobContext
+from agent.mirror import Mirrors
 from agent.process import Launcher
 from agent.processes import kill_marked
 from agent.protocol import MAX_SLOTS, ControlPlane
+from agent.repositories import RepositoryPattern
 from agent.spool import Spool
 from agent.state import StateDirectory
 from agent.step_users import StepUsers
@@ -102,9 +106,9 @@ def _run(options: argparse.Namespace) -> None:
     state = StateDirectory(options.state_dir.expanduser())
     try:
         groups = ControlGroups.find(state.marker)
-        killed = kill_marked(state.marker)
+        killed = groups.end_all() + len(kill_marked(state.marker))
         if killed:
-            logger.warning("the agent killed %d processes that its previous run left behind", len(killed))
+            logger.warning("the agent killed %d processes that its previous run left behind", killed)
         write_guard_program(state.program)
         agent = _agent(options, state, groups)
         agent.run()
@@ -124,6 +128,8 @@ def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGr
     if urlsplit(url).scheme == "http" and urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1"):
         logger.warning("the control plane's address has no TLS: others on the network can read the jobs; use https")
     plane = ControlPlane(client)
+    engines = Engines(engine_environment(os.environ), used=state.containers, owner=state.marker[:12])
+    engines.clean()
     if identity is None:
         token = _token(options)
         if token is None:
@@ -137,7 +143,7 @@ def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGr
             token=token,
             name=options.name,
             region=options.region,
-            labels=options.labels,
+            labels=list(dict.fromkeys([*options.labels, *([CONTAINER_LABEL] if engines.find() else [])])),
             slots=options.slots or 1,
         )
     client.identity = identity
@@ -157,10 +163,14 @@ def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGr
             adoption=adoption,
         ),
         work_dir=work_dir,
+        mirrors=Mirrors(_own_folder(options.mirror_dir or state.path / "mirrors", state.marker)),
+        repositories=options.allow_repository,
         step_env=step_environment(os.environ, options.pass_env),
         git_env=git_environment(os.environ),
         agent_name=options.name,
         step_users=step_users,
+        engines=engines,
+        container_env=container_environment(os.environ, options.pass_env),
     )
     logger.info("agent %s takes jobs from %s", identity.agent_id, client.url)
     return Agent(client=client, plane=plane, context=context, state=state, slots=options.slots)
@@ -168,15 +178,22 @@ def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGr
 
 def _own_work_dir(parent: Path, marker: str) -> Path:
     """Make the folder for the workspaces of this agent alone. The workspaces of an earlier run are removed."""
-    path = parent.expanduser().resolve() / f"agent-{marker[:12]}"
+    path = _own_folder(parent, marker)
     empty_work_dir(path)
     return path
+
+
+def _own_folder(parent: Path, marker: str) -> Path:
+    """The folder in `parent` that belongs to this agent alone."""
+    return parent.expanduser().resolve() / f"agent-{marker[:12]}"
 
 
 def _step_users(options: argparse.Namespace, work_dir: Path, state: StateDirectory) -> StepUsers:
     """The users of --step-user, checked. Raises UsageError."""
     users = StepUsers.find(options.step_user)
     if users.count == 0:
+        if os.geteuid() == 0:
+            logger.warning("the agent is root, and so are its steps: start it as another user, or use --step-user")
         return users
     if options.slots is not None and options.slots > users.count:
         raise UsageError(f"--slots must be at most {users.count}, the number of users that --step-user names.")
@@ -223,7 +240,24 @@ def _parser() -> argparse.ArgumentParser:
         default="~/.hybrid-ci-agent",
         convert=Path,
     )
-    _add(work, "work-dir", "folder for workspaces (default: work in the state directory)", convert=Path)
+    _add(
+        work,
+        "work-dir",
+        "folder for workspaces (default: work in the state directory, which the users of --step-user cannot enter)",
+        convert=Path,
+    )
+    _add(
+        work, "mirror-dir", "folder for mirrors of repositories (default: mirrors in the state directory)", convert=Path
+    )
+    _add(
+        work,
+        "allow-repository",
+        "patterns of the repositories that this agent may fetch, such as github.com/acme/* (default: all); "
+        "may be given several times",
+        default="",
+        convert=_patterns,
+        action=_Collect,
+    )
     _add(
         work,
         "spool-limit",
@@ -276,6 +310,7 @@ def _add(
     *,
     default: Optional[str] = None,
     convert: Callable[[str], Any] = str,
+    action: Any = "store",
 ) -> None:
     """Add an option. Its default is the environment variable of its name, then `default`; `convert` parses each."""
     variable = "HYBRID_CI_" + name.upper().replace("-", "_")
@@ -283,9 +318,27 @@ def _add(
         f"--{name}",
         default=os.environ.get(variable) or default,
         type=convert,
+        action=action,
         help=f"{help_text} [{variable}]",
         metavar=name.rpartition("-")[2].upper(),
     )
+
+
+class _Collect(argparse.Action):
+    """Collects the values of an option that may be given several times; its default does not count then."""
+
+    def __call__(
+        self, _parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, _option: Any = None
+    ) -> None:
+        earlier = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*(earlier if isinstance(earlier, list) else []), *values])
+
+
+def _patterns(text: str) -> list[RepositoryPattern]:
+    try:
+        return [RepositoryPattern.parse(word) for word in _words(text)]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _words(text: str) -> list[str]:

@@ -24,6 +24,13 @@ _FOR_GIT = (
     "GIT_SSL_*",
     "GIT_CONFIG_GLOBAL",
 )
+# podman and docker need these to find their settings, storage, daemon and credentials of registries.
+_FOR_ENGINE = (
+    *("HOME", "TMPDIR", "XDG_*", "DBUS_SESSION_BUS_ADDRESS", "DOCKER_*", "CONTAINER_*", "CONTAINERS_*", "STORAGE_*"),
+    *("REGISTRY_AUTH_FILE", "SSH_AUTH_SOCK"),
+)
+# What holds for programs on this machine is wrong in a container, which has its own.
+_NOT_IN_CONTAINERS = ("PATH", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "SSL_CERT_*")
 # The agent never passes on its own settings, such as the enrolment token.
 _OWN_PREFIX = "HYBRID_CI_"
 
@@ -36,6 +43,22 @@ def step_environment(environment: Mapping[str, str], passed: Iterable[str]) -> d
 def git_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that git gets."""
     return _pick(environment, [*_ALWAYS, *_FOR_GIT])
+
+
+def engine_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that podman or docker gets."""
+    return _pick(environment, [*_ALWAYS, *_FOR_ENGINE])
+
+
+def container_environment(environment: Mapping[str, str], passed: Iterable[str]) -> dict[str, str]:
+    """The variables that steps in a container get. `passed` names additional ones, as for `step_environment`."""
+    passed = list(passed)
+    always = {
+        name: value
+        for name, value in _pick(environment, list(_ALWAYS)).items()
+        if not any(fnmatchcase(name, pattern) for pattern in _NOT_IN_CONTAINERS)
+    }
+    return {**always, **_pick(environment, passed)}
 
 
 def _pick(environment: Mapping[str, str], patterns: list[str]) -> dict[str, str]:

@@ -24,7 +24,7 @@ import sys
 import time
 
 from agent import processes
-from agent.privileges import become
+from agent.privileges import become, keep_capabilities_from_programs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -283,7 +283,9 @@ def _start(request: dict[str, Any]) -> int:
             for name in _IGNORED_BY_PYTHON:
                 if hasattr(signal, name):
                     signal.signal(getattr(signal, name), signal.SIG_DFL)
-            if request["user"] is not None:
+            if request["user"] is None:
+                keep_capabilities_from_programs()
+            else:
                 become(*request["user"])
             os.execvpe(request["command"][0], request["command"], request["env"])  # noqa: S606
         except (OSError, ValueError) as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import shutil
 import signal
 import stat
 import threading
@@ -16,18 +18,22 @@ from typing import Any, Optional
 
 from agent import clock
 from agent.attempt import ABANDON, CANCEL, STOP, Attempt
-from agent.checkout import GIT_ENVIRONMENT, Checkout, CheckoutFailed, checkout, url_without_credentials
+from agent.checkout import GIT_ENVIRONMENT, Checkout, CheckoutFailed, Tools, checkout, url_without_credentials
 from agent.client import GivenUp, Refused
+from agent.container import Container, Engines
 from agent.delivery import deliver, log_refusal, log_spool_failure
 from agent.health import work_dir_fault
 from agent.job_folder import JobFolder
 from agent.log_stream import LIMIT_BYTES, LogStream
 from agent.machine import FAULT_CHARACTERS, MachineFailed, git_fault, git_path, is_machine_failure
+from agent.mirror import Mirrors
 from agent.process import Guard, Launcher, RunningCommand
 from agent.protocol import Assignment, ControlPlane, Definition, JobDetails, StepDefinition, StepState
 from agent.refusals import ABOUT_DEFINITION
+from agent.repositories import RepositoryPattern, repository_is_allowed
 from agent.spool import Spool
 from agent.step_users import StepUser, StepUsers
+from agent.submodules import submodules_fetch
 from agent.trash import discard
 
 logger = logging.getLogger(__name__)
@@ -44,17 +50,23 @@ TIMED_OUT = "timed_out"
 class JobContext:
     """What all jobs of an agent share.
 
-    `step_env` and `git_env` are the environments that steps and git start with; `agent_name` is shown in logs.
+    `repositories` has the patterns of those that may be fetched, and is empty for all. `step_env` and `git_env` are the
+    environments that steps and git start with, `container_env` that of steps in a container; `agent_name` is shown in
+    logs.
     """
 
     plane: ControlPlane
     spool: Spool
     launcher: Launcher
     work_dir: Path
+    mirrors: Mirrors
+    repositories: list[RepositoryPattern]
     step_env: dict[str, str]
     git_env: dict[str, str]
     agent_name: str
     step_users: StepUsers
+    engines: Engines
+    container_env: dict[str, str]
 
 
 class JobFailed(Exception):
@@ -233,27 +245,62 @@ class _Run:
         if definition is None:
             definition = self._definition_of_repository(fetched.commit)
             self._use_definition(definition)
-        self._folder.hand_over()
+        if definition.submodules:
+            self._fetch_submodules()
+        container = self._container(definition)
+        if container is None or container.uses_step_user:
+            self._folder.hand_over()
         for index, step in enumerate(definition.steps):
-            self._run_step(index, step, definition)
+            self._run_step(index, step, definition, container)
 
     def _fetch(self) -> Checkout:
         self._stream.say(f"── fetching {_one_line(url_without_credentials(self._details.repository))}")
-        limit = time.monotonic() + CHECKOUT_LIMIT_SECONDS
+        if not repository_is_allowed(self._details.repository, self._context.repositories):
+            # Not a failure of this machine: any pipeline could otherwise make the agent look unhealthy.
+            raise JobFailed(
+                f"Agent {self._context.agent_name} may not fetch this repository (--allow-repository). "
+                "Give the pipeline a label of agents that may."
+            )
         try:
             return checkout(
                 url=self._details.repository,
                 ref=self._details.git_ref,
                 workspace=self._workspace,
-                git=lambda arguments: self._git(arguments, limit),
+                tools=self._tools(),
             )
         except CheckoutFailed as error:
-            fault = git_fault(str(error), control_plane_resolves=self._context.plane.host_resolves)
-            # Of a full disk, git often says only that it cannot write a file.
-            fault = fault or work_dir_fault(self._context.work_dir)
-            if fault is not None:
-                raise MachineFailed(f"The repository could not be fetched: {fault}") from error
-            raise JobFailed(f"The repository could not be fetched: {error}") from error
+            raise self._not_fetched("The repository", error) from error
+
+    def _fetch_submodules(self) -> None:
+        began = time.monotonic()
+        try:
+            count = submodules_fetch(
+                url=self._details.repository,
+                workspace=self._workspace,
+                tools=self._tools(),
+                is_allowed=lambda url: repository_is_allowed(url, self._context.repositories),
+            )
+        except CheckoutFailed as error:
+            raise self._not_fetched("The submodules", error) from error
+        self._stream.say(f"── {count} submodules fetched in {_seconds_since(began)}")
+
+    def _not_fetched(self, what: str, error: CheckoutFailed) -> Exception:
+        """The failure of the job or of the machine, whichever git's output shows."""
+        fault = git_fault(str(error), control_plane_resolves=self._context.plane.host_resolves)
+        # Of a full disk, git often says only that it cannot write a file.
+        fault = fault or work_dir_fault(self._context.work_dir)
+        if fault is not None:
+            return MachineFailed(f"{what} could not be fetched: {fault}")
+        return JobFailed(f"{what} could not be fetched: {error}")
+
+    def _tools(self) -> Tools:
+        limit = time.monotonic() + CHECKOUT_LIMIT_SECONDS
+        return Tools(
+            git=lambda arguments: self._git(arguments, limit),
+            mirrors=self._context.mirrors,
+            has_lfs=shutil.which("git-lfs", path=self._context.git_env.get("PATH")) is not None,
+            waiting=lambda: self._raise_if_over(limit),
+        )
 
     def _git(self, arguments: list[str], limit: float) -> tuple[int, bytes]:
         printed = bytearray()
@@ -320,7 +367,9 @@ class _Run:
         ]
         self._attempt.set_steps(self._steps)
 
-    def _run_step(self, index: int, step: StepDefinition, definition: Definition) -> None:
+    def _run_step(
+        self, index: int, step: StepDefinition, definition: Definition, container: Optional[Container]
+    ) -> None:
         record = self._steps[index]
         self._raise_if_ending()
         title = f"── step {index + 1}/{len(self._steps)}: {_one_line(step.name)}"
@@ -328,23 +377,10 @@ class _Run:
         self._update_step(record, state=StepState.RUNNING, started_at=clock.timestamp())
         began = time.monotonic()
         limit = None if step.timeout is None else began + step.timeout
-        env = {
-            **self._context.step_env,
-            **self._folder.environment(),
-            **definition.env,
-            **self._details.env,
-            **step.env,
-            **self._own_env(step),
-        }
+        env = {**definition.env, **self._details.env, **step.env, **self._own_env(step)}
         try:
             script = self._folder.write_script(f"step-{index + 1}.sh", step.run)
-            code = self._command(
-                ["/bin/sh", "-e", str(script)],
-                env=env,
-                output=self._stream.write,
-                limit=limit,
-                user=self._folder.owner,
-            )
+            code = self._run_script(script, env, limit, container)
         except Interrupted as interruption:
             state = StepState.TIMED_OUT if interruption.reason == TIMED_OUT else StepState.CANCELLED
             self._update_step(record, state=state, completed_at=clock.timestamp())
@@ -368,6 +404,42 @@ class _Run:
             self._stream.say(f"{title} · exit code {code} after {_seconds_since(began)}")
         if code:
             raise JobFailed(f"Step {step.name!r} ended with exit code {code}.")
+
+    def _run_script(
+        self, script: Path, env: dict[str, str], limit: Optional[float], container: Optional[Container]
+    ) -> int:
+        """Run a step's script in the container, or on this machine. Returns its exit code."""
+        if container is None:
+            return self._command(
+                ["/bin/sh", "-e", str(script)],
+                env={**self._context.step_env, **self._folder.environment(), **env},
+                output=self._stream.write,
+                limit=limit,
+                user=self._folder.owner,
+            )
+        command = container.command(script, {**self._context.container_env, **env})
+        try:
+            return self._command(command, env=container.env, output=self._stream.write, limit=limit)
+        finally:
+            container.remove(self._running_guard())
+
+    def _container(self, definition: Definition) -> Optional[Container]:
+        if definition.container is None:
+            return None
+        engine = self._context.engines.use()
+        if engine is None:
+            raise MachineFailed(
+                f"the pipeline asks for a container ({_one_line(definition.container)}), but this machine has neither "
+                "podman nor docker that works. Install one of them, or take the label container from the agent"
+            )
+        job = self._attempt.job
+        return Container(
+            engine,
+            image=definition.container,
+            name=f"hybrid-ci-{job.job_id}-{job.attempt}",
+            owner=self._context.engines.owner,
+            folder=self._folder,
+        )
 
     def _own_env(self, step: StepDefinition) -> dict[str, str]:
         return {
@@ -433,6 +505,12 @@ class _Run:
                     self._stream.ignore_limit.set()
                     process.stop()
         return reason
+
+    def _raise_if_over(self, limit: float) -> None:
+        """Raise Interrupted if the attempt must end or `limit`, a moment of the monotonic clock, has passed."""
+        self._raise_if_ending()
+        if time.monotonic() >= min(limit, self._began + (self._timeout or math.inf)):
+            raise Interrupted(TIMED_OUT)
 
     def _raise_if_ending(self) -> None:
         reason = self._attempt.end_reason

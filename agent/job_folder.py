@@ -24,15 +24,16 @@ class JobFolder:
     def __init__(self, path: Path, owner: Optional[StepUser] = None) -> None:
         self.path = path
         self.owner = owner
+        self._is_owners = False
         self.workspace = path / "workspace"
-        self._home = path / "home"
-        self._temporary = path / "tmp"
+        self.home = path / "home"
+        self.temporary = path / "tmp"
 
     def create(self) -> None:
         """Make the folder and its parts, mode 0700. What an earlier attempt left there is discarded. Raises OSError."""
         discard(self.path)
         self.path.mkdir(mode=0o700, parents=True)
-        for part in (self.workspace, self._home, self._temporary):
+        for part in (self.workspace, self.home, self.temporary):
             part.mkdir(mode=0o700)
 
     def hand_over(self) -> None:
@@ -43,16 +44,17 @@ class JobFolder:
         if self.owner is None:
             return
         _give(self.workspace, self.owner)
-        for part in (self._home, self._temporary, self.workspace):
+        for part in (self.home, self.temporary, self.workspace):
             os.chown(part, self.owner.uid, self.owner.gid)
         self.path.chmod(0o711)
+        self._is_owners = True
 
     def environment(self) -> dict[str, str]:
         """The variables by which programs find the attempt's own home, temporary folder and git configuration."""
         return {
-            "HOME": str(self._home),
-            "TMPDIR": str(self._temporary),
-            "GIT_CONFIG_GLOBAL": str(self._home / ".gitconfig"),
+            "HOME": str(self.home),
+            "TMPDIR": str(self.temporary),
+            "GIT_CONFIG_GLOBAL": str(self.home / ".gitconfig"),
             **(self.owner.environment() if self.owner else {}),
         }
 
@@ -64,7 +66,7 @@ class JobFolder:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-            if self.owner is not None:
+            if self.owner is not None and self._is_owners:
                 os.fchown(file.fileno(), self.owner.uid, self.owner.gid)
         return path
 

@@ -28,10 +28,19 @@ def become(uid: int, gid: int, groups: Sequence[int]) -> None:
     os.setuid(uid)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
-        # An agent that has capabilities instead of being root keeps them otherwise, and passes them on.
-        _check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+        # This takes away those that programs would inherit, too.
         _check(libc.capset((ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0), (ctypes.c_uint32 * _CAPABILITY_WORDS)()))
         _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+def keep_capabilities_from_programs() -> None:
+    """Make programs that this process starts from now on plain ones of its user, if it has capabilities by itself.
+
+    An agent that has capabilities instead of being root would pass them on to git otherwise.
+    """
+    if sys.platform == "linux":
+        # A kernel that does not know these capabilities passes none on.
+        ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 
 
 def _check(result: int) -> None:

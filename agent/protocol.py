@@ -74,11 +74,16 @@ class StepDefinition:
 
 @dataclass(frozen=True)
 class Definition:
-    """What a job runs; `timeout`, in seconds, is for all steps together."""
+    """What a job runs. `timeout`, in seconds, is for all steps together.
+
+    With `submodules` the agent fetches them, too. `container` is the image that the steps run in.
+    """
 
     steps: list[StepDefinition]
     env: dict[str, str]
     timeout: Optional[float]
+    container: Optional[str] = None
+    submodules: bool = False
 
 
 @dataclass(frozen=True)
@@ -269,6 +274,8 @@ def _definition(document: dict[str, Any]) -> Definition:
         ],
         env=_env(document.get("env")),
         timeout=_seconds(document.get("timeout")),
+        container=_optional_text(document.get("container")),
+        submodules=bool(document.get("submodules")),
     )
 
 

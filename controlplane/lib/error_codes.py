@@ -87,6 +87,7 @@ class ErrorCode(StrEnum):
     DEFINITION_INVALID = "definition_invalid", "The pipeline definition has mistakes. `errors` lists them by line."
     INVALID_REF = "invalid_ref", "Git would not accept this ref."
     INVALID_REPOSITORY = "invalid_repository", "Agents cannot clone from this address."
+    REPOSITORY_NOT_ALLOWED = "repository_not_allowed", "The control plane's ALLOWED_REPOSITORIES lacks this repository."
     JOB_NOT_FOUND = "job_not_found", "No job has this id."
     JOB_FINISHED = "job_finished", "The job has ended already."
     JOB_NOT_FINISHED = "job_not_finished", "The job has not ended yet."

@@ -119,11 +119,19 @@ class FakeControlPlane:
         env: dict[str, str] | None = None,
         pipeline_env: dict[str, str] | None = None,
         timeout: float | None = None,
+        container: str | None = None,
+        submodules: bool = False,
     ) -> FakeJob:
         """Add a queued job. With `run` it has one step."""
         chosen = [{"name": "only", "run": run or "true"}] if steps is None else steps
         complete = [{"env": {}, "timeout": None, **step} for step in chosen]
-        definition = {"steps": complete, "env": pipeline_env or {}, "timeout": timeout}
+        definition = {
+            "steps": complete,
+            "env": pipeline_env or {},
+            "timeout": timeout,
+            "container": container,
+            "submodules": submodules,
+        }
         job = FakeJob(
             job_id=f"01k{secrets.token_hex(11)}",
             repository=repository,

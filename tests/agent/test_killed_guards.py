@@ -115,7 +115,7 @@ def test_a_new_start_ends_the_processes_in_the_groups_of_an_earlier_run() -> Non
     assert group is not None
     below = group._path / "below"
     below.mkdir()
-    ControlGroups.find(marker)
+    assert ControlGroups.find(marker).end_all() == 1
     assert left.wait(5) == -signal.SIGKILL
     assert not group._path.exists()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent import protocol, refusals
+from agent import container, protocol, refusals
 from agent.identity import Identity
 from agent.protocol import Assignment, Command, ControlPlane
 from apps.agents.serializers.agents import CredentialsSerializer, EnrolmentSerializer
@@ -18,6 +18,7 @@ from apps.agents.serializers.heartbeats import HEARTBEAT, RUNNING
 from apps.agents.serializers.steps import STEP_REPORT
 from apps.agents.states import MAX_SLOTS, StepState
 from apps.jobs.serializers import agent_protocol as server
+from apps.pipelines import definitions
 from controlplane.http.fields import Choice, Field, Flag, ListOf, MapOf, Number, Object, Text, WholeNumber
 from controlplane.http.problems import CONTENT_TYPE
 from controlplane.lib.error_codes import ErrorCode
@@ -85,6 +86,10 @@ def test_the_states_of_a_step_are_the_same() -> None:
     assert states == {state.value for state in StepState}
 
 
+def test_the_label_of_agents_that_can_run_containers_is_the_same() -> None:
+    assert container.LABEL == definitions.CONTAINER_LABEL
+
+
 def test_the_most_slots_of_an_agent_are_the_same() -> None:
     assert protocol.MAX_SLOTS == MAX_SLOTS
 
@@ -126,7 +131,7 @@ def test_the_agent_reports_a_definition_and_understands_the_answer() -> None:
     assert server.DEFINITION_REPORT.check(json.loads(sent)) == json.loads(sent)
     (step,) = answer.steps
     assert (step.name, step.run, step.env, step.timeout) == ("text", "text", {"NAME": "text"}, 1)
-    assert (answer.env, answer.timeout) == ({"NAME": "text"}, 1)
+    assert (answer.env, answer.timeout, answer.container, answer.submodules) == ({"NAME": "text"}, 1, "text", True)
 
 
 @pytest.mark.parametrize("make", [example, without_nullable])

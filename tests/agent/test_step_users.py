@@ -170,13 +170,22 @@ def test_an_agent_with_capabilities_instead_of_root_passes_none_of_them_to_steps
     script = f"id -u; grep -E 'Cap(Inh|Prm|Eff|Amb)' /proc/self/status; cat {agent.state}/identity.json || echo refused"
     repository = shutil.copytree(history.path, work_dir / "repository.git")
     job = plane.add_job(f"file://{repository}", run=f"{script}; mkdir -m 0 closed; sleep 300 & true")
+    # git, which reads what others have written, gets none either.
+    tools = work_dir / "tools"
+    tools.mkdir()
+    (tools / "git").write_text(
+        f'#!/bin/sh\ngrep CapEff /proc/self/status >>{work_dir}/agent/git\nexec {shutil.which("git")} "$@"\n'
+    )
+    (tools / "git").chmod(0o755)
+    search = f"PATH={tools}:{os.environ['PATH']}"
     try:
-        agent.start(command=[*as_agent, "/usr/bin/python3", str(work_dir / "agent.pyz")])
+        agent.start(command=[*as_agent, "/usr/bin/env", search, "/usr/bin/python3", str(work_dir / "agent.pyz")])
         assert plane.finished(job)["exit_code"] == 0
         assert processes.owner(agent.pid) == agent_user
         assert f"\n{USERS[0]}\n" in job.text
         assert re.findall(r"Cap\w+:\t(\w+)", job.text) == ["0" * 16] * 4
         assert "refused" in job.text
+        assert set((work_dir / "agent" / "git").read_text().splitlines()) == {f"CapEff:\t{'0' * 16}"}
         eventually(lambda: not list(work_dir.glob("jobs/agent-*/*")))
         assert not StepUser.find(str(USERS[0])).processes()
     finally:

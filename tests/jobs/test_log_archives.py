@@ -10,7 +10,7 @@ from django.core.files.storage import storages
 
 from apps.jobs.models import Job, LogChunk
 from apps.jobs.selectors import job_get
-from apps.jobs.services import log_archives, logs_archive
+from apps.jobs.services import log_archive, log_archives, logs_archive
 from controlplane.lib import clock, metric_names
 from controlplane.lib.errors import Unavailable
 from controlplane.lib.work import Work, at_work
@@ -140,3 +140,19 @@ def test_a_full_disk_is_named(ended: Callable[[], str], monkeypatch: pytest.Monk
     monkeypatch.setattr(storage, "save_stream", refuse)
     assert logs_archive() == 0
     assert job_get(job_id).log_problem == "the storage of logs failed (No space left on device)"
+
+
+def test_a_log_whose_job_gets_another_end_while_it_is_archived_is_archived_again(
+    ended: Callable[[], str], viewer: Client
+) -> None:
+    job_id = ended()
+    early = job_get(job_id)
+    later = clock.timestamp(clock.now() + timedelta(seconds=1))
+    LogChunk(f"{job_id}#1", 1, data=b"printed late\n", expires_at=clock.now() + timedelta(days=1)).save()
+    Job(job_id).update(actions=[Job.completed_at.set(later)])
+    log_archive(job=early)
+    assert not is_archived(job_id)
+    assert logs_archive() == 1
+    # The slower of two processes still has the earlier end.
+    log_archive(job=early)
+    assert whole(viewer, job_id) == b"what the job printed\n" * 100 + b"printed late\n"

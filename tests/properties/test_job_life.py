@@ -53,7 +53,7 @@ LABELS = ("gpu", "linux")
 AGENTS: tuple[tuple[str, ...], ...] = ((), ("linux",), ("gpu", "linux"))
 RETRIES = 1
 ON_THE_SERVER = f"retries: {RETRIES}\nsteps:\n  - name: test\n    run: make test\n"
-LEASE, ACKNOWLEDGE, LOOK_EVERY, REMEMBERED = 45, 60, 10, 24 * 60 * 60
+LEASE, ACKNOWLEDGE, NOTE_EVERY, SEARCH_EVERY, REMEMBERED = 45, 60, 10, 20, 24 * 60 * 60
 # After this long without a poll, silence counts anew; after the next without a sweep too, the control plane was away.
 GAP, AWAY, UNHEARD = 30, 150, 600
 # How long an agent may take to obey, how long a job runs at most, and for how long it avoids an agent that ignored it.
@@ -161,7 +161,7 @@ class JobLife(RuleBasedStateMachine):
         self.now = 0.0
         self.jobs: list[_Job] = []
         self.acts: Counter[tuple[str, str]] = Counter()
-        self.looked_at = self.resumed_at = self.swept_at = float("-inf")
+        self.looked_at = self.searched_at = self.resumed_at = self.swept_at = float("-inf")
         self.keys: dict[str, tuple[object, _Job, float]] = {}
         definitions = {"self": ON_THE_SERVER, "repo": None}
         for name, definition in definitions.items():
@@ -194,8 +194,9 @@ class JobLife(RuleBasedStateMachine):
         """When the sweep and the polls decide otherwise than before."""
         return [
             *(max(agent.heartbeat_at, self.resumed_at) + LEASE for agent in self.agents),
-            *(self.looked_at + limit for limit in (LOOK_EVERY, GAP, AWAY, UNHEARD)),
+            *(self.looked_at + limit for limit in (NOTE_EVERY, GAP, AWAY, UNHEARD)),
             *(self.resumed_at + limit for limit in (OBEY, UNHEARD)),
+            self.searched_at + SEARCH_EVERY,
             self.swept_at + AWAY,
         ]
 
@@ -374,12 +375,14 @@ class JobLife(RuleBasedStateMachine):
     def _look(self) -> None:
         """The search for expired leases in a poll."""
         silent_for = self.now - self.looked_at
-        if silent_for <= LOOK_EVERY:
+        if silent_for <= NOTE_EVERY:
             return
         self.looked_at = self.now
         if silent_for > GAP:
             self.resumed_at = self.now
-        self._leases_end(heard_since=self.resumed_at)
+        if self.now - self.searched_at > SEARCH_EVERY:
+            self.searched_at = self.now
+            self._leases_end(heard_since=self.resumed_at)
 
     def _after_heartbeat(self, unnamed: list[_Job], *, fresh: bool) -> list[_Job]:
         """What becomes of the jobs that the agent holds and does not name. Returns those it is offered again."""

@@ -57,7 +57,9 @@ def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict
         commit=report["commit"],
         text=report["text"],
     )
-    return {"steps": parsed["steps"], "env": parsed["env"], "timeout": time_limit(parsed["timeout"])}
+    # A definition that an earlier version stored lacks the newer members.
+    work = {name: parsed[name] for name in ("steps", "env", "timeout", "container", "submodules") if name in parsed}
+    return {**work, "timeout": time_limit(parsed["timeout"])}
 
 
 @documented("post", "apps.jobs.agent_api.documentation.LOG")

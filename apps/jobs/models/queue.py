@@ -42,8 +42,9 @@ class QueueSet(Record):
     labels: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
     # When the sweep found the set empty. It prunes the set some time later, unless a job has used it since.
     retiring_at = UnicodeAttribute(null=True)
-    # Only in the row `LEASES`: when an agent's poll last searched for expired leases, since when such polls come
-    # without a gap, and when a sweep last found that no agent polls.
+    # Only in the row `LEASES`: when an agent last polled, to ten seconds; when a poll last searched for expired leases;
+    # since when polls come without a gap; and when a sweep last found that no agent polls.
     looked_at = UnicodeAttribute(null=True)
+    searched_at = UnicodeAttribute(null=True)
     resumed_at = UnicodeAttribute(null=True)
     swept_at = UnicodeAttribute(null=True)

@@ -20,13 +20,14 @@ from controlplane.lib import clock
 from controlplane.lib.errors import Unavailable
 from controlplane.nosql.connection import ConditionFailed
 
-# How often the agents' polls search for expired leases, all processes together: shorter than the interval of one idle
-# agent, so that a single one is heard often enough. The lease, this interval and a poll together stay below the 90
-# seconds within which the job of a killed agent must be queued again.
-_LOOK_EVERY = timedelta(seconds=10)
-
-# A longer time between two searches is a gap. A lone idle agent polls at least every 18 seconds.
+# How often it is noted that agents poll, all processes together: more often than one idle agent polls, so that each
+# poll of a lone agent is noted. A longer time than the gap between two notes shows that no agent could poll.
+_NOTE_EVERY = timedelta(seconds=10)
 _GAP = timedelta(seconds=30)
+
+# How often the agents' polls search for expired leases, all processes together. The lease, this interval and a poll
+# together stay below the 90 seconds within which the job of a killed agent must be queued again.
+_SEARCH_EVERY = timedelta(seconds=20)
 
 # For how long no agent is heard before the sweep expires leases all the same, so that no job runs for ever on paper.
 UNHEARD_LIMIT = timedelta(minutes=10)
@@ -54,21 +55,24 @@ def leases_expire() -> int:
 
 
 def leases_look(*, row: QueueSet | None) -> int:
-    """Expire leases in an agent's poll, between two sweeps. `row` is the registry's row about such searches.
+    """Note that an agent polls, and expire leases between two sweeps. `row` is the registry's row about that.
 
-    It does nothing if the last search is recent, or if another poll is faster.
+    It does nothing if another poll was noted just before, or is faster.
     """
     now = clock.now()
     looked_at, resumed_at = _moment(row, "looked_at"), _moment(row, "resumed_at")
-    if _is_within(_LOOK_EVERY, looked_at, now):
+    if _is_within(_NOTE_EVERY, looked_at, now):
         return 0
     actions: list[Any] = [QueueSet.looked_at.set(clock.timestamp(now))]
+    searches = not _is_within(_SEARCH_EVERY, _moment(row, "searched_at"), now)
+    if searches:
+        actions.append(QueueSet.searched_at.set(clock.timestamp(now)))
     if not _is_within(_gap(), looked_at, now):
         resumed_at = now
         actions.append(QueueSet.resumed_at.set(clock.timestamp(now)))
     try:
         QueueSet(SETS, LEASES).update(actions=actions, condition=_as_seen(row))
-        return _expire(heard_since=resumed_at, now=now)
+        return _expire(heard_since=resumed_at, now=now) if searches else 0
     except (ConditionFailed, Unavailable):
         # Another poll was faster, or DynamoDB failed. Neither must fail the agent's request, since the sweep searches
         # too.
@@ -130,7 +134,7 @@ def _expire(*, heard_since: datetime | None, now: datetime) -> int:
 
 
 def _gap() -> timedelta:
-    """The longest time between two searches by polls in which no agent was kept from polling."""
+    """The longest time between two notes of polls in which no agent was kept from polling."""
     return max(_GAP, timedelta(seconds=2 * settings.AGENT_CHECK_SECONDS))
 
 

@@ -95,14 +95,15 @@ def _is_due(job: Job) -> bool:
 def log_archive(*, job: Job, until: float | None = None) -> None:
     """Copy the whole log of an ended job to object storage. After that, the job is no longer open.
 
-    It may be repeated, also by two processes in parallel: the file has the name of the job, and each writes the same
-    content. `until` is a moment of the monotonic clock. Raises TookTooLong after it, ValueError for a damaged chunk,
-    OSError, and Unavailable.
+    It may be repeated, also by two processes in parallel: each writes the same content under the same name. The name
+    holds the time of the job's end, so that the log of an earlier end never replaces that of a later one. `until` is a
+    moment of the monotonic clock. Raises TookTooLong after it, ValueError for a damaged chunk, OSError, Unavailable.
     """
     if job.status not in FINAL:
         return
     storage: Any = storages["logs"]
-    name = f"{job.job_id}.log" if int(job.attempt) > 0 else None
+    end = "".join(filter(str.isdigit, job.completed_at))
+    name = f"{job.job_id}-{end}.log" if int(job.attempt) > 0 else None
     if name:
         storage.save_stream(name, _whole_log(job, until))
     try:
@@ -114,10 +115,11 @@ def log_archive(*, job: Job, until: float | None = None) -> None:
                 Job.log_retry_at.remove(),
                 Job.log_problem.remove(),
             ],
-            condition=Job.status.is_in(*FINAL) & Job.open.exists(),
+            condition=Job.status.is_in(*FINAL) & (Job.completed_at == job.completed_at) & Job.open.exists(),
         )
     except ConditionFailed:
-        # This single write was repeated after a lost response, or another process archived the log first.
+        # This single write was repeated after a lost response, another process archived the log first, or the job has
+        # got another end meanwhile.
         current = Job.find(job.job_id)
         if name and (current is None or current.log_stored != name):
             storage.delete(name)
