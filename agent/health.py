@@ -47,28 +47,37 @@ class Health:
 
     def check(self) -> Optional[str]:
         """Look at the machine, which takes less than a millisecond. Returns why it is unfit for jobs, or None."""
+        found = self._look()
         with self._lock:
             paused = self._last_failure if self._monotonic() < self._unfit_until else None
-        fault = self._look() or paused
-        if fault is not None:
-            fault = fault[:FAULT_CHARACTERS]
+            self._set(found or paused)
+            return self.fault
+
+    def note_failure(self, text: str) -> None:
+        """A failure of the machine ended a job.
+
+        If the check does not see it, the agent takes no others for a while, longer after each in a row. Jobs that fail
+        at the same time count once.
+        """
+        found = self._look()
+        with self._lock:
+            if found is None and self._monotonic() >= self._unfit_until:
+                pause = min(_PAUSE_SECONDS * 2 ** min(self._failures, 10), _PAUSE_LIMIT_SECONDS)
+                self._failures += 1
+                self._last_failure = f"the last job could not run: {text}"
+                self._unfit_until = self._monotonic() + pause
+                logger.error("this machine failed a job; the agent takes no others for %.0f s", pause)
+            self._set(found or self._last_failure)
+
+    def _set(self, fault: Optional[str]) -> None:
+        """Record the present fault, and log it if it is another one than before."""
+        fault = fault and fault[:FAULT_CHARACTERS]
         if fault != self.fault:
             if fault is None:
                 logger.info("this machine is fit for jobs again")
             else:
                 logger.error("this machine is unfit for jobs, so the agent takes none: %s", fault)
         self.fault = fault
-        return fault
-
-    def note_failure(self, text: str) -> None:
-        """A failure of the machine ended a job. The agent takes no others for a while, longer after each in a row."""
-        with self._lock:
-            pause = min(_PAUSE_SECONDS * 2 ** min(self._failures, 10), _PAUSE_LIMIT_SECONDS)
-            self._failures += 1
-            self._last_failure = f"the last job could not run: {text}"
-            self._unfit_until = self._monotonic() + pause
-            self.fault = self.fault or self._last_failure[:FAULT_CHARACTERS]
-        logger.error("this machine failed a job (%s); the agent takes no others for %.0f s", text, pause)
 
     def note_success(self) -> None:
         """The machine ran a job to its end."""
@@ -77,10 +86,15 @@ class Health:
 
     def _look(self) -> Optional[str]:
         return (
-            _folder_fault(self._work_dir, WORK_FREE_BYTES, "work directory")
+            work_dir_fault(self._work_dir)
             or _folder_fault(self._state_dir, STATE_FREE_BYTES, "state directory")
             or (None if shutil.which("git", path=self._search_path) else "git is not on the PATH; install it")
         )
+
+
+def work_dir_fault(path: Path) -> Optional[str]:
+    """Why no job can use the work directory, or None."""
+    return _folder_fault(path, WORK_FREE_BYTES, "work directory")
 
 
 def _folder_fault(path: Path, least: int, name: str) -> Optional[str]:

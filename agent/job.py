@@ -22,6 +22,7 @@ from agent.checkout import GIT_ENVIRONMENT, Checkout, CheckoutFailed, Tools, che
 from agent.client import GivenUp, Refused
 from agent.container import Container, Engines
 from agent.delivery import deliver, log_refusal, log_spool_failure
+from agent.health import work_dir_fault
 from agent.job_folder import JobFolder
 from agent.log_stream import LIMIT_BYTES, LogStream
 from agent.machine import FAULT_CHARACTERS, MachineFailed, git_fault, git_path, is_machine_failure
@@ -233,6 +234,9 @@ class _Run:
             f"· ref {_one_line(details.git_ref)}"
         )
         logger.info("the agent starts %s: pipeline %s, ref %s", job, details.pipeline, _one_line(details.git_ref))
+        fault = work_dir_fault(self._context.work_dir)
+        if fault is not None:
+            raise MachineFailed(fault)
         self._folder.create()
         fetched = self._fetch()
         self._commit = fetched.commit
@@ -283,6 +287,8 @@ class _Run:
     def _not_fetched(self, what: str, error: CheckoutFailed) -> Exception:
         """The failure of the job or of the machine, whichever git's output shows."""
         fault = git_fault(str(error), control_plane_resolves=self._context.plane.host_resolves)
+        # Of a full disk, git often says only that it cannot write a file.
+        fault = fault or work_dir_fault(self._context.work_dir)
         if fault is not None:
             return MachineFailed(f"{what} could not be fetched: {fault}")
         return JobFailed(f"{what} could not be fetched: {error}")

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -92,15 +93,39 @@ def test_a_full_disk_ends_one_attempt_with_agent_fault_and_the_agent_takes_no_ot
     plane.wait_for(lambda: plane.heartbeats[-1]["fault"], timeout=5)
     (job,) = [job for job in jobs if job.assigned]
     assert job.finish is not None
-    assert "No space left on device" in job.finish["agent_fault"]
-    assert job.finish["error_message"].startswith("The machine failed: The repository could not be fetched: ")
+    assert "is full: 0 MiB are free" in job.finish["agent_fault"]
+    assert job.finish["error_message"].startswith("The machine failed: the disk of the work directory ")
     assert job.finish["wants_next"] is False
     assert job.finish["exit_code"] is None
     assert [step["started_at"] for step in job.finish["steps"]] == [None]
-    assert plane.heartbeats[-1]["fault"].startswith("the last job could not run: ")
     count = len(plane.heartbeats)
     plane.wait_for(lambda: len(plane.heartbeats) > count + 2)
     assert sum(job.assigned for job in jobs) == 1
+
+
+def test_a_disk_that_fills_up_during_the_checkout_is_the_machines_failure(
+    agent: AgentProcess,
+    plane: FakeControlPlane,
+    history: History,
+    disk: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    git = tmp_path / "programs" / "git"
+    git.parent.mkdir()
+    real = shutil.which("git")
+    git.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *fetch*|*checkout*) head -c 200000000 /dev/zero >{disk}/filler 2>/dev/null;; esac\n'
+        f'exec {real} "$@"\n'
+    )
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{git.parent}:{os.environ['PATH']}")
+    job = plane.add_job(history.url)
+    agent.start(f"--work-dir={disk}")
+    finish = plane.finished(job)
+    assert finish["agent_fault"].startswith("The repository could not be fetched: ")
+    assert [step["started_at"] for step in finish["steps"]] == [None]
 
 
 def test_a_full_spool_disk_loses_no_report_of_a_step_that_succeeded(
@@ -302,8 +327,23 @@ def test_a_machine_that_fails_jobs_pauses_longer_after_each_and_begins_anew_afte
         return now - began
 
     assert [pause() for _ in range(6)] == [30, 60, 120, 240, 480, 600]
+    checked.note_failure("the disk is broken")
+    # Jobs in other slots fail in the same moment.
+    assert pause() == 600
     checked.note_success()
     assert pause() == 30
+
+
+def test_a_failure_that_the_check_sees_is_over_when_its_cause_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = fit(tmp_path)
+    monkeypatch.setattr("agent.health.WORK_FREE_BYTES", 2**80)
+    checked.note_failure("git could not write")
+    assert checked.fault is not None
+    assert "is full" in checked.fault
+    monkeypatch.undo()
+    assert checked.check() is None
 
 
 def test_a_long_fault_is_cut_to_what_the_control_plane_takes(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""A machine that cannot run jobs, among others that can."""
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.endtoend.conftest import Product, Repository, wait_for
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 110 MiB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=110m", "tmpfs", path], capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def test_an_agent_whose_disk_fills_up_fails_no_job_and_is_unhealthy_until_there_is_room(
+    product: Product, repository: Repository, disk: Path
+) -> None:
+    repository.define("sleep 0.3; echo done", retries="0")
+    product.pipeline(repository.url)
+    product.start_agent("bad", f"--work-dir={disk}", "--slots=2")
+    jobs = [product.queue() for _ in range(12)]
+    wait_for(lambda: any(product.job(job_id)["status"] == "completed" for job_id in jobs))
+    filler = disk / "filler"
+    # Jobs write to the disk meanwhile.
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(1024 * 1024)):
+            pass
+    bad = wait_for(lambda: next((a for a in product.agent_list() if a["status"] == "unhealthy"), None))
+    assert bad["name"] == "bad"
+    assert "100 MiB" in bad["status_reason"] or "No space left on device" in bad["status_reason"]
+    product.start_agent("good", "--slots=2")
+    assert [product.until_ended(job_id)["status"] for job_id in jobs] == ["completed"] * 12
+    filler.unlink()
+    wait_for(lambda: all(agent["status"] == "healthy" for agent in product.agent_list()), seconds=50)
