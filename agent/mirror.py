@@ -241,6 +241,7 @@ class Mirrors:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for removed in folder.glob(".removed-*"):
             remove_folder(removed)
+        self.shrink()
 
     @contextmanager
     def use(self, url: str) -> Iterator[Mirror]:
@@ -258,16 +259,20 @@ class Mirrors:
     def shrink(self) -> None:
         """Remove mirrors that were not used for 30 days and, if all take too much, those not used for the longest.
 
-        A mirror that a job uses at this moment stays. Raises OSError.
+        A mirror that a job uses at this moment stays.
         """
         with self._lock:
-            used = []
+            found = []
             for path in self._folder.glob("*.git"):
-                mirror = self._mirrors.get(path.name) or Mirror(path, "")
-                used.append((path.stat().st_mtime, mirror.bytes_on_disk(), mirror))
-            total = sum(size for _, size, _ in used)
+                # Another job may throw it away at this moment.
+                with suppress(OSError):
+                    mirror = self._mirrors.get(path.name) or Mirror(path, "")
+                    found.append((path.stat().st_mtime, mirror.bytes_on_disk(), mirror))
+            if not found:
+                return
+            total = sum(size for _, size, _ in found)
             limit = self._limit(total)
-            for last_used, size, mirror in sorted(used, key=lambda one: one[0]):
+            for last_used, size, mirror in sorted(found, key=lambda one: one[0]):
                 if mirror.users == 0 and (total > limit or clock.epoch() - last_used > MAX_UNUSED_SECONDS):
                     logger.info("the agent removes the mirror %s, which takes %d MiB", mirror.path, size // 1024**2)
                     mirror.discard(mirror.generation)
@@ -296,6 +301,6 @@ def _unusable_on_errors() -> Iterator[None]:
 def _remove(path: Path) -> None:
     """Remove the folder so that no half of it can be taken for a mirror, even after a kill -9."""
     aside = path.with_name(f".removed-{secrets.token_hex(8)}")
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         path.rename(aside)
         remove_folder(aside)

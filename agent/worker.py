@@ -172,6 +172,9 @@ class Agent:
 
     def _report(self) -> dict[str, Any]:
         fault = self._health.check()
+        if fault is not None:
+            # They may be what fills the disk, and without jobs nothing else looks at them.
+            self._context.mirrors.shrink()
         self._trash.clean_soon()
         with self._lock:
             attempts = list(self._attempts.values())

@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -405,6 +406,23 @@ def test_a_mirror_that_was_not_used_for_30_days_is_removed(machine: Machine, ori
     # What a kill -9 in the middle of a removal leaves is removed by the next start.
     (tmp_path / "machine" / "mirrors" / ".removed-0123" / "objects").mkdir(parents=True)
     Mirrors(tmp_path / "machine" / "mirrors")
+    assert not list((tmp_path / "machine" / "mirrors").iterdir())
+
+
+def test_mirrors_make_room_on_a_disk_that_fills_up(
+    machine: Machine, origin: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.check_out()
+    free = 101 * 2**30
+
+    def disk_usage(_: Path) -> SimpleNamespace:
+        return SimpleNamespace(total=1000 * 2**30, free=free)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    machine.mirrors.shrink()
+    assert machine.path.exists()
+    free = 99 * 2**30
+    machine.mirrors.shrink()
     assert not list((tmp_path / "machine" / "mirrors").iterdir())
 
 
