@@ -3,19 +3,23 @@ PYTHON ?= python3
 PORT ?= 8000
 AGENTS ?= 1
 STATE_DIR ?= .local
-# How many test processes; `auto` is one for each core.
-WORKERS ?= auto
+# How many test processes: one more than cores, since many tests wait for a timeout or for another process.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 
 # With any value the tests measure which branches they run, as in .ci/run.
 COVERAGE ?=
 # Of these the lines are listed that no test runs.
 LISTED := apps/*/services/*,agent/*
 
+# The tests start hundreds of processes. Python compiles the modules once for all of them, also where a container image
+# turns bytecode off.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all test-quick lint types format package benchmark-lambda cost units deploy-staging deploy-production clean
+.PHONY: help install run test test-all test-quick lint types format package benchmark-lambda throughput cost units deploy-staging deploy-production clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,9 +45,10 @@ test-all: install ## All tests, and which ten were the slowest.
 
 # By what each directory was measured to take.
 NOT_QUICK := agent benchmarks browser controlplane delivery deployment endtoend faults infrastructure local properties zappa \
-  accounts/test_djangos_own.py contract/test_fuzz.py nosql/test_transport.py
+  accounts/test_djangos_own.py contract/test_fuzz.py jobs/test_stored_logs.py lib/test_data_keys.py lib/test_object_storage.py \
+  nosql/test_transport.py
 
-test-quick: install ## The control plane's own tests, in a minute: no agent, browser, fault, deployment or slow test.
+test-quick: install ## The control plane's own tests, in a minute: no agent, browser, S3, fault, deployment or slow test.
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not deploy and not slow" $(NOT_QUICK:%=--ignore tests/%)
 
 lint: install ## Check style, layout, who may import whom, workflows and container files.
@@ -68,6 +73,9 @@ package: install ## Make the package for Lambda, and say what is in it.
 
 benchmark-lambda: install ## Measure the package against the stack of the earlier notes.
 	@$(BIN)/python -m benchmarks.lambda_comparison
+
+throughput: install ## Measure jobs a second, and what CPU a job costs; on an idle machine.
+	@$(BIN)/python -m benchmarks.throughput $(THROUGHPUT)
 
 # The key is for nothing: no request is answered with it.
 cost units: export DJANGO_SETTINGS_MODULE = controlplane.settings

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import sys
 
+from agent.cli import agent_main
+
 
 def main() -> int:
-    """Run the agent or, for the agent itself, the guard of one command. Returns the exit code."""
-    if sys.argv[1:] == ["guard"]:
-        from agent.guard import guard_main
-
-        return guard_main()
-    from agent.cli import agent_main
-
+    """Run the agent. Returns the exit code."""
     return agent_main(sys.argv[1:])
 
 

@@ -25,6 +25,8 @@ class Attempt:
         self._end_reason: Optional[str] = None
         self._steps: list[dict[str, Any]] = []
         self.started = False
+        # The failure of this machine that ended the attempt, if one did.
+        self.agent_fault: Optional[str] = None
         # Set when the thread that runs the job must look again: a request to end came, or a command ended.
         self.wake = threading.Event()
         # Set when the agent must begin nothing more for this attempt.

@@ -15,19 +15,27 @@ from typing import Any, Optional
 from urllib.parse import urlsplit
 
 from agent import VERSION
-from agent.bundle import agent_bundle
+from agent.adoption import Adoption
+from agent.bundle import write_guard_program
+from agent.cgroups import ControlGroups
 from agent.client import Client
+from agent.concealment import forbid_inspection, inherited_token, start_again_without_token
+from agent.container import LABEL as CONTAINER_LABEL
+from agent.container import Engines
 from agent.enrolment import enrol
-from agent.environment import git_environment, step_environment
+from agent.environment import container_environment, engine_environment, git_environment, step_environment
 from agent.errors import AgentError, MachineUnfit, UsageError
-from agent.files import remove_folder, write_private
 from agent.identity import identity_load
 from agent.job import JobContext
+from agent.mirror import Mirrors
 from agent.process import Launcher
 from agent.processes import kill_marked
 from agent.protocol import MAX_SLOTS, ControlPlane
+from agent.repositories import RepositoryPattern
 from agent.spool import Spool
 from agent.state import StateDirectory
+from agent.step_users import StepUsers
+from agent.trash import empty_work_dir
 from agent.worker import Agent
 
 logger = logging.getLogger(__name__)
@@ -51,30 +59,41 @@ always end with the agent, even after kill -9. In a systemd unit, set KillMode=m
 jobs' processes with the first signal.
 
 While the control plane does not answer, the agent keeps logs and results on disk. It delivers them later, also after a
-restart. When this spool is full, steps that print wait until the control plane answers again.
+restart. When this spool is full, steps that print wait until the control plane answers again. When a log reaches the
+limit that the control plane sets, the agent leaves out what follows, except for the last megabyte.
 
 exit codes:
   0    a signal ended the agent
   1    an unexpected error or a third signal ended the agent
   2    an option is invalid, the address is missing, or the agent has neither token nor identity
-  3    the control plane refuses this agent: its token or an option is invalid, its key is revoked, or it is retired
+  3    the control plane refuses this agent: its token or an option is invalid, its key is revoked, it is retired, or
+       another machine uses its identity
   4    another agent uses the state directory
-  5    this machine lacks git
+  5    this machine lacks git, or the state directory cannot be written
   130  an interrupt ended the agent before it was enrolled
 """
 
 
 def agent_main(arguments: list[str]) -> int:
     """Run the agent with these command-line arguments. Returns its exit code."""
+    token = inherited_token()
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         stream=sys.stderr, level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
     )
     try:
+        if options.token:
+            # Steps and other users could read it for as long as the agent runs.
+            start_again_without_token(arguments, str(options.token))
+        options.token = token
+        forbid_inspection()
         _run(options)
     except AgentError as error:
         logger.error("%s", error)
         return error.exit_code
+    except OSError as error:
+        logger.error("The agent cannot use its files: %s. Check the disk and the folder of --state-dir.", error)
+        return MachineUnfit.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
     logger.info("the agent has ended")
@@ -86,17 +105,18 @@ def _run(options: argparse.Namespace) -> None:
         raise MachineUnfit("git is not on this machine's PATH. Install git: every job needs it.")
     state = StateDirectory(options.state_dir.expanduser())
     try:
-        killed = kill_marked(state.marker)
+        groups = ControlGroups.find(state.marker)
+        killed = groups.end_all() + len(kill_marked(state.marker))
         if killed:
-            logger.warning("the agent killed %d processes that its previous run left behind", len(killed))
-        write_private(state.bundle, agent_bundle())
-        agent = _agent(options, state)
+            logger.warning("the agent killed %d processes that its previous run left behind", killed)
+        write_guard_program(state.program)
+        agent = _agent(options, state, groups)
         agent.run()
     finally:
         state.close()
 
 
-def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
+def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGroups) -> Agent:
     identity = identity_load(state.identity)
     url = options.url or (identity.url if identity else None)
     if url is None:
@@ -108,6 +128,8 @@ def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
     if urlsplit(url).scheme == "http" and urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1"):
         logger.warning("the control plane's address has no TLS: others on the network can read the jobs; use https")
     plane = ControlPlane(client)
+    engines = Engines(engine_environment(os.environ), used=state.containers, owner=state.marker[:12])
+    engines.clean()
     if identity is None:
         token = _token(options)
         if token is None:
@@ -121,19 +143,34 @@ def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
             token=token,
             name=options.name,
             region=options.region,
-            labels=options.labels,
+            labels=list(dict.fromkeys([*options.labels, *([CONTAINER_LABEL] if engines.find() else [])])),
             slots=options.slots or 1,
         )
     client.identity = identity
+    adoption = Adoption()
+    adoption.begin()
     work_dir = _own_work_dir(options.work_dir or state.path / "work", state.marker)
+    step_users = _step_users(options, work_dir, state)
     context = JobContext(
         plane=plane,
         spool=Spool(state.spool, options.spool_limit * 1024 * 1024),
-        launcher=Launcher(bundle=state.bundle, marker=state.marker, grace=options.grace),
+        launcher=Launcher(
+            program=state.program,
+            marker=state.marker,
+            grace=options.grace,
+            frozen_limit=options.frozen_limit,
+            groups=groups,
+            adoption=adoption,
+        ),
         work_dir=work_dir,
+        mirrors=Mirrors(_own_folder(options.mirror_dir or state.path / "mirrors", state.marker)),
+        repositories=options.allow_repository,
         step_env=step_environment(os.environ, options.pass_env),
         git_env=git_environment(os.environ),
         agent_name=options.name,
+        step_users=step_users,
+        engines=engines,
+        container_env=container_environment(os.environ, options.pass_env),
     )
     logger.info("agent %s takes jobs from %s", identity.agent_id, client.url)
     return Agent(client=client, plane=plane, context=context, state=state, slots=options.slots)
@@ -141,10 +178,29 @@ def _agent(options: argparse.Namespace, state: StateDirectory) -> Agent:
 
 def _own_work_dir(parent: Path, marker: str) -> Path:
     """Make the folder for the workspaces of this agent alone. The workspaces of an earlier run are removed."""
-    path = parent.expanduser().resolve() / f"agent-{marker[:12]}"
-    remove_folder(path)
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = _own_folder(parent, marker)
+    empty_work_dir(path)
     return path
+
+
+def _own_folder(parent: Path, marker: str) -> Path:
+    """The folder in `parent` that belongs to this agent alone."""
+    return parent.expanduser().resolve() / f"agent-{marker[:12]}"
+
+
+def _step_users(options: argparse.Namespace, work_dir: Path, state: StateDirectory) -> StepUsers:
+    """The users of --step-user, checked. Raises UsageError."""
+    users = StepUsers.find(options.step_user)
+    if users.count == 0:
+        if os.geteuid() == 0:
+            logger.warning("the agent is root, and so are its steps: start it as another user, or use --step-user")
+        return users
+    if options.slots is not None and options.slots > users.count:
+        raise UsageError(f"--slots must be at most {users.count}, the number of users that --step-user names.")
+    # Users may enter the folder of a job whose name they know, but not list the jobs.
+    work_dir.chmod(0o711)
+    users.check(work_dir=work_dir, state_dir=state.path)
+    return users
 
 
 def _token(options: argparse.Namespace) -> Optional[str]:
@@ -184,7 +240,24 @@ def _parser() -> argparse.ArgumentParser:
         default="~/.hybrid-ci-agent",
         convert=Path,
     )
-    _add(work, "work-dir", "folder for workspaces (default: work in the state directory)", convert=Path)
+    _add(
+        work,
+        "work-dir",
+        "folder for workspaces (default: work in the state directory, which the users of --step-user cannot enter)",
+        convert=Path,
+    )
+    _add(
+        work, "mirror-dir", "folder for mirrors of repositories (default: mirrors in the state directory)", convert=Path
+    )
+    _add(
+        work,
+        "allow-repository",
+        "patterns of the repositories that this agent may fetch, such as github.com/acme/* (default: all); "
+        "may be given several times",
+        default="",
+        convert=_patterns,
+        action=_Collect,
+    )
     _add(
         work,
         "spool-limit",
@@ -201,8 +274,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add(
         work,
+        "frozen-limit",
+        "seconds after which the jobs of an agent that is frozen (SIGSTOP) are ended (default: %(default)s)",
+        default="120",
+        convert=_frozen_limit,
+    )
+    _add(
+        work,
         "pass-env",
         "additional environment variables for steps, such as JAVA_HOME,PIP_*",
+        default="",
+        convert=_words,
+    )
+    _add(
+        work,
+        "step-user",
+        "users that steps run as, one for each slot, such as ci-step-1,ci-step-2 (needs root or capabilities)",
         default="",
         convert=_words,
     )
@@ -223,6 +310,7 @@ def _add(
     *,
     default: Optional[str] = None,
     convert: Callable[[str], Any] = str,
+    action: Any = "store",
 ) -> None:
     """Add an option. Its default is the environment variable of its name, then `default`; `convert` parses each."""
     variable = "HYBRID_CI_" + name.upper().replace("-", "_")
@@ -230,9 +318,27 @@ def _add(
         f"--{name}",
         default=os.environ.get(variable) or default,
         type=convert,
+        action=action,
         help=f"{help_text} [{variable}]",
         metavar=name.rpartition("-")[2].upper(),
     )
+
+
+class _Collect(argparse.Action):
+    """Collects the values of an option that may be given several times; its default does not count then."""
+
+    def __call__(
+        self, _parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, _option: Any = None
+    ) -> None:
+        earlier = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*(earlier if isinstance(earlier, list) else []), *values])
+
+
+def _patterns(text: str) -> list[RepositoryPattern]:
+    try:
+        return [RepositoryPattern.parse(word) for word in _words(text)]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _words(text: str) -> list[str]:
@@ -268,6 +374,13 @@ def _seconds(text: str) -> float:
         number = -1.0
     if not 0 <= number <= 3600:
         raise argparse.ArgumentTypeError("must be a number between 0 and 3600")
+    return number
+
+
+def _frozen_limit(text: str) -> float:
+    number = _seconds(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be a number between 1 and 3600")
     return number
 
 

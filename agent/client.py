@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import email.utils
 import http.client
+import io
 import json
 import logging
 import random
 import secrets
 import select
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Optional, TypeVar
 from urllib.parse import urlsplit
 
 from agent import VERSION, clock
 from agent.identity import Identity
+from agent.refusals import ABOUT_AGENT, ABOUT_REQUEST, MEDIA_TYPE, SIGNATURE_EXPIRED
 from agent.signing import signature_headers
 
 logger = logging.getLogger(__name__)
 
-# An answer takes less than this, and two tries fit into a lease of 45 s.
+# An answer takes less than this from its first byte to its last, and two tries fit into a lease of 45 s.
 TIMEOUT_SECONDS = 20
 # The longest Retry-After that the agent obeys.
 RETRY_AFTER_LIMIT_SECONDS = 300
@@ -31,10 +34,10 @@ T = TypeVar("T")
 
 
 class Refused(Exception):
-    """The control plane refused the request, and a retry would not help: any 4xx but 429, and redirects."""
+    """The control plane itself refused the request: `code` is one of `agent.refusals`."""
 
     def __init__(self, status: int, code: str, detail: str, errors: list[dict[str, Any]]) -> None:
-        super().__init__(f"{status} {code}: {detail}" if code else f"{status}: {detail}")
+        super().__init__(f"{status} {code}: {detail}")
         self.status = status
         self.code = code
         self.detail = detail
@@ -46,14 +49,18 @@ class Refused(Exception):
 
 
 class Unreachable(Exception):
-    """No usable answer: the network failed, or the server is busy (429) or broken (5xx). A retry may help.
+    """No usable answer: a retry may help.
 
-    `retry_after` is the pause in seconds that the server asked for, or None.
+    The network failed, the server is busy (429) or broken (5xx), or something else than the control plane answered.
+
+    `retry_after` is the pause in seconds that the server asked for, or None. `code` is the control plane's error code,
+    or empty if it did not answer.
     """
 
-    def __init__(self, reason: str, retry_after: Optional[float] = None) -> None:
+    def __init__(self, reason: str, retry_after: Optional[float] = None, code: str = "") -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+        self.code = code
 
 
 class GivenUp(Exception):
@@ -93,7 +100,7 @@ class Client:
         self.url = url.rstrip("/")
         self.identity: Optional[Identity] = None
         self._secure = parts.scheme == "https"
-        self._host = parts.hostname
+        self.host = parts.hostname
         self._port = parts.port
         self._prefix = parts.path.rstrip("/")
         self._tls = ssl.create_default_context() if self._secure else None
@@ -112,16 +119,24 @@ class Client:
     ) -> T:
         """Retry the request until an answer comes. Returns what `understand` makes of the answer.
 
-        Raises Refused, or GivenUp if `stop` is set first.
+        A refusal of the agent as a whole is retried: heartbeats decide what follows from it. Raises Refused if the
+        control plane refuses this request, or GivenUp if `stop` is set first.
         """
         backoff = Backoff()
         while not stop.is_set():
+            failure: Exception
+            retry_after = None
             try:
                 return self.send(method, path, understand=understand, body=body, headers=headers)
-            except Unreachable as error:  # noqa: PERF203 — a round trip costs more
-                pause = backoff.pause(error.retry_after)
-                logger.warning("%s %s failed: %s; the agent tries again in %.1f s", method, path, error, pause)
-                stop.wait(pause)
+            except Unreachable as error:
+                failure, retry_after = error, error.retry_after
+            except Refused as error:
+                if error.code not in ABOUT_AGENT:
+                    raise
+                failure = error
+            pause = backoff.pause(retry_after)
+            logger.warning("%s %s failed: %s; the agent tries again in %.1f s", method, path, failure, pause)
+            stop.wait(pause)
         raise GivenUp
 
     def send(
@@ -132,14 +147,32 @@ class Client:
         understand: Callable[[dict[str, Any]], T],
         body: bytes = b"",
         headers: Optional[dict[str, str]] = None,
-        created: Optional[int] = None,
+        created: Callable[[], int] = clock.epoch,
     ) -> T:
-        """Send the request once. `created` is the time of the signature in seconds since 1970, by default now.
+        """Send the request once. `created` gives the time of the signature in seconds since 1970.
 
-        Returns what `understand` makes of the answer. Raises Refused and Unreachable.
+        If that time is too far from the control plane's, the request is sent once more with the time of its Date
+        header, which this process then goes by. Returns what `understand` makes of the answer. Raises Refused and
+        Unreachable.
         """
+        answer = self._send(method, path, body=body, headers=headers or {}, created=created)
+        if answer.code == SIGNATURE_EXPIRED:
+            before, corrected = clock.offset(), clock.offset_by_date(answer.headers.get("Date"))
+            if corrected is not None:
+                clock.set_offset(corrected)
+                answer = self._send(method, path, body=body, headers=headers or {}, created=created)
+                if answer.code == SIGNATURE_EXPIRED:
+                    # That was not the time that the control plane goes by.
+                    clock.set_offset(before)
+                elif abs(corrected - before) >= clock.AGREE_SECONDS:
+                    _log_clock(corrected)
+        return answer.result(understand)
+
+    def _send(
+        self, method: str, path: str, *, body: bytes, headers: dict[str, str], created: Callable[[], int]
+    ) -> _Answer:
         target = self._prefix + path
-        sent = {"User-Agent": f"hybrid-ci-agent/{VERSION}", "Accept": "application/json", **(headers or {})}
+        sent = {"User-Agent": f"hybrid-ci-agent/{VERSION}", "Accept": "application/json", **headers}
         if self.identity is not None:
             sent.update(
                 signature_headers(
@@ -148,21 +181,20 @@ class Client:
                     body=body,
                     key_id=self.identity.key_id,
                     key=self.identity.key,
-                    created=clock.epoch() if created is None else created,
+                    created=created(),
                     nonce=secrets.token_urlsafe(18),
                 )
             )
         try:
-            status, answer_headers, content = self._exchange(method, target, body, sent)
+            return self._exchange(method, target, body, sent)
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"no answer ({error or type(error).__name__})") from error
-        return _answer(status, answer_headers, content, understand)
 
-    def _exchange(
-        self, method: str, target: str, body: bytes, headers: dict[str, str]
-    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+    def _exchange(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> _Answer:
         connection = self._take_idle() or self._connect()
         try:
+            if connection.sock is not None:
+                connection.sock.settimeout(TIMEOUT_SECONDS)
             connection.request(method, target, body=body, headers=headers)
             response = connection.getresponse()
             content = response.read(_ANSWER_LIMIT_BYTES)
@@ -170,13 +202,21 @@ class Client:
                 raise http.client.HTTPException("the answer is cut off or too long")
         except BaseException:
             connection.close()
+            # When the network has changed, the other connections are most likely dead, too. Each would cost a timeout.
+            self._close_idle()
             raise
         if response.will_close:
             connection.close()
         else:
             with self._lock:
                 self._idle.append(connection)
-        return response.status, response.headers, content
+        return _Answer(response.status, response.headers, content)
+
+    def _close_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
     def _take_idle(self) -> Optional[http.client.HTTPConnection]:
         """An idle connection that still works. If it is readable before a request, the server has closed it."""
@@ -190,30 +230,98 @@ class Client:
             connection.close()
 
     def _connect(self) -> http.client.HTTPConnection:
+        connection: http.client.HTTPConnection
         if self._tls is not None:
-            return http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT_SECONDS, context=self._tls)
-        return http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_SECONDS)
+            connection = http.client.HTTPSConnection(self.host, self._port, timeout=TIMEOUT_SECONDS, context=self._tls)
+        else:
+            connection = http.client.HTTPConnection(self.host, self._port, timeout=TIMEOUT_SECONDS)
+        connection.response_class = _Response
+        return connection
 
 
-def _answer(
-    status: int, headers: http.client.HTTPMessage, content: bytes, understand: Callable[[dict[str, Any]], T]
-) -> T:
-    """The result that the answer holds. Raises Refused and Unreachable."""
-    document = _document(content)
-    code, detail = (
-        str(document.get("code", "")),
-        str(document.get("detail", "")) or http.client.responses.get(status, ""),
-    )
-    if status == 429 or status >= 500:
-        raise Unreachable(f"{status} {detail}".strip(), _retry_after(headers))
-    if status >= 300:
-        errors = document.get("errors")
-        raise Refused(status, code, detail, errors if isinstance(errors, list) else [])
-    try:
-        return understand(document)
-    except (KeyError, TypeError, ValueError) as error:
-        # A proxy may have answered instead of the control plane, or its version does not fit this agent.
-        raise Unreachable(f"{status}, but the agent does not understand the answer ({error!r})") from error
+class _Response(http.client.HTTPResponse):
+    """A response that must be complete within the timeout. The socket's own timeout is about each part of it."""
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
+        super().__init__(_Deadline(sock), *arguments, **options)  # type: ignore[arg-type]
+
+
+class _Deadline:
+    """In place of a socket, for a response: it is read from `makefile` alone."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """A file that raises TimeoutError when the response is not complete in time."""
+        return io.BufferedReader(_Reader(self._sock, time.monotonic() + TIMEOUT_SECONDS))
+
+
+class _Reader(io.RawIOBase):
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        super().__init__()
+        self._sock = sock
+        self._deadline = deadline
+        # The connection may close its socket before the response is read; it stays open for this file.
+        self._raw = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> Optional[int]:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Answer:
+    """A complete answer. `code` is an error code of the control plane, or empty."""
+
+    def __init__(self, status: int, headers: http.client.HTTPMessage, content: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self._document = _document(content)
+        is_problem = status >= 400 and headers.get_content_type() == MEDIA_TYPE
+        self.code = str(self._document.get("code", "")) if is_problem else ""
+
+    def result(self, understand: Callable[[dict[str, Any]], T]) -> T:
+        """What `understand` makes of the answer. Raises Refused and Unreachable."""
+        if self.status >= 300:
+            raise self._error()
+        try:
+            return understand(self._document)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            # A proxy may have answered instead of the control plane, or its version does not fit this agent.
+            raise Unreachable(f"{self.status}, but the agent does not understand the answer ({error!r})") from error
+
+    def _error(self) -> Exception:
+        detail = str(self._document.get("detail", "")) or http.client.responses.get(self.status, "")
+        if self.status in range(400, 500) and self.code in ABOUT_REQUEST | ABOUT_AGENT:
+            errors = self._document.get("errors")
+            return Refused(self.status, self.code, detail, errors if isinstance(errors, list) else [])
+        reason = f"{self.status} {detail}".strip()
+        if self.status < 500 and not self.code:
+            to = f" to {self.headers['Location'][:200]!r}" if self.headers.get("Location") else ""
+            reason += f"{to}: that is no answer of the control plane; check what is between it and this machine"
+        return Unreachable(reason, _retry_after(self.headers), self.code)
+
+
+def _log_clock(offset: int) -> None:
+    if offset == 0:
+        logger.info("this machine's clock agrees with that of the control plane again")
+    else:
+        logger.warning(
+            "this machine's clock is %d s %s that of the control plane; the agent goes by the control plane's from now "
+            "on. Set this machine's clock",
+            abs(offset),
+            "behind" if offset > 0 else "ahead of",
+        )
 
 
 def _field_message(error: Any) -> str:
@@ -226,7 +334,7 @@ def _field_message(error: Any) -> str:
 def _document(content: bytes) -> dict[str, Any]:
     try:
         document = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 
@@ -236,8 +344,7 @@ def _retry_after(headers: http.client.HTTPMessage) -> Optional[float]:
     text = headers.get("Retry-After")
     if text is None:
         return None
-    try:
-        seconds = float(text) if text.isdigit() else email.utils.parsedate_to_datetime(text).timestamp() - clock.epoch()
-    except (TypeError, ValueError):
-        return None
-    return min(max(seconds, 0.0), RETRY_AFTER_LIMIT_SECONDS)
+    if text.isascii() and text.isdecimal():
+        return min(float(text), RETRY_AFTER_LIMIT_SECONDS)
+    moment = clock.epoch_of_date(text)
+    return None if moment is None else min(max(moment - clock.epoch(), 0.0), RETRY_AFTER_LIMIT_SECONDS)

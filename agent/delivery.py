@@ -8,10 +8,14 @@ from typing import Optional
 
 from agent.attempt import ABANDON, Attempt
 from agent.client import GivenUp, Refused
+from agent.log_stream import LogStream
 from agent.protocol import Assignment, ControlPlane
 from agent.spool import SpooledAttempt
 
 logger = logging.getLogger(__name__)
+
+# Refusals that concern one chunk only. A job must not fail for its log, so the agent goes on with the next chunk.
+_CHUNK_REFUSALS = ("log_chunk_conflict", "log_chunk_too_large")
 
 
 def deliver(
@@ -28,11 +32,7 @@ def deliver(
     the attempt is abandoned. If `attempt` is muted, the rest stays in the spool.
     """
     try:
-        for sequence in sequences:
-            command = plane.log(attempt.job, sequence, spooled.read_chunk(sequence), stop=attempt.muted)
-            spooled.delete_chunk(sequence)
-            if command is not None:
-                attempt.request_end(command)
+        _deliver_chunks(plane, attempt, spooled, sequences)
         if attempt.muted.is_set():
             return None
         following = plane.finish(attempt.job, spooled.read_report(), wants_next=wants_next(), stop=attempt.muted)
@@ -46,6 +46,41 @@ def deliver(
         log_spool_failure(attempt, error)
     attempt.request_end(ABANDON)
     return None
+
+
+def deliver_interrupted(plane: ControlPlane, attempt: Attempt, spooled: SpooledAttempt) -> None:
+    """Send what an attempt printed before an earlier run of this agent was killed. The attempt itself is abandoned.
+
+    If `attempt` is muted, the rest stays in the spool.
+    """
+    try:
+        LogStream.recover(spooled)
+        _deliver_chunks(plane, attempt, spooled, spooled.sequences())
+        if attempt.muted.is_set():
+            return
+        logger.info("the control plane has what %s printed before the agent was killed", attempt.job)
+    except GivenUp:
+        return
+    except Refused as error:
+        log_refusal(attempt, error)
+    except OSError as error:
+        log_spool_failure(attempt, error)
+    attempt.request_end(ABANDON)
+
+
+def _deliver_chunks(plane: ControlPlane, attempt: Attempt, spooled: SpooledAttempt, sequences: Iterator[int]) -> None:
+    """Send the chunks that `sequences` names. Raises GivenUp, Refused and OSError."""
+    for sequence in sequences:
+        command = None
+        try:
+            command = plane.log(attempt.job, sequence, spooled.read_chunk(sequence), stop=attempt.muted)
+        except Refused as error:
+            if error.code not in _CHUNK_REFUSALS:
+                raise
+            logger.warning("chunk %d of the log of %s is lost: %s", sequence, attempt.job, error)
+        spooled.delete_chunk(sequence)
+        if command is not None:
+            attempt.request_end(command)
 
 
 def log_spool_failure(attempt: Attempt, error: OSError) -> None:

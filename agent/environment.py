@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
-# Commands need these to find programs, files, the user's settings and the network's proxy. None of them is a secret.
+# Commands need these to find programs, files and the network's proxy. None of them is a secret.
 _ALWAYS = (
-    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR"),
+    *("PATH", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "http_proxy", "https_proxy", "no_proxy", "all_proxy"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
 )
-# git needs these to reach repositories. Steps get them only if --pass-env names them.
+# git needs these to reach repositories. Steps get them only if --pass-env names them, and a home of their own.
 _FOR_GIT = (
+    "HOME",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
     "SSH_AUTH_SOCK",
     "SSH_ASKPASS",
     "GIT_SSH",
@@ -21,6 +24,13 @@ _FOR_GIT = (
     "GIT_SSL_*",
     "GIT_CONFIG_GLOBAL",
 )
+# podman and docker need these to find their settings, storage, daemon and credentials of registries.
+_FOR_ENGINE = (
+    *("HOME", "TMPDIR", "XDG_*", "DBUS_SESSION_BUS_ADDRESS", "DOCKER_*", "CONTAINER_*", "CONTAINERS_*", "STORAGE_*"),
+    *("REGISTRY_AUTH_FILE", "SSH_AUTH_SOCK"),
+)
+# What holds for programs on this machine is wrong in a container, which has its own.
+_NOT_IN_CONTAINERS = ("PATH", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "SSL_CERT_*")
 # The agent never passes on its own settings, such as the enrolment token.
 _OWN_PREFIX = "HYBRID_CI_"
 
@@ -33,6 +43,22 @@ def step_environment(environment: Mapping[str, str], passed: Iterable[str]) -> d
 def git_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables that git gets."""
     return _pick(environment, [*_ALWAYS, *_FOR_GIT])
+
+
+def engine_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that podman or docker gets."""
+    return _pick(environment, [*_ALWAYS, *_FOR_ENGINE])
+
+
+def container_environment(environment: Mapping[str, str], passed: Iterable[str]) -> dict[str, str]:
+    """The variables that steps in a container get. `passed` names additional ones, as for `step_environment`."""
+    passed = list(passed)
+    always = {
+        name: value
+        for name, value in _pick(environment, list(_ALWAYS)).items()
+        if not any(fnmatchcase(name, pattern) for pattern in _NOT_IN_CONTAINERS)
+    }
+    return {**always, **_pick(environment, passed)}
 
 
 def _pick(environment: Mapping[str, str], patterns: list[str]) -> dict[str, str]:

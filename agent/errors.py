@@ -18,7 +18,7 @@ class UsageError(AgentError):
 
 
 class RefusedByControlPlane(AgentError):
-    """The control plane refuses this agent: the token is wrong, the key is revoked, or the agent is retired."""
+    """The control plane refuses this agent: a wrong token, a revoked key, a retired agent, an identity in use."""
 
     exit_code = 3
 

@@ -1,11 +1,9 @@
-"""Atomic writes of private files, and the removal of folders."""
+"""Atomic writes of private files."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import stat
 from pathlib import Path
 
 
@@ -37,19 +35,3 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def remove_folder(path: Path) -> bool:
-    """Delete the folder and everything in it, read-only files included. Returns whether it is gone."""
-    shutil.rmtree(path, ignore_errors=True)
-    if path.exists():
-        for folder, folders, _ in os.walk(path):
-            for name in [".", *folders]:
-                _make_writable(Path(folder, name))
-        shutil.rmtree(path, ignore_errors=True)
-    return not path.exists()
-
-
-def _make_writable(path: Path) -> None:
-    if not path.is_symlink():
-        path.chmod(path.stat().st_mode | stat.S_IRWXU)

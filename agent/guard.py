@@ -1,92 +1,122 @@
-"""The small process that supervises one command and all processes that the command starts.
+"""The small process that supervises the commands of one attempt and all processes that they start.
 
-The agent starts a guard for each command. On Linux the guard is a "child subreaper": a process that the command leaves
-behind becomes the guard's child, even if it forked twice, called setsid or cleared its environment. So no process
-escapes. When the command has ended, the guard kills the remaining processes and ends with the command's exit code.
+The agent starts one guard for an attempt. The guard runs the commands that the agent asks for, one after another, and
+reports each exit code. On Linux the guard is a "child subreaper": a process that a command leaves behind becomes the
+guard's child, even if it forked twice, called setsid or cleared its environment. So no process escapes. When a command
+has ended, the guard kills the remaining processes before it reports the exit code.
 
-The guard reads its standard input: first the request to run a command, later the request to stop it. The end of the
-input means that the agent is gone, for example after kill -9. Then the guard kills all processes at once.
+Requests come on standard input, reports go to a pipe of their own, and the commands write to the guard's standard
+output themselves. All messages are frames. The end of the input means that the agent is gone, for example after
+kill -9. Then the guard kills all processes and ends. While a command runs, the agent confirms regularly that it runs
+itself. A guard that hears nothing for some time knows that the agent is frozen, and kills the command's processes: the
+control plane has given the job to another agent by then.
+
+The guard starts for each job, so it imports only what is cheap: no json, no subprocess, no typing.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
+import marshal
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
-from typing import Any, Optional
 
 from agent import processes
+from agent.privileges import become, keep_capabilities_from_programs
 
-STOP = b"stop\n"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+# The kinds of frames: the agent asks the guard to run a command or to stop it, or confirms that the agent runs. The
+# guard reports the command's exit code, or that it has killed the command since the agent was silent.
+RUN = b"R"
+STOP = b"S"
+CONFIRM = b"C"
+ENDED = b"E"
+ABANDONED = b"A"
 # The exit code of a command that cannot be started, as in a shell.
 CANNOT_START = 126
 
-_PR_SET_CHILD_SUBREAPER = 36
+_HEADER_BYTES = 9
 # How long the guard tries to kill processes; one in an uninterruptible call may never end.
 _KILL_LIMIT_SECONDS = 10
+# Python ignores these signals, and a command would inherit that.
+_IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFZ", "SIGXFSZ")
 
 
-def guard_request(*, command: list[str], cwd: str, env: dict[str, str], grace: float) -> bytes:
-    """The request that the agent writes to a guard's standard input: a length in 8 hexadecimal digits, then JSON.
+def frame(kind: bytes, payload: bytes = b"") -> bytes:
+    """One message: its kind in one byte, the length of the payload in 8 hexadecimal digits, the payload."""
+    return kind + b"%08x" % len(payload) + payload
 
-    `grace` is the time in seconds between TERM and KILL.
+
+class Frames:
+    """Takes frames out of the bytes that arrive, in order."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def add(self, data: bytes) -> None:
+        """Add bytes as they were read."""
+        self._data += data
+
+    def next(self) -> Optional[tuple[bytes, bytes]]:
+        """The kind and payload of the next complete frame, or None. Raises ValueError if the bytes are no frame."""
+        if len(self._data) < _HEADER_BYTES:
+            return None
+        end = _HEADER_BYTES + int(self._data[1:_HEADER_BYTES], 16)
+        if len(self._data) < end:
+            return None
+        found = self._data[:1], self._data[_HEADER_BYTES:end]
+        self._data = self._data[end:]
+        return found
+
+
+def run_request(
+    *,
+    command: list[str],
+    cwd: str,
+    env: dict[str, str],
+    grace: float,
+    silence: float,
+    user: Optional[tuple[int, int, tuple[int, ...]]] = None,
+) -> bytes:
+    """The frame that asks a guard to run `command` in the folder `cwd`.
+
+    `grace` is the time in seconds between TERM and KILL, `silence` that after which the agent counts as frozen. `user`
+    has the numbers of the user to run as, of its main group and of all its groups; None means the agent's own user.
     """
+    # The guard may run under another locale, so it gets bytes. Agent and guard are the same interpreter.
     document = {
-        "command": command,
-        "cwd": cwd,
-        # Inherited values need not be UTF-8, and the guard may run under another locale.
-        "env": {
-            os.fsencode(name).decode("latin-1"): os.fsencode(value).decode("latin-1") for name, value in env.items()
-        },
+        "command": [os.fsencode(word) for word in command],
+        "cwd": os.fsencode(cwd),
+        "env": {os.fsencode(name): os.fsencode(value) for name, value in env.items()},
         "grace": grace,
+        "silence": silence,
+        "user": user,
     }
-    data = json.dumps(document).encode()
-    return b"%08x" % len(data) + data
+    return frame(RUN, marshal.dumps(document))
 
 
-def guard_main() -> int:
-    """Run the command that standard input names and write its output to standard output. Returns its exit code."""
-    request = _read_request()
-    _become_subreaper()
-    wake = _wake_on_signals()
-    try:
-        child = subprocess.Popen(
-            request["command"],
-            cwd=request["cwd"],
-            env={name.encode("latin-1"): value.encode("latin-1") for name, value in request["env"].items()},
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        os.write(1, f"cannot start {request['command'][0]}: {error}\n".encode(errors="replace"))
-        return CANNOT_START
-    code = _Supervisor(child, request["grace"], wake).wait()
-    return code if code >= 0 else 128 - code
-
-
-def _read_request() -> dict[str, Any]:
-    def read(size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            part = os.read(0, size - len(data))
-            if not part:
-                sys.exit(1)  # The agent ended before it sent the whole request.
-            data += part
-        return data
-
-    request: dict[str, Any] = json.loads(read(int(read(8), 16)))
-    return request
-
-
-def _become_subreaper() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+def guard_main(reports: int) -> int:
+    """Run the commands that standard input asks for, until it ends. `reports` is the descriptor for exit codes."""
+    os.set_inheritable(reports, False)
+    processes.become_subreaper()
+    guard = _Guard(_wake_on_signals())
+    while True:
+        request = guard.next_request()
+        if request is None:
+            return 1 if guard.left_processes else 0
+        kind, payload = request
+        if kind != RUN:
+            continue  # The command ended before the request to stop it arrived.
+        code = guard.run(marshal.loads(payload))  # noqa: S302 — the agent wrote it
+        try:
+            os.write(reports, frame(ABANDONED if guard.agent_is_frozen else ENDED, b"%d" % code))
+        except BrokenPipeError:
+            return 1 if guard.left_processes else 0
 
 
 def _wake_on_signals() -> int:
@@ -101,69 +131,110 @@ def _wake_on_signals() -> int:
     return read
 
 
-class _Supervisor:
-    def __init__(self, child: subprocess.Popen[bytes], grace: float, wake: int) -> None:
-        self._child = child
-        self._grace = grace
+class _Guard:
+    def __init__(self, wake: int) -> None:
         self._wake = wake
+        self._frames = Frames()
+        self._agent_is_gone = False
+        self._child = 0
         self._code: Optional[int] = None
         self._kill_at: Optional[float] = None
+        self._grace = 0.0
+        self._silence = _Silence(0.0)
+        # Whether the agent was silent for too long during the last command.
+        self.agent_is_frozen = False
+        # Whether processes of a command could not be killed in time.
+        self.left_processes = False
 
-    def wait(self) -> int:
-        """Wait until the command has ended or must end, then kill the remaining processes.
+    def next_request(self) -> Optional[tuple[bytes, bytes]]:
+        """Wait for the agent's next request. Returns None when the agent is gone."""
+        while not self._agent_is_gone:
+            request = self._frames.next()
+            if request is not None:
+                return request
+            self._read()
+        return None
 
-        Returns the command's exit code, or the negative number of the signal that ended it.
-        """
+    def run(self, request: dict[str, Any]) -> int:
+        """Run one command, then kill its remaining processes. Returns its exit code as in a shell."""
+        self._code = self._kill_at = None
+        self._grace = request["grace"]
+        self._silence = _Silence(request["silence"])
+        self.agent_is_frozen = False
+        try:
+            self._child = _start(request)
+        except OSError as error:
+            _say_cannot_start(request, error)
+            return CANNOT_START
         while not self._is_over():
-            timeout = None if self._kill_at is None else max(0.0, min(0.05, self._kill_at - time.monotonic()))
-            ready, _, _ = select.select([0, self._wake], [], [], timeout)
-            if self._wake in ready:
-                os.read(self._wake, 4096)
-            if 0 in ready and not self._read_stop():
+            if not self._wait():
                 break
         self._kill_all()
-        return -signal.SIGKILL if self._code is None else self._code
+        code = -signal.SIGKILL if self._code is None else self._code
+        return code if code >= 0 else 128 - code
+
+    def _wait(self) -> bool:
+        """Wait for the end of a child or a message of the agent. Returns False if the agent is gone or frozen."""
+        timeout = self._silence.tick
+        if self._kill_at is not None:
+            timeout = max(0.0, min(0.05, self._kill_at - time.monotonic()))
+        ready, _, _ = select.select([0, self._wake], [], [], timeout)
+        if self._wake in ready:
+            os.read(self._wake, 4096)
+        if 0 not in ready:
+            self.agent_is_frozen = self._silence.is_too_long()
+            return not self.agent_is_frozen
+        self._silence.end()
+        self._read()
+        self._handle_messages()
+        return not self._agent_is_gone
+
+    def _read(self) -> None:
+        data = os.read(0, 65536)
+        self._frames.add(data)
+        self._agent_is_gone = not data
+
+    def _handle_messages(self) -> None:
+        while (request := self._frames.next()) is not None:
+            if request[0] == STOP and self._kill_at is None:
+                self._kill_at = time.monotonic() + self._grace
+                for process in self._remaining():
+                    processes.send_signal(process, signal.SIGTERM)
 
     def _is_over(self) -> bool:
-        self._reap()
+        childless = self._reap()
         if self._kill_at is None:
             return self._code is not None
         # After a stop request, the processes that the command has started get the grace period to clean up, too.
-        return time.monotonic() >= self._kill_at or not self._remaining()
+        return childless or time.monotonic() >= self._kill_at or not self._remaining()
 
-    def _read_stop(self) -> bool:
-        """Read the agent's request to stop and send TERM. Returns False if the agent is gone."""
-        if not os.read(0, 64):
-            return False
-        if self._kill_at is None:
-            self._kill_at = time.monotonic() + self._grace
-            for process in self._remaining():
-                processes.send_signal(process, signal.SIGTERM)
-        return True
+    def _reap(self) -> bool:
+        """Reap all children that have ended, and keep the command's exit code.
 
-    def _reap(self) -> None:
-        """Reap all children that have ended, and keep the command's exit code."""
+        Returns whether certainly no process remains: a subreaper without children has no descendants at all.
+        """
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return sys.platform == "linux"
             if pid == 0:
-                return
-            if pid == self._child.pid:
-                self._code = self._child.returncode = os.waitstatus_to_exitcode(status)
+                return False
+            if pid == self._child:
+                self._code = os.waitstatus_to_exitcode(status)
 
     def _kill_all(self) -> None:
         deadline = time.monotonic() + _KILL_LIMIT_SECONDS
-        while True:
-            self._reap()
+        while not self._reap():
             remaining = self._remaining()
-            if not remaining or time.monotonic() > deadline:
+            if not remaining:
+                break
+            if time.monotonic() > deadline:
+                self.left_processes = True
                 break
             for process in remaining:
                 processes.send_signal(process, signal.SIGKILL)
             time.sleep(0.005)
-        self._reap()
 
     def _remaining(self) -> list[processes.Process]:
         table = processes.process_table()
@@ -172,3 +243,58 @@ class _Supervisor:
             # Without a subreaper, only the marker finds processes that are no longer descendants.
             remaining += processes.marked(os.environ[processes.MARKER_VARIABLE], table)
         return remaining
+
+
+class _Silence:
+    """How long the agent has said nothing, in time during which this process ran itself.
+
+    After the machine was suspended, all its processes go on at once. So a long time between two looks says nothing
+    about the agent.
+    """
+
+    def __init__(self, limit: float) -> None:
+        """`limit` is in seconds."""
+        self._limit = limit
+        self.tick = limit / 8
+        self.end()
+
+    def end(self) -> None:
+        """Count from now on: the agent has said something."""
+        self._lasted = 0.0
+        self._looked_at = time.monotonic()
+
+    def is_too_long(self) -> bool:
+        """Whether the silence has reached the limit. Must be called at least once in each `tick`."""
+        now = time.monotonic()
+        self._lasted += min(now - self._looked_at, 2 * self.tick)
+        self._looked_at = now
+        return self._lasted >= self._limit
+
+
+def _start(request: dict[str, Any]) -> int:
+    """Start the command in a session of its own. Returns its process number. Raises OSError if there is no process."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setsid()
+            os.chdir(request["cwd"])
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(1, 2)
+            for name in _IGNORED_BY_PYTHON:
+                if hasattr(signal, name):
+                    signal.signal(getattr(signal, name), signal.SIG_DFL)
+            if request["user"] is None:
+                keep_capabilities_from_programs()
+            else:
+                become(*request["user"])
+            os.execvpe(request["command"][0], request["command"], request["env"])  # noqa: S606
+        except (OSError, ValueError) as error:
+            _say_cannot_start(request, error)
+        finally:
+            os._exit(CANNOT_START)
+    return child
+
+
+def _say_cannot_start(request: dict[str, Any], error: Exception) -> None:
+    program = os.fsdecode(request["command"][0])
+    os.write(1, f"cannot start {program}: {error}\n".encode(errors="replace"))

@@ -23,11 +23,16 @@ class Metrics:
 
     def read(self) -> dict[str, float]:
         """The current metrics, each from 0 to 100."""
-        disk = shutil.disk_usage(self._folder)
+        try:
+            disk = shutil.disk_usage(self._folder)
+            disk_used = disk.used / (disk.used + disk.free)
+        except (OSError, ZeroDivisionError):
+            # The agent's check of this machine says what is wrong with the folder.
+            disk_used = 1.0
         return {
             "cpu_percent": self._processor(),
             "memory_percent": _percent(_memory_used()),
-            "disk_percent": _percent(disk.used / (disk.used + disk.free)),
+            "disk_percent": _percent(disk_used),
         }
 
     def _processor(self) -> float:

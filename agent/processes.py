@@ -7,35 +7,52 @@ other systems by `ps`.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
-import subprocess
+import sys
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Each guard imports this module at its start, so it imports only what is cheap.
+    from collections.abc import Iterable
 
 # The environment variable that every process of an agent carries.
 MARKER_VARIABLE = "HYBRID_CI_PROCESS_OF"
 
-_PROC = Path("/proc")
-_HAS_PROC = Path("/proc/self/stat").exists()
+_HAS_PROC = os.access("/proc/self/stat", os.R_OK)
 # How long the agent tries to kill processes; one in an uninterruptible call may never end.
 _KILL_LIMIT_SECONDS = 10
+_PR_SET_CHILD_SUBREAPER = 36
 
 
-@dataclass(frozen=True)
 class Process:
     """A running process. `started` distinguishes it from a later process with the same number."""
 
-    pid: int
-    parent: int
-    started: str
+    __slots__ = ("parent", "pid", "started")
+
+    def __init__(self, pid: int, parent: int, started: str) -> None:
+        self.pid = pid
+        self.parent = parent
+        self.started = started
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Process) and (self.pid, self.started) == (other.pid, other.started)
+
+    def __hash__(self) -> int:
+        return hash((self.pid, self.started))
 
 
-def process_table() -> dict[int, Process]:
-    """All visible processes by their numbers, without zombies."""
-    return _proc_table() if _HAS_PROC else _ps_table()
+def become_subreaper() -> None:
+    """Make this process the parent of all its descendants whose own parent ends (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def process_table(*, zombies: bool = False) -> dict[int, Process]:
+    """All visible processes by their numbers; on Linux `zombies` includes those that have ended and were not reaped."""
+    return _proc_table(zombies=zombies) if _HAS_PROC else _ps_table()
 
 
 def descendants(roots: Iterable[int], table: dict[int, Process]) -> list[Process]:
@@ -100,24 +117,44 @@ def send_signal(process: Process, number: int) -> None:
         pass
 
 
-def _proc_table() -> dict[int, Process]:
+def owner(pid: int) -> int:
+    """The number of the user whose rights the process has, or -1 if it has ended."""
+    if not _HAS_PROC:
+        lines = _ps("-o", "uid=", "-p", str(pid))
+        return int(lines[0]) if lines else -1
+    try:
+        # The owner of the folder is root for processes that must not be inspected, so this reads the real one.
+        for line in _read(f"/proc/{pid}/status").splitlines():
+            if line.startswith(b"Uid:"):
+                return int(line.split()[1])
+    except OSError:
+        pass
+    return -1
+
+
+def _proc_table(*, zombies: bool) -> dict[int, Process]:
     table = {}
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit():
-            fields = _stat(int(entry.name))
-            if fields and fields[0] not in (b"Z", b"X"):
-                table[int(entry.name)] = Process(int(entry.name), int(fields[1]), fields[19].decode())
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            fields = _stat(int(name))
+            if fields and (zombies or fields[0] not in (b"Z", b"X")):
+                table[int(name)] = Process(int(name), int(fields[1]), fields[19].decode())
     return table
 
 
 def _stat(pid: int) -> list[bytes]:
     """The fields of /proc/<pid>/stat from the state on; empty if the process has ended."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
+        text = _read(f"/proc/{pid}/stat")
     except OSError:
         return []
     # The process name before these fields is in brackets and may itself hold brackets and spaces.
     return text[text.rindex(b")") + 2 :].split()
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
 
 
 def _started(pid: int) -> str:
@@ -129,7 +166,7 @@ def _proc_marked(wanted: bytes, table: dict[int, Process]) -> list[int]:
     found = []
     for pid in table:
         try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            environment = _read(f"/proc/{pid}/environ")
         except OSError:
             # The process has ended, or belongs to another user and so not to this agent.
             continue
@@ -153,5 +190,8 @@ def _ps_marked(wanted: bytes) -> list[int]:
 
 
 def _ps(*arguments: str) -> list[bytes]:
+    # Only systems without /proc need it.
+    import subprocess
+
     result = subprocess.run(["/bin/ps", *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return [line for line in result.stdout.splitlines() if line.strip()]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Optional
 
 from agent.client import Client
 from agent.identity import Identity, plain_id
+from agent.machine import resolves
 
 # How many jobs an agent may run at once.
 MAX_SLOTS = 64
@@ -72,16 +74,24 @@ class StepDefinition:
 
 @dataclass(frozen=True)
 class Definition:
-    """What a job runs; `timeout`, in seconds, is for all steps together."""
+    """What a job runs. `timeout`, in seconds, is for all steps together.
+
+    With `submodules` the agent fetches them, too. `container` is the image that the steps run in.
+    """
 
     steps: list[StepDefinition]
     env: dict[str, str]
     timeout: Optional[float]
+    container: Optional[str] = None
+    submodules: bool = False
 
 
 @dataclass(frozen=True)
 class JobDetails:
-    """The answer to a start; without `definition`, the repository's file `definition_path` defines the job."""
+    """The answer to a start; without `definition`, the repository's file `definition_path` defines the job.
+
+    `log_limit` is the most bytes of output to send. An older control plane names none.
+    """
 
     pipeline: str
     repository: str
@@ -90,6 +100,7 @@ class JobDetails:
     timeout: Optional[float]
     definition: Optional[Definition]
     definition_path: str
+    log_limit: Optional[int]
 
 
 @dataclass(frozen=True)
@@ -104,7 +115,8 @@ class Configuration:
 class ControlPlane:
     """The agent's requests. Those that take `stop` are repeated until there is an answer or `stop` is set.
 
-    All raise `Refused`; those with `stop` raise `GivenUp`, the others `Unreachable`.
+    All raise `Refused`, those with `stop` only if it is about the request; they raise `GivenUp`, the others
+    `Unreachable`.
     """
 
     def __init__(self, client: Client) -> None:
@@ -135,8 +147,8 @@ class ControlPlane:
 
         return self._client.send("GET", f"/agents/{identity.agent_id}/config", understand=understand)
 
-    def heartbeat(self, report: dict[str, Any], *, created: int) -> HeartbeatAnswer:
-        """Send one heartbeat; `created` must be greater than that of any heartbeat before."""
+    def heartbeat(self, report: dict[str, Any], *, created: Callable[[], int]) -> HeartbeatAnswer:
+        """Send one heartbeat; the time that `created` gives must be greater than that of any heartbeat before."""
         agent_id = self._identity.agent_id
         return self._client.send(
             "POST",
@@ -199,6 +211,10 @@ class ControlPlane:
             stop=stop,
         )
 
+    def host_resolves(self) -> bool:
+        """Whether the control plane's host has an address at the moment, as this machine sees it."""
+        return resolves(self._client.host)
+
     @property
     def _identity(self) -> Identity:
         identity = self._client.identity
@@ -211,7 +227,11 @@ class ControlPlane:
 
 
 def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document).encode()
+    """The document as JSON, unescaped: escapes would make some texts six times as long.
+
+    A byte of a file name that is no UTF-8 becomes a question mark: the control plane refuses half a surrogate pair.
+    """
+    return json.dumps(document, ensure_ascii=False).encode(errors="replace")
 
 
 def _heartbeat_answer(answer: dict[str, Any]) -> HeartbeatAnswer:
@@ -237,6 +257,7 @@ def _job_details(answer: dict[str, Any]) -> JobDetails:
         timeout=_seconds(answer["timeout"]),
         definition=_definition(answer["definition"]) if answer["definition"] is not None else None,
         definition_path=str(answer["definition_path"]),
+        log_limit=int(answer["log_limit"]) if answer.get("log_limit") else None,
     )
 
 
@@ -253,6 +274,8 @@ def _definition(document: dict[str, Any]) -> Definition:
         ],
         env=_env(document.get("env")),
         timeout=_seconds(document.get("timeout")),
+        container=_optional_text(document.get("container")),
+        submodules=bool(document.get("submodules")),
     )
 
 

@@ -25,7 +25,8 @@ class StateDirectory:
         self.enrolment = self.path / "enrolment.json"
         self.heartbeat = self.path / "heartbeat.json"
         self.spool = self.path / "spool"
-        self.bundle = self.path / "agent.pyz"
+        self.containers = self.path / "containers"
+        self.program = self.path / "program"
         self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

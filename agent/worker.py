@@ -13,19 +13,27 @@ from typing import Any, Optional
 
 from agent.attempt import ABANDON, STOP, Attempt
 from agent.client import Client, Refused, Unreachable
-from agent.delivery import deliver
+from agent.delivery import deliver, deliver_interrupted
 from agent.errors import AgentError, RefusedByControlPlane
+from agent.health import Health
 from agent.heartbeat import Heartbeat
 from agent.job import JobContext, run_job
+from agent.machine import boot_id, hostname
 from agent.metrics import Metrics
 from agent.protocol import Assignment, ControlPlane, HeartbeatAnswer
+from agent.refusals import AGENT_RETIRED, KEY_UNKNOWN
 from agent.spool import SpooledAttempt
 from agent.state import StateDirectory
+from agent.summary import running_summary
+from agent.trash import Trash
 
 logger = logging.getLogger(__name__)
 
 # How long a stopped agent tries to deliver logs and results. Its next start delivers the rest.
 _FINAL_DELIVERY_SECONDS = 10.0
+# How long an agent that was killed tries to deliver what its attempts had printed, once the control plane answers. For
+# so long at most, their jobs wait until they run again.
+_INTERRUPTED_DELIVERY_SECONDS = 30.0
 
 
 class Agent:
@@ -42,6 +50,10 @@ class Agent:
         self._fixed_slots = slots
         self._slots = slots or 1
         self._metrics = Metrics(context.work_dir)
+        self._health = Health(work_dir=context.work_dir, state_dir=state.path, search_path=context.git_env.get("PATH"))
+        self._trash = Trash(context.work_dir)
+        # Which machine this is. A copy of the identity runs on another one.
+        self._machine = {"boot_id": boot_id(), "hostname": hostname()}
         self._started_at = time.monotonic()
         self._lock = threading.Lock()
         self._attempts: dict[Assignment, Attempt] = {}
@@ -49,6 +61,8 @@ class Agent:
         self._config_version: Optional[int] = None
         self._draining = False
         self._failure: Optional[AgentError] = None
+        # The attempts that an earlier run of the agent did not finish, until a heartbeat is answered.
+        self._interrupted: list[Attempt] = []
         self._heartbeat = Heartbeat(plane, path=state.heartbeat, report=self._report, on_answer=self._handle_answer)
         # Signals and other threads write to this pipe to wake the main thread.
         self._wake_read, self._wake_write = os.pipe()
@@ -62,7 +76,7 @@ class Agent:
         Must be called in the main thread. Raises AgentError if the agent cannot go on.
         """
         for spooled in self._context.spool.recover():
-            self._redeliver(spooled)
+            self._deliver_recovered(spooled)
         heartbeat = threading.Thread(target=self._heartbeat_loop, name="heartbeat", daemon=True)
         self._install_signal_handlers()
         heartbeat.start()
@@ -135,30 +149,50 @@ class Agent:
         try:
             self._heartbeat.run()
         except Refused as error:
-            self._failure = RefusedByControlPlane(
-                f"The control plane refuses this agent ({error}). To enrol the machine again, "
-                f"remove {self._state.identity} and start the agent with a new token."
-            )
+            self._failure = RefusedByControlPlane(self._farewell(error))
         except Exception as error:
             logger.exception("an unexpected error ended the heartbeats")
             self._failure = AgentError(f"An unexpected error ended the heartbeats ({error}). Start the agent again.")
         self._wake_main_thread()
 
+    def _farewell(self, error: Refused) -> str:
+        """What happened and what to do, for a refusal that ends the agent."""
+        if error.code == AGENT_RETIRED:
+            return (
+                f"This agent is retired ({error}). To use the machine again, "
+                f"remove {self._state.identity} and start the agent with a new enrolment token."
+            )
+        if error.code == KEY_UNKNOWN:
+            return (
+                f"The control plane {self._client.url} has not known this agent's key for minutes ({error}). Check "
+                "that this is the address of the control plane that enrolled the agent, and start the agent again. If "
+                "the agent is not in its list of agents, enrol the machine with a new token and another --state-dir."
+            )
+        return f"The control plane refuses this agent: {error.detail}"
+
     def _report(self) -> dict[str, Any]:
+        fault = self._health.check()
+        self._trash.clean_soon()
         with self._lock:
             attempts = list(self._attempts.values())
-            free = 0 if self._draining else max(0, self._slots - len(attempts))
+            free = 0 if self._draining or fault else max(0, self._slots - len(attempts))
         return {
             **self._metrics.read(),
             "jobs_queued": sum(not attempt.started for attempt in attempts),
             "jobs_completed": self._completed,
             "uptime_seconds": int(time.monotonic() - self._started_at),
             "free_slots": free,
-            "running": [attempt.heartbeat_entry() for attempt in attempts],
+            "running": running_summary([attempt.heartbeat_entry() for attempt in attempts]),
             "config_version": self._config_version,
+            **self._machine,
+            "fault": fault,
         }
 
     def _handle_answer(self, answer: HeartbeatAnswer) -> None:
+        while self._interrupted:
+            timer = threading.Timer(_INTERRUPTED_DELIVERY_SECONDS, self._interrupted.pop().request_end, [ABANDON])
+            timer.daemon = True
+            timer.start()
         for command in answer.commands:
             with self._lock:
                 attempt = self._attempts.get(command.assignment)
@@ -174,16 +208,21 @@ class Agent:
         """Fetch the configuration: the slots and, after a rotation, a new key, which is saved before it is used."""
         try:
             configuration = self._plane.configuration()
-        except Unreachable as error:
+            if configuration.identity is not None:
+                configuration.identity.save(self._state.identity)
+        except (Unreachable, Refused, OSError) as error:
             logger.warning(
-                "the agent could not fetch its configuration: %s; it tries again after the next heartbeat", error
+                "the agent could not fetch and save its configuration: %s; it tries again after the next heartbeat",
+                error,
             )
             return
         if configuration.identity is not None:
-            configuration.identity.save(self._state.identity)
             self._client.identity = configuration.identity
             logger.info("the agent signs its requests with the new key %s from now on", configuration.identity.key_id)
         self._slots = self._fixed_slots or configuration.slots or 1
+        if self._context.step_users.count:
+            # Two jobs never share a user.
+            self._slots = min(self._slots, self._context.step_users.count)
         self._config_version = configuration.version
 
     # Jobs
@@ -200,18 +239,30 @@ class Agent:
         self._start_thread(attempt)
 
     def _start_thread(self, attempt: Attempt) -> None:
-        threading.Thread(target=self._work, args=(attempt,), name=str(attempt.job), daemon=True).start()
+        try:
+            threading.Thread(target=self._work, args=(attempt,), name=str(attempt.job), daemon=True).start()
+        except RuntimeError as error:
+            # There are too many processes. The control plane assigns the job again, to another agent.
+            self._health.note_failure(str(error))
+            with self._lock:
+                del self._attempts[attempt.job]
 
     def _work(self, attempt: Attempt) -> None:
         following: Optional[Assignment] = None
         try:
-            following = run_job(self._context, attempt, self._wants_next)
-        except Exception:
+            following = run_job(self._context, attempt, lambda: self._wants_next(attempt))
+        except Exception as error:
             logger.exception("an unexpected error in the agent ended %s", attempt.job)
+            attempt.agent_fault = f"an unexpected error in the agent: {error or type(error).__name__}"
+        if attempt.agent_fault is not None:
+            self._health.note_failure(attempt.agent_fault)
+        elif attempt.end_reason is None:
+            self._health.note_success()
         self._release_slot(attempt, following)
 
-    def _wants_next(self) -> bool:
-        return not self._draining
+    def _wants_next(self, attempt: Attempt) -> bool:
+        """Whether the agent takes another job in place of the attempt, which has ended."""
+        return not self._draining and attempt.agent_fault is None and self._health.fault is None
 
     def _release_slot(self, attempt: Attempt, following: Optional[Assignment]) -> None:
         """Free the attempt's slot, or give it to the next job at once."""
@@ -226,17 +277,31 @@ class Agent:
         self._heartbeat.send_soon()
         self._wake_main_thread()
 
-    def _redeliver(self, spooled: SpooledAttempt) -> None:
-        """Deliver the result of an attempt that an earlier run of this agent finished. It uses a slot until then."""
+    def _deliver_recovered(self, spooled: SpooledAttempt) -> None:
+        """Deliver what an earlier run of this agent kept of an attempt. It uses a slot until then.
+
+        Until then heartbeats name the attempt, so it is still this agent's. If the earlier run did not finish it, the
+        control plane queues its job again after that.
+        """
         attempt = Attempt(spooled.job, self._heartbeat.send_soon)
         attempt.started = True
-        attempt.set_steps(spooled.read_report()["steps"])
+        if spooled.is_finished:
+            attempt.set_steps(spooled.read_report()["steps"])
+        else:
+            self._interrupted.append(attempt)
         with self._lock:
             self._attempts[spooled.job] = attempt
 
         def deliver_all() -> None:
-            logger.info("the agent delivers the result of %s, which its previous run kept", attempt.job)
-            following = deliver(self._plane, attempt, spooled, spooled.sequences(), self._wants_next)
+            following = None
+            if spooled.is_finished:
+                logger.info("the agent delivers the result of %s, which its previous run kept", attempt.job)
+                following = deliver(
+                    self._plane, attempt, spooled, spooled.sequences(), lambda: self._wants_next(attempt)
+                )
+            else:
+                logger.info("the agent delivers the log of %s, which its previous run did not finish", attempt.job)
+                deliver_interrupted(self._plane, attempt, spooled)
             if attempt.end_reason == ABANDON:
                 spooled.remove()
             self._release_slot(attempt, following)

@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from apps.accounts.identities import providers_configured
 from apps.accounts.policies import ROLES
+from apps.pipelines.refs import allowed_repositories
 
 # Stages that other people than their developer can reach.
 EXPOSED_STAGES = frozenset({"staging", "production"})
@@ -19,7 +20,7 @@ _MIN_DIFFERENT = 5
 
 @register(Tags.security)
 def settings_check(_apps: Any = None, **_options: Any) -> list[CheckMessage]:
-    """The unsafe settings of this stage. A local stage has none."""
+    """The unsafe settings of this stage. A local stage has only invalid ones."""
     return list(_unsafe())
 
 
@@ -36,6 +37,10 @@ def settings_require_safe() -> None:
 
 
 def _unsafe() -> Iterator[Error]:
+    try:
+        allowed_repositories()
+    except ValueError as error:
+        yield Error(f"ALLOWED_REPOSITORIES is invalid: {error}.", id="controlplane.E010")
     if settings.STAGE not in EXPOSED_STAGES:
         return
     if settings.DEBUG:

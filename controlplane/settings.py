@@ -27,8 +27,13 @@ KMS_KEY_ID = env.str("KMS_KEY_ID", default="")
 LOG_DIR = env.path("LOG_DIR", default=BASE_DIR / ".local" / "logs")
 # The S3 bucket that is used instead of that directory.
 LOG_BUCKET = env.str("LOG_BUCKET", default="")
+# The most megabytes (of 1,000,000 bytes, before compression) of output that are kept of each attempt of a job. Of what
+# exceeds them, the agent leaves out the middle.
+ATTEMPT_LOG_LIMIT_MB = env.int("ATTEMPT_LOG_LIMIT_MB", default=100)
 # The pipeline of a `POST /jobs` that names none.
 DEFAULT_PIPELINE = env.str("DEFAULT_PIPELINE", default="default")
+# Patterns of the repositories that pipelines may build: github.com/acme/*. Empty: all. See docs/operations.md.
+ALLOWED_REPOSITORIES = env.list("ALLOWED_REPOSITORIES", default=[])
 # Seconds between two polls of an agent without work. Each poll costs two calls to DynamoDB. At most 20, because an
 # agent counts as lost after 45 s without a heartbeat.
 AGENT_CHECK_SECONDS = env.int("AGENT_CHECK_SECONDS", default=15)

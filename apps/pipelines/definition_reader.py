@@ -7,7 +7,9 @@ the top of `definitions`; a test compares the three.
 from typing import Any
 
 from apps.pipelines.definitions import (
+    CONTAINER_LABEL,
     ENV_NAME,
+    IMAGE,
     MAX_RETRIES,
     MAX_TIMEOUT_SECONDS,
     Definition,
@@ -24,6 +26,7 @@ from apps.pipelines.fields import (
     Pattern,
     Text,
     WholeNumber,
+    YesOrNo,
 )
 from apps.pipelines.nodes import Problems, TooManyProblems
 from apps.pipelines.yaml_nodes import compose
@@ -43,7 +46,14 @@ def _step(*, run: str, name: str | None = None, **members: Any) -> Step:
     return Step(name=name, run=run, **members)
 
 
+def _definition(*, labels: list[str] | None = None, container: str | None = None, **members: Any) -> Definition:
+    """A job in a container needs an agent that can run containers."""
+    wanted = [*(labels or []), *([CONTAINER_LABEL] if container else [])]
+    return Definition(labels=list(dict.fromkeys(wanted)), container=container, **members)
+
+
 _LABEL = Pattern(LABEL, LABEL_FORM)
+_IMAGE = Pattern(IMAGE, "an image, as in python:3.12-slim or registry.example.org/team/image:1")
 _ENV_NAME = Pattern(ENV_NAME, "1 to 255 letters, digits and _, not beginning with a digit")
 
 _ENV = MappingOf(_ENV_NAME, Text())
@@ -61,13 +71,15 @@ STEP = Members(
 )
 
 DEFINITION = Members(
-    Definition,
+    _definition,
     {
         "steps": ListOf(STEP, least=1, most=MAX_STEPS),
         "env": _ENV,
         "labels": Names(Name(_LABEL), most=MAX_LABELS),
         "timeout": _TIMEOUT,
         "retries": WholeNumber(least=0, most=MAX_RETRIES),
+        "container": Name(_IMAGE),
+        "submodules": YesOrNo(),
     },
     required=("steps",),
 )

@@ -2,6 +2,8 @@
 
 labels: [linux]             # an agent must have all of them; up to 20
 timeout: 1h                 # of the whole job: seconds, or as in 10m and 1h30m; up to 24h; 1h if left out
+container: python:3.12-slim # an image; steps run in its containers, on agents with the label `container`
+submodules: true            # fetch the repository's submodules, and theirs; otherwise they stay empty
 retries: 2                  # how often a job runs again after its agent was lost: 0 to 10
 env: {CI: "true"}           # for all steps; values are taken as they are written
 steps:                      # 1 to 100, which run one after the other; required
@@ -27,7 +29,16 @@ MAX_TIMEOUT_SECONDS = 24 * 3600
 # Of a job whose definition has no `timeout`.
 DEFAULT_TIMEOUT_SECONDS = 3600
 
+# Agents that can run containers have this label.
+CONTAINER_LABEL = "container"
+
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
+# [registry[:port]/]name[:tag][@digest]; never something that podman takes for an option, a path or a transport.
+_IMAGE_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+IMAGE = re.compile(
+    rf"(?=.{{1,255}}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{{1,5}})?/)?{_IMAGE_PART}(?:/{_IMAGE_PART})*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?"
+)
 PIPELINE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -43,13 +54,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Definition:
-    """A valid pipeline. `timeout`, in seconds, is that of the whole job; each label is listed once."""
+    """A valid pipeline. `timeout`, in seconds, is that of the whole job; each label is listed once.
+
+    With a `container`, an image, the labels include `CONTAINER_LABEL`.
+    """
 
     steps: list[Step]
     env: dict[str, str] = field(default_factory=dict)
     labels: list[str] = field(default_factory=list)
     timeout: int | None = None
     retries: int = DEFAULT_RETRIES
+    container: str | None = None
+    submodules: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The definition as JSON has it."""

@@ -113,6 +113,16 @@ class WholeNumber(_Scalar[int]):
         return f"a whole number from {self.least} to {self.most}"
 
 
+class YesOrNo(_Scalar[bool]):
+    """True or false, as YAML's core schema writes them."""
+
+    def value(self, text: str) -> bool | None:
+        return {"true": True, "false": False}.get(text.lower())
+
+    def words(self) -> str:
+        return "true or false"
+
+
 @dataclass(frozen=True)
 class Duration(_Scalar[int]):
     """Seconds, or hours, minutes and seconds with their letters; the value is in seconds."""

@@ -5,8 +5,12 @@ a shell or git could misread is not even stored.
 """
 
 import re
+from functools import lru_cache
 from urllib.parse import urlsplit
 
+from django.conf import settings
+
+from agent.repositories import RepositoryPattern, repository_is_allowed
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import InvalidInput
 
@@ -58,6 +62,28 @@ def repository_validate(repository: str, *, field: str = "repository") -> str:
     return repository
 
 
+def repository_allowed_require(repository: str, *, field: str = "repository") -> None:
+    """Raises InvalidInput for `field` with the code ``repository_not_allowed`` unless ALLOWED_REPOSITORIES has it."""
+    patterns = allowed_repositories()
+    if not repository_is_allowed(repository, patterns):
+        raise InvalidInput.field(
+            field,
+            "must have an address that the setting ALLOWED_REPOSITORIES allows: "
+            + ", ".join(pattern.text for pattern in patterns),
+            code=ErrorCode.REPOSITORY_NOT_ALLOWED,
+        )
+
+
+def allowed_repositories() -> list[RepositoryPattern]:
+    """The patterns of the setting ALLOWED_REPOSITORIES; empty: every repository. Raises ValueError."""
+    return [_pattern(text.strip()) for text in settings.ALLOWED_REPOSITORIES]
+
+
+@lru_cache
+def _pattern(text: str) -> RepositoryPattern:
+    return RepositoryPattern.parse(text)
+
+
 def _url_validate(repository: str, field: str) -> None:
     try:
         url = urlsplit(repository)
@@ -72,6 +98,10 @@ def _url_validate(repository: str, field: str) -> None:
             field,
             "must not contain a password or token, which everyone who may read the pipeline would see; "
             "keep the credentials on the agent's machine (a git credential helper or an SSH key)",
+        )
+    if "?" in repository or "#" in repository:
+        raise _invalid_repository(
+            field, "must not contain ? or #; keep credentials on the agent's machine (a git credential helper)"
         )
     if url.scheme == "file":
         if not url.path.startswith("/"):

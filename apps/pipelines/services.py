@@ -10,7 +10,7 @@ from apps.pipelines import policies
 from apps.pipelines.definitions import pipeline_name_validate
 from apps.pipelines.models import SCOPE, Pipeline
 from apps.pipelines.parsing import definition_parse
-from apps.pipelines.refs import ref_validate, repository_validate
+from apps.pipelines.refs import ref_validate, repository_allowed_require, repository_validate
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
@@ -51,6 +51,7 @@ def pipeline_save(
     policies.pipeline_save_require(actor)
     pipeline_name_validate(name)
     repository_validate(repository)
+    repository_allowed_require(repository)
     ref_validate(default_ref, field="default_ref")
     parsed = definition_parse(definition) if definition is not None else None
     learnt = {"labels": parsed.labels, "retries": parsed.retries, "timeout": parsed.timeout} if parsed else {}

@@ -8,12 +8,11 @@ against the source.
 `manylinux2014` wheels only, because Lambda's Python 3.11 has glibc 2.26; newer ones install here and fail there.
 """
 
-import compileall
 import fcntl
 import gzip
+import hashlib
 import json
 import os
-import py_compile
 import re
 import shutil
 import subprocess
@@ -41,6 +40,8 @@ _LEVEL = 7
 
 _ROOT = Path(__file__).resolve().parents[2]
 _VENV = _ROOT / ".package"
+# What the directory holds: a digest of the versions and of this file, which decides what is left out.
+_INSTALLED = _VENV / "installed"
 _SITE_PACKAGES = _VENV / "lib" / f"python{PYTHON[0]}.{PYTHON[1]}" / "site-packages"
 
 # The directory into which Lambda unpacks the package; tracebacks show it.
@@ -115,12 +116,24 @@ _UNSERVED_FILES = ("gis", "rest_framework", "i18n", "jquery.js", "select2.full.j
 def dependencies_install() -> None:
     """Install requirements.txt into a directory of its own and give that to Zappa as the environment.
 
-    A second build waits for the first one. Raises SystemExit for another Python than Lambda's, because Lambda could not
-    use its bytecode.
+    A second build waits for the first one, and installs nothing if the versions are the same. Raises SystemExit for
+    another Python than Lambda's, because Lambda could not use its bytecode.
     """
     if sys.version_info[:2] != PYTHON:
         raise SystemExit(f"Build the package with Python {PYTHON[0]}.{PYTHON[1]}: Lambda needs its bytecode.")
     _wait_for_other_builds()
+    versions = shipped_versions()
+    content = hashlib.sha256(repr(versions).encode() + Path(__file__).read_bytes()).hexdigest()
+    if not _INSTALLED.exists() or _INSTALLED.read_text() != content:
+        _versions_install(versions)
+        _INSTALLED.write_text(content)
+    static_files = _SITE_PACKAGES / "staticfiles"
+    shutil.rmtree(static_files, ignore_errors=True)
+    _run("-c", _COLLECT, str(static_files), *_UNSERVED_FILES)
+    os.environ["VIRTUAL_ENV"] = str(_VENV)
+
+
+def _versions_install(versions: Mapping[str, str]) -> None:
     shutil.rmtree(_VENV, ignore_errors=True)
     _SITE_PACKAGES.mkdir(parents=True)
     _run(
@@ -128,11 +141,9 @@ def dependencies_install() -> None:
         *("--target", str(_SITE_PACKAGES)),
         *("--only-binary=:all:", "--platform", PLATFORM, "--implementation", "cp"),
         *("--python-version", f"{PYTHON[0]}.{PYTHON[1]}"),
-        *(f"{name}=={version}" for name, version in sorted(shipped_versions().items())),
+        *(f"{name}=={version}" for name, version in sorted(versions.items())),
     )
     _remove_unused()
-    _run("-c", _COLLECT, str(_SITE_PACKAGES / "staticfiles"), *_UNSERVED_FILES)
-    os.environ["VIRTUAL_ENV"] = str(_VENV)
 
 
 def shipped_versions() -> dict[str, str]:
@@ -165,12 +176,9 @@ def package_finish(zappa: Any) -> None:
             packed.extractall(folder)
         for unwanted in _NOT_SHIPPED:
             (folder / unwanted).unlink(missing_ok=True)
-        compileall.compile_dir(
-            folder,
-            quiet=2,
-            stripdir=name,
-            prependdir=_TASK_ROOT,
-            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        # In a process of its own: bytecode differs by what the process that compiles has compiled and loaded before.
+        _run(
+            *("-m", "compileall", "-q", "-s", name, "-p", _TASK_ROOT, "--invalidation-mode", "unchecked-hash", name),
         )
         _pack(folder, archive)
     for line in size_table(archive):

@@ -28,8 +28,8 @@ def function_role_add(
         {
             "Sid": "JobLogs",
             "Effect": "Allow",
-            # PutObject includes multipart uploads. The life cycle removes what an aborted one leaves.
-            "Action": ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
+            # PutObject includes multipart uploads. The life cycle removes what a killed process leaves of one.
+            "Action": ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
             "Resource": Sub(f"${{{bucket.title}.Arn}}/*"),
         },
         # Without it, S3 answers 403 instead of 404 for a missing object.

@@ -1,10 +1,37 @@
 """A storage for Django's setting STORAGES that keeps files in a directory. On AWS, `ObjectStorage` replaces it."""
 
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
 from django.core.files.storage import FileSystemStorage
 
 
 class FileStorage(FileSystemStorage):
-    """Django's file storage with `read_range`, which `ObjectStorage` has too."""
+    """Django's file storage with two more methods, which `ObjectStorage` has too."""
+
+    def save_stream(self, name: str, pieces: Iterable[bytes]) -> None:
+        """Write the file whose content are the pieces, with one piece in memory.
+
+        The file appears as a whole. If anything fails, an earlier file of this name stays. Raises OSError, and what the
+        pieces raise.
+        """
+        path = Path(self.path(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+                if self.file_permissions_mode is not None:
+                    os.fchmod(file.fileno(), self.file_permissions_mode)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(unfinished).replace(path)
+        except BaseException:
+            Path(unfinished).unlink()
+            raise
 
     def read_range(self, name: str, offset: int, limit: int) -> tuple[bytes, int]:
         """At most `limit` bytes from `offset`, and the size of the whole file. Raises FileNotFoundError."""

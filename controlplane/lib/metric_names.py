@@ -31,6 +31,9 @@ JOB_WAIT = "JobWaitSeconds"
 # The seconds from the start of a job's first step to the end of its last step, by its agent's clock.
 JOB_RUN = "JobRunSeconds"
 
+# The number of logs of ended jobs that a sweep could not archive.
+LOG_ARCHIVE_FAILURES = "LogArchiveFailures"
+
 # The number of agents of each status, measured each minute.
 AGENTS = {
     "healthy": "AgentsHealthy",

@@ -1,18 +1,59 @@
 """A storage for Django's setting STORAGES that keeps files in a bucket of S3.
 
-It extends the storage of django-storages in three ways: it can read a part of a file, it raises `Unavailable` when S3
-fails, and its calls end before API Gateway's timeout.
+It extends the storage of django-storages in four ways: it can read a part of a file, it can save a file that is made
+while it is sent, it raises `Unavailable` when S3 fails, and its calls end before API Gateway's timeout.
 """
 
+import base64
+import hashlib
+from collections.abc import Iterable, Iterator
+
+from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 from django.conf import settings
 from django.core.files.base import File
 from storages.backends.s3 import S3Storage
 
 from controlplane.lib.aws import client_config, failures_named
+from controlplane.lib.errors import Unavailable
+from controlplane.lib.streams import PieceReader
+
+# S3 takes parts from 5 MB. Without threads, no more than the current part and the next are in memory.
+_PART_BYTES = 8 * 1024 * 1024
+_IN_PARTS = TransferConfig(multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES, use_threads=False)
 
 _MISSING = frozenset({"404", "NoSuchKey"})
 _OFFSET_TOO_LARGE = "InvalidRange"
+
+
+class _Checksum:
+    """The checksum that S3 has of a file in parts: the digest of the parts' digests, and their number."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._part = hashlib.sha256()
+        self._room = _PART_BYTES
+
+    def following(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """The pieces, which are added to the checksum."""
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                self._part.update(rest[: self._room])
+                taken = min(len(rest), self._room)
+                self._room -= taken
+                rest = rest[taken:]
+                if not self._room:
+                    self._parts.append(self._part.digest())
+                    self._part, self._room = hashlib.sha256(), _PART_BYTES
+            yield piece
+
+    def value(self) -> str:
+        """The checksum of all pieces so far, in the form of S3's header."""
+        if not self._parts:
+            return base64.b64encode(self._part.digest()).decode()
+        parts = [*self._parts, self._part.digest()] if self._room < _PART_BYTES else self._parts
+        return f"{base64.b64encode(hashlib.sha256(b''.join(parts)).digest()).decode()}-{len(parts)}"
 
 
 class ObjectStorage(S3Storage):  # type: ignore[misc]
@@ -30,6 +71,23 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]
         with failures_named("S3"):
             saved: str = super().save(name, content, max_length)
         return saved
+
+    def save_stream(self, name: str, pieces: Iterable[bytes]) -> None:
+        """Write the file whose content are the pieces, in parts, with at most two parts in memory.
+
+        S3's checksum of the file is compared with that of the pieces. If anything fails, an earlier file of this name
+        stays, and the parts that S3 has are deleted. Raises Unavailable, and what the pieces raise.
+        """
+        checksum = _Checksum()
+        extra = {"ContentType": "text/plain", "ChecksumAlgorithm": "SHA256"}
+        with failures_named("S3"):
+            file = self.bucket.Object(name)
+            file.upload_fileobj(PieceReader(checksum.following(pieces)), ExtraArgs=extra, Config=_IN_PARTS)
+            stored = self.connection.meta.client.head_object(
+                Bucket=self.bucket_name, Key=name, ChecksumMode="ENABLED"
+            ).get("ChecksumSHA256")
+        if stored != checksum.value():
+            raise Unavailable("AWS (S3) has stored other content than was sent. Try again.")
 
     def delete(self, name: str) -> None:
         """Delete the file if it exists."""

@@ -235,6 +235,9 @@ def _instructions(credentials: dict[str, Any], checkout: Checkout, output: Path)
     return f"""
 Ready.
 
+  WARNING: pipelines run as you. A step can read and change all that you can, keys and passwords included.
+  Queue only jobs whose code you trust. docs/security.md explains how to run other jobs.
+
   Address    {url}
   Sign in    {credentials["email"]}   {credentials["password"]}
   Logs       {output}

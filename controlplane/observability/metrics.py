@@ -22,7 +22,7 @@ KEPT_SECONDS = 10
 MOST_VALUES = 100
 
 # The values of these are added up. Of the others each value is written, for percentiles.
-_COUNTS = frozenset({names.REQUESTS, *names.JOBS_ENDED.values()})
+_COUNTS = frozenset({names.REQUESTS, names.LOG_ARCHIVE_FAILURES, *names.JOBS_ENDED.values()})
 _UNITS = {
     names.LATENCY: "Milliseconds",
     names.JOB_WAIT: "Seconds",

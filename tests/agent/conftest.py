@@ -14,6 +14,7 @@ import pytest
 
 from agent import processes
 from tests.agent.fake_server import TOKEN, FakeControlPlane
+from tests.agent.peers import _connections_closed, peer  # noqa: F401 — fixtures
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

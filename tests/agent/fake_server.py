@@ -18,6 +18,8 @@ from typing import Any, ClassVar
 
 from http_message_signatures import HTTPMessageVerifier, HTTPSignatureKeyResolver, InvalidSignature, algorithms
 
+from agent import clock
+
 TOKEN = "hce_only-for-tests"
 LOSE = "the answer is lost"
 
@@ -33,6 +35,7 @@ class FakeJob:
     definition_answer: tuple[int, dict[str, Any]]
     env: dict[str, str]
     timeout: float | None
+    log_limit: int | None = None
     attempt: int = 1
     assigned: bool = False
     starts: int = 0
@@ -56,11 +59,15 @@ class FakeJob:
 
 @dataclass
 class Fault:
-    """The next `times` requests whose path matches get this status. With `LOSE` they take effect without an answer."""
+    """The next `times` requests whose path matches get this status. With `LOSE` they take effect without an answer.
+
+    Without a `code` the answer is a page, as something else than the control plane sends it.
+    """
 
     pattern: str
     answer: int | str
     times: int
+    code: str
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -82,7 +89,10 @@ class FakeControlPlane:
         self.is_unreachable = False
         self.config: dict[str, Any] = {"config_version": 1, "slots": 1}
         self.keys: dict[str, bytes] = {}
+        self.expired = 0
         self.interval = 1
+        # Seconds by which the control plane's clock is ahead of the machine's.
+        self.clock_ahead = 0
         self._created = 0
         self._nonces: set[str] = set()
         self._changed = threading.Condition()
@@ -109,11 +119,19 @@ class FakeControlPlane:
         env: dict[str, str] | None = None,
         pipeline_env: dict[str, str] | None = None,
         timeout: float | None = None,
+        container: str | None = None,
+        submodules: bool = False,
     ) -> FakeJob:
         """Add a queued job. With `run` it has one step."""
         chosen = [{"name": "only", "run": run or "true"}] if steps is None else steps
         complete = [{"env": {}, "timeout": None, **step} for step in chosen]
-        definition = {"steps": complete, "env": pipeline_env or {}, "timeout": timeout}
+        definition = {
+            "steps": complete,
+            "env": pipeline_env or {},
+            "timeout": timeout,
+            "container": container,
+            "submodules": submodules,
+        }
         job = FakeJob(
             job_id=f"01k{secrets.token_hex(11)}",
             repository=repository,
@@ -127,9 +145,9 @@ class FakeControlPlane:
             self.jobs[job.job_id] = job
         return job
 
-    def fail(self, pattern: str, answer: int | str, times: int = 1, **headers: str) -> None:
+    def fail(self, pattern: str, answer: int | str, times: int = 1, code: str = "", **headers: str) -> None:
         with self._changed:
-            self.faults.append(Fault(pattern, answer, times, headers))
+            self.faults.append(Fault(pattern, answer, times, code, headers))
 
     def wait_for(self, condition: Callable[[], Any], timeout: float = 15.0) -> Any:
         """Wait until the condition holds. It is checked after each request."""
@@ -181,7 +199,8 @@ class FakeControlPlane:
         self.requests.append((method, path))
         fault = self._fault(path)
         if fault is not None and fault.answer != LOSE:
-            return fault.answer, {"code": "fault", "detail": "a fault on demand"}, fault.headers
+            problem = {"code": fault.code, "detail": "a fault on demand"}
+            return fault.answer, problem if fault.code else b"<html>Blocked</html>", fault.headers
         if not path.startswith(self.prefix + "/"):
             return self._broken(f"{path} lacks the prefix")
         route = path[len(self.prefix) :]
@@ -206,10 +225,10 @@ class FakeControlPlane:
     def _enrol(self, key: str | None, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.enrol_requests.append((key, body))
         if body["token"] != TOKEN:
-            return 401, {"code": "token_invalid", "detail": "The enrolment token is not valid."}
+            return 401, {"code": "enrolment_token_invalid", "detail": "The enrolment token is not valid."}
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,63}", body["name"]):
             errors = [{"field": "name", "message": "must be a name"}]
-            return 422, {"code": "validation_error", "detail": "The request is not valid.", "errors": errors}
+            return 400, {"code": "invalid_input", "detail": "The request is not valid.", "errors": errors}
         assert key is not None
         if key not in self.enrolments:
             agent_id = f"agent{len(self.enrolments) + 1}"
@@ -225,16 +244,23 @@ class FakeControlPlane:
     def _verify(self, method: str, path: str, headers: Any, body: bytes) -> tuple[int, dict[str, Any]] | None:
         message = _Message(method, f"http://127.0.0.1{path}", headers)
         verifier = HTTPMessageVerifier(signature_algorithm=algorithms.HMAC_SHA256, key_resolver=_Keys(self.keys))
-        verifier.max_clock_skew = timedelta(seconds=300)
+        # This checks `created` itself.
+        verifier.max_clock_skew = timedelta(days=10_000)
         try:
             results = verifier.verify(message, body=body, require_components=("@method", "@path", "content-digest"))
         except InvalidSignature as error:
-            return 401, {"code": "signature_invalid", "detail": str(error)}
+            return 401, {
+                "code": "key_unknown" if "unknown" in str(error) else "signature_invalid",
+                "detail": str(error),
+            }
         nonce = str(results[0].parameters["nonce"])
         if not re.fullmatch(r"[A-Za-z0-9_-]{16,64}", nonce) or nonce in self._nonces:
             self.problems.append(f"nonce {nonce}")
         self._nonces.add(nonce)
         created = int(results[0].parameters["created"])
+        if abs(created - clock.epoch() - self.clock_ahead) > 300:
+            self.expired += 1
+            return 401, {"code": "signature_expired", "detail": "The signature's time is off."}
         if path.endswith("/heartbeat"):
             if created <= self._created:
                 self.problems.append(f"the time of heartbeats went from {self._created} to {created}")
@@ -306,6 +332,7 @@ class FakeControlPlane:
             "timeout": job.timeout,
             "definition": job.definition,
             "definition_path": ".hybrid-ci.yml",
+            **({"log_limit": job.log_limit} if job.log_limit else {}),
         }
 
     def _definition(self, job: FakeJob, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -373,14 +400,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         status, document, headers = answer
-        data = json.dumps(document).encode()
+        is_page = isinstance(document, bytes)
+        data = document if is_page else json.dumps(document).encode()
+        media_type = "text/html" if is_page else "application/json" if status < 400 else "application/problem+json"
         self.send_response(status)
-        self.send_header("Content-Type", "application/json" if status < 400 else "application/problem+json")
+        self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(data)))
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(data)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        moment = clock.epoch() if timestamp is None else timestamp
+        return super().date_time_string(int(moment + self.plane.clock_ahead))
 
     do_GET = do_POST  # noqa: N815 — the name that the base class looks for
 

@@ -31,7 +31,7 @@ def test_every_machine_builds_the_same_bundle(tmp_path: Path) -> None:
     for path in SOURCES:
         os.utime(path)
     assert agent_bundle() == bundle.read_bytes()
-    # An agent that runs from the bundle builds the same bundle for its guards.
+    # The program makes the same bundle of itself.
     code = "import sys; from agent.bundle import agent_bundle; sys.stdout.buffer.write(agent_bundle())"
     made = subprocess.run(
         [sys.executable, "-S", "-c", code],

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.checkout import GIT_ENVIRONMENT, CheckoutFailed, Git, checkout, url_without_credentials
+from agent.checkout import GIT_ENVIRONMENT, CheckoutFailed, Tools, checkout, url_without_credentials
+from agent.mirror import Git
 from tests.agent.conftest import History
 
 
@@ -45,7 +46,7 @@ def test_a_commit_that_the_server_does_not_send_by_its_id_is_found_in_the_whole_
     history = History(tmp_path / "history")
     # Now no branch or tag points to the first commit.
     subprocess.run(["git", "update-ref", "-d", "refs/heads/both"], cwd=history.path, check=True)
-    done = checkout(url=history.url, ref=history.commits[0], workspace=tmp_path / "workspace", git=git)
+    done = checkout(url=history.url, ref=history.commits[0], workspace=tmp_path / "workspace", tools=Tools(git))
     assert done.commit == history.commits[0]
     assert (tmp_path / "workspace" / "number").read_text() == "1\n"
     fetches = [command for command in git.commands if "fetch" in command]  # type: ignore[attr-defined]
@@ -55,7 +56,7 @@ def test_a_commit_that_the_server_does_not_send_by_its_id_is_found_in_the_whole_
 def test_the_workspace_holds_no_credentials(git: Git, tmp_path: Path, history: History) -> None:
     # git ignores the host of a file URL.
     url = f"file://robot:secret@localhost{history.path}"
-    checkout(url=url, ref="main", workspace=tmp_path / "workspace", git=git)
+    checkout(url=url, ref="main", workspace=tmp_path / "workspace", tools=Tools(git))
     kept = (tmp_path / "workspace" / ".git").rglob("*")
     assert not any(b"secret" in path.read_bytes() for path in kept if path.is_file())
     assert git(["config", "--get", "remote.origin.url"]) == (0, f"file://localhost{history.path}\n".encode())
@@ -65,7 +66,7 @@ def test_the_workspace_holds_no_credentials(git: Git, tmp_path: Path, history: H
 def test_an_address_with_quotes_cannot_add_git_configuration(git: Git, tmp_path: Path) -> None:
     url = f'{tmp_path}/x"; [core] sshCommand = touch {tmp_path}/mark #\\'
     with pytest.raises(CheckoutFailed):
-        checkout(url=url, ref="main", workspace=tmp_path / "workspace", git=git)
+        checkout(url=url, ref="main", workspace=tmp_path / "workspace", tools=Tools(git))
     assert not (tmp_path / "mark").exists()
     shown = git(["config", "--get", "remote.origin.url"])
     assert shown == (0, url.encode() + b"\n")
@@ -92,7 +93,7 @@ def test_an_invalid_address_is_refused_before_git_runs(url: str, tmp_path: Path)
         raise AssertionError(arguments)
 
     with pytest.raises(CheckoutFailed):
-        checkout(url=url, ref="main", workspace=tmp_path, git=git)
+        checkout(url=url, ref="main", workspace=tmp_path, tools=Tools(git))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_an_invalid_ref_is_refused_before_git_runs(ref: str, tmp_path: Path) -> 
         raise AssertionError(arguments)
 
     with pytest.raises(CheckoutFailed, match="is not a valid name of a branch, tag or commit"):
-        checkout(url="/repository", ref=ref, workspace=tmp_path, git=git)
+        checkout(url="/repository", ref=ref, workspace=tmp_path, tools=Tools(git))
 
 
 @pytest.mark.parametrize(

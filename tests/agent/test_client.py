@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
-import json
+import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -23,29 +23,8 @@ from agent import client as agents
 from agent import clock
 from agent.client import Backoff, GivenUp, Refused, Unreachable
 from agent.identity import plain_id
-
-
-class Peer(BaseHTTPRequestHandler):
-    """Gives the answers of the script and repeats the last one."""
-
-    protocol_version = "HTTP/1.1"
-    script: ClassVar[list[tuple[int, dict[str, str], bytes]]] = []
-    seen: ClassVar[list[tuple[str, int]]] = []
-    close_quietly: ClassVar[bool] = False
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        type(self).seen.append((self.path, self.client_address[1]))
-        status, headers, body = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-        self.close_connection = self.close_quietly
-
-    def log_message(self, *args: object) -> None:
-        pass
+from agent.refusals import ABOUT_AGENT, ABOUT_REQUEST
+from tests.agent.peers import PROBLEM, Client, problem
 
 
 @pytest.fixture
@@ -73,37 +52,6 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     return path
-
-
-class Client(agents.Client):
-    """An agent has one for as long as it lives; those of a test are closed at its end."""
-
-    made: ClassVar[list[Client]] = []
-
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self.made.append(self)
-
-
-@pytest.fixture(autouse=True)
-def _connections_closed() -> Iterator[None]:
-    yield
-    while Client.made:
-        for connection in Client.made.pop()._idle:
-            connection.close()
-
-
-@pytest.fixture
-def peer() -> Iterator[type[Peer]]:
-    handler = type("Handler", (Peer,), {"script": [(200, {}, b'{"ok": true}')], "seen": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]
-    handler.server = server  # type: ignore[attr-defined]
-    handler.url = f"http://127.0.0.1:{server.server_address[1]}"  # type: ignore[attr-defined]
-    yield handler
-    server.shutdown()
-    server.server_close()
 
 
 def send(peer: Any, client: Client | None = None) -> Any:
@@ -175,14 +123,50 @@ def test_an_invalid_retry_after_is_ignored(text: str, peer: Any) -> None:
     assert caught.value.retry_after in (None, 0)
 
 
-@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 409, 413, 422])
-def test_other_refusals_are_final_and_name_the_reason(status: int, peer: Any) -> None:
-    problem = {"code": "some_code", "detail": "Some detail.", "errors": [{"field": "a"}]}
-    peer.script[:] = [(status, {"Location": "/elsewhere"}, json.dumps(problem).encode())]
-    with pytest.raises(Refused, match=rf"{status} some_code: Some detail\.") as caught:
-        send(peer)
-    assert (caught.value.status, caught.value.code, caught.value.errors) == (status, "some_code", [{"field": "a"}])
+@pytest.mark.parametrize("code", sorted(ABOUT_REQUEST))
+def test_a_refusal_of_one_request_by_the_control_plane_is_final_and_names_the_reason(code: str, peer: Any) -> None:
+    peer.script[:] = [(409, PROBLEM, problem(code))]
+    with pytest.raises(Refused, match=rf"409 {code}: Some detail\.") as caught:
+        Client(peer.url).insist("POST", "/x", understand=lambda answer: answer["ok"], stop=threading.Event())
+    assert (caught.value.status, caught.value.code, caught.value.errors) == (409, code, [{"field": "a"}])
     assert len(peer.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({"Content-Type": "text/html"}, b"<html>Blocked by the firewall</html>"),
+        ({"Content-Type": "application/json"}, b'{"message":"Forbidden"}'),
+        ({"Content-Type": "application/json"}, b'{"code":"stale_attempt","detail":"of another product"}'),
+        (PROBLEM, b'{"title":"Forbidden","status":403}'),
+        (PROBLEM, problem("some_code_of_a_gateway")),
+        (PROBLEM, b"[" * 100_000),
+        ({"Location": "https://portal.example.org/sign-in"}, b""),
+    ],
+)
+def test_a_refusal_that_is_not_one_of_the_control_planes_own_codes_is_retried(
+    headers: dict[str, str], body: bytes, peer: Any
+) -> None:
+    for status in (301, 302, 307, 400, 401, 403, 404, 405, 407, 409, 411, 413, 415, 422, 431, 451):
+        peer.script[:] = [(status, headers, body)]
+        with pytest.raises(Unreachable, match=str(status)):
+            send(peer)
+
+
+def test_a_redirect_is_named_with_its_target(peer: Any) -> None:
+    peer.script[:] = [(301, {"Location": "https://elsewhere.example.org/x"}, b"")]
+    with pytest.raises(Unreachable, match=r"301 .*https://elsewhere\.example\.org/x.*no answer of the control plane"):
+        send(peer)
+
+
+@pytest.mark.parametrize("code", sorted(ABOUT_AGENT))
+def test_only_heartbeats_decide_what_a_refusal_of_the_agent_means(code: str, peer: Any) -> None:
+    peer.script[:] = [(401, PROBLEM, problem(code)), (200, {}, b'{"ok": 3}')]
+    with pytest.raises(Refused, match=code):
+        send(peer)
+    peer.script[:] = [(401, PROBLEM, problem(code)), (200, {}, b'{"ok": 3}')]
+    client = Client(peer.url)
+    assert client.insist("POST", "/x", understand=lambda answer: answer["ok"], stop=threading.Event()) == 3
 
 
 @pytest.mark.parametrize("body", [b"<html>Sign in to the hotel's network</html>", b"[]", b"{}", b"\xff", b""])
@@ -197,6 +181,54 @@ def test_an_incomplete_answer_raises_a_retryable_error(peer: Any) -> None:
     peer.close_quietly = True
     with pytest.raises(Unreachable):
         send(peer)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"jobs": [1]}', b'{"jobs": {"a": []}}', b'{"jobs": [{"job_id": "a", "attempt": 1e999}]}', b"[" * 100_000],
+)
+def test_an_answer_of_another_form_raises_a_retryable_error(body: bytes, peer: Any) -> None:
+    peer.script[:] = [(200, {}, body)]
+    with pytest.raises(Unreachable, match="does not understand the answer"):
+        Client(peer.url).send("POST", "/x", understand=lambda answer: [int(job["attempt"]) for job in answer["jobs"]])
+
+
+def test_an_answer_that_comes_byte_by_byte_raises_a_retryable_error_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "TIMEOUT_SECONDS", 0.5)
+    over = threading.Event()
+
+    def dribble(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            while not over.wait(0.1):
+                connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=dribble, args=(listener,), daemon=True)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(Unreachable, match="timed out"):
+            send(None, Client(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        assert time.monotonic() - began < 2
+        over.set()
+        thread.join(2)
+
+
+def test_after_a_failure_the_other_connections_are_not_tried_one_by_one(
+    peer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(peer.url)
+    # Connections of a network that is gone: they look open, and nothing answers.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for _ in range(5):
+            client._idle.append(http.client.HTTPConnection("127.0.0.1", silent.getsockname()[1]))
+            client._idle[-1].connect()
+        monkeypatch.setattr(agents, "TIMEOUT_SECONDS", 0.2)
+        with pytest.raises(Unreachable):
+            send(peer, client)
+        assert send(peer, client)
 
 
 def test_a_refused_connection_raises_a_retryable_error() -> None:

@@ -96,7 +96,7 @@ def test_a_full_spool_makes_the_step_wait_and_loses_no_output(
     with plane.unreachable():
         time.sleep(2.5)
         assert not (tmp_path / "printed").exists()
-        kept = sum(path.stat().st_size for path in (agent.state / "spool").glob("*/*.chunk"))
+        kept = sum(path.stat().st_size for path in (agent.state / "spool").glob("*/0*"))
         assert 1_000_000 < kept < 1_300_000
     assert plane.finished(job)["exit_code"] == 0
     assert "".join(f"{number}\n" for number in range(1, 500_001)) in job.text
@@ -166,7 +166,7 @@ def test_a_stale_attempt_is_dropped_and_the_agent_goes_on(
     if request_ == "start":
         job.stale = True
     else:
-        plane.fail("/finish", 409)
+        plane.fail("/finish", 409, code="stale_attempt")
     agent.start()
     plane.wait_for(lambda: any(path.endswith(f"/{request_}") for _, path in plane.requests))
     assert plane.finished(plane.add_job(history.url))["exit_code"] == 0
@@ -178,8 +178,8 @@ def test_the_agent_drops_a_job_that_the_control_plane_refuses_and_logs_the_reaso
     agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
     job = plane.add_job(history.url)
-    plane.fail("/log/", 413)
+    plane.fail("/finish", 400, code="invalid_input")
     agent.start()
-    reason = "the control plane refused a request for it (413 fault: a fault on demand)"
+    reason = "the control plane refused a request for it (400 invalid_input: a fault on demand)"
     eventually(lambda: f"the agent drops job {job.job_id} attempt 1: {reason}" in agent.output)
     assert plane.finished(plane.add_job(history.url))["exit_code"] == 0

@@ -284,7 +284,7 @@ def test_the_repository_s_own_definition_is_read_and_run(run: Any, history: Hist
 def test_an_invalid_definition_fails_the_job_and_names_the_line(run: Any, history: History) -> None:
     branch = history.commit_file(".hybrid-ci.yml", b"steps: []\n", "with-invalid-definition")
     problem = {
-        "code": "invalid_definition",
+        "code": "definition_invalid",
         "detail": "The definition is not valid.",
         "errors": [{"field": "steps", "line": 1, "message": "needs at least one step"}],
     }

@@ -80,17 +80,22 @@ def test_writers_do_not_wait_when_their_command_is_stopped(tmp_path: Path) -> No
     assert time.monotonic() - began < 2
 
 
-def test_only_attempts_with_a_report_are_recovered(tmp_path: Path) -> None:
+def test_attempts_are_recovered_whether_they_have_ended_or_not(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool", limit=1000)
     ended = LogStream(spool.open(JOB))
     ended.write(b"log")
     ended.finish({"exit_code": 1})
-    LogStream(spool.open(Assignment("job2", 1))).write(b"x" * CHUNK_BYTES)
+    LogStream(spool.open(Assignment("job2", 1))).write(b"x" * CHUNK_BYTES + b"y")
     (tmp_path / "spool" / "stray").mkdir()
-    (spooled,) = Spool(tmp_path / "spool", limit=1000).recover()
-    assert spooled.job == JOB
-    assert list(spooled.sequences()) == [0]
-    assert spooled.read_report() == {"exit_code": 1, "log_chunks": 1}
-    assert [path.name for path in (tmp_path / "spool").iterdir()] == ["job1.1"]
-    spooled.remove()
+    spool.open(Assignment("job3", 1))
+    finished, interrupted = Spool(tmp_path / "spool", limit=1000).recover()
+    assert (finished.job, finished.is_finished) == (JOB, True)
+    assert list(finished.sequences()) == [0]
+    assert finished.read_report() == {"exit_code": 1, "log_chunks": 1}
+    assert (interrupted.job.job_id, interrupted.is_finished) == ("job2", False)
+    LogStream.recover(interrupted)
+    assert [interrupted.read_chunk(sequence) for sequence in interrupted.sequences()] == [b"x" * CHUNK_BYTES, b"y"]
+    assert sorted(path.name for path in (tmp_path / "spool").iterdir()) == ["job1.1", "job2.1"]
+    for spooled in (finished, interrupted):
+        spooled.remove()
     assert list((tmp_path / "spool").iterdir()) == []

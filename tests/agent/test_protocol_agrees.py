@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent import protocol
+from agent import container, protocol, refusals
 from agent.identity import Identity
 from agent.protocol import Assignment, Command, ControlPlane
 from apps.agents.serializers.agents import CredentialsSerializer, EnrolmentSerializer
@@ -18,7 +18,10 @@ from apps.agents.serializers.heartbeats import HEARTBEAT, RUNNING
 from apps.agents.serializers.steps import STEP_REPORT
 from apps.agents.states import MAX_SLOTS, StepState
 from apps.jobs.serializers import agent_protocol as server
+from apps.pipelines import definitions
 from controlplane.http.fields import Choice, Field, Flag, ListOf, MapOf, Number, Object, Text, WholeNumber
+from controlplane.http.problems import CONTENT_TYPE
+from controlplane.lib.error_codes import ErrorCode
 from tests.agent.conftest import AgentProcess, History
 from tests.agent.fake_server import FakeControlPlane
 
@@ -83,12 +86,24 @@ def test_the_states_of_a_step_are_the_same() -> None:
     assert states == {state.value for state in StepState}
 
 
+def test_the_label_of_agents_that_can_run_containers_is_the_same() -> None:
+    assert container.LABEL == definitions.CONTAINER_LABEL
+
+
 def test_the_most_slots_of_an_agent_are_the_same() -> None:
     assert protocol.MAX_SLOTS == MAX_SLOTS
 
 
+def test_the_codes_that_decide_what_a_refusal_means_are_the_control_planes() -> None:
+    known = {code.value for code in ErrorCode} | {"identity_in_use", "log_chunk_conflict"}
+    assert refusals.ABOUT_AGENT | refusals.ABOUT_REQUEST | {refusals.SIGNATURE_EXPIRED} <= known
+    assert not refusals.ABOUT_AGENT & refusals.ABOUT_REQUEST
+    assert refusals.ABOUT_DEFINITION <= refusals.ABOUT_REQUEST
+    assert refusals.MEDIA_TYPE == CONTENT_TYPE
+
+
 def test_the_agent_understands_the_answer_to_a_heartbeat() -> None:
-    answer, _ = ask(example(server.HEARTBEAT_ANSWER), lambda plane: plane.heartbeat({}, created=1))
+    answer, _ = ask(example(server.HEARTBEAT_ANSWER), lambda plane: plane.heartbeat({}, created=lambda: 1))
     assert (answer.status, answer.next_check_interval, answer.config_version) == ("healthy", 1, 1)
     assert (answer.jobs, answer.commands) == ([ATTEMPT], [Command(ATTEMPT, "cancel")])
 
@@ -98,9 +113,15 @@ def test_the_agent_understands_the_answer_to_a_start(make: Callable[[Object], di
     given = make(server.START_ANSWER)
     answer, sent = ask(given, lambda plane: plane.start(ATTEMPT, stop=STOP))
     assert server.START.check(json.loads(sent)) == json.loads(sent) == {"attempt": 1}
-    for name in ("pipeline", "repository", "git_ref", "env", "timeout", "definition_path"):
+    for name in ("pipeline", "repository", "git_ref", "env", "timeout", "definition_path", "log_limit"):
         assert getattr(answer, name) == given[name], name
     assert (answer.definition is None) == (given["definition"] is None)
+
+
+def test_the_agent_understands_an_older_control_plane_that_names_no_limit_of_the_log() -> None:
+    given = example(server.START_ANSWER)
+    del given["log_limit"]
+    assert ask(given, lambda plane: plane.start(ATTEMPT, stop=STOP))[0].log_limit is None
 
 
 def test_the_agent_reports_a_definition_and_understands_the_answer() -> None:
@@ -110,7 +131,7 @@ def test_the_agent_reports_a_definition_and_understands_the_answer() -> None:
     assert server.DEFINITION_REPORT.check(json.loads(sent)) == json.loads(sent)
     (step,) = answer.steps
     assert (step.name, step.run, step.env, step.timeout) == ("text", "text", {"NAME": "text"}, 1)
-    assert (answer.env, answer.timeout) == ({"NAME": "text"}, 1)
+    assert (answer.env, answer.timeout, answer.container, answer.submodules) == ({"NAME": "text"}, 1, "text", True)
 
 
 @pytest.mark.parametrize("make", [example, without_nullable])
@@ -149,11 +170,11 @@ def test_the_agent_sends_what_the_control_plane_reads(
     named = (sent for sent in plane.heartbeats if any(entry["steps"] for entry in sent["running"]))
     heartbeat = next(named)
     (entry,) = heartbeat["running"]
-    assert set(heartbeat) == set(HEARTBEAT.members)
+    assert set(heartbeat) == set(HEARTBEAT.members) | {"boot_id", "hostname", "fault"}
     assert set(entry) == set(RUNNING.members)
     assert all(set(step) == set(STEP_REPORT.members) for step in entry["steps"])
     # The ids of the control plane that the tests have are others.
     assert HEARTBEAT.check({**heartbeat, "agent_id": AGENT, "running": [{**entry, "job_id": JOB}]})
 
-    assert set(finish) == set(server.FINISH.members)
+    assert set(finish) == set(server.FINISH.members) | {"agent_fault"}
     assert [step["state"] for step in server.FINISH.check(finish)["steps"]] == ["completed", "failed"]

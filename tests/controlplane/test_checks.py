@@ -82,6 +82,7 @@ def production(settings: Any) -> Any:
         ("SESSION_STORE", "memory"),
         ("KMS_KEY_ID", ""),
         ("LOG_BUCKET", ""),
+        ("ALLOWED_REPOSITORIES", ["github.com"]),
     ],
 )
 def test_production_does_not_start_with(production: Any, name: str, value: Any) -> None:
@@ -98,6 +99,12 @@ def test_without_a_secret_key_commands_run_locally_but_nothing_is_served() -> No
     served = manage(*SERVE, SECRET_KEY="")
     assert served.returncode == 1
     assert "ImproperlyConfigured: SECRET_KEY is empty." in served.stderr
+
+
+def test_no_stage_starts_with_a_pattern_that_allows_something_unknown(settings: Any) -> None:
+    settings.ALLOWED_REPOSITORIES = ["github.com/acme/*", "git*.com/acme"]
+    (found,) = settings_check()
+    assert str(found.msg).startswith("ALLOWED_REPOSITORIES is invalid: 'git*.com/acme' must be a pattern such as")
 
 
 def test_a_local_stage_starts_with_unsafe_settings() -> None:

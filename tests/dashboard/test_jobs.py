@@ -6,6 +6,7 @@ import re
 import pytest
 
 from apps.dashboard.views.log import PIECE_BYTES
+from apps.jobs.models import Job
 from apps.jobs.selectors import job_get, job_list
 from apps.jobs.services import attempt_expire
 from controlplane.lib.actor import Actor
@@ -335,3 +336,12 @@ def test_a_refresh_returns_only_the_list(operator: Client, scene: Scene) -> None
     part = operator.get("/dashboard/jobs", headers={"HX-Request": "true"}).text
     assert job_id in part
     assert "<html" not in part
+
+
+def test_a_page_says_why_a_log_is_not_archived_after_several_tries(
+    operator: Client, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    scene.finish(agent, running_job)
+    Job(running_job).update(actions=[Job.log_failures.set(3), Job.log_problem.set("the storage is full")])
+    page = operator.get(f"/dashboard/jobs/{running_job}").text
+    assert "The log could not be archived 3 times: the storage is full." in page

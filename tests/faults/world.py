@@ -155,6 +155,8 @@ _VARYING: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "<moment>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d\b"), "<day>"),
     (re.compile(r"#\d{13}#"), "#<moment>#"),
+    # In the name of an archived log.
+    (re.compile(r"\b\d{20}\b"), "<moment>"),
 )
 _LEFT_OUT = frozenset({"created", "nonces", "expires_at", "sealed", "password", "data", "revision"})
 

@@ -21,6 +21,7 @@ from tests.infrastructure.test_template import role_statements
 # The IAM actions that each operation of S3 needs. For a missing object, HeadObject and GetObject also need
 # ListBucket to get 404.
 S3_ACTIONS = {
+    "AbortMultipartUpload": "AbortMultipartUpload",
     "CompleteMultipartUpload": "PutObject",
     "CreateMultipartUpload": "PutObject",
     "DeleteObject": "DeleteObject",
@@ -56,6 +57,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
     return made
 
 
+def _broken() -> Iterator[bytes]:
+    yield b"x" * 10_000_000
+    raise ValueError("the pieces broke off")
+
+
 def test_the_function_encrypts_and_archives_logs_with_the_stacks_resources_and_its_role(
     deployed: str, calls: set[tuple[str, str]], settings: Any, staging: Body
 ) -> None:
@@ -66,7 +72,9 @@ def test_the_function_encrypts_and_archives_logs_with_the_stacks_resources_and_i
 
     logs = ObjectStorage(settings.LOG_BUCKET)
     logs.save("small.log", ContentFile(b"small"))
-    logs.save("large.log", ContentFile(b"large" * 2_000_000))
+    logs.save_stream("large.log", [b"large" * 20_000] * 100)
+    with pytest.raises(ValueError, match="broke"):
+        logs.save_stream("large.log", _broken())
     assert logs.read_range("small.log", 1, 3) == (b"mal", 5)
     assert logs.read_range("small.log", 9, 3) == (b"", 5)
     assert (logs.exists("large.log"), logs.exists("none.log")) == (True, False)

@@ -269,8 +269,11 @@ def test_starting_gives_all_that_is_needed_to_run_the_job(agent: AgentClient, ma
             "labels": [],
             "timeout": None,
             "retries": 2,
+            "container": None,
+            "submodules": False,
         },
         "definition_path": ".hybrid-ci.yml",
+        "log_limit": 100_000_000,
     }
 
 
@@ -386,6 +389,8 @@ def test_a_repositorys_definition_is_read_and_becomes_the_jobs_steps(
         "steps": [{"name": "build", "run": "make", "env": {}, "timeout": 300}],
         "env": {"CI": "true"},
         "timeout": 3600,
+        "container": None,
+        "submodules": False,
     }
     job = operator.get(f"/jobs/{repository_job}").json()
     assert ([step["name"] for step in job["steps"]], job["commit"]) == (["build"], "d" * 40)

@@ -144,6 +144,13 @@ def test_an_invalid_ref_is_refused_before_anything_is_stored(operator: Client) -
     assert no_job_stands()
 
 
+def test_no_job_is_made_of_a_pipeline_whose_repository_is_not_allowed_any_more(operator: Client, settings: Any) -> None:
+    settings.ALLOWED_REPOSITORIES = ["github.com/acme/*"]
+    refused = problem(operator.post("/jobs", json={"pipeline": "self"}), 400, "repository_not_allowed")
+    assert refused["errors"][0]["field"] == "pipeline"
+    assert no_job_stands()
+
+
 WRONG_MEMBERS: list[tuple[dict[str, Any], str]] = [
     ({"git_ref": 1}, "git_ref"),
     ({"git_ref": None}, "git_ref"),

@@ -1,8 +1,12 @@
 """Finished logs in S3, as on AWS: the same bytes as from chunks, in pieces, put away once."""
 
+import gzip
 import random
+import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,10 +14,11 @@ from django.core.files.storage import storages
 from django.test import RequestFactory
 from django.urls import set_script_prefix
 
-from apps.jobs.models import Job
+from apps.jobs.models import Job, LogChunk
 from apps.jobs.selectors import job_get
 from apps.jobs.serializers.jobs import JobSerializer
 from apps.jobs.services import log_archive, log_archives, logs_archive
+from controlplane.lib import clock
 from tests.clients import Client, problem
 from tests.conftest import CloudServices
 from tests.jobs.test_job_log import piece, whole
@@ -136,3 +141,27 @@ def test_below_a_stage_the_link_has_the_stage_in_it(ended: str) -> None:
     finally:
         set_script_prefix("/")
     assert shown["logs_url"] == f"http://testserver/staging/jobs/{ended}/log"
+
+
+def test_a_log_of_100_megabytes_is_archived_in_parts_with_little_memory_and_no_temporary_file(
+    viewer: Client, ended: str, cloud_services: CloudServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = b"x" * 100_000
+    packed = gzip.compress(printed)
+    with LogChunk.batch_write() as batch:
+        for sequence in range(1000):
+            expires_at = clock.now() + timedelta(days=1)
+            row = LogChunk(f"{ended}#1", 1000 + sequence, packed=packed, size=len(printed), expires_at=expires_at)
+            batch.save(row)
+    monkeypatch.setattr(tempfile, "_get_candidate_names", lambda: pytest.fail("a temporary file"))
+    tracemalloc.start()
+    try:
+        assert logs_archive() == 1
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    size = len(DATA) + 100_000_000
+    assert piece(viewer, ended, size - 10) == (b"x" * 10, size, "true")
+    found = cloud_services.s3.head_object(Bucket=cloud_services.bucket, Key=job_get(ended).log_stored)
+    # The name of a file in parts ends with their number.
+    assert found["ETag"].strip('"').endswith("-13")

@@ -1,15 +1,20 @@
 """Files in S3: what is there, what is not, and how much of them travels."""
 
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 
+from controlplane.lib import object_storage
 from controlplane.lib.errors import Unavailable
+from controlplane.lib.file_storage import FileStorage
 from controlplane.lib.object_storage import ObjectStorage
+from controlplane.lib.streams import PieceReader
 from tests.conftest import CloudServices
 
 DATA = bytes(range(256)) * 40
@@ -87,3 +92,86 @@ def test_a_bucket_that_is_not_there_is_a_failure_of_ours(cloud_services: CloudSe
         storage.read_range("a.log", 0, 1)
     with pytest.raises(Unavailable):
         storage.save("a.log", ContentFile(b"a"))
+
+
+def pieces(count: int, failure: Exception | None = None) -> Iterator[bytes]:
+    """`count` megabytes in small pieces, and then the failure."""
+    for number in range(count * 10):
+        yield bytes([number % 251]) * 100_000
+    if failure:
+        raise failure
+
+
+@pytest.fixture(params=["S3", "directory"])
+def any_storage(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """Both storages of logs."""
+    return request.getfixturevalue("storage") if request.param == "S3" else FileStorage(location=tmp_path)
+
+
+@pytest.mark.parametrize("count", [0, 1, 20])
+def test_a_file_that_is_made_while_it_is_sent_arrives_whole(any_storage: Any, count: int) -> None:
+    any_storage.save_stream("a.log", pieces(count))
+    data = b"".join(pieces(count))
+    assert any_storage.size("a.log") == len(data)
+    if data:
+        assert any_storage.read_range("a.log", 0, len(data)) == (data, len(data))
+
+
+def test_a_file_of_exactly_two_parts_has_the_checksum_of_two_parts(storage: ObjectStorage) -> None:
+    storage.save_stream("a.log", [b"x" * object_storage._PART_BYTES] * 2)
+    assert storage.size("a.log") == 2 * object_storage._PART_BYTES
+
+
+def test_a_file_is_never_in_memory_as_a_whole(any_storage: Any) -> None:
+    any_storage.save_stream("first.log", pieces(1))
+    tracemalloc.start()
+    try:
+        any_storage.save_stream("a.log", pieces(60))
+        assert tracemalloc.get_traced_memory()[1] < 4 * object_storage._PART_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_breaks_off_leaves_the_earlier_one_and_no_parts(
+    any_storage: Any, cloud_services: CloudServices, tmp_path: Path
+) -> None:
+    any_storage.save_stream("a.log", [b"earlier"])
+    for count in (1, 20):
+        with pytest.raises(ValueError, match="damaged"):
+            any_storage.save_stream("a.log", pieces(count, ValueError("damaged")))
+    assert any_storage.read_range("a.log", 0, 100) == (b"earlier", 7)
+    assert "Uploads" not in cloud_services.s3.list_multipart_uploads(Bucket=cloud_services.bucket)
+    assert {path.name for path in tmp_path.iterdir()} <= {"a.log"}
+
+
+def test_a_part_that_s3_refuses_ends_the_upload_and_leaves_no_parts(
+    storage: ObjectStorage, cloud_services: CloudServices
+) -> None:
+    client = storage.connection.meta.client
+
+    def spoil(params: dict[str, Any], **_: Any) -> None:
+        if params["PartNumber"] == 2:
+            params["UploadId"] = "unknown"
+
+    client.meta.events.register("before-parameter-build.s3.UploadPart", spoil, unique_id="spoil")
+    try:
+        with pytest.raises(Unavailable):
+            storage.save_stream("a.log", pieces(20))
+    finally:
+        client.meta.events.unregister("before-parameter-build.s3.UploadPart", unique_id="spoil")
+    assert not storage.exists("a.log")
+    assert "Uploads" not in cloud_services.s3.list_multipart_uploads(Bucket=cloud_services.bucket)
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_content_that_changes_on_the_way_to_s3_is_noticed(
+    storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    read = PieceReader.read
+
+    def read_spoiled(reader: PieceReader, amount: int = -1) -> bytes:
+        return read(reader, amount).replace(b"\x07\x07", b"\x07\x08", 1)
+
+    monkeypatch.setattr(PieceReader, "read", read_spoiled)
+    with pytest.raises(Unavailable, match="other content"):
+        storage.save_stream("a.log", pieces(count))

@@ -19,6 +19,9 @@ import pytest
 import requests
 from django.conf import settings
 
+from controlplane.local.checkout import Checkout
+from controlplane.local.supervisor import _instructions
+
 READY = "Ctrl-C stops everything."
 PATIENCE_SECONDS = 60
 
@@ -175,6 +178,13 @@ def test_the_printed_commands_work_and_failures_are_reported(tmp_path: Path) -> 
         assert run.end() == 1
         assert "emulator was ended by SIGKILL" in run.output
         assert run.is_all_gone(), run.processes()
+
+
+def test_make_run_warns_that_pipelines_run_as_you() -> None:
+    credentials = {"url": "http://127.0.0.1:1", "api_token": "hca_x", "email": "me@example.org", "password": "x"}
+    text = _instructions(credentials, Checkout(url="file:///here", ref="main"), Path("output"))
+    assert "WARNING: pipelines run as you." in text
+    assert "docs/security.md" in text
 
 
 def test_ctrl_c_during_the_start_leaves_no_process(tmp_path: Path) -> None:

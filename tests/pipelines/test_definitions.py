@@ -53,6 +53,9 @@ def places(text: str) -> list[tuple[str, int]]:
     return [(field, line) for field, line, _ in problems(text)]
 
 
+ONE_STEP = "steps: [{run: make}]\n"
+
+
 def one_step(member: str) -> str:
     return f"steps:\n  - run: make\n    {member}\n"
 
@@ -63,6 +66,7 @@ def test_everything_a_definition_can_say_is_read() -> None:
 labels: [linux, gpu]
 timeout: 1h30m
 retries: 0
+submodules: true
 env: {CI: "true"}
 steps:
   - name: lint
@@ -84,12 +88,14 @@ steps:
         labels=["linux", "gpu"],
         timeout=5400,
         retries=0,
+        submodules=True,
     )
 
 
 def test_what_is_left_out_has_a_default() -> None:
     parsed = definition_parse("steps: [{run: make}]")
     assert (parsed.env, parsed.labels, parsed.timeout, parsed.retries) == ({}, [], None, DEFAULT_RETRIES)
+    assert parsed.submodules is False
 
 
 @pytest.mark.parametrize(
@@ -113,7 +119,50 @@ def test_a_definition_becomes_json() -> None:
         "labels": ["linux"],
         "timeout": None,
         "retries": 2,
+        "container": None,
+        "submodules": False,
     }
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "alpine",
+        "python:3.12-slim",
+        "docker.io/library/python:3.12",
+        "localhost:5000/team/image_1",
+        "registry.example.org/a/b/c:v1.0_x@sha256:" + "0" * 64,
+    ],
+)
+def test_a_container_is_an_image_and_asks_for_agents_with_the_label_container(image: str) -> None:
+    parsed = definition_parse(f"{ONE_STEP}container: {image}\nlabels: [linux]")
+    assert parsed.container == image
+    assert parsed.labels == ["linux", "container"]
+    assert definition_parse(f"{ONE_STEP}labels: [container]\ncontainer: {image}").labels == ["container"]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "--privileged",
+        "-v",
+        "docker-archive:/etc/passwd",
+        "oci:../image",
+        "dir:/tmp",
+        "../image",
+        "/image",
+        "image:",
+        "a b",
+        "Image",
+        "docker://image",
+        "a" * 256,
+        "image@sha256:0",
+    ],
+)
+def test_a_container_can_pass_no_option_path_or_transport_to_the_engine(image: str) -> None:
+    ((field, _, message),) = problems(f"{ONE_STEP}container: '{image}'")
+    assert field == "container"
+    assert message.startswith("must be an image, as in python:3.12-slim or registry.example.org/team/image:1, not ")
 
 
 def test_values_of_variables_are_taken_as_they_are_written() -> None:
@@ -156,6 +205,11 @@ def test_retries_are_a_whole_number_up_to_ten(text: str) -> None:
     assert places(f"retries: {text}\nsteps: [{{run: make}}]") == [("retries", 1)]
 
 
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("True", True), ("FALSE", False)])
+def test_submodules_are_fetched_if_it_says_true(text: str, value: bool) -> None:
+    assert definition_parse(f"submodules: {text}\nsteps: [{{run: make}}]").submodules is value
+
+
 def test_all_problems_are_reported_at_once_in_the_order_of_their_lines() -> None:
     text = """\
 timeout: tomorrow
@@ -190,7 +244,7 @@ def test_an_unknown_key_is_refused_with_a_similar_one_or_all_that_are_allowed() 
         ("label", 4, "unknown key 'label'; did you mean 'labels'?"),
     ]
     assert problems("steps: [{run: make}]\nxyz: 1") == [
-        ("xyz", 2, "unknown key 'xyz'; allowed are steps, env, labels, timeout, retries")
+        ("xyz", 2, "unknown key 'xyz'; allowed are steps, env, labels, timeout, retries, container, submodules")
     ]
 
 
@@ -209,6 +263,7 @@ def test_every_message_says_what_the_value_must_be() -> None:
 labels: linux
 timeout: soon
 retries: 11
+submodules: yes
 env: {1ST: a, LIST: [], EMPTY:}
 steps:
   - name: "two\\nlines"
@@ -223,16 +278,17 @@ steps:
         ("labels", 1, "must be a list, not the text 'linux'"),
         ("timeout", 2, "must be a time from 1 second to 24 hours, as in 90, 90s, 10m or 1h30m, not 'soon'"),
         ("retries", 3, "must be a whole number from 0 to 10, not '11'"),
-        ("env.1ST", 4, "must have a name that is 1 to 255 letters, digits and _, not beginning with a digit"),
-        ("env.LIST", 4, "must be text, not a list"),
-        ("env.EMPTY", 4, 'must have a value; write "" for an empty text'),
-        ("steps[0].name", 6, "must be one line of 1 to 100 printable characters, not 'two\ufffdlines'"),
-        ("steps[0].run", 7, "must be text with more than white space, not ' '"),
-        ("steps[0].timeout", 8, "must be a time from 1 second to 24 hours, as in 90, 90s, 10m or 1h30m, not '25h'"),
-        ("steps[1].run", 9, "must be given"),
-        ("steps[2]", 10, "must be a mapping (key: value), not the text 'just text'"),
-        ("steps[3].run", 11, "must not contain a NUL character or half of a surrogate pair"),
-        ("steps[3].env", 12, "must be a mapping (key: value), not a list"),
+        ("submodules", 4, "must be true or false, not 'yes'"),
+        ("env.1ST", 5, "must have a name that is 1 to 255 letters, digits and _, not beginning with a digit"),
+        ("env.LIST", 5, "must be text, not a list"),
+        ("env.EMPTY", 5, 'must have a value; write "" for an empty text'),
+        ("steps[0].name", 7, "must be one line of 1 to 100 printable characters, not 'two\ufffdlines'"),
+        ("steps[0].run", 8, "must be text with more than white space, not ' '"),
+        ("steps[0].timeout", 9, "must be a time from 1 second to 24 hours, as in 90, 90s, 10m or 1h30m, not '25h'"),
+        ("steps[1].run", 10, "must be given"),
+        ("steps[2]", 11, "must be a mapping (key: value), not the text 'just text'"),
+        ("steps[3].run", 12, "must not contain a NUL character or half of a surrogate pair"),
+        ("steps[3].env", 13, "must be a mapping (key: value), not a list"),
     ]
 
 
@@ -450,6 +506,7 @@ DEFINITIONS = st.fixed_dictionaries(
         "env": st.dictionaries(st.from_regex(ENV_NAME, fullmatch=True), st.text(alphabet="a1~.:# \n'\"é", max_size=9)),
         "timeout": st.sampled_from([1, "90s", "10m", "1h0m5s", "24h"]),
         "retries": st.integers(0, 10),
+        "submodules": st.booleans(),
     },
 )
 

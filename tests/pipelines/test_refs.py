@@ -2,12 +2,13 @@
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apps.pipelines.refs import ref_validate, repository_validate
+from apps.pipelines.refs import ref_validate, repository_allowed_require, repository_validate
 from controlplane.lib.errors import InvalidInput
 
 COMMIT = "2ec479c1f0e1d2c3b4a5968778695a4b3c2d1e0f"
@@ -146,12 +147,31 @@ def test_another_text_is_no_repository(repository: str) -> None:
 
 @pytest.mark.parametrize(
     "repository",
-    ["https://user:secret@example.org/a", "https://ghp_secret@example.org/a", "ssh://git:secret@example.org/a"],
+    [
+        "https://user:secret@example.org/a",
+        "https://ghp_secret@example.org/a",
+        "ssh://git:secret@example.org/a",
+        "https://example.org/a?private_token=secret",
+        "https://example.org/a#secret",
+    ],
 )
 def test_a_secret_in_an_address_is_refused_without_being_repeated(repository: str) -> None:
     with pytest.raises(InvalidInput, match="credentials") as caught:
         repository_validate(repository)
     assert "secret" not in caught.value.message
+
+
+def test_only_allowed_repositories_pass(settings: Any) -> None:
+    repository_allowed_require("https://anything.example/x")
+    settings.ALLOWED_REPOSITORIES = ["github.com/acme/*", " /srv/git/** "]
+    repository_allowed_require("git@github.com:acme/app.git")
+    repository_allowed_require("file:///srv/git/app")
+    with pytest.raises(InvalidInput) as caught:
+        repository_allowed_require("https://github.com.evil.example/acme/app")
+    assert caught.value.code == "repository_not_allowed"
+    (error,) = caught.value.errors
+    assert error["field"] == "repository"
+    assert error["message"].endswith("the setting ALLOWED_REPOSITORIES allows: github.com/acme/*, /srv/git/**")
 
 
 @given(st.text())

@@ -12,7 +12,7 @@ from apps.pipelines.services import pipeline_learn, pipeline_save
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict
 from tests.accounts.test_lost_answers import first_answer_lost
-from tests.clients import Client
+from tests.clients import Client, problem
 from tests.metering import dynamodb_calls
 from tests.pipelines.pipelines import REPOSITORY, YAML, recorded, save
 
@@ -74,6 +74,17 @@ def test_saving_costs_one_read_and_one_transaction(operator: Client) -> None:
     assert counted.operations[-2:] == ["GetItem", "TransactWriteItems"]
     # The pipeline and its audit record, each below 1 KB, twice in a transaction.
     assert counted.write_units <= 4
+
+
+def test_a_pipeline_of_another_repository_is_refused_and_says_which_are_allowed(
+    operator: Client, settings: Any
+) -> None:
+    settings.ALLOWED_REPOSITORIES = ["github.com/acme/*"]
+    refused = problem(save(operator), 400, "repository_not_allowed")
+    assert refused["errors"][0]["field"] == "repository"
+    assert "github.com/acme/*" in refused["errors"][0]["message"]
+    assert operator.get("/pipelines/web").status_code == 404
+    assert save(operator, repository="git@github.com:acme/web.git").status_code == 201
 
 
 def test_labels_that_a_job_found_in_the_repository_are_learnt(operator: Client) -> None:

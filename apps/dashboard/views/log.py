@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 from apps.accounts.policies import Permission
 from apps.dashboard.pages import BUSY_SECONDS, offset_parameter, page, shared_context
 from apps.dashboard.terminal import Style, terminal_html
-from apps.jobs.selectors import LogSlice, job_get, job_log_read, job_steps
+from apps.jobs.selectors import LogSlice, job_get, job_log_problem, job_log_read, job_steps
 from apps.jobs.states import FINAL, LEASED
 from controlplane.lib.ids import new_id
 
@@ -45,6 +45,7 @@ def job_facts(job: Any) -> dict[str, Any]:
         "job": job,
         "steps": job_steps(job),
         "ended": job.status in FINAL,
+        "log_problem": job_log_problem(job),
         "seconds": BUSY_SECONDS if job.status in LEASED | FINAL else WAITING_SECONDS,
         # The head is only sent again when one of these has changed, so that buttons do not move under the pointer.
         "seen": f"{job.status}.{job.attempt}.{'cancelling' if job.cancel_requested else ''}",

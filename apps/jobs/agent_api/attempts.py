@@ -13,6 +13,7 @@ from apps.jobs.services import (
     attempt_finish,
     attempt_start,
     log_append,
+    log_limit,
     next_dispatch,
     time_limit,
 )
@@ -39,6 +40,7 @@ def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str,
         "timeout": time_limit(job.timeout) if job.definition else None,
         "definition": job.definition,
         "definition_path": DEFINITION_PATH,
+        "log_limit": log_limit(),
     }
 
 
@@ -55,19 +57,23 @@ def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict
         commit=report["commit"],
         text=report["text"],
     )
-    return {"steps": parsed["steps"], "env": parsed["env"], "timeout": time_limit(parsed["timeout"])}
+    # A definition that an earlier version stored lacks the newer members.
+    work = {name: parsed[name] for name in ("steps", "env", "timeout", "container", "submodules") if name in parsed}
+    return {**work, "timeout": time_limit(parsed["timeout"])}
 
 
 @documented("post", "apps.jobs.agent_api.documentation.LOG")
 @agent_endpoint
 def log(request: HttpRequest, signed: SignedRequest, job_id: str, attempt: int, sequence: int) -> dict[str, Any]:
     """Store one chunk of the attempt's log."""
+    data, packed = decoded_body(request, limit=CHUNK_LIMIT)
     command = log_append(
         agent_id=signed.agent_id,
         job_id=job_id,
         attempt=attempt,
         sequence=sequence,
-        data=decoded_body(request, limit=CHUNK_LIMIT),
+        data=data,
+        packed=packed,
     )
     return {"wish": command}
 

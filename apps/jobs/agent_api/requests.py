@@ -1,8 +1,5 @@
 """Verifying and decoding the requests of agents."""
 
-import gzip
-import io
-import zlib
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -13,6 +10,7 @@ from django.views.decorators.http import require_POST
 
 from apps.agents.authentication import SignedRequest, signed_agent
 from controlplane.lib.actor import Actor
+from controlplane.lib.compression import gunzip
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import InvalidInput, TooLarge
 
@@ -36,25 +34,23 @@ def agent_actor(signed: SignedRequest) -> Actor:
     return Actor(kind="agent", id=signed.agent_id, name=signed.agent.name)
 
 
-def decoded_body(request: HttpRequest, *, limit: int) -> bytes:
-    """The body, decompressed if it is gzip. Raises InvalidInput, or TooLarge above `limit` bytes."""
+def decoded_body(request: HttpRequest, *, limit: int) -> tuple[bytes, bytes | None]:
+    """The body without its compression, and the body as it came if it is compressed with gzip.
+
+    Raises InvalidInput, or TooLarge above `limit` bytes.
+    """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding == "identity":
-        return request.body
+        return request.body, None
     if encoding != "gzip":
         raise InvalidInput.field("Content-Encoding", "must be gzip or identity")
-    packed = request.body
-    if not packed:
-        # Python's gzip module accepts an empty body as an empty file.
-        raise InvalidInput.field("body", "must be compressed with gzip, as Content-Encoding says")
     try:
-        # One byte above the limit shows that the body is too large, without decompressing all of it.
-        data = gzip.GzipFile(fileobj=io.BytesIO(packed)).read(limit + 1)
-    except (OSError, EOFError, zlib.error):
+        data = gunzip(request.body, limit=limit)
+    except ValueError:
         raise InvalidInput.field("body", "must be compressed with gzip, as Content-Encoding says") from None
     if len(data) > limit:
         raise TooLarge(
             f"The decompressed body has more than {limit} bytes. Send smaller chunks.",
             code=ErrorCode.LOG_CHUNK_TOO_LARGE,
         )
-    return data
+    return data, request.body

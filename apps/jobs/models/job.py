@@ -117,6 +117,10 @@ class Job(Record):
     log_chunks = NumberAttribute(null=True)
     # The name of the whole log in object storage, once it is archived.
     log_stored = UnicodeAttribute(null=True)
+    # While it could not be archived: how often, when it is tried again, and why it failed last.
+    log_failures = NumberAttribute(null=True)
+    log_retry_at = UnicodeAttribute(null=True)
+    log_problem = UnicodeAttribute(null=True)
 
     created_day = UnicodeAttribute()
     open = UnicodeAttribute(null=True)

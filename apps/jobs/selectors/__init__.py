@@ -2,7 +2,7 @@
 
 from apps.jobs.selectors.counters import DayOutcomes, job_outcomes
 from apps.jobs.selectors.jobs import JobPage, job_get, job_list, job_steps, jobs_recent
-from apps.jobs.selectors.logs import LogSlice, job_log_read
+from apps.jobs.selectors.logs import LogSlice, job_log_problem, job_log_read
 from apps.jobs.selectors.overview import Overview, job_overview
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Overview",
     "job_get",
     "job_list",
+    "job_log_problem",
     "job_log_read",
     "job_outcomes",
     "job_overview",

@@ -15,6 +15,9 @@ from controlplane.lib.errors import NotFound
 # How long a process caches the sizes of a log's chunks after it last read the log.
 _SIZES_SECONDS = 600
 
+# So many failures to archive a log are no matter of users, since the sweep tries again soon.
+_PROBLEM_AFTER = 3
+
 
 @dataclass(frozen=True)
 class LogSlice:
@@ -28,6 +31,17 @@ class LogSlice:
 def log_stream(job_id: str, attempt: int) -> str:
     """The partition with the chunks of one attempt."""
     return f"{job_id}#{attempt}"
+
+
+def job_log_problem(job: Job) -> str | None:
+    """Why the log of an ended job is still not archived, once that was tried several times; else None."""
+    failures = int(job.log_failures or 0)
+    if failures < _PROBLEM_AFTER:
+        return None
+    return (
+        f"The log could not be archived {failures} times: {job.log_problem}. The next try is at {job.log_retry_at}. "
+        "The log is kept for 14 days until then."
+    )
 
 
 def job_log_read(*, job: Job, offset: int, limit: int) -> LogSlice:
@@ -84,10 +98,12 @@ def _read_stream(stream: str, position: int, room: int, *, goes_on: bool) -> tup
         if sequence != first and goes_on:
             # The chunk in between may still arrive.
             break
+        size = chunk.length
         if not counted or sequence > counted[-1][0]:
-            counted.append((sequence, len(chunk.data)))
-        data += chunk.data[max(0, position - before) :]
-        before += len(chunk.data)
+            counted.append((sequence, size))
+        if before + size > position:
+            data += chunk.output[max(0, position - before) :]
+        before += size
         first = sequence + 1
         if len(data) > room:
             complete = False
@@ -108,6 +124,16 @@ def _chunk_at(counted: list[tuple[int, int]], position: int) -> tuple[int, int]:
             return sequence, before
         before += size
     return (counted[-1][0] + 1 if counted else 0), before
+
+
+def chunk_get(stream: str, sequence: int) -> LogChunk | None:
+    """One chunk, read consistently, or None."""
+    return next(iter(LogChunk.query(stream, LogChunk.sequence == sequence, consistent_read=True)), None)
+
+
+def counts_read(stream: str) -> list[LogChunk]:
+    """What each process has written down about the size of an attempt's log. Consistent."""
+    return list(LogChunk.query(stream, LogChunk.sequence < 0, consistent_read=True))
 
 
 def stream_chunks(stream: str, first: int = 0) -> Iterator[LogChunk]:

@@ -55,7 +55,13 @@ STEP_DEFINITION = Object(
     "StepDefinition", "A step to run.", {"name": Text(), "run": Text(), "env": _ENV, "timeout": _SECONDS}
 )
 
-_WORK: dict[str, Field | Member] = {"steps": ListOf(STEP_DEFINITION), "env": _ENV, "timeout": _SECONDS}
+_WORK: dict[str, Field | Member] = {
+    "steps": ListOf(STEP_DEFINITION),
+    "env": _ENV,
+    "timeout": _SECONDS,
+    "container": optional(Text(about="The image whose containers run the steps."), null=True),
+    "submodules": optional(Flag(about="Whether to fetch the repository's submodules."), default=False),
+}
 
 WORK = Object("Work", "What to run; `timeout` is that of the whole job.", _WORK)
 
@@ -78,6 +84,7 @@ START_ANSWER = Object(
         "timeout": _SECONDS,
         "definition": nullable(DEFINITION),
         "definition_path": Text(),
+        "log_limit": WholeNumber(about="The most bytes of output to send, before compression."),
     },
 )
 

@@ -8,6 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.jobs.label_sets import DEFAULT_PRIORITY, HIGHEST_PRIORITY
+from apps.jobs.selectors import job_log_problem
 from apps.jobs.states import Status, StepState
 from apps.pipelines.definitions import ENV_NAME, pipeline_name_validate
 from apps.pipelines.refs import ref_validate
@@ -140,11 +141,16 @@ class JobDetailSerializer(JobSerializer):
     """A job with its steps. `env` is left out, because its values may be confidential."""
 
     steps = serializers.SerializerMethodField()
+    log_problem = serializers.SerializerMethodField()
 
     @extend_schema_field(StepSerializer(many=True))
     def get_steps(self, _job: Any) -> Any:
         """The current steps, from the context: a running job's steps are in its agent's reports, not in its record."""
         return StepSerializer(self.context["steps"], many=True).data
+
+    def get_log_problem(self, job: Any) -> str | None:
+        """Why the log of the ended job is still not archived, after several tries. It can be read for 14 days."""
+        return job_log_problem(job)
 
 
 class JobPageSerializer(serializers.Serializer[Any]):

@@ -1,5 +1,6 @@
 """The services of jobs: the only writers of the app's records."""
 
+from apps.jobs.models import CHUNK_LIMIT
 from apps.jobs.services.attempts import (
     AttemptResult,
     attempt_define,
@@ -13,7 +14,8 @@ from apps.jobs.services.jobs import job_cancel, job_create, job_retry
 from apps.jobs.services.leases import agents_mark, leases_expire
 from apps.jobs.services.limits import time_limit
 from apps.jobs.services.log_archives import log_archive, logs_archive
-from apps.jobs.services.logs import CHUNK_LIMIT, log_append
+from apps.jobs.services.log_limits import log_limit
+from apps.jobs.services.logs import log_append
 from apps.jobs.services.losses import attempt_expire, attempt_release
 from apps.jobs.services.queue import sets_prune
 
@@ -36,6 +38,7 @@ __all__ = [
     "leases_expire",
     "log_append",
     "log_archive",
+    "log_limit",
     "logs_archive",
     "next_dispatch",
     "sets_prune",

@@ -19,7 +19,7 @@ from apps.jobs.services.steps import steps_of
 from apps.jobs.services.transitions import Move, cancel_request_commit, move_commit
 from apps.jobs.states import FINAL, Status
 from apps.pipelines.definitions import DEFAULT_RETRIES
-from apps.pipelines.refs import ref_validate
+from apps.pipelines.refs import ref_validate, repository_allowed_require
 from apps.pipelines.selectors import Pipeline, pipeline_definition, pipeline_get
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
@@ -150,7 +150,8 @@ def _job_of(
     labels: list[str],
     retry_of: str | None = None,
 ) -> Job:
-    """A queued job of the pipeline, not yet written."""
+    """A queued job of the pipeline, not yet written. Raises InvalidInput if its repository is not allowed any more."""
+    repository_allowed_require(source.repository, field="pipeline")
     job_id = new_id()
     created = id_moment(job_id)
     definition = pipeline_definition(source)
