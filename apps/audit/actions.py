@@ -7,6 +7,7 @@ class Action(StrEnum):
     """What an actor did, as ``subject.past_tense``. Never rename or reuse a value, since older events have it."""
 
     AGENT_CONFIGURED = "agent.configured"
+    AGENT_DELETED = "agent.deleted"
     AGENT_ENROLLED = "agent.enrolled"
     AGENT_IDENTITY_COPIED = "agent.identity_copied"
     AGENT_KEY_ROTATED = "agent.key_rotated"

@@ -1,9 +1,9 @@
 """The records of the audit trail."""
 
-from pynamodb.attributes import JSONAttribute, UnicodeAttribute
+from pynamodb.attributes import UnicodeAttribute
 from pynamodb.indexes import GlobalSecondaryIndex, KeysOnlyProjection
 
-from controlplane.nosql.record import Record, table_name
+from controlplane.nosql.record import CompactJSONAttribute, Record, table_name
 
 
 class ByTarget(GlobalSecondaryIndex["AuditRecord"]):
@@ -35,7 +35,7 @@ class AuditRecord(Record):
     action = UnicodeAttribute()
     target = UnicodeAttribute()
     result = UnicodeAttribute()
-    detail = JSONAttribute(null=True)
+    detail = CompactJSONAttribute(null=True)
     # A copy of the target, if the index contains the event: see `apps.audit.services`.
     about = UnicodeAttribute(null=True)
 

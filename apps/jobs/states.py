@@ -32,7 +32,8 @@ LOST = frozenset({Status.QUEUED, Status.FAILED})
 
 _MAY_FOLLOW: Mapping[Status, frozenset[Status]] = {
     Status.WAITING: frozenset({Status.QUEUED, Status.CANCELLED}),
-    Status.QUEUED: frozenset({Status.ASSIGNED, Status.CANCELLED}),
+    # To an end when no agent can ever claim it.
+    Status.QUEUED: frozenset({Status.ASSIGNED, Status.CANCELLED, Status.FAILED}),
     # Back to the queue when the agent does not acknowledge; to an end when it is lost for the last time.
     Status.ASSIGNED: frozenset({Status.RUNNING, Status.QUEUED, Status.CANCELLED, Status.FAILED}),
     Status.RUNNING: FINAL | {Status.QUEUED},

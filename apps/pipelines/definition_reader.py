@@ -4,6 +4,7 @@ A new member is one line in the table, one attribute of the dataclass that it go
 the top of `definitions`; a test compares the three.
 """
 
+import json
 from typing import Any
 
 from apps.pipelines.definitions import (
@@ -11,6 +12,7 @@ from apps.pipelines.definitions import (
     ENV_NAME,
     IMAGE,
     MAX_RETRIES,
+    MAX_STORED_BYTES,
     MAX_TIMEOUT_SECONDS,
     Definition,
     Step,
@@ -28,7 +30,7 @@ from apps.pipelines.fields import (
     WholeNumber,
     YesOrNo,
 )
-from apps.pipelines.nodes import Problems, TooManyProblems
+from apps.pipelines.nodes import Node, Problems, TooManyProblems
 from apps.pipelines.yaml_nodes import compose
 from controlplane.lib.labels import LABEL, LABEL_FORM, MAX_LABELS
 from controlplane.lib.steps import MAX_STEP_NAME, MAX_STEPS
@@ -93,8 +95,21 @@ def definition_read(text: str) -> Definition:
         root = compose(text, problems)
         if root is not None:
             definition = DEFINITION.read(root, problems)
+            if definition is not None:
+                _size_check(definition, root, problems)
     except TooManyProblems:
         pass
     if problems or definition is None:
         raise problems.error()
     return definition
+
+
+def _size_check(definition: Definition, root: Node, problems: Problems) -> None:
+    """Note a definition that would take too much of a job's record."""
+    size = len(json.dumps(definition.as_dict(), separators=(",", ":"), ensure_ascii=False).encode())
+    if size > MAX_STORED_BYTES:
+        problems.add(
+            Node("", root.line),
+            f"must be at most {MAX_STORED_BYTES:,} bytes as JSON, not {size:,}; give long steps a `name`, or move "
+            "scripts into the repository",
+        )

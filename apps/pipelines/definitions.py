@@ -23,6 +23,8 @@ from controlplane.lib.errors import InvalidInput
 DEFINITION_PATH = ".hybrid-ci.yml"
 
 MAX_BYTES = 64 * 1024
+# What a job stores is longer than the text, since it has names for unnamed steps and escapes for control characters.
+MAX_STORED_BYTES = 128 * 1024
 MAX_RETRIES = 10
 DEFAULT_RETRIES = 2
 MAX_TIMEOUT_SECONDS = 24 * 3600

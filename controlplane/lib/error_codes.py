@@ -93,6 +93,11 @@ class ErrorCode(StrEnum):
     JOB_NOT_FINISHED = "job_not_finished", "The job has not ended yet."
     JOB_STATE = "job_state", "The job's status does not allow this."
     JOB_MOVED = "job_moved", "The job now waits for an agent with other labels."
+    JOB_TOO_LARGE = "job_too_large", "The job's definition and variables are too large. Shorten them."
+    TOO_MANY_LABEL_SETS = (
+        "too_many_label_sets",
+        "Jobs wait under too many combinations of labels. Use fewer, or wait until some have started.",
+    )
     STALE_ATTEMPT = "stale_attempt", "The attempt has ended or belongs to another agent. Stop it."
     LOG_NOT_FOUND = "log_not_found", "The job's log is no longer in storage."
     LOG_CHUNK_CONFLICT = "log_chunk_conflict", "The log chunk is stored with other content. Go on with the next chunk."

@@ -154,11 +154,18 @@ class Listing(Generic[R]):
             previous=rest if backward else came_from,
         )
 
-    def batches(self, partitions: Iterable[str]) -> Iterator[list[R]]:
-        """All records of the partitions in batches of up to 100, for tasks that process a whole list."""
-        for look in self._looks(partitions, None, None, None, False, _BATCH):
+    def batches(self, partitions: Iterable[str], *, start: Place | None = None) -> Iterator[list[R]]:
+        """All records of the partitions in batches of up to 100, for tasks that process a whole list.
+
+        With `start`, those after this place (`place_of`).
+        """
+        for look in self._looks(partitions, None, None, start, False, _BATCH):
             if look.entries:
                 yield [record for _, record in self._records(look.entries)]
+
+    def place_of(self, record: R) -> Place:
+        """The place of the record in this listing, where the rest of the list begins."""
+        return {name: getattr(record, name) for name in {*self._own_keys(), *self.key_names()}}
 
     def count(
         self, partitions: Iterable[str], *, condition: Condition | None, at_most: int, look_at_most: int

@@ -14,6 +14,8 @@ from controlplane.nosql.record import Record
 _Kind = Literal["check", "delete", "put", "update"]
 # PynamoDB sends the operations in this order of kinds, and DynamoDB's reasons come back in the order sent.
 _ORDER: tuple[_Kind, ...] = ("check", "delete", "put", "update")
+# Part of DynamoDB's messages about an item of more than 400 KB, as a put and as an update have it.
+_TOO_LARGE = "exceeded the maximum allowed size"
 
 
 class TransactionFailed(Exception):
@@ -33,6 +35,14 @@ class TransactionConflicted(Unavailable):
     def __init__(self, conflicted: Sequence[str]) -> None:
         super().__init__("Too many requests are changing the same data. Try again.")
         self.conflicted = list(conflicted)
+
+
+class ItemTooLarge(Exception):
+    """DynamoDB refused an item of more than 400 KB; nothing was written. `labels` names the operations."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        super().__init__(f"an item would have more than 400 KB: {', '.join(labels)}")
+        self.labels = list(labels)
 
 
 class Transaction:
@@ -73,8 +83,9 @@ class Transaction:
     def commit(self, *, attempts: int = CONFLICT_ATTEMPTS) -> None:
         """Write everything or nothing, with up to `attempts` attempts while it conflicts with other writers.
 
-        Raises TransactionFailed when a condition fails, TransactionConflicted when all attempts conflict, Unavailable
-        when DynamoDB does not answer. In the last case DynamoDB may have written: read before you act on it.
+        Raises TransactionFailed when a condition fails, TransactionConflicted when all attempts conflict, ItemTooLarge
+        when an item would exceed DynamoDB's limit, Unavailable when DynamoDB does not answer. In the last case DynamoDB
+        may have written: read before you act on it.
         """
         sent = [(label, kind) for order in _ORDER for label, kind, _ in self._operations[order]]
         for attempt in range(attempts):
@@ -83,6 +94,7 @@ class Transaction:
                 return
             except TransactWriteError as error:
                 reasons = error.cancellation_reasons
+                _size_check(error, [label for label, _ in sent])
                 if not reasons:
                     raise
                 codes = [reason.code if reason else "None" for reason in reasons]
@@ -114,6 +126,19 @@ class Transaction:
             put_items=requests["put"],
             update_items=requests["update"],
         )
+
+
+def _size_check(error: TransactWriteError, sent: Sequence[str]) -> None:
+    """Raises ItemTooLarge if DynamoDB refused the transaction, of operations with these labels, for an item's size."""
+    reasons = error.cancellation_reasons
+    large = [
+        label
+        for label, reason in zip(sent, reasons, strict=False)
+        if reason and reason.code == "ValidationError" and _TOO_LARGE in (reason.message or "")
+    ]
+    if large or (not reasons and _TOO_LARGE in (error.cause_response_message or "")):
+        # Without reasons, DynamoDB does not say which item it is.
+        raise ItemTooLarge(large or sent) from error
 
 
 def _request(kind: _Kind, record_kind: type[Record], arguments: dict[str, Any]) -> dict[str, Any]:

@@ -60,7 +60,9 @@ def test_each_task_does_its_work(
     agent.take()
     with polled(50):
         call_command("sweep")
-    assert capsys.readouterr().out == "1 agents marked, 1 jobs taken back, 0 queues pruned, 1 logs stored\n"
+    assert capsys.readouterr().out == (
+        "1 agents marked, 1 jobs taken back, 0 queues pruned, 0 queue entries healed, 0 agents deleted, 1 logs stored\n"
+    )
     assert operator.get(f"/agents/{agent.agent_id}").json()["status"] == "unhealthy"
     assert operator.get(f"/jobs/{lost}").json()["status"] == "queued"
     assert operator.get(f"/jobs/{ended}").json()["logs_url"]
@@ -73,6 +75,18 @@ def test_each_task_does_its_work(
             call_command("sweep")
     assert "1 queues pruned" in capsys.readouterr().out
     assert queue_registry().sets == []
+
+
+def test_each_task_over_a_long_list_has_a_share_of_the_time_that_lambda_gives() -> None:
+    shares = {task.name: task.seconds for task in EACH_MINUTE if task.seconds}
+    assert shares.keys() == set(NAMES) - {"gauges_measure", "logs_archive"}
+    # Lambda ends the sweep after 29 s. Storing logs takes 10 s of them.
+    assert sum(shares.values()) <= 29 - 10 - 5
+
+
+def test_a_task_with_a_share_of_the_time_is_run_for_that_long() -> None:
+    assert Task("some", lambda *, seconds: seconds, seconds=3)() == 3
+    assert Task("some", lambda: 7)() == 7
 
 
 def test_logs_are_stored_last(tasks: Tasks) -> None:

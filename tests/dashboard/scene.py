@@ -71,7 +71,7 @@ class Scene:
 
     def start(self, agent: Actor) -> str:
         """Let the agent claim and start the next waiting job."""
-        (assignment,) = jobs_claim(agent=agent, set_ids=queue_registry().sets_for(()), limit=1)
+        (assignment,) = jobs_claim(agent=agent, sets=queue_registry().sets_for(()), limit=1)
         attempt_start(agent=agent, job_id=assignment.job_id, attempt=assignment.attempt)
         return assignment.job_id
 

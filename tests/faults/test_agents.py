@@ -13,6 +13,7 @@ from apps.agents.services import (
     agent_retire,
     agents_mark_silent,
     enrolment_token_create,
+    retired_agents_delete,
 )
 from controlplane.lib import clock
 from tests.conftest import ADMIN
@@ -64,6 +65,14 @@ def heartbeat_after_silence(world: World) -> Act:
 def mark_silent_agents(world: World) -> Act:
     world.wait(50)
     return agents_mark_silent
+
+
+@scenario()
+def delete_a_retired_agent(world: World) -> Act:
+    agent_retire(agent_id=world.agent.id, actor=ADMIN)
+    retired_agents_delete(seconds=5)
+    world.wait(31 * 24 * 60 * 60)
+    return lambda: retired_agents_delete(seconds=5)
 
 
 @scenario()

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from apps.agents.models import Heartbeat
+from apps.jobs.models import Job
 from apps.jobs.services import (
     AttemptResult,
     attempt_define,
@@ -15,8 +17,10 @@ from apps.jobs.services import (
     leases_expire,
     log_append,
     logs_archive,
+    queue_reconcile,
     sets_prune,
 )
+from apps.jobs.services.queue import entry_of
 from apps.pipelines.services import pipeline_delete, pipeline_save
 from tests.conftest import ADMIN
 from tests.faults.injection import Fault
@@ -245,6 +249,46 @@ def prune_an_empty_set(world: World) -> Act:
     sets_prune()
     world.wait(65)
     return sets_prune
+
+
+def _leave_over_an_entry(world: World) -> None:
+    """An entry for the first attempt of a job that has ended."""
+    job = Job.find(world.ended())
+    entry_of(job, attempt=1).save()
+
+
+@scenario()
+def heartbeat_and_claim_behind_an_entry_that_is_left_over(world: World) -> Act:
+    _leave_over_an_entry(world)
+    world.job()
+    return lambda: world.heartbeat()
+
+
+@scenario()
+def heal_an_entry_that_is_left_over(world: World) -> Act:
+    _leave_over_an_entry(world)
+    return lambda: queue_reconcile(seconds=5)
+
+
+@scenario()
+def heal_a_job_without_its_entry(world: World) -> Act:
+    job = Job.find(world.job())
+    entry_of(job, attempt=1).delete()
+    return lambda: queue_reconcile(seconds=5)
+
+
+@scenario()
+def heal_a_job_without_its_lease(world: World) -> Act:
+    job_id = world.running()
+    Heartbeat(world.agent.id).update(actions=[Heartbeat.lease_map[job_id].remove()])
+    return lambda: queue_reconcile(seconds=5)
+
+
+@scenario()
+def cancel_a_job_without_its_entry(world: World) -> Act:
+    job = Job.find(world.job())
+    entry_of(job, attempt=1).delete()
+    return lambda: job_cancel(actor=ADMIN, job_id=job.job_id)
 
 
 @pytest.mark.parametrize(("kind", "lasting"), FAULTS)

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.core.cache import cache
+from django.core.management import call_command
 
 from apps.accounts.services import api_token_create, api_token_verify, user_disable
 from apps.accounts.services.api_tokens import api_token_revoke
 from apps.agents.services import agents_mark_silent
 from apps.audit.models import AuditRecord
 from apps.jobs.selectors import job_get
-from apps.jobs.services import job_create, leases_expire
+from apps.jobs.services import job_cancel, job_create, job_retry, leases_expire
 from controlplane.infrastructure.schema import TableSchema, table_schemas
 from controlplane.lib.actor import SYSTEM
 from controlplane.lib.errors import ApplicationError
@@ -32,6 +33,7 @@ from tests.faults.world import World
 from tests.infrastructure.conftest import infrastructure
 from tests.infrastructure.test_deployment import _EMPTY_ZIP, client
 from tests.polling import polled
+from tests.properties.consistency import Everything
 
 MANUAL = (Path(settings.BASE_DIR) / "docs" / "operations.md").read_text()
 SECTION = MANUAL[MANUAL.index("\n## Restore\n") :].split("\n## ", 2)[1]
@@ -188,9 +190,12 @@ class Rewind:
     def _dynamodb(self) -> Any:
         return shared_connection().client
 
-    def restore(self) -> None:
-        """Restore the copy and forget all caches."""
+    def restore(self, *tables: str) -> None:
+        """Restore the copy, or these tables of it, and forget all caches."""
+        names = {table_name(name) for name in tables or RESTORED}
         for name, arn in self._arns.items():
+            if name not in names:
+                continue
             self._dynamodb.delete_table(TableName=name)
             self._dynamodb.restore_table_from_backup(TargetTableName=name, BackupArn=arn)
         list(create_tables())
@@ -264,3 +269,39 @@ def test_a_job_created_since_the_backup_is_created_again_when_a_client_repeats_t
     again = job_create(actor=ADMIN, pipeline="self", idempotency_key="once")
     assert again.job_id != lost.job_id
     assert job_get(again.job_id).status == "queued"
+
+
+@pytest.fixture
+def queue_lost(world: World) -> str:
+    """A queued job whose entry the restore has lost: the queue's table is from a moment before the job."""
+    then = Rewind()
+    job_id = world.job()
+    then.restore("queue")
+    assert world.heartbeat().assignments == []
+    return job_id
+
+
+def test_a_queued_job_that_lost_its_entry_is_cancelled_and_retried_as_the_manual_says(
+    world: World, queue_lost: str
+) -> None:
+    assert "cancel and retry a job that stays `queued`" in SECTION
+    assert job_cancel(actor=ADMIN, job_id=queue_lost).status == "cancelled"
+    again = job_retry(actor=ADMIN, job_id=queue_lost)
+    assert [assignment.job_id for assignment in world.heartbeat().assignments] == [again.job_id]
+
+
+def test_the_sweep_heals_a_queue_that_was_restored_to_another_moment_than_the_jobs(
+    world: World, queue_lost: str
+) -> None:
+    call_command("sweep")
+    assert [assignment.job_id for assignment in world.heartbeat().assignments] == [queue_lost]
+    assert Everything.read().inconsistencies() == []
+
+
+def test_entries_of_jobs_that_the_restore_has_undone_hold_up_no_other(world: World) -> None:
+    then = Rewind()
+    world.job()
+    then.restore("jobs", "heartbeats", "summary", "idempotency")
+    waiting = world.job()
+    assert [assignment.job_id for assignment in world.heartbeat().assignments] == [waiting]
+    assert [entry.position for entry in Everything.read().entries] == []

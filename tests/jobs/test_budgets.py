@@ -31,17 +31,28 @@ DONE = AttemptResult(
 
 def started(make_job: Callable[..., str], agent: Actor) -> str:
     job_id = make_job()
-    (assignment,) = jobs_claim(agent=agent, set_ids=queue_registry().sets_for(()), limit=1)
+    (assignment,) = jobs_claim(agent=agent, sets=queue_registry().sets_for(()), limit=1)
     attempt_start(agent=agent, job_id=job_id, attempt=assignment.attempt)
     return job_id
 
 
-def test_enqueueing_is_one_transaction_and_one_read_of_the_pipeline(pipeline: str, operator_actor: Actor) -> None:
+def test_enqueueing_is_one_transaction_and_reads_of_the_pipeline_and_of_the_label_sets_hint(
+    pipeline: str, operator_actor: Actor
+) -> None:
     job_create(actor=operator_actor)
     with dynamodb_calls() as metering:
         job_create(actor=operator_actor)
-    assert metering.operations == ["GetItem", "TransactWriteItems"]
+    assert metering.operations == ["GetItem", "TransactWriteItems", "GetItem"]
     assert metering.write_units <= 10
+
+
+def test_enqueueing_writes_the_hint_only_where_it_would_hide_the_job(pipeline: str, operator_actor: Actor) -> None:
+    """One write unit more, when the job is more urgent than all that wait in its set."""
+    job_create(actor=operator_actor, priority=10)
+    with dynamodb_calls() as metering:
+        job_create(actor=operator_actor, priority=11)
+    assert metering.operations == ["GetItem", "TransactWriteItems", "GetItem", "UpdateItem"]
+    assert metering.write_units <= 11
 
 
 def test_finishing_is_one_transaction(make_job: Callable[..., str], make_agent: MakeAgent) -> None:

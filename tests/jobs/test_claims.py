@@ -19,8 +19,7 @@ from tests.metering import dynamodb_calls
 
 def claim(agent: Actor, *, labels: tuple[str, ...] = (), limit: int = 1) -> list[str]:
     return [
-        assignment.job_id
-        for assignment in jobs_claim(agent=agent, set_ids=queue_registry().sets_for(labels), limit=limit)
+        assignment.job_id for assignment in jobs_claim(agent=agent, sets=queue_registry().sets_for(labels), limit=limit)
     ]
 
 
@@ -68,9 +67,9 @@ def test_a_calm_claim_costs_two_calls_and_at_most_eight_write_units(
 ) -> None:
     make_job()
     agent = make_agent()
-    set_ids = queue_registry().sets_for(())
+    sets = queue_registry().sets_for(())
     with dynamodb_calls() as metering:
-        assert len(jobs_claim(agent=agent, set_ids=set_ids, limit=1)) == 1
+        assert len(jobs_claim(agent=agent, sets=sets, limit=1)) == 1
     assert metering.operations == ["Query", "TransactWriteItems"]
     assert metering.write_units <= 8
 
@@ -82,13 +81,13 @@ def test_fifty_agents_storming_a_thousand_jobs_find_one_winner_each_for_few_call
     with ThreadPoolExecutor(16) as pool:
         jobs = set(pool.map(lambda _: job_create(actor=operator_actor).job_id, range(1000)))
     agents = [make_agent() for _ in range(50)]
-    set_ids = queue_registry().sets_for(())
+    sets = queue_registry().sets_for(())
     claimed: list[str] = []
     lock = threading.Lock()
 
     def storm(agent: Actor) -> None:
         while True:
-            assignments = jobs_claim(agent=agent, set_ids=set_ids, limit=1)
+            assignments = jobs_claim(agent=agent, sets=sets, limit=1)
             with lock:
                 claimed.extend(assignment.job_id for assignment in assignments)
                 if len(claimed) == 1000:

@@ -20,6 +20,7 @@ ALLOWED = {
     ("waiting", "cancelled"),
     ("queued", "assigned"),
     ("queued", "cancelled"),
+    ("queued", "failed"),
     ("assigned", "running"),
     ("assigned", "queued"),
     ("assigned", "cancelled"),

@@ -90,13 +90,13 @@ def test_a_move_leaves_all_records_in_agreement(
 
 
 @pytest.mark.parametrize(("before", "after"), ALLOWED, ids=ids(ALLOWED))
-def test_a_move_costs_one_call_and_ten_write_units_at_most(
+def test_a_move_costs_one_call_and_ten_write_units_at_most_and_a_read_if_the_job_waits_again(
     job_in: Callable[[Status], str], agent: Actor, before: Status, after: Status
 ) -> None:
     move = move_from(job_in(before), after, agent)
     with dynamodb_calls() as metering:
         move_commit(move)
-    assert metering.operations == ["TransactWriteItems"]
+    assert metering.operations == ["TransactWriteItems", *(["GetItem"] if after == Status.QUEUED else [])]
     assert metering.write_units <= 10
 
 

@@ -94,6 +94,12 @@ class Everything:
         """Each way in which the records contradict each other, in words; empty when all is well."""
         return [*self._of_the_queue(), *self._of_leases(), *self._of_counters(), *self._of_the_trail()]
 
+    def hidden(self) -> list[str]:
+        """The jobs that wait in a set whose hint is less urgent than they are, so that a poll might not read it."""
+        return [
+            position_job_id(entry.position) for entry in self.entries if entry.position < self.sets[entry.set_id].hint
+        ]
+
     def _of_the_queue(self) -> Iterator[str]:
         standing = Counter(position_job_id(entry.position) for entry in self.entries)
         for job_id, count in standing.items():

@@ -38,9 +38,11 @@ from apps.jobs.services import (
     leases_expire,
     log_append,
     logs_archive,
+    queue_reconcile,
     sets_prune,
     work_dispatch,
 )
+from apps.jobs.services.queue import entry_of
 from apps.jobs.states import FINAL, LEASED
 from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
@@ -582,6 +584,24 @@ class JobLife(RuleBasedStateMachine):
         is_over = self.now - max(self.looked_at, self.resumed_at) > UNHEARD
         assert expired == (self._leases_end(heard_since=float("-inf")) if is_over else 0)
 
+    @precondition(lambda self: self.jobs)
+    @rule(pick=picks, by_cancelling=st.booleans())
+    def the_queue_is_damaged_and_heals(self, pick: int, by_cancelling: bool) -> None:
+        """As by a restore: a queued job loses its entry, or another job gets one."""
+        self._tick()
+        job = self.jobs[pick % len(self.jobs)]
+        entry = entry_of(Job.get(job.job_id), attempt=max(1, job.attempt))
+        if job.status == "queued":
+            entry.delete()
+        else:
+            entry.save()
+        if by_cancelling and job.status == "queued":
+            job_cancel(actor=ADMIN, job_id=job.job_id)
+            job.status = "cancelled"
+            self.acts["job.cancelled", job.job_id] += 1
+        else:
+            assert queue_reconcile(seconds=60) == 1
+
     @rule()
     def sets_are_pruned(self) -> None:
         self._tick()
@@ -608,6 +628,7 @@ class JobLife(RuleBasedStateMachine):
             return
         everything = Everything.read()
         assert everything.inconsistencies() == []
+        assert everything.hidden() == []
         assert set(everything.jobs) == {job.job_id for job in self.jobs}
         for job in self.jobs:
             record = everything.jobs[job.job_id]

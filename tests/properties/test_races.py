@@ -65,7 +65,7 @@ def queued() -> str:
 
 def claim(agent: Actor) -> list[tuple[str, int]]:
     sets = queue_registry().sets_for(())
-    return [(claimed.job_id, claimed.attempt) for claimed in jobs_claim(agent=agent, set_ids=sets, limit=1)]
+    return [(claimed.job_id, claimed.attempt) for claimed in jobs_claim(agent=agent, sets=sets, limit=1)]
 
 
 def assigned(agent: Actor) -> str:

@@ -2,12 +2,13 @@
 
 from apps.agents.models.agent import Agent, AgentKey
 from apps.agents.models.enrolment import ENROLMENT_TOKENS, EnrolmentReceipt, EnrolmentToken
-from apps.agents.models.fleet import FLEET, FleetCounter
+from apps.agents.models.fleet import FLEET, PROGRESS, FleetCounter, TaskProgress
 from apps.agents.models.heartbeat import RUNNING_LIMIT_BYTES, Heartbeat, Lease
 
 __all__ = [
     "ENROLMENT_TOKENS",
     "FLEET",
+    "PROGRESS",
     "RUNNING_LIMIT_BYTES",
     "Agent",
     "AgentKey",
@@ -16,4 +17,5 @@ __all__ = [
     "FleetCounter",
     "Heartbeat",
     "Lease",
+    "TaskProgress",
 ]

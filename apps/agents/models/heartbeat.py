@@ -153,6 +153,8 @@ class Heartbeat(Record):
     status = UnicodeAttribute()
     # Why an agent that sends heartbeats is unhealthy.
     status_reason = UnicodeAttribute(null=True)
+    # When the sweep found the agent retired. The agent is deleted some time later.
+    retired_at = UnicodeAttribute(null=True)
     lease_map: MapAttribute[str, Any] = MapAttribute(default=dict, attr_name="held")
 
     @classmethod

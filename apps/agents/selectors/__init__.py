@@ -2,7 +2,7 @@
 
 from apps.agents.selectors.agents import REGION, AgentPage, agent_get, agent_list
 from apps.agents.selectors.fleet import fleet_counts
-from apps.agents.selectors.heartbeats import heartbeats_by_region, heartbeats_get, silent_heartbeats
+from apps.agents.selectors.heartbeats import fleet_heartbeats, fleet_place, heartbeats_get, silent_heartbeats
 from apps.agents.selectors.identities import (
     IDENTITY_SECONDS,
     AgentIdentity,
@@ -22,7 +22,8 @@ __all__ = [
     "agent_get",
     "agent_list",
     "fleet_counts",
-    "heartbeats_by_region",
+    "fleet_heartbeats",
+    "fleet_place",
     "heartbeats_get",
     "identity_forget",
     "identity_get",

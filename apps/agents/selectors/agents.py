@@ -10,7 +10,7 @@ from apps.agents.selectors.fleet import fleet_counts
 from apps.agents.states import AgentStatus
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import InvalidInput, NotFound
-from controlplane.nosql.listing import Listing, place_decode
+from controlplane.nosql.listing import Listing, Place, place_decode
 
 REGION = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
@@ -75,6 +75,6 @@ def agent_list(
     )
 
 
-def agents_by_region(regions: Iterable[str]) -> Iterator[list[Agent]]:
-    """The agents of these regions in lists of at most 100, without their keys."""
-    return _BY_REGION.batches(regions)
+def agents_by_region(regions: Iterable[str], *, start: Place | None = None) -> Iterator[list[Agent]]:
+    """The agents of these regions after the place `start`, in lists of at most 100 of a region, without their keys."""
+    return _BY_REGION.batches(regions, start=start)

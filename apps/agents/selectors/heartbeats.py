@@ -8,6 +8,7 @@ from apps.agents.selectors.agents import agents_by_region
 from apps.agents.selectors.fleet import fleet_counts
 from apps.agents.states import LEASE, AgentStatus
 from controlplane.lib import clock
+from controlplane.nosql.listing import Place
 
 # When most agents fell silent together, the cause is rather the network or the control plane than the machines. Their
 # leases then last longer. Fewer agents than this are no majority to reckon with.
@@ -20,14 +21,24 @@ def heartbeats_get(agent_ids: Iterable[str]) -> dict[str, Heartbeat]:
     return {heartbeat.agent_id: heartbeat for heartbeat in Heartbeat.find_many(set(agent_ids))}
 
 
-def heartbeats_by_region() -> Iterator[tuple[str, list[Heartbeat]]]:
-    """All heartbeats, at most 100 at a time with their region.
+def fleet_heartbeats(
+    start: Place | None = None, *, status: AgentStatus | None = None
+) -> Iterator[tuple[str, list[Heartbeat]]]:
+    """The heartbeats of all agents, or of those with a status, at most 100 at a time with their region.
 
-    They may lag by moments: a write that depends on one must have the condition that `at` is still the same.
+    In the order of `fleet_place`, after the place `start`. They may lag by moments: a write that depends on one must
+    have the condition that `at` is still the same.
     """
-    for region in sorted(fleet_counts()):
-        for agents in agents_by_region([region]):
-            yield region, Heartbeat.find_many((agent.agent_id for agent in agents), consistent=False)
+    for agents in agents_by_region(sorted(fleet_counts()), start=start):
+        wanted = [agent.agent_id for agent in agents if status in (None, agent.status)]
+        found = Heartbeat.find_many(wanted, consistent=False)
+        if found:
+            yield agents[0].region, sorted(found, key=lambda heartbeat: str(heartbeat.agent_id))
+
+
+def fleet_place(heartbeat: Heartbeat, region: str) -> Place:
+    """The place of an agent of this region in the order of `fleet_heartbeats`."""
+    return {"region": region, "agent_id": heartbeat.agent_id}
 
 
 def silent_heartbeats(*, heard_since: datetime | None = None) -> list[Heartbeat]:
@@ -37,7 +48,7 @@ def silent_heartbeats(*, heard_since: datetime | None = None) -> list[Heartbeat]
     together, only those are in the result that were silent for longer than `MASS_LEASE`.
     """
     now = clock.now()
-    fleet = [heartbeat for _, heartbeats in heartbeats_by_region() for heartbeat in heartbeats]
+    fleet = [heartbeat for _, heartbeats in fleet_heartbeats() for heartbeat in heartbeats]
     silences = {heartbeat.agent_id: _silence(heartbeat, heard_since, now) for heartbeat in fleet}
     limit = _limit_of([silences[heartbeat.agent_id] for heartbeat in fleet if heartbeat.status != AgentStatus.RETIRED])
     return [heartbeat for heartbeat in fleet if heartbeat.leases and silences[heartbeat.agent_id] > limit]

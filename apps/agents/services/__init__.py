@@ -18,6 +18,8 @@ from apps.agents.services.leases import (
     lease_start,
 )
 from apps.agents.services.lifecycle import agent_drain, agent_resume, agent_retire, agents_mark_silent
+from apps.agents.services.portions import portion
+from apps.agents.services.removals import retired_agents_delete
 
 __all__ = [
     "PLAIN_END",
@@ -44,4 +46,6 @@ __all__ = [
     "lease_request_cancel",
     "lease_restore",
     "lease_start",
+    "portion",
+    "retired_agents_delete",
 ]

@@ -68,9 +68,26 @@ def lease_start(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, li
     )
 
 
-def lease_restore(tx: Transaction, *, agent_id: str, job_id: str, attempt: int, at: str, limit: int) -> None:
-    """Lease the attempt to the agent that has run it since `at`, although its lease had expired meanwhile."""
-    lease = {"attempt": attempt, "at": at, "started": True, "limit": limit}
+def lease_restore(
+    tx: Transaction,
+    *,
+    agent_id: str,
+    job_id: str,
+    attempt: int,
+    at: str,
+    started: bool = True,
+    limit: int | None = None,
+    command: str | None = None,
+) -> None:
+    """Lease the attempt to the agent that has had it since `at`, although the lease was lost meanwhile.
+
+    `limit` is the time limit in seconds, `command` a command that the agent must get.
+    """
+    lease: dict[str, Any] = {"attempt": attempt, "at": at, "started": started}
+    if limit is not None:
+        lease["limit"] = limit
+    if command is not None:
+        lease |= {"wish": command, "wish_at": clock.timestamp(clock.now())}
     condition = Heartbeat.agent_id.exists() & Heartbeat.lease_map[job_id].does_not_exist()
     _update(tx, agent_id, [Heartbeat.lease_map[job_id].set(lease)], condition)
 

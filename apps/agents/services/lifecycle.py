@@ -1,12 +1,14 @@
 """Changes of an agent's status: each is one transaction with its heartbeat, the counters and the audit event."""
 
 import logging
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from apps.agents.models import Agent, FleetCounter, Heartbeat
-from apps.agents.selectors import agent_get, heartbeats_by_region, identity_forget
+from apps.agents.selectors import agent_get, identity_forget
+from apps.agents.services.portions import fleet_portion
 from apps.agents.states import TRANSITIONS, AgentStatus, status_after_silence
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
@@ -73,14 +75,15 @@ def _agent_become(agent_id: str, after: AgentStatus, actor: Actor) -> Agent:
     raise Unavailable("The agent's status is being changed. Try again.")
 
 
-def agents_mark_silent(*, heard_since: datetime | None = None) -> int:
+def agents_mark_silent(*, heard_since: datetime | None = None, seconds: float = math.inf) -> int:
     """Mark agents unhealthy after 45 seconds without a heartbeat, and dead after 300. Returns how many were marked.
 
-    The seconds count from `heard_since` on: before that, no agent could be heard. An agent that sends a heartbeat
-    meanwhile, or that another sweep has marked, is left as it is.
+    Their silence counts from `heard_since` on: before that, no agent could be heard. An agent that sends a heartbeat
+    meanwhile, or that another sweep has marked, is left as it is. The call takes at most so many seconds, and the next
+    one goes on where it stopped.
     """
     marked = 0
-    for region, heartbeats in heartbeats_by_region():
+    for region, heartbeats in fleet_portion("agents_mark_silent", seconds=seconds):
         for heartbeat in heartbeats:
             heard_at = clock.parse_timestamp(heartbeat.at)
             silence = clock.now() - (max(heard_at, heard_since) if heard_since else heard_at)

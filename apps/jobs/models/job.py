@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from pynamodb.attributes import BooleanAttribute, JSONAttribute, ListAttribute, NumberAttribute, UnicodeAttribute
+from pynamodb.attributes import BooleanAttribute, ListAttribute, NumberAttribute, UnicodeAttribute
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
 
 from controlplane.lib.ids import id_moment
-from controlplane.nosql.record import Record, table_name
+from controlplane.nosql.record import CompactJSONAttribute, Record, table_name
 
 # The value of `Job.open`, and so the only partition of `ByOpen`. The partition stays small: a job leaves it when it has
 # ended and its log is archived.
@@ -78,12 +78,12 @@ class Job(Record):
     git_ref = UnicodeAttribute()
     # The commit of the ref, as the agent found it.
     commit = UnicodeAttribute(null=True)
-    env = JSONAttribute(null=True)
+    env = CompactJSONAttribute(null=True)
     # The labels that an agent must have to run the job.
     labels: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
     priority = NumberAttribute()
     # The parsed pipeline definition. Null until the agent has read it from the repository.
-    definition = JSONAttribute(null=True)
+    definition = CompactJSONAttribute(null=True)
     # The attempt that last read the definition from the repository.
     defined_attempt = NumberAttribute(null=True)
     timeout = NumberAttribute(null=True)
@@ -104,7 +104,7 @@ class Job(Record):
     lost_agent_id = UnicodeAttribute(null=True)
     lost_started_at = UnicodeAttribute(null=True)
     # The failures of machines that ended attempts: ``[{"agent_id", "agent", "attempt", "reason", "at"}]``.
-    faults = JSONAttribute(null=True)
+    faults = CompactJSONAttribute(null=True)
 
     created_at = UnicodeAttribute()
     assigned_at = UnicodeAttribute(null=True)
@@ -113,7 +113,7 @@ class Job(Record):
 
     exit_code = NumberAttribute(null=True)
     error_message = UnicodeAttribute(null=True)
-    steps = JSONAttribute(null=True)
+    steps = CompactJSONAttribute(null=True)
     log_chunks = NumberAttribute(null=True)
     # The name of the whole log in object storage, once it is archived.
     log_stored = UnicodeAttribute(null=True)

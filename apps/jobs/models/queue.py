@@ -8,6 +8,8 @@ from controlplane.nosql.record import Record, table_name
 
 # The partition of the label sets themselves.
 SETS = "sets"
+# The value of `QueueSet.first` when no job waits in the set. It sorts after all positions.
+EMPTY = "~"
 # The row of that partition with the time of the last search for expired leases. Every poll reads it with the registry.
 LEASES = "!leases"
 
@@ -40,6 +42,12 @@ class QueueSet(Record):
     # The id of the set, which is the partition key of its entries.
     position = UnicodeAttribute(range_key=True)
     labels: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
+    # The position of the most urgent waiting entry, or a more urgent one: it may have left the queue since. `EMPTY` if
+    # there is none. Null, in rows of earlier versions, means unknown.
+    first = UnicodeAttribute(null=True)
+    # The pipeline and the user (id) whose job added the set, to limit the number of their sets. Null where unknown.
+    pipeline = UnicodeAttribute(null=True)
+    opened_by = UnicodeAttribute(null=True)
     # When the sweep found the set empty. It prunes the set some time later, unless a job has used it since.
     retiring_at = UnicodeAttribute(null=True)
     # Only in the row `LEASES`: when an agent last polled, to ten seconds; when a poll last searched for expired leases;
@@ -48,3 +56,8 @@ class QueueSet(Record):
     searched_at = UnicodeAttribute(null=True)
     resumed_at = UnicodeAttribute(null=True)
     swept_at = UnicodeAttribute(null=True)
+
+    @property
+    def hint(self) -> str:
+        """`first`, or a text that sorts before all positions where it is unknown."""
+        return self.first or ""

@@ -1,29 +1,29 @@
 """Reads of the queue. All reads for claims are consistent."""
 
-from collections.abc import Collection, Sequence
+import random
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-
-from django.core.cache import cache
+from heapq import heappop, heappush
+from itertools import count
 
 from apps.jobs.label_sets import agent_may_take, position_moment
-from apps.jobs.models import LEASES, SETS, QueueEntry, QueueSet
+from apps.jobs.models import EMPTY, LEASES, SETS, QueueEntry, QueueSet
 from controlplane.lib import clock
 
 # How many entries a poll reads without contention: they fit into one read unit.
 HEAD = 20
 
-# How many label sets a poll reads at most.
-FRONTS = 4
+# How many label sets a poll reads at most. It reads more than two only where hints are too urgent.
+FRONTS = 8
 
 # How many label sets, and how many entries of each, the queue's depth is measured from. The entries of a set fit into
 # one answer and cost 16 read units.
 FIGURED_SETS = 50
 FIGURED_ENTRIES = 1_000
 
-# How long a process caches the head of each label set, so that it can choose sets without reading all of them.
-_HEAD_KNOWN_SECONDS = 2
-_EMPTY = "~"
-_UNKNOWN = ""
+# The turn of the set that a poll reads whatever its hint. Each process begins somewhere else.
+_rotation = count(random.randrange(1_000))  # noqa: S311
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Registry:
     sets: list[QueueSet]
     looks: QueueSet | None
 
-    def sets_for(self, labels: Collection[str]) -> list[str]:
-        """The ids of the label sets whose jobs an agent with these labels may run."""
-        return [queue_set.position for queue_set in self.sets if agent_may_take(queue_set.labels, labels)]
+    def sets_for(self, labels: Collection[str]) -> list[QueueSet]:
+        """The label sets whose jobs an agent with these labels may run."""
+        return [queue_set for queue_set in self.sets if agent_may_take(queue_set.labels, labels)]
 
 
 def queue_registry() -> Registry:
@@ -54,27 +54,51 @@ def looks_row() -> QueueSet | None:
 
 def queue_head(set_id: str, *, limit: int = HEAD) -> list[QueueEntry]:
     """The most urgent entries of a label set, the most urgent first. One call."""
-    entries = list(QueueEntry.query(set_id, limit=limit, page_size=limit, consistent_read=True))
-    cache.set(_known(set_id), entries[0].position if entries else _EMPTY, _HEAD_KNOWN_SECONDS)
-    return entries
+    return list(QueueEntry.query(set_id, limit=limit, page_size=limit, consistent_read=True))
 
 
-def queue_head_forget(set_id: str) -> None:
-    """Called after an entry was added to the set, so that the next poll of this process reads the set's head again."""
-    cache.set(_known(set_id), _UNKNOWN, _HEAD_KNOWN_SECONDS)
+class QueueFront:
+    """The entries of these label sets, the most urgent first, over all sets. Iterate over it once.
 
+    It reads a set only when the set's hint in the registry (`QueueSet.first`) says that its turn has come: one call for
+    each set. A hint may be too urgent, which costs a call for nothing. So it reads at most `FRONTS` sets, and ends
+    rather than yield an entry when a set that it has not read may have a more urgent one.
 
-def queue_front(set_ids: Sequence[str], *, limit: int = HEAD) -> list[QueueEntry]:
-    """The heads of these label sets as one list, the most urgent entry first. One call for each set, at most four.
-
-    Of more than four sets, it reads those whose head is not cached, then those with the most urgent cached heads.
+    A hint that is not urgent enough would hide a set. So each front also reads one set out of its turn.
     """
-    known = {set_id: cache.get(_known(set_id), _UNKNOWN) for set_id in set_ids}
-    if len(set_ids) > 1:
-        known = {set_id: head for set_id, head in known.items() if head != _EMPTY}
-    chosen = sorted(known, key=known.__getitem__)[:FRONTS]
-    entries = (entry for set_id in chosen for entry in queue_head(set_id, limit=limit))
-    return sorted(entries, key=lambda entry: entry.position)
+
+    def __init__(self, sets: Sequence[QueueSet], *, limit: int = HEAD) -> None:
+        """`limit` is the number of entries to read of each set."""
+        self.sets = sets
+        # The entries that were read of each set, by the set's id.
+        self.heads: dict[str, list[QueueEntry]] = {}
+        self.limit = limit
+        self._waiting: list[tuple[str, str, QueueEntry]] = []
+
+    def __iter__(self) -> Iterator[QueueEntry]:
+        unread = deque(sorted((found.hint, found.position) for found in self.sets if found.hint != EMPTY))
+        self._read_out_of_turn(due=unread[0][1] if unread else None)
+        while True:
+            while unread and (not self._waiting or unread[0][0] <= self._waiting[0][0]):
+                set_id = unread.popleft()[1]
+                if set_id not in self.heads:
+                    if len(self.heads) == FRONTS:
+                        return
+                    self._read(set_id)
+            if not self._waiting:
+                return
+            yield heappop(self._waiting)[2]
+
+    def _read(self, set_id: str) -> None:
+        self.heads[set_id] = queue_head(set_id, limit=self.limit)
+        for entry in self.heads[set_id]:
+            heappush(self._waiting, (entry.position, set_id, entry))
+
+    def _read_out_of_turn(self, due: str | None) -> None:
+        """Read the next set of all in rotation, but not the one that is `due` anyway."""
+        others = [queue_set.position for queue_set in self.sets if queue_set.position != due]
+        if others:
+            self._read(others[next(_rotation) % len(others)])
 
 
 @dataclass(frozen=True)
@@ -115,7 +139,3 @@ def waited_seconds(entry: QueueEntry) -> float:
     """The seconds for which the entry's job has waited until now."""
     since = clock.parse_timestamp(entry.since) if entry.since else position_moment(entry.position)
     return max(0.0, (clock.now() - since).total_seconds())
-
-
-def _known(set_id: str) -> str:
-    return f"queue-head:{set_id}"

@@ -18,6 +18,7 @@ from apps.jobs.services.log_limits import log_limit
 from apps.jobs.services.logs import log_append
 from apps.jobs.services.losses import attempt_expire, attempt_release
 from apps.jobs.services.queue import sets_prune
+from apps.jobs.services.reconciliation import queue_reconcile
 
 __all__ = [
     "CHUNK_LIMIT",
@@ -41,6 +42,7 @@ __all__ = [
     "log_limit",
     "logs_archive",
     "next_dispatch",
+    "queue_reconcile",
     "sets_prune",
     "time_limit",
     "work_dispatch",

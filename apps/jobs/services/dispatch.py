@@ -10,6 +10,7 @@ from django.conf import settings
 
 from apps.agents.services import Lease
 from apps.agents.states import LEASE, MAX_SLOTS
+from apps.jobs.models import QueueSet
 from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.services.claims import Assignment, jobs_claim
 from apps.jobs.services.leases import leases_look, looked_for
@@ -154,17 +155,17 @@ def next_dispatch(
     """
     if is_repeated or not wants_next:
         return None
-    claimed = jobs_claim(agent=agent, set_ids=queue_registry().sets_for(labels), limit=1, slots=slots)
+    claimed = jobs_claim(agent=agent, sets=queue_registry().sets_for(labels), limit=1, slots=slots)
     return claimed[0] if claimed else None
 
 
-def _claim_for(dispatch: Dispatch, agent: Actor, set_ids: Sequence[str], *, free: int, slots: int) -> None:
-    if not set_ids:
+def _claim_for(dispatch: Dispatch, agent: Actor, sets: Sequence[QueueSet], *, free: int, slots: int) -> None:
+    if not sets:
         return
     dispatch.next_check_interval = _interval(min(_BUSY_INTERVAL, settings.AGENT_CHECK_SECONDS))
     if free > 0:
         limit = min(free, _MOST_AT_ONCE)
-        dispatch.assignments += jobs_claim(agent=agent, set_ids=set_ids, limit=limit, slots=slots)
+        dispatch.assignments += jobs_claim(agent=agent, sets=sets, limit=limit, slots=slots)
 
 
 def _interval(seconds: int) -> int:

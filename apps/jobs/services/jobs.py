@@ -14,7 +14,7 @@ from apps.jobs.label_sets import DEFAULT_PRIORITY
 from apps.jobs.models import OPEN, IdempotencyKey, Job
 from apps.jobs.models.job import created_day
 from apps.jobs.selectors.jobs import job_get
-from apps.jobs.services.queue import entry_of, set_register
+from apps.jobs.services.queue import entry_of, set_open
 from apps.jobs.services.steps import steps_of
 from apps.jobs.services.transitions import Move, cancel_request_commit, move_commit
 from apps.jobs.states import FINAL, Status
@@ -24,12 +24,16 @@ from apps.pipelines.selectors import Pipeline, pipeline_definition, pipeline_get
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
-from controlplane.lib.errors import Conflict, NotFound, Unprocessable
+from controlplane.lib.errors import Conflict, InvalidInput, NotFound, Unprocessable
 from controlplane.lib.ids import id_moment, new_id
 from controlplane.lib.work import subject_note
 from controlplane.nosql.transaction import Transaction, TransactionConflicted, TransactionFailed
 
 IDEMPOTENCY_LIFETIME = timedelta(hours=24)
+
+# DynamoDB's items have at most 409,600 bytes. The rest is for later updates: at most 100 steps with names of 400 bytes
+# and 150 bytes of results each, an error message of 4 KB, and about 1 KB of everything else.
+MAX_NEW_JOB_BYTES = 256 * 1024
 
 # How often a cancellation is tried when the job changes meanwhile.
 _TRIES = 5
@@ -50,7 +54,8 @@ def job_create(
     The job requires the pipeline's labels and `labels`. The same `idempotency_key` within 24 hours returns the job that
     the first request created.
 
-    Raises NotFound for an unknown pipeline, InvalidInput for an invalid ref, Unprocessable when the key was used for
+    Raises NotFound for an unknown pipeline, InvalidInput for an invalid ref or a job that is too large,
+    TooManyRequests when jobs wait under too many different sets of labels, Unprocessable when the key was used for
     another payload, Conflict while a request with the same key is being processed.
     """
     policies.job_create_require(actor)
@@ -180,7 +185,8 @@ def _job_of(
 def _job_enqueue(job: Job, *, actor: Actor, action: Action, idempotency: IdempotencyKey | None) -> Job:
     """Write a new job and its queue entry, or return the job that the same request created before."""
     subject_note(job_id=job.job_id)
-    set_register(labels=job.labels)
+    _size_require(job)
+    set_open(labels=job.labels, pipeline=job.pipeline, actor=actor)
     move = Move(
         job=job,
         before=None,
@@ -211,6 +217,18 @@ def _job_enqueue(job: Job, *, actor: Actor, action: Action, idempotency: Idempot
             return _job_made_with(made, idempotency)
         raise
     return job
+
+
+def _size_require(job: Job) -> None:
+    """Raises InvalidInput with code ``job_too_large`` if the record would lack room for its later updates."""
+    size = job.stored_bytes()
+    if size > MAX_NEW_JOB_BYTES:
+        raise InvalidInput.field(
+            "env",
+            f"must be shorter: the job would take {size:,} bytes with its definition, and may take "
+            f"{MAX_NEW_JOB_BYTES:,}",
+            code=ErrorCode.JOB_TOO_LARGE,
+        )
 
 
 def _job_made_with(made: IdempotencyKey, idempotency: IdempotencyKey) -> Job:

@@ -5,13 +5,17 @@ plane, every lease gets a full period first. Agents' polls show that they can; t
 them.
 """
 
+import logging
+import math
+import random
+import time
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 
 from apps.agents.selectors import silent_heartbeats
-from apps.agents.services import agents_mark_silent
+from apps.agents.services import Lease, agents_mark_silent
 from apps.agents.states import LEASE
 from apps.jobs.models import LEASES, SETS, QueueSet
 from apps.jobs.selectors.queue import looks_row
@@ -19,6 +23,9 @@ from apps.jobs.services.losses import attempt_expire
 from controlplane.lib import clock
 from controlplane.lib.errors import Unavailable
 from controlplane.nosql.connection import ConditionFailed
+from controlplane.nosql.transaction import ItemTooLarge
+
+logger = logging.getLogger(__name__)
 
 # How often it is noted that agents poll, all processes together: more often than one idle agent polls, so that each
 # poll of a lone agent is noted. A longer time than the gap between two notes shows that no agent could poll.
@@ -34,15 +41,19 @@ UNHEARD_LIMIT = timedelta(minutes=10)
 # A sweep runs each minute. After a longer pause without any sweep or poll, the control plane itself was away.
 _SWEEP_GAP = timedelta(seconds=150)
 
+# For how long a poll expires leases, since its agent waits for the answer. The sweep and later polls go on.
+_SEARCH_SECONDS = 2
 
-def leases_expire() -> int:
+
+def leases_expire(*, seconds: float = math.inf) -> int:
     """Expire the leases of silent agents, in a sweep. Returns their number.
 
-    While no agent polls, nothing expires for up to `UNHEARD_LIMIT`.
+    It takes about so many seconds at most, and leaves the other leases to the next sweep. While no agent polls,
+    nothing expires for up to `UNHEARD_LIMIT`.
     """
     row, now = looks_row(), clock.now()
     if _is_within(_gap(), _moment(row, "looked_at"), now):
-        return _expire(heard_since=_moment(row, "resumed_at"), now=now)
+        return _expire(heard_since=_moment(row, "resumed_at"), now=now, seconds=seconds)
     try:
         resumed_at = _sweep_note(row, now)
     except ConditionFailed:
@@ -50,7 +61,7 @@ def leases_expire() -> int:
         return 0
     unheard_since = _latest(_moment(row, "looked_at"), resumed_at)
     if unheard_since is not None and now - unheard_since > UNHEARD_LIMIT:
-        return _expire(heard_since=None, now=now)
+        return _expire(heard_since=None, now=now, seconds=seconds)
     return 0
 
 
@@ -72,32 +83,30 @@ def leases_look(*, row: QueueSet | None) -> int:
         actions.append(QueueSet.resumed_at.set(clock.timestamp(now)))
     try:
         QueueSet(SETS, LEASES).update(actions=actions, condition=_as_seen(row))
-        return _expire(heard_since=resumed_at, now=now) if searches else 0
+        return _expire(heard_since=resumed_at, now=now, seconds=_SEARCH_SECONDS) if searches else 0
     except (ConditionFailed, Unavailable):
         # Another poll was faster, or DynamoDB failed. Neither must fail the agent's request, since the sweep searches
         # too.
         return 0
 
 
-def agents_mark() -> int:
-    """Mark the agents that are silent, in a sweep. Returns how many were marked.
+def agents_mark(*, seconds: float = math.inf) -> int:
+    """Mark the agents that are silent, in a sweep of at most so many seconds. Returns how many were marked.
 
     After the control plane was away, their silence counts from its return on.
     """
     row, now = looks_row(), clock.now()
-    is_back = row is not None and not _is_within(
-        _SWEEP_GAP, _latest(_moment(row, "looked_at"), _moment(row, "swept_at")), now
-    )
-    return agents_mark_silent(heard_since=now if is_back else _moment(row, "resumed_at"))
+    heard_since = now if row is not None and _was_away(row, now) else _moment(row, "resumed_at")
+    return agents_mark_silent(heard_since=heard_since, seconds=seconds)
 
 
 def looked_for(duration: timedelta) -> bool:
     """Whether agents have been heard without a gap for at least this long: they had that time to report. One call."""
     row, now = looks_row(), clock.now()
     resumed_at = _moment(row, "resumed_at")
-    return (
-        resumed_at is not None and now - resumed_at >= duration and _is_within(_gap(), _moment(row, "looked_at"), now)
-    )
+    if resumed_at is None or not _is_within(_gap(), _moment(row, "looked_at"), now):
+        return False
+    return now - resumed_at >= duration
 
 
 def _sweep_note(row: QueueSet | None, now: datetime) -> datetime | None:
@@ -116,21 +125,32 @@ def _was_away(row: QueueSet | None, now: datetime) -> bool:
     return not _is_within(_SWEEP_GAP, _latest(_moment(row, "looked_at"), _moment(row, "swept_at")), now)
 
 
-def _expire(*, heard_since: datetime | None, now: datetime) -> int:
+def _expire(*, heard_since: datetime | None, now: datetime, seconds: float) -> int:
     """Expire the leases of agents that are silent for longer than a lease since `heard_since`. Returns their number."""
     if heard_since is not None and now - heard_since <= LEASE:
         return 0
-    return sum(
-        attempt_expire(
-            agent_id=heartbeat.agent_id,
-            job_id=job_id,
-            attempt=lease.attempt,
-            heartbeat_at=heartbeat.at,
-            reason=f"its agent sent no heartbeat for {LEASE.seconds} s",
+    until, expired = time.monotonic() + seconds, 0
+    silent = silent_heartbeats(heard_since=heard_since)
+    # Two searches at the same time rarely meet, and a lease that cannot expire does not hold up the others.
+    random.shuffle(silent)
+    for heartbeat in silent:
+        for job_id, lease in heartbeat.leases.items():
+            if time.monotonic() >= until:
+                return expired
+            expired += _lease_expire(heartbeat.agent_id, heartbeat.at, job_id, lease)
+    return expired
+
+
+def _lease_expire(agent_id: str, heartbeat_at: str, job_id: str, lease: Lease) -> bool:
+    reason = f"its agent sent no heartbeat for {LEASE.seconds} s"
+    try:
+        return attempt_expire(
+            agent_id=agent_id, job_id=job_id, attempt=lease.attempt, heartbeat_at=heartbeat_at, reason=reason
         )
-        for heartbeat in silent_heartbeats(heard_since=heard_since)
-        for job_id, lease in heartbeat.leases.items()
-    )
+    except ItemTooLarge:
+        # One job must not hold up the others for ever.
+        logger.exception("a lease was not expired", extra={"job_id": job_id})
+        return False
 
 
 def _gap() -> timedelta:

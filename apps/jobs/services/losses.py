@@ -13,14 +13,14 @@ from apps.audit.actions import Action
 from apps.jobs.models import Job
 from apps.jobs.policies import attempt_require, is_attempt_of, is_lost_attempt_of
 from apps.jobs.services.limits import steps_ended
-from apps.jobs.services.queue import entry_of, set_register
+from apps.jobs.services.queue import entry_of, set_open, set_register
 from apps.jobs.services.steps import steps_of
 from apps.jobs.services.transitions import Move, move_commit
 from apps.jobs.states import FINAL, LEASED, Status, StepState, status_after_loss
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM, Actor
 from controlplane.lib.error_codes import ErrorCode
-from controlplane.lib.errors import Conflict
+from controlplane.lib.errors import Conflict, TooManyRequests, Unprocessable
 from controlplane.nosql.transaction import TransactionFailed
 
 logger = logging.getLogger(__name__)
@@ -156,11 +156,16 @@ def _fault(job: Job, *, agent: Actor, reason: str, steps: Sequence[Mapping[str, 
 def attempt_pass_on(*, job: Job, actor: Actor, labels: list[str]) -> bool:
     """Queue a running job again for an agent with these labels. With a cancel request, the job ends instead.
 
-    False when the attempt has changed meanwhile.
+    False when the attempt has changed meanwhile. Raises Unprocessable with code ``too_many_label_sets``.
     """
     reason = "its pipeline requires other labels"
     if job.cancel_requested:
         return _end(job, Status.CANCELLED, message=_lost(job, reason), reason=reason)
+    try:
+        set_open(labels=labels, pipeline=job.pipeline, actor=actor)
+    except TooManyRequests as error:
+        # Agents repeat a request that is refused with 429. This one is their job's fault.
+        raise Unprocessable(error.message, code=error.code) from error
     return _requeue(job, actor=actor, reason=reason, labels=labels)
 
 

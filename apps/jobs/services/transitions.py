@@ -23,9 +23,9 @@ from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from apps.jobs.models import OPEN, Job, QueueEntry
 from apps.jobs.models.job import created_day
-from apps.jobs.selectors.queue import queue_head_forget
 from apps.jobs.services.counters import counter_add, counter_replace
 from apps.jobs.services.limits import time_limit
+from apps.jobs.services.queue import entry_announce
 from apps.jobs.states import FINAL, LEASED, Status, late_transition_require, transition_require
 from controlplane.lib import clock, metric_names
 from controlplane.lib.actor import Actor
@@ -79,7 +79,7 @@ def move_commit(move: Move, *, transaction: Transaction | None = None, attempts:
     if move.after in FINAL:
         measure(metric_names.JOBS_ENDED[move.after], 1)
     if move.after == Status.QUEUED and move.entry:
-        queue_head_forget(move.entry.set_id)
+        entry_announce(labels=move.job.labels, position=move.entry.position)
 
 
 def move_add(transaction: Transaction, move: Move) -> None:
@@ -97,7 +97,10 @@ def move_add(transaction: Transaction, move: Move) -> None:
         )
         _lease_follow(transaction, move, move.before)
     if move.before == Status.QUEUED and move.entry:
-        transaction.delete("entry", move.entry, QueueEntry.attempt == move.entry.attempt)
+        # A claim requires the entry that it comes from. An end deletes any entry, and also needs none.
+        is_this, is_any = QueueEntry.attempt == move.entry.attempt, QueueEntry.attempt.exists()
+        is_any |= QueueEntry.attempt.does_not_exist()
+        transaction.delete("entry", move.entry, is_this if move.after == Status.ASSIGNED else is_any)
     if move.after == Status.QUEUED:
         _job_may_start(transaction, move)
     if move.after in FINAL:
@@ -210,7 +213,9 @@ def _lease_follow(transaction: Transaction, move: Move, before: Status) -> None:
 def _job_may_start(transaction: Transaction, move: Move) -> None:
     """The job waits for an agent from now on: add its entry to the queue."""
     if move.entry is not None:
-        transaction.put("entry", move.entry)
+        # An entry of an earlier attempt is left over, since the job was not in the queue.
+        is_older = QueueEntry.attempt.does_not_exist() | (QueueEntry.attempt <= move.entry.attempt)
+        transaction.put("entry", move.entry, is_older)
 
 
 def _job_ended(transaction: Transaction, move: Move) -> None:

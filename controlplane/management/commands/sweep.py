@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
-    help = "Mark silent agents, requeue the jobs of lost ones, prune empty queues, store the logs of ended jobs."
+    help = "Mark silent agents, requeue the jobs of lost ones, heal and prune queues, store the logs of ended jobs."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -40,7 +40,7 @@ class Command(BaseCommand):
         first: Exception | None = None
         for task in schedules.EACH_MINUTE:
             try:
-                count = task.run()
+                count = task()
             except Exception as failure:
                 failure.add_note(f"This was the task {task.name}.")
                 if first is None:

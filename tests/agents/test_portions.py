@@ -1,0 +1,175 @@
+"""Tasks over the whole fleet have a limited time and go on where they stopped; agents retired long ago are deleted."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from apps.agents.models import PROGRESS, Agent, Heartbeat, TaskProgress
+from apps.agents.selectors import fleet_counts
+from apps.agents.services import (
+    agent_enrol,
+    agent_retire,
+    agents_mark_silent,
+    enrolment_token_create,
+    portion,
+    retired_agents_delete,
+)
+from apps.agents.services.removals import KEPT_FOR
+from apps.audit.models import AuditRecord
+from apps.jobs.selectors.queue import queue_registry
+from apps.jobs.services import job_create, jobs_claim, leases_expire
+from apps.pipelines.services import pipeline_save
+from controlplane.lib import clock
+from controlplane.lib.actor import SYSTEM, Actor
+from controlplane.nosql.listing import Place
+from tests.conftest import ADMIN
+from tests.metering import dynamodb_calls
+from tests.properties.consistency import Everything
+
+PAST = timedelta(minutes=10)
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each read of the fleet gives two agents instead of a hundred."""
+    monkeypatch.setattr("controlplane.nosql.listing._BATCH", 2)
+
+
+@pytest.fixture
+def fleet(tables: None) -> Callable[[int], list[str]]:
+    """Enrols agents in two regions; gives their ids."""
+
+    _, token = enrolment_token_create(uses=100, expires_at=clock.now() + timedelta(days=1), actor=ADMIN)
+
+    def make(number: int) -> list[str]:
+        regions = [("eu", "us")[index % 2] for index in range(number)]
+        return [
+            agent_enrol(token=token, name="build", region=region, labels=[], slots=2).agent_id for region in regions
+        ]
+
+    return make
+
+
+# --- portions of a list ---------------------------------------------------------------------------------------------
+
+
+def parts_of(letters: str) -> Callable[..., list[str]]:
+    """Reads a portion of these letters in `seconds`."""
+
+    def read(start: Place | None) -> list[str]:
+        return [letter for letter in letters if start is None or letter > start["at"]]
+
+    def go(seconds: float) -> list[str]:
+        return list(portion("letters", lambda start: iter(read(start)), lambda letter: {"at": letter}, seconds=seconds))
+
+    return go
+
+
+def test_a_portion_goes_on_where_the_last_one_stopped_and_begins_again_after_the_end(tables: None) -> None:
+    go = parts_of("abc")
+    assert [go(0) for _ in range(3)] == [["a"], ["b"], ["c"]]
+    assert go(0) == ["a"]
+
+
+def test_a_portion_with_enough_time_is_the_whole_list_and_writes_nothing(tables: None) -> None:
+    with dynamodb_calls() as metering:
+        assert parts_of("abc")(5) == ["a", "b", "c"]
+    assert metering.operations == ["GetItem"]
+
+
+def test_a_portion_that_has_time_left_at_the_end_begins_again(tables: None) -> None:
+    go = parts_of("abc")
+    go(0)
+    assert go(5) == ["b", "c", "a", "b", "c"]
+    assert go(5) == ["a", "b", "c"]
+
+
+def test_a_portion_whose_task_fails_is_done_again(tables: None) -> None:
+    go = parts_of("abc")
+    go(0)
+    # As a loop whose body raises an exception for the first part.
+    assert next(portion("letters", lambda _: iter("bc"), lambda letter: {"at": letter}, seconds=0)) == "b"
+    assert go(0) == ["b"]
+
+
+# --- the tasks ------------------------------------------------------------------------------------------------------
+
+
+def test_marking_silent_agents_goes_on_where_its_time_was_over(
+    fleet: Callable[[int], list[str]], small_batches: None
+) -> None:
+    fleet(8)
+    with clock.shifted(PAST):
+        assert [agents_mark_silent(seconds=0) for _ in range(4)] == [2, 2, 2, 2]
+    assert fleet_counts() == {"eu": {"dead": 4}, "us": {"dead": 4}}
+
+
+def test_expiring_leases_goes_on_where_its_time_was_over(fleet: Callable[[int], list[str]]) -> None:
+    """Agent by agent, since one may have many leases; each call does some, however little time it has."""
+    pipeline_save(
+        actor=ADMIN,
+        name="self",
+        repository="https://g.example/a.git",
+        default_ref="main",
+        definition="retries: 2\nsteps: [{run: make}]",
+    )
+    for agent_id in fleet(4):
+        for _ in range(2):
+            job_create(actor=ADMIN)
+        agent = Actor("agent", agent_id, "build")
+        assert len(jobs_claim(agent=agent, sets=queue_registry().sets, limit=2)) == 2
+    with clock.shifted(PAST):
+        assert [leases_expire(seconds=0) for _ in range(4)] == [2, 2, 2, 2]
+    assert Everything.read().inconsistencies() == []
+    assert len(Everything.read().entries) == 8
+
+
+def test_retired_agents_are_deleted_after_30_days(fleet: Callable[[int], list[str]]) -> None:
+    retired, other = fleet(2)
+    agent_retire(agent_id=retired, actor=ADMIN)
+    assert retired_agents_delete(seconds=5) == 0
+    with clock.shifted(KEPT_FOR - timedelta(minutes=1)):
+        assert retired_agents_delete(seconds=5) == 0
+    with clock.shifted(KEPT_FOR + timedelta(minutes=1)):
+        assert retired_agents_delete(seconds=5) == 1
+        assert retired_agents_delete(seconds=5) == 0
+    assert [agent.agent_id for agent in Agent.scan()] == [other]
+    assert [heartbeat.agent_id for heartbeat in Heartbeat.scan()] == [other]
+    assert fleet_counts() == {"us": {"healthy": 1}}
+    (event,) = [record for record in AuditRecord.scan() if record.action == "agent.deleted"]
+    assert (event.actor_id, event.target) == (SYSTEM.id, f"agent:{retired}")
+    assert event.detail["region"] == "eu"
+
+
+def test_the_time_of_a_retired_agent_begins_when_it_is_retired_not_with_its_last_heartbeat(
+    fleet: Callable[[int], list[str]],
+) -> None:
+    (agent_id,) = fleet(1)
+    with clock.shifted(timedelta(days=60)):
+        agent_retire(agent_id=agent_id, actor=ADMIN)
+        assert [retired_agents_delete(seconds=5) for _ in range(2)] == [0, 0]
+    assert Agent.find(agent_id) is not None
+
+
+def test_a_retired_agent_with_leases_stays_until_they_have_expired(fleet: Callable[[int], list[str]]) -> None:
+    (agent_id,) = fleet(1)
+    agent_retire(agent_id=agent_id, actor=ADMIN)
+    retired_agents_delete(seconds=5)
+    heartbeat = Heartbeat.get(agent_id)
+    lease = {"attempt": 1, "at": heartbeat.at, "started": True}
+    heartbeat.update(actions=[Heartbeat.lease_map["some-job"].set(lease)])
+    with clock.shifted(KEPT_FOR + timedelta(minutes=1)):
+        assert retired_agents_delete(seconds=5) == 0
+
+
+def test_many_retired_agents_take_a_task_only_its_time(fleet: Callable[[int], list[str]], small_batches: None) -> None:
+    """This fleet has six, and no time: each call leaves its place to the next one, and all are deleted in the end."""
+    for agent_id in fleet(6):
+        agent_retire(agent_id=agent_id, actor=ADMIN)
+    for _ in range(6):
+        retired_agents_delete(seconds=0)
+    with clock.shifted(KEPT_FOR + timedelta(minutes=1)):
+        assert [retired_agents_delete(seconds=0) for _ in range(6)] == [1] * 6
+    assert fleet_counts() == {}
+    assert TaskProgress.get(PROGRESS, "retired_agents_delete").place is not None
