@@ -37,8 +37,8 @@ from tests.agents.machines import REPORT
 from tests.conftest import ADMIN
 from tests.properties.consistency import Everything
 
-AGENTS, JOBS_EACH, SLOTS = 100, 20, 2
-OUTAGES = ((50.0, 170.0), (230.0, 350.0))
+AGENTS, JOBS_EACH, SLOTS = 100, 20, 4
+OUTAGES = ((30.0, 150.0), (185.0, 305.0))
 # Seconds from one heartbeat to the next while jobs run, and the longest pauses after failures, as in the agent program.
 BUSY, HEARTBEAT_PAUSE, REPORT_PAUSE = 10.0, 10.0, 15.0
 DONE = AttemptResult(exit_code=0, error_message=None, steps=[], log_chunks=0, commit=None)
@@ -148,7 +148,7 @@ class Machine:
             return
         attempt_start(agent=self.actor, job_id=assignment.job_id, attempt=assignment.attempt)
         self.simulation.runs[assignment.job_id] += 1
-        seconds = self.durations.choice([5.0, 10.0, 20.0, 110.0]) * self.durations.uniform(0.5, 1.5)
+        seconds = self.durations.choice([4.0, 8.0, 12.0, 120.0]) * self.durations.uniform(0.5, 1.5)
         self.simulation.after(seconds, lambda: self.report(assignment, pause=0.5))
 
     def report(self, assignment: Assignment, *, pause: float) -> None:

@@ -96,19 +96,17 @@ def agents_mark(*, seconds: float = math.inf) -> int:
     After the control plane was away, their silence counts from its return on.
     """
     row, now = looks_row(), clock.now()
-    is_back = row is not None and not _is_within(
-        _SWEEP_GAP, _latest(_moment(row, "looked_at"), _moment(row, "swept_at")), now
-    )
-    return agents_mark_silent(heard_since=now if is_back else _moment(row, "resumed_at"), seconds=seconds)
+    heard_since = now if row is not None and _was_away(row, now) else _moment(row, "resumed_at")
+    return agents_mark_silent(heard_since=heard_since, seconds=seconds)
 
 
 def looked_for(duration: timedelta) -> bool:
     """Whether agents have been heard without a gap for at least this long: they had that time to report. One call."""
     row, now = looks_row(), clock.now()
     resumed_at = _moment(row, "resumed_at")
-    return (
-        resumed_at is not None and now - resumed_at >= duration and _is_within(_gap(), _moment(row, "looked_at"), now)
-    )
+    if resumed_at is None or not _is_within(_gap(), _moment(row, "looked_at"), now):
+        return False
+    return now - resumed_at >= duration
 
 
 def _sweep_note(row: QueueSet | None, now: datetime) -> datetime | None:
