@@ -284,7 +284,7 @@ def queue_lost(world: World) -> str:
 def test_a_queued_job_that_lost_its_entry_is_cancelled_and_retried_as_the_manual_says(
     world: World, queue_lost: str
 ) -> None:
-    assert "cancel and retry a job that stays `queued`" in SECTION
+    assert "cancel and retry a job that stays `queued`" in " ".join(SECTION.split())
     assert job_cancel(actor=ADMIN, job_id=queue_lost).status == "cancelled"
     again = job_retry(actor=ADMIN, job_id=queue_lost)
     assert [assignment.job_id for assignment in world.heartbeat().assignments] == [again.job_id]

@@ -359,6 +359,7 @@ def test_a_new_job_is_shown_with_every_promised_member(operator: Client) -> None
         "completed_at": None,
         "exit_code": None,
         "logs_url": f"{operator.server}/jobs/{job_id}/log",
+        "log_problem": None,
         "error_message": None,
         "pipeline": "self",
         "attempt": 0,

@@ -197,11 +197,11 @@ def _entry_claim(entry: QueueEntry, *, agent: Actor, slots: int) -> _Outcome:
 
 def _claim_refused(entry: QueueEntry, failure: TransactionFailed) -> _Outcome:
     """Find out why the claim was refused, and delete an entry that contradicts its job."""
-    if "heartbeat" in failure.failed:
-        return _Outcome.AGENT_FULL
     if "entry" in failure.failed:
         # Another agent was faster, or the job was cancelled.
         _widen_spread()
         return _Outcome.GONE
-    entry_heal(entry)
-    return _Outcome.GONE
+    if "job" in failure.failed:
+        entry_heal(entry)
+        return _Outcome.GONE
+    return _Outcome.AGENT_FULL

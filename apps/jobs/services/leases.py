@@ -135,9 +135,9 @@ def _expire(*, heard_since: datetime | None, now: datetime, seconds: float) -> i
     random.shuffle(silent)
     for heartbeat in silent:
         for job_id, lease in heartbeat.leases.items():
+            expired += _lease_expire(heartbeat.agent_id, heartbeat.at, job_id, lease)
             if time.monotonic() >= until:
                 return expired
-            expired += _lease_expire(heartbeat.agent_id, heartbeat.at, job_id, lease)
     return expired
 
 
