@@ -104,7 +104,7 @@ def test_an_entry_that_is_left_over_does_not_keep_its_job_from_being_queued_agai
     claim(agent)
     entry(job_id).save()
     assert attempt_release(agent_id=agent.id, job_id=job_id, attempt=1)
-    assert claim(agent) == [(job_id, 2)]
+    assert claim(make_agent()) == [(job_id, 2)]
 
 
 def test_a_job_whose_entry_is_missing_is_cancelled(make_job: Callable[..., str]) -> None:
