@@ -7,7 +7,7 @@ from pynamodb.exceptions import TransactWriteError
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.update import Action
 
-from controlplane.lib.errors import Unavailable
+from controlplane.lib.errors import TooLarge, Unavailable
 from controlplane.nosql.connection import CONFLICT_ATTEMPTS, pause_before_retry, shared_connection
 from controlplane.nosql.record import Record
 
@@ -37,11 +37,11 @@ class TransactionConflicted(Unavailable):
         self.conflicted = list(conflicted)
 
 
-class ItemTooLarge(Exception):
+class ItemTooLarge(TooLarge):
     """DynamoDB refused an item of more than 400 KB; nothing was written. `labels` names the operations."""
 
     def __init__(self, labels: Sequence[str]) -> None:
-        super().__init__(f"an item would have more than 400 KB: {', '.join(labels)}")
+        super().__init__(f"A record would exceed the database's limit of 400 KB: {', '.join(labels)}. Send less.")
         self.labels = list(labels)
 
 

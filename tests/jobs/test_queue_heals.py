@@ -8,11 +8,14 @@ from django.core.cache import cache
 from django.core.management import call_command
 
 from apps.agents.models import Heartbeat
+from apps.agents.selectors import heartbeats_get
+from apps.agents.services import lease_restore
 from apps.jobs.label_sets import set_id
 from apps.jobs.models import SETS, Job, QueueEntry, QueueSet
 from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.services import (
     AttemptResult,
+    attempt_expire,
     attempt_finish,
     attempt_release,
     attempt_start,
@@ -28,6 +31,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import InvalidInput
 from controlplane.lib.ids import new_id
+from controlplane.nosql.transaction import Transaction
 from tests.clients import Client
 from tests.conftest import ADMIN
 from tests.jobs.conftest import MakeAgent
@@ -105,6 +109,22 @@ def test_an_entry_that_is_left_over_does_not_keep_its_job_from_being_queued_agai
     entry(job_id).save()
     assert attempt_release(agent_id=agent.id, job_id=job_id, attempt=1)
     assert claim(make_agent()) == [(job_id, 2)]
+
+
+@pytest.mark.parametrize("lose", [attempt_release, attempt_expire])
+def test_a_lease_that_its_job_contradicts_is_removed(
+    make_job: Callable[..., str], make_agent: MakeAgent, lose: Callable[..., bool]
+) -> None:
+    """As after a restore: the heartbeats' table is from an earlier moment than that of the jobs."""
+    job_id, agent = make_job(), make_agent()
+    job_cancel(actor=ADMIN, job_id=job_id)
+    restored = Transaction()
+    lease_restore(restored, agent_id=agent.id, job_id=job_id, attempt=1, at=clock.timestamp(clock.now()))
+    restored.commit()
+    expiry = {"heartbeat_at": None, "reason": "test"} if lose is attempt_expire else {}
+    assert not lose(agent_id=agent.id, job_id=job_id, attempt=1, **expiry)
+    assert inconsistencies() == []
+    assert heartbeats_get([agent.id])[agent.id].leases == {}
 
 
 def test_a_job_whose_entry_is_missing_is_cancelled(make_job: Callable[..., str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from apps.agents.services import PLAIN_END, End, LeaseEnd
+from apps.agents.services import PLAIN_END, End, LeaseEnd, lease_remove
 from apps.audit.actions import Action
 from apps.jobs.models import Job
 from apps.jobs.policies import attempt_require, is_attempt_of, is_lost_attempt_of
@@ -21,7 +21,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM, Actor
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, TooManyRequests, Unprocessable
-from controlplane.nosql.transaction import TransactionFailed
+from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,10 @@ def attempt_release(*, agent_id: str, job_id: str, attempt: int) -> bool:
     Other agents get the job first. After three releases in a row the agent gets no work for a while.
     """
     job = Job.find(job_id)
-    if job is None or not is_attempt_of(job, agent_id=agent_id, attempt=attempt) or job.status != Status.ASSIGNED:
+    if job is None or not _is_leased(job, agent_id=agent_id, attempt=attempt):
+        _lease_discard(job, agent_id=agent_id, job_id=job_id, attempt=attempt)
+        return False
+    if job.status != Status.ASSIGNED:
         return False
     return _requeue(
         job,
@@ -62,7 +65,8 @@ def attempt_expire(*, agent_id: str, job_id: str, attempt: int, heartbeat_at: st
     With `heartbeat_at`, only if the agent has sent no heartbeat since then. False when nothing was changed.
     """
     job = Job.find(job_id)
-    if job is None or not is_attempt_of(job, agent_id=agent_id, attempt=attempt) or job.status not in LEASED:
+    if job is None or not _is_leased(job, agent_id=agent_id, attempt=attempt):
+        _lease_discard(job, agent_id=agent_id, job_id=job_id, attempt=attempt)
         return False
     lost = int(job.lost_attempts) + 1
     after = status_after_loss(lost_attempts=lost, retries=int(job.retries), cancel_requested=bool(job.cancel_requested))
@@ -74,6 +78,29 @@ def attempt_expire(*, agent_id: str, job_id: str, attempt: int, heartbeat_at: st
     if after == Status.QUEUED:
         return _requeue(job, actor=SYSTEM, reason=reason, changes=changes, lease_end=lease_end)
     return _end(job, after, message=_lost(job, reason), reason=reason, changes=changes, lease_end=lease_end)
+
+
+def _is_leased(job: Job | None, *, agent_id: str, attempt: int) -> bool:
+    return job is not None and is_attempt_of(job, agent_id=agent_id, attempt=attempt) and job.status in LEASED
+
+
+def _lease_discard(job: Job | None, *, agent_id: str, job_id: str, attempt: int) -> None:
+    """Remove a lease that its job contradicts, as after a restore: it would take a slot of the agent for ever."""
+    unchanged = Job.job_id.does_not_exist()
+    if job is not None:
+        unchanged = (Job.status == job.status) & (Job.attempt == job.attempt)
+    transaction = Transaction()
+    transaction.check("job", Job(job_id=job_id), unchanged)
+    lease_remove(transaction, agent_id=agent_id, job_id=job_id, attempt=attempt)
+    try:
+        transaction.commit()
+    except TransactionFailed:
+        # The attempt has just ended, and its lease with it.
+        return
+    logger.warning(
+        "a lease contradicted its job and was removed",
+        extra={"job_id": job_id, "agent_id": agent_id, "attempt": attempt},
+    )
 
 
 def attempt_keep(*, agent: Actor, job_id: str, attempt: int) -> bool:
