@@ -19,7 +19,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all test-quick lint types format package benchmark-lambda throughput cost units deploy-staging deploy-production clean
+.PHONY: help install run test test-all test-quick test-nightly lint types format package benchmark-lambda throughput cost units deploy-staging deploy-production clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ run: install ## Run the control plane, its database and an agent on this machine
 
 test: lint types test-all ## Everything that must hold: lint, types, import contracts and all tests.
 
-test-all: install ## All tests, and which ten were the slowest.
+test-all: install ## All tests but the nightly ones, and which ten were the slowest.
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --durations=10 $(if $(COVERAGE),--cov --cov-report=)
 	$(if $(COVERAGE),$(BIN)/coverage report --include='$(LISTED)' --show-missing --skip-covered)
 	$(if $(COVERAGE),$(BIN)/coverage report --format=total)
@@ -49,7 +49,10 @@ NOT_QUICK := agent benchmarks browser controlplane delivery deployment endtoend 
   nosql/test_transport.py
 
 test-quick: install ## The control plane's own tests, in a minute: no agent, browser, S3, fault, deployment or slow test.
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not deploy and not slow" $(NOT_QUICK:%=--ignore tests/%)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not deploy and not slow and not nightly" $(NOT_QUICK:%=--ignore tests/%)
+
+test-nightly: install ## The tests that take minutes: long simulations, and many more examples of properties.
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m nightly --durations=10
 
 lint: install ## Check style, layout, who may import whom, workflows and container files.
 	$(BIN)/ruff check .

@@ -91,7 +91,7 @@ def test_a_pull_request_reaches_neither_secrets_nor_aws() -> None:
     triggers: set[str] = set()
     for workflow in workflows().values():
         triggers |= set(workflow[True])
-    assert triggers == {"push", "pull_request", "workflow_dispatch"}
+    assert triggers == {"push", "pull_request", "schedule", "workflow_dispatch"}
     delivery = workflows()["delivery"]
     assert delivery[True]["push"] == {"branches": ["main"]}
     assert "github.event_name == 'push'" in delivery["jobs"]["staging"]["if"]

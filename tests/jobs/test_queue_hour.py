@@ -83,7 +83,7 @@ class Simulation:
             self.inversions += [f"{job} at {second} s before {other}" for other in sooner]
 
 
-@pytest.mark.parametrize("minutes", [10, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("minutes", [10, pytest.param(60, marks=pytest.mark.nightly)])
 def test_an_hour_of_twenty_label_sets_with_priorities_has_no_inversion(
     make_job: Callable[..., str], make_agent: MakeAgent, minutes: int
 ) -> None:

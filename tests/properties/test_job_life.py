@@ -42,7 +42,7 @@ from apps.jobs.services import (
     sets_prune,
     work_dispatch,
 )
-from apps.jobs.services.queue import entry_of
+from apps.jobs.services.queue import entry_of, set_register
 from apps.jobs.states import FINAL, LEASED
 from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
@@ -590,10 +590,13 @@ class JobLife(RuleBasedStateMachine):
         """As by a restore: a queued job loses its entry, or another job gets one."""
         self._tick()
         job = self.jobs[pick % len(self.jobs)]
-        entry = entry_of(Job.get(job.job_id), attempt=max(1, job.attempt))
+        stored = Job.get(job.job_id)
+        entry = entry_of(stored, attempt=max(1, job.attempt))
         if job.status == "queued":
             entry.delete()
         else:
+            # Only the entries of registered sets are looked at.
+            set_register(labels=stored.labels)
             entry.save()
         if by_cancelling and job.status == "queued":
             job_cancel(actor=ADMIN, job_id=job.job_id)
@@ -698,10 +701,12 @@ def _machine_settings(**members: Any) -> settings:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("half", [1, 2])
-def test_jobs_live_as_the_model_says(tables: None, half: int) -> None:
-    """In two halves, so that two processes can try."""
+@pytest.mark.parametrize(
+    ("part", "examples"), [(1, 40), (2, 40), *(pytest.param(n, 300, marks=pytest.mark.nightly) for n in (3, 4, 5))]
+)
+def test_jobs_live_as_the_model_says(tables: None, part: int, examples: int) -> None:
+    """In parts, so that more processes can try."""
     phases = [Phase.generate, Phase.shrink]
     run_state_machine_as_test(
-        JobLife, settings=_machine_settings(max_examples=75, stateful_step_count=60, phases=phases)
+        JobLife, settings=_machine_settings(max_examples=examples, stateful_step_count=60, phases=phases)
     )
