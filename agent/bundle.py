@@ -1,6 +1,6 @@
 """The agent as one file: a zipapp, which the control plane serves. And the folder that an agent starts its guards from.
 
-The zipapp holds sources alone: it must run on every Python from 3.9 on, and the control plane's version says nothing
+The zipapp contains sources alone: it must run on every Python from 3.9 on, and the control plane's version says nothing
 about an agent's. Python compiles them anew at each start, which takes a guard longer than its work. So each agent
 compiles the guard's modules once, for its own Python.
 """
@@ -20,7 +20,7 @@ from agent.files import write_private
 GUARD_MODULES = ("__init__", "guard", "privileges", "processes")
 
 _MAIN = "import sys\n\nfrom agent.__main__ import main\n\nsys.exit(main())\n"
-# The earliest date that a zip file can hold. A fixed date makes the same sources give the same bytes.
+# The earliest date that a zip file can contain. A fixed date makes the same sources give the same bytes.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 

@@ -3,7 +3,7 @@
 git can take neither the URL nor the ref for an option: both are checked first, the URL is written to the repository's
 configuration file while git needs it, and the ref is looked up and then named in full.
 
-What a job needs comes from the agent's mirror of the repository where that is possible. A repository whose URL holds
+What a job needs comes from the agent's mirror of the repository where that is possible. A repository whose URL contains
 credentials gets none: it would give every pipeline what only those with the credentials may read.
 """
 
@@ -71,7 +71,7 @@ _NO_LFS = _options("filter.lfs.smudge=false", "filter.lfs.process=", "filter.lfs
 
 
 class CheckoutFailed(Exception):
-    """git could not fetch the ref. The message says why and holds no credentials."""
+    """git could not fetch the ref. The message says why and contains no credentials."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class _Session:
             return False
         with mirrors.use(self._url) as mirror:
             self._mirror, self._generation = mirror, mirror.generation
-            known = mirror.holds(object_id)
+            known = mirror.has(object_id)
             waiting = self._tools.waiting
             try:
                 if known or mirror.fetch(self._run_git, name, object_id, waiting=waiting):

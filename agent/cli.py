@@ -222,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     enrolment = parser.add_argument_group("identity and control plane")
     _add(enrolment, "url", "address of the control plane, such as https://ci.example.org")
     _add(enrolment, "token", "enrolment token, for the first start only")
-    _add(enrolment, "token-file", "file that holds the enrolment token")
+    _add(enrolment, "token-file", "file that contains the enrolment token")
     _add(enrolment, "name", "name of the agent (default: the name of this machine)", default=_default_name())
     _add(enrolment, "region", "region that the agent belongs to (default: %(default)s)", default="default")
     _add(enrolment, "labels", "labels that jobs can ask for, such as linux,arm64,gpu", default="", convert=_words)
@@ -346,7 +346,7 @@ def _words(text: str) -> list[str]:
 
 
 def _default_name() -> str:
-    """The name of this machine. A dash replaces each character that a name of an agent must not hold."""
+    """The name of this machine. A dash replaces each character that the name of an agent must not have."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:63] or "agent"
 
 

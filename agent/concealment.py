@@ -19,7 +19,7 @@ TOKEN_OPTION = "--token"
 TOKEN_VARIABLE = "HYBRID_CI_TOKEN"
 _DESCRIPTOR_VARIABLE = "HYBRID_CI_TOKEN_FD"
 _PR_SET_DUMPABLE = 4
-# A pipe holds this much before anything reads it.
+# A pipe takes this many bytes before anything reads it.
 _LIMIT_BYTES = 4096
 
 

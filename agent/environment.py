@@ -29,7 +29,7 @@ _FOR_ENGINE = (
     *("HOME", "TMPDIR", "XDG_*", "DBUS_SESSION_BUS_ADDRESS", "DOCKER_*", "CONTAINER_*", "CONTAINERS_*", "STORAGE_*"),
     *("REGISTRY_AUTH_FILE", "SSH_AUTH_SOCK"),
 )
-# What holds for programs on this machine is wrong in a container, which has its own.
+# Variables for programs on this machine are wrong in a container, which has its own programs.
 _NOT_IN_CONTAINERS = ("PATH", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "SSL_CERT_*")
 # The agent never passes on its own settings, such as the enrolment token.
 _OWN_PREFIX = "HYBRID_CI_"

@@ -117,7 +117,7 @@ def _folder_fault(path: Path, least: int, name: str) -> Optional[str]:
 
 
 def disk_free(path: Path) -> int:
-    """The bytes that are free for this user on the disk that holds the path; 0 when it has no inode left."""
+    """The bytes that are free for this user on the disk of the path; 0 when it has no inode left."""
     figures = os.statvfs(path)
     if figures.f_files and not figures.f_favail:
         return 0

@@ -60,5 +60,5 @@ def plain_id(text: object) -> str:
     if not isinstance(text, str) or not 0 < len(text) <= 128 or text.startswith(("-", ".")):
         raise ValueError("an id is missing or malformed")
     if not all(character.isascii() and (character.isalnum() or character in "_.-") for character in text):
-        raise ValueError("an id holds characters other than letters, digits, _, . and -")
+        raise ValueError("an id must have only letters, digits, _, . and -")
     return text

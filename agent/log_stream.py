@@ -159,16 +159,16 @@ class LogStream:
     def _add_tail(self) -> None:
         """Add the last bytes to the chunks and, if there were others before them, a line about those."""
         left_out = self._tail.size - self._tail.limit
-        pieces = self._tail.last()
-        first = next(pieces, b"")
+        parts = self._tail.last()
+        first = next(parts, b"")
         if left_out > 0:
             # Go on with a whole line, if one begins soon.
             skipped = first.find(b"\n", 0, _LINE_BYTES) + 1
             self._append_line(f"cut off here: {_size(left_out + skipped)} were left out")
             first = first[skipped:]
         self._append(memoryview(first))
-        for piece in pieces:
-            self._append(memoryview(piece))
+        for part in parts:
+            self._append(memoryview(part))
 
     @classmethod
     def recover(cls, spooled: SpooledAttempt) -> None:

@@ -15,7 +15,7 @@ class LogTail:
     """Keeps the last bytes of what is added, in at most two files of `limit` bytes each.
 
     The file of the newest bytes grows. When it is full, the one before it is deleted, so that the disk has little to
-    write even for a job that prints a gigabyte a second. Each name holds the number of the log's next chunk and how
+    write even for a job that prints a gigabyte a second. Each name contains the number of the log's next chunk and how
     many bytes came before the file. So a later run of the agent can go on with the log. Its methods raise OSError.
     """
 

@@ -17,7 +17,7 @@ class Metrics:
     """The metrics in heartbeats. `cpu_percent` is the mean since the previous call of `read`."""
 
     def __init__(self, folder: Path) -> None:
-        """`disk_percent` is about the disk that holds `folder`."""
+        """`disk_percent` is about the disk of `folder`."""
         self._folder = folder
         self._last = _processor_times()
 

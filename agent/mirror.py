@@ -82,7 +82,7 @@ class Mirror:
         """How often the mirror was thrown away since the agent started."""
         return self._generation
 
-    def holds(self, object_id: str) -> bool:
+    def has(self, object_id: str) -> bool:
         """Whether the commit or tag was fetched before; that keeps it for longer."""
         with suppress(OSError):
             os.utime(self._ref(object_id))
@@ -91,13 +91,13 @@ class Mirror:
         return False
 
     def fetch(self, git: Git, name: str, object_id: str, *, waiting: Callable[[], None]) -> bool:
-        """Fetch the ref `name`, which was `object_id` a moment ago. Returns whether the mirror holds `object_id` now.
+        """Fetch the ref `name`, which was `object_id` a moment ago. Returns whether the mirror has `object_id` now.
 
         While another job fetches from the same repository, `waiting` is called several times a second; it may raise.
         Raises MirrorUnusable, and what `git` raises.
         """
         with self._locked(waiting):
-            if self.holds(object_id):
+            if self.has(object_id):
                 return True
             with _unusable_on_errors():
                 self._prepare()
@@ -116,7 +116,7 @@ class Mirror:
                 git(["--git-dir", str(self.path), "repack", "-a", "-d", "--quiet", "--window=0"])
             with _unusable_on_errors():
                 self._verified = self._signatures()
-        return self.holds(object_id)
+        return self.has(object_id)
 
     def copy_to(self, git_dir: Path, git: Git, *, waiting: Callable[[], None]) -> None:
         """Copy all objects to the repository `git_dir`, which has none yet.
@@ -245,7 +245,7 @@ class Mirrors:
 
     @contextmanager
     def use(self, url: str) -> Iterator[Mirror]:
-        """The mirror of the repository at `url`, which must hold no credentials. It is not removed meanwhile."""
+        """The mirror of the repository at `url`, which must contain no credentials. It is not removed meanwhile."""
         name = hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()[:40] + ".git"
         with self._lock:
             mirror = self._mirrors.setdefault(name, Mirror(self._folder / name, url))

@@ -22,7 +22,7 @@ from agent.guard import ABANDONED, CONFIRM, ENDED, STOP, Frames, frame, run_requ
 from agent.step_users import StepUser
 
 _READ_BYTES = 65536
-# What a pipe holds at most, unless root has changed it.
+# The most bytes in a pipe, unless root has changed it.
 _PIPE_BYTES = 1024 * 1024
 # How long a guard may take to end after the grace period. Then the agent kills the guard itself.
 _GUARD_LIMIT_SECONDS = 20.0
@@ -121,7 +121,7 @@ class Guard:
         self._has_ended = False
         self._is_closed = False
         self._over = threading.Event()
-        # Only the agent holds the writing end of the guard's input, so the input ends when the agent ends.
+        # Only the agent has the writing end of the guard's input, so the input ends when the agent ends.
         guard_input, self._control = os.pipe()
         self._printed, guard_output = os.pipe()
         self._reports, guard_reports = os.pipe()
@@ -200,7 +200,7 @@ class Guard:
         self._thread.join()
 
     def _confirm(self) -> None:
-        """Tell the guard regularly that this process runs, also while the control plane does not answer."""
+        """Signal the guard regularly that this process runs, also while the control plane does not answer."""
         while not self._over.wait(self._frozen_limit / 8):
             with self._lock:
                 if self._is_closed or self._has_ended:
@@ -259,7 +259,7 @@ class Guard:
         try:
             while (report := reports.next()) is not None:
                 if report[0] in (ENDED, ABANDONED):
-                    # All processes of the command have ended, so the pipe holds the rest of their output.
+                    # All processes of the command have ended, so the rest of their output is in the pipe.
                     self._drain()
                     self._end_command(int(report[1]), is_abandoned=report[0] == ABANDONED)
         except ValueError:
@@ -268,7 +268,7 @@ class Guard:
         return bool(data)
 
     def _drain(self) -> None:
-        """Pass on the output that the pipe holds. A process that could not be killed may go on writing to it."""
+        """Pass on the output that is in the pipe. A process that could not be killed may go on writing to it."""
         taken = 0
         while taken < _PIPE_BYTES:
             try:

@@ -1,6 +1,6 @@
 """Find processes, and signal only those that certainly belong to this agent.
 
-A process belongs to an agent if it descends from one of the agent's processes, or if its environment holds the agent's
+A process belongs to an agent if it descends from one of the agent's processes, or if its environment has the agent's
 marker: a random word of the state directory, followed by a random word of the command. Linux shows both under /proc,
 other systems by `ps`.
 """
@@ -148,7 +148,7 @@ def _stat(pid: int) -> list[bytes]:
         text = _read(f"/proc/{pid}/stat")
     except OSError:
         return []
-    # The process name before these fields is in brackets and may itself hold brackets and spaces.
+    # The process name before these fields is in brackets and may itself contain brackets and spaces.
     return text[text.rindex(b")") + 2 :].split()
 
 

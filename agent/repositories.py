@@ -8,7 +8,7 @@ A pattern is `host/path`, `scheme://host/path` or, for repositories on the machi
     http://git.lan:8080/tools/app   only this scheme and this port
     /srv/git/**                     a path on the agent's machine, also as file:///srv/git/…
 
-`*` stands for any characters of one part of the path, `**` for one or more whole parts, and `*.` at the beginning of
+`*` matches any characters of one part of the path, `**` for one or more whole parts, and `*.` at the beginning of
 the host for one or more names. A host is compared in whole and without case, a path with case; `.git` and a slash at
 the end do not count, nor does the user name of ssh. An address that two programs could read in two ways matches no
 pattern: one with `..`, an empty part, a backslash, an encoded slash, a query, a fragment or a user name outside ssh.
@@ -116,7 +116,7 @@ def _address(text: str) -> Optional[_Address]:
 
 
 def _parts(path: str, *, encoded: bool = False) -> Optional[tuple[str, ...]]:
-    """The parts of a path without the end `.git`, or None if a part is empty, dots alone, or holds a separator."""
+    """The parts of a path without the end `.git`, or None if a part is empty, dots alone, or contains a separator."""
     path = path[:-1] if path.endswith("/") else path
     path = path[:-4] if path.endswith(".git") else path
     parts = tuple(unquote(part, errors="strict") if encoded else part for part in path.split("/"))
@@ -135,6 +135,6 @@ def _path_expression(parts: tuple[str, ...]) -> re.Pattern[str]:
     def expression(part: str) -> str:
         if part == "**":
             return r"[^/]+(?:/[^/]+)*"
-        return "[^/]+".join(re.escape(piece) for piece in re.split(r"\*+", part))
+        return "[^/]+".join(re.escape(text) for text in re.split(r"\*+", part))
 
     return re.compile("/".join(expression(part) for part in parts))

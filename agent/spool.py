@@ -1,9 +1,9 @@
 """Logs and results that are not delivered yet, on disk: one folder for each attempt.
 
-A folder holds log chunks and the finish report. Output goes to the chunk that grows. The agent sends a chunk when it is
+A folder has log chunks and the finish report. Output goes to the chunk that grows. The agent sends a chunk when it is
 complete, and deletes it when the control plane has it. The report comes last; the agent removes the folder when the
 report is delivered. The spool has a limit. If it is full because the control plane does not answer, writers wait, and
-so do the steps that print. So no output is lost and the disk does not fill up. Besides the chunks, a folder may hold
+so do the steps that print. So no output is lost and the disk does not fill up. Besides the chunks, a folder may contain
 the end of a log above its limit (`agent.log_tail`).
 """
 
@@ -30,7 +30,7 @@ _GROWING_SUFFIX = ".growing"
 
 
 class Spool:
-    """The folders of all attempts under one path, and the bytes of log that they hold."""
+    """The folders of all attempts under one path, and the bytes of log in them."""
 
     def __init__(self, path: Path, limit: int) -> None:
         """`limit` is in bytes. Each attempt may exceed it by one chunk."""
@@ -131,7 +131,7 @@ class SpooledAttempt:
             path.replace(path.with_suffix(_CHUNK_SUFFIX))
 
     def read_chunk(self, sequence: int) -> bytes:
-        """The bytes of a chunk that the spool holds."""
+        """The bytes of a chunk in the spool."""
         return self._chunk(sequence).read_bytes()
 
     def delete_chunk(self, sequence: int) -> None:
@@ -142,7 +142,7 @@ class SpooledAttempt:
         self._spool.add_used(-size)
 
     def sequences(self) -> Iterator[int]:
-        """The numbers of the chunks that the spool holds, in order."""
+        """The numbers of the chunks in the spool, in order."""
         yield from sorted(int(path.stem) for path in self._chunks())
 
     def write_report(self, report: dict[str, Any]) -> None:
@@ -175,7 +175,7 @@ class SpooledAttempt:
         self._spool.add_used(-size)
 
     def size(self) -> int:
-        """The bytes of log that the folder holds."""
+        """The bytes of log in the folder."""
         growing = self.path.glob(f"*{_GROWING_SUFFIX}")
         return sum(path.stat().st_size for path in (*self._chunks(), *growing))
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmarks.units import FILE, LOG_PIECES, PIECE_BYTES, Units
+from benchmarks.units import CHUNK_BYTES, FILE, LOG_CHUNKS, Units
 from controlplane.infrastructure.stages import STAGES, Capacity
 
 # --- assumptions ---
@@ -146,7 +146,7 @@ def operations(load: Load, *, idle_seconds: float = IDLE_SECONDS) -> dict[str, f
         "claiming heartbeat": jobs,
         "enqueue": jobs,
         "start": jobs,
-        "piece of a log": jobs * LOG_PIECES,
+        "log chunk": jobs * LOG_CHUNKS,
         "finish": jobs,
         "store a log": jobs,
         "look at a job": jobs * LOOKS_PER_JOB,
@@ -176,7 +176,7 @@ def database_on_demand(used: dict[str, list[float]], prices: Prices) -> float:
 
 
 def database_provisioned(used: dict[str, list[float]], prices: Prices, capacity: Capacity) -> float:
-    """The costs when auto-scaling holds each table and index at its target under an even load, or at its minimum."""
+    """The costs when auto-scaling keeps each table and index at its target under an even load, or at its minimum."""
     reads = writes = 0.0
     for part in _parts():
         read, write = (units / MONTH / (capacity.target_percent / 100) for units in used.get(part, (0, 0)))
@@ -213,7 +213,7 @@ def bill(
     logged = ((requests + sweeps) * LOG_LINE + processes * METRIC_LINES_PER_SECOND * MONTH * METRIC_LINE) / GB
     spared = max(requests - TRACES_PER_SECOND * MONTH, 0)
     traced = requests - spared * (1 - TRACES_SHARE)
-    log_bytes = jobs * LOG_PIECES * PIECE_BYTES
+    log_bytes = jobs * LOG_CHUNKS * CHUNK_BYTES
     # Log chunks stay in the table for two weeks. Archived logs stay in the bucket, here for a year.
     tables = (log_bytes / DAYS * 14 + jobs * RECORD_BYTES) / GB
     key_requests = sum("/" not in part for part in _parts()) * MONTH / KEY_KEPT_SECONDS + jobs

@@ -18,7 +18,7 @@ from typing import Any
 FILE = Path(__file__).with_name("units.json")
 
 # The log of a job in the cost table: chunks, and bytes of each.
-LOG_PIECES, PIECE_BYTES = 20, 3_000
+LOG_CHUNKS, CHUNK_BYTES = 20, 3_000
 
 # Operation → "table" or "table/index" → units of reading and of writing.
 Units = dict[str, dict[str, list[float]]]
@@ -65,10 +65,10 @@ def measure() -> Units:
     def signed(request: Any) -> Any:
         return _ask(request.method, request.path, request.headers, request.body)
 
-    def piece(sequence: int) -> Any:
+    def log_chunk(sequence: int) -> Any:
         # Chunks arrive more than a second apart, so the control plane reads the job again for each.
         cache.delete(f"log-gate:{agent.agent_id}:{assignment['job_id']}:1")
-        return signed(agent.log_request(assignment, sequence, os.urandom(PIECE_BYTES // 2).hex().encode()))
+        return signed(agent.log_request(assignment, sequence, os.urandom(CHUNK_BYTES // 2).hex().encode()))
 
     signed(agent.heartbeat_request())
     _ask("POST", "/jobs", bearer, b"{}")
@@ -77,11 +77,11 @@ def measure() -> Units:
     count("start", lambda: signed(agent.json_request(f"/jobs/{assignment['job_id']}/start", {"attempt": 1})))
     running = [{"job_id": assignment["job_id"], "attempt": 1}]
     count("busy heartbeat", lambda: signed(agent.heartbeat_request(running=running, free_slots=0)))
-    piece(0)
-    count("piece of a log", lambda: piece(1))
-    for sequence in range(2, LOG_PIECES):
-        piece(sequence)
-    body = finish_body(assignment, log_chunks=LOG_PIECES)
+    log_chunk(0)
+    count("log chunk", lambda: log_chunk(1))
+    for sequence in range(2, LOG_CHUNKS):
+        log_chunk(sequence)
+    body = finish_body(assignment, log_chunks=LOG_CHUNKS)
     count("finish", lambda: signed(agent.json_request(f"/jobs/{assignment['job_id']}/finish", body)))
     count("store a log", lambda: schedules.sweep({}, None))
     count("sweep", lambda: schedules.sweep({}, None))
@@ -175,9 +175,9 @@ def _entries() -> Entries:
             entries = found.setdefault(f"{table.name}/{index.name}", {})
             for item in items:
                 if all(part in item for part in index.key):
-                    held = {part: item[part] for part in (*table.key, *index.key, *index.attributes) if part in item}
+                    copied = {part: item[part] for part in (*table.key, *index.key, *index.attributes) if part in item}
                     key = json.dumps([item[part] for part in table.key])
-                    entries[key] = json.dumps([item[part] for part in index.key]), json.dumps(held)
+                    entries[key] = json.dumps([item[part] for part in index.key]), json.dumps(copied)
     return found
 
 

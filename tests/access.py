@@ -1,7 +1,7 @@
 """The function's rights in the tests: what `controlplane.infrastructure.access` does not say, DynamoDB refuses.
 
-The emulator knows no rights, so the refusal stands where botocore sends. It concerns the product's code only: a test
-may write and read what it likes.
+The emulator checks no rights, so this refuses calls where botocore sends them. It concerns the product's code only: a
+test may write and read what it likes.
 """
 
 import sys
@@ -82,7 +82,7 @@ def _table(full_name: str) -> str:
 
 
 def _is_a_tests_own() -> bool:
-    """Whether a test, and not the product, makes the call: who comes first, up from here."""
+    """Whether a test, and not the product, makes the call: which comes first, up the stack."""
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename

@@ -6,7 +6,7 @@ import requests
 
 
 class Client:
-    """Speaks to the control plane over HTTP; with `token` as the program of a person, without it as nobody."""
+    """Sends requests to the control plane over HTTP: as a user's program with `token`, else unauthenticated."""
 
     def __init__(self, server: str, token: str | None = None) -> None:
         self.server = server

@@ -46,7 +46,7 @@ def tables(emulator: str) -> Iterator[None]:
 
 
 class _QuietHandler(WSGIRequestHandler):
-    # Head and body go out in two pieces; with Nagle's algorithm the second one waits 40 ms for the client's word.
+    # Head and body go out in two parts; with Nagle's algorithm the second one waits 40 ms for the client's word.
     disable_nagle_algorithm = True
 
     def log_message(self, *args: object) -> None:
@@ -114,13 +114,13 @@ def admin(server: str) -> Client:
 
 @pytest.fixture
 def operator(server: str) -> Client:
-    """Runs jobs; lets neither people nor machines in."""
+    """Runs jobs; manages neither users nor agents."""
     return person(server, "operator")
 
 
 @pytest.fixture
 def outsider(server: str) -> Client:
-    """Nobody: shows no token."""
+    """A client without a token."""
     return Client(server)
 
 

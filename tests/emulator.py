@@ -61,7 +61,7 @@ def items_read(url: str) -> bytes:
 
 
 def items_replace(url: str, items: bytes) -> None:
-    """Let the tables hold these items, as `items_read` gave them, and no others."""
+    """Replace all items of the tables by these, which come from `items_read`."""
     _items_request(url, "PUT", items)
 
 

@@ -1,6 +1,6 @@
-"""Someone who speaks as an agent: signs requests as the protocol says (RFC 9421, RFC 9530), with code of its own.
+"""An agent of the tests: signs requests as the protocol says (RFC 9421, RFC 9530), with code of its own.
 
-It shares nothing with the agent program or the server, so that the three can be held against each other.
+It shares nothing with the agent program or the server, so that a test compares the three.
 """
 
 import base64
@@ -131,7 +131,7 @@ class AgentClient:
     def log_request(
         self, assignment: Mapping[str, Any], sequence: int, data: bytes, *, encoding: str | None = None
     ) -> Signed:
-        """A piece of the log, not yet sent; `data` is the body as it goes over the wire."""
+        """A chunk of the log, not yet sent; `data` is the body as it goes over the wire."""
         headers = {"Content-Type": "application/octet-stream"}
         if encoding:
             headers["Content-Encoding"] = encoding
@@ -145,12 +145,12 @@ class AgentClient:
         return self.send(self.log_request(assignment, sequence, body, encoding=encoding))
 
     def log_all(self, assignment: Mapping[str, Any], data: bytes, *, size: int = 100_000) -> int:
-        """Send all of it in pieces; returns how many."""
+        """Send all of it in chunks; returns how many."""
         for sequence in itertools.count():
-            piece = data[sequence * size : (sequence + 1) * size]
-            if not piece:
+            chunk = data[sequence * size : (sequence + 1) * size]
+            if not chunk:
                 return sequence
-            _good(self.log(assignment, sequence, piece))
+            _good(self.log(assignment, sequence, chunk))
         raise AssertionError("unreachable")
 
     def finish(self, assignment: Mapping[str, Any], **members: Any) -> requests.Response:

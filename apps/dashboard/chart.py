@@ -27,7 +27,7 @@ class DayOutcomes(Protocol):
 
 
 @dataclass(frozen=True)
-class Piece:
+class Segment:
     """The segment of a bar for one outcome. `y` and `height` are in the chart's units."""
 
     outcome: str
@@ -42,7 +42,7 @@ class Bar:
     day: date
     x: int
     middle: float
-    pieces: Sequence[Piece]
+    segments: Sequence[Segment]
     counts: Sequence[tuple[str, int]]
     total: int
 
@@ -69,19 +69,19 @@ def outcome_chart(days: Iterable[DayOutcomes]) -> Chart:
     for place, ((when, day), total) in enumerate(zip(ordered, totals, strict=True)):
         counts = [(outcome, int(getattr(day, outcome))) for outcome in OUTCOMES]
         x = place * SLOT + (SLOT - BAR) // 2
-        bars.append(Bar(when, x, x + BAR / 2, _pieces(counts, highest), counts, total))
+        bars.append(Bar(when, x, x + BAR / 2, _segments(counts, highest), counts, total))
     return Chart(bars, width=len(bars) * SLOT, height=HEIGHT, highest=highest, total=sum(totals))
 
 
-def _pieces(counts: Sequence[tuple[str, int]], highest: int) -> list[Piece]:
-    pieces = []
+def _segments(counts: Sequence[tuple[str, int]], highest: int) -> list[Segment]:
+    segments = []
     bottom = float(HEIGHT)
     for outcome, count in counts:
         if count:
             height = max(2.0, count / highest * HEIGHT)
             bottom = max(0.0, bottom - height)
-            pieces.append(Piece(outcome, round(bottom, 2), round(height, 2)))
-    return pieces
+            segments.append(Segment(outcome, round(bottom, 2), round(height, 2)))
+    return segments
 
 
 def _date(day: date | str) -> date:

@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-# A longer escape sequence counts as text. This bounds how many bytes of a growing log wait for the next piece.
+# A longer escape sequence counts as text. This bounds how many bytes of a growing log wait for the next slice.
 _MAX_SEQUENCE = 2048
 
 # ECMA-48: colours and cursor movements (CSI), titles and links (OSC), device strings, and the short ones.
@@ -126,7 +126,7 @@ _CHANGES: dict[int, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Printout:
-    """A rendered piece: `html` shows the first `consumed` bytes, and the next piece begins in `style`."""
+    """A rendered slice: `html` shows the first `consumed` bytes, and the next slice begins in `style`."""
 
     html: SafeString
     consumed: int
@@ -134,9 +134,9 @@ class Printout:
 
 
 def terminal_html(data: bytes, *, style: Style, last: bool) -> Printout:
-    """Render `data`, which follows a piece that ended in `style`.
+    """Render `data`, which follows a slice that ended in `style`.
 
-    If this is not the `last` piece, a character or escape sequence that its end cuts off is left for the next one.
+    If this is not the `last` slice, a character or escape sequence that its end cuts off is left for the next one.
     Bytes that are not UTF-8 become replacement characters. All text is escaped for HTML.
     """
     consumed = len(data) if last else _whole(data)

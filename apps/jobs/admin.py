@@ -29,7 +29,7 @@ _HIDDEN = ("env", "definition", "open", "outcome", "started_by", "created_day")
 
 
 class JobFacade(Facade, record=Job, hidden=_HIDDEN):
-    """A job as the admin sees it. The admin does not show `env`, which may hold secrets."""
+    """A job as the admin sees it. The admin does not show `env`, which may contain secrets."""
 
     listings = (BY_OPEN, BY_OUTCOME, BY_DAY)
 

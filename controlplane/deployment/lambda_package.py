@@ -1,6 +1,6 @@
 """Builds the package for Lambda: Zappa calls this before and after it makes the zip (see zappa_settings.json).
 
-Zappa packs a virtual environment. It gets one that holds only requirements.txt, in the versions that are installed (and
+Zappa packs a virtual environment. It gets one that has only requirements.txt, in the versions that are installed (and
 so tested) here, built for Lambda's Linux, without what no request needs. Zappa dates all files 1980, so Python would
 discard every .pyc and compile again at each cold start. So the finished package has bytecode that Python does not check
 against the source.

@@ -18,7 +18,7 @@ class IdConverter:
 
 
 class NumberConverter:
-    """A whole number that DynamoDB can hold."""
+    """A whole number that DynamoDB can store."""
 
     regex = "[0-9]{1,9}"
 

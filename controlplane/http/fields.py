@@ -1,4 +1,4 @@
-"""Tables of fields: what a JSON object holds, declared once, for its check and for the API document.
+"""Tables of fields: the members of a JSON object, declared once, for its check and for the API document.
 
     HEARTBEAT = Object(
         "Heartbeat",

@@ -166,7 +166,7 @@ def _not_allowed(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 def _drain(request: HttpRequest) -> None:
     drained = 0
     try:
-        while drained < _DRAIN_BYTES and (piece := request.read(64 * 1024)):
-            drained += len(piece)
+        while drained < _DRAIN_BYTES and (chunk := request.read(64 * 1024)):
+            drained += len(chunk)
     except OSError:
         logger.debug("the client closed the connection before its body had been read")

@@ -11,7 +11,7 @@ _KEPT_DAYS = 90
 
 
 def package_bucket_add(template: Template, stage: Stage, account: str | None) -> s3.Bucket:
-    """Add the bucket. It holds code and no settings, so S3's own key is enough, and Lambda needs no access to ours."""
+    """Add the bucket. It has code and no settings, so S3's own key is enough, and Lambda needs no access to ours."""
     return bucket_add(
         template,
         "PackageBucket",

@@ -22,13 +22,13 @@ def next_step(current: Body, wanted: Body) -> Body:
     for logical_id, resource in wanted["Resources"].items():
         if resource["Type"] == _TABLE and logical_id in current["Resources"]:
             properties = step["Resources"][logical_id]["Properties"]
-            held_back = _hold_back(current["Resources"][logical_id]["Properties"], properties)
-            if held_back:
-                _scaling_remove(step, logical_id, held_back)
+            postponed = _postpone(current["Resources"][logical_id]["Properties"], properties)
+            if postponed:
+                _scaling_remove(step, logical_id, postponed)
     return step
 
 
-def _hold_back(current: Body, properties: Body) -> set[str]:
+def _postpone(current: Body, properties: Body) -> set[str]:
     """Change `properties` so that at most one index differs. Returns the names of wanted indexes that must wait."""
     old = {index["IndexName"]: index for index in current.get(_INDEXES, ())}
     new = {index["IndexName"]: index for index in properties.get(_INDEXES, ())}

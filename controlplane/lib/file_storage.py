@@ -11,19 +11,19 @@ from django.core.files.storage import FileSystemStorage
 class FileStorage(FileSystemStorage):
     """Django's file storage with two more methods, which `ObjectStorage` has too."""
 
-    def save_stream(self, name: str, pieces: Iterable[bytes]) -> None:
-        """Write the file whose content are the pieces, with one piece in memory.
+    def save_stream(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Write the file whose content are the chunks, with one chunk in memory.
 
         The file appears as a whole. If anything fails, an earlier file of this name stays. Raises OSError, and what the
-        pieces raise.
+        chunks raise.
         """
         path = Path(self.path(name))
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
-                for piece in pieces:
-                    file.write(piece)
+                for chunk in chunks:
+                    file.write(chunk)
                 if self.file_permissions_mode is not None:
                     os.fchmod(file.fileno(), self.file_permissions_mode)
                 file.flush()

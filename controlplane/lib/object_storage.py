@@ -16,7 +16,7 @@ from storages.backends.s3 import S3Storage
 
 from controlplane.lib.aws import client_config, failures_named
 from controlplane.lib.errors import Unavailable
-from controlplane.lib.streams import PieceReader
+from controlplane.lib.streams import ChunkReader
 
 # S3 takes parts from 5 MB. Without threads, no more than the current part and the next are in memory.
 _PART_BYTES = 8 * 1024 * 1024
@@ -34,10 +34,10 @@ class _Checksum:
         self._part = hashlib.sha256()
         self._room = _PART_BYTES
 
-    def following(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        """The pieces, which are added to the checksum."""
-        for piece in pieces:
-            rest = memoryview(piece)
+    def following(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """The chunks, which are added to the checksum."""
+        for chunk in chunks:
+            rest = memoryview(chunk)
             while rest:
                 self._part.update(rest[: self._room])
                 taken = min(len(rest), self._room)
@@ -46,10 +46,10 @@ class _Checksum:
                 if not self._room:
                     self._parts.append(self._part.digest())
                     self._part, self._room = hashlib.sha256(), _PART_BYTES
-            yield piece
+            yield chunk
 
     def value(self) -> str:
-        """The checksum of all pieces so far, in the form of S3's header."""
+        """The checksum of all chunks so far, in the form of S3's header."""
         if not self._parts:
             return base64.b64encode(self._part.digest()).decode()
         parts = [*self._parts, self._part.digest()] if self._room < _PART_BYTES else self._parts
@@ -72,17 +72,17 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]
             saved: str = super().save(name, content, max_length)
         return saved
 
-    def save_stream(self, name: str, pieces: Iterable[bytes]) -> None:
-        """Write the file whose content are the pieces, in parts, with at most two parts in memory.
+    def save_stream(self, name: str, chunks: Iterable[bytes]) -> None:
+        """Write the file whose content are the chunks, in parts, with at most two parts in memory.
 
-        S3's checksum of the file is compared with that of the pieces. If anything fails, an earlier file of this name
-        stays, and the parts that S3 has are deleted. Raises Unavailable, and what the pieces raise.
+        S3's checksum of the file is compared with that of the chunks. If anything fails, an earlier file of this name
+        stays, and the parts that S3 has are deleted. Raises Unavailable, and what the chunks raise.
         """
         checksum = _Checksum()
         extra = {"ContentType": "text/plain", "ChecksumAlgorithm": "SHA256"}
         with failures_named("S3"):
             file = self.bucket.Object(name)
-            file.upload_fileobj(PieceReader(checksum.following(pieces)), ExtraArgs=extra, Config=_IN_PARTS)
+            file.upload_fileobj(ChunkReader(checksum.following(chunks)), ExtraArgs=extra, Config=_IN_PARTS)
             stored = self.connection.meta.client.head_object(
                 Bucket=self.bucket_name, Key=name, ChecksumMode="ENABLED"
             ).get("ChecksumSHA256")

@@ -139,9 +139,9 @@ def _operation(scope: Scope) -> str:
 
 async def _run(fd: int, state: Path) -> None:
     store = ItemStore(state)
-    state_keeper = Persistence(store)
-    state_keeper.restore()
-    state_keeper.watch()
+    persistence = Persistence(store)
+    persistence.restore()
+    persistence.watch()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -150,8 +150,8 @@ async def _run(fd: int, state: Path) -> None:
     config.keep_alive_timeout = 75
     config.graceful_timeout = 1
     config.loglevel = "WARNING"
-    await serve(state_keeper.application, config, shutdown_trigger=stop.wait)
-    state_keeper.save()
+    await serve(persistence.application, config, shutdown_trigger=stop.wait)
+    persistence.save()
     store.close()
 
 

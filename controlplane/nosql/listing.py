@@ -208,11 +208,11 @@ class Listing(Generic[R]):
         backward: bool,
         size: int,
     ) -> Iterator[_Look]:
-        """The entries from `start` on, in pieces that one BatchGet can read."""
+        """The entries from `start` on, in batches that one BatchGet can read."""
         hash_name = self.key_names()[0]
         is_ascending = self.descending == backward
         entries = max(size, _FILTERED_SIZE) if condition is not None else size
-        piece = entries if self._has_records else min(size, _BATCH)
+        batch = entries if self._has_records else min(size, _BATCH)
         ordered = list(partitions)[::-1] if backward else partitions
         # The last partition of a generator is unknown until the generator ends.
         last_one = ordered[-1] if isinstance(ordered, Sequence) and ordered else None
@@ -227,9 +227,9 @@ class Listing(Generic[R]):
             edge = None if partition == last_one else {hash_name: partition, _EDGE: "start" if backward else "end"}
             for answer in self._answers(partition, within, condition, here, not is_ascending, entries):
                 last = answer.get("LastEvaluatedKey")
-                yield from self._pieces(answer, piece, self._place(last) if last else edge)
+                yield from self._batches(answer, batch, self._place(last) if last else edge)
 
-    def _pieces(self, answer: dict[str, Any], size: int, end: Place | None) -> Iterator[_Look]:
+    def _batches(self, answer: dict[str, Any], size: int, end: Place | None) -> Iterator[_Look]:
         items = answer["Items"]
         cost = max(answer["ScannedCount"], LOOK_LEAST)
         while len(items) > size:

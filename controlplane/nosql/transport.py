@@ -153,7 +153,7 @@ class _Response:
 
 
 def _message(request: AWSPreparedRequest) -> bytes:
-    """Head and body as one buffer: sent in two pieces, the body may wait for the acknowledgement of the head.
+    """Head and body as one buffer: sent in two parts, the body may wait for the acknowledgement of the head.
 
     Raises ValueError for a header with a control character, which could be read as two headers.
     """

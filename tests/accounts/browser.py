@@ -10,7 +10,7 @@ from tests.conftest import PASSWORD
 
 
 class Browser(Client):
-    """Somebody at a browser. Nothing is followed unasked, so that each step can be looked at."""
+    """A user's browser. It follows no redirects, so that a test can check each step."""
 
     def csrf_token(self, path: str = "/signin") -> str:
         found = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.get(path).text)
@@ -18,7 +18,7 @@ class Browser(Client):
         return found[1]
 
     def send(self, path: str, *, page: str = "/signin", **form: str) -> requests.Response:
-        """Send the form that stands on `page`."""
+        """Send the form of `page`."""
         return self.post(path, data={"csrfmiddlewaretoken": self.csrf_token(page), **form})
 
     def sign_in(self, email: str = "ada@example.com", password: str = PASSWORD) -> requests.Response:

@@ -1,8 +1,8 @@
-"""Django's own tests of sessions, run against our two stores. A process of its own, since they want apps of their own.
+"""Runs Django's own tests of sessions against our two stores, in a process of its own, since they need other apps.
 
     python -m tests.accounts.djangos_own FOLDER URL
 
-FOLDER holds the package ``sessions_tests`` of Django's sources, URL is the emulator's.
+FOLDER contains the package ``sessions_tests`` of Django's sources, URL is the emulator's.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A small OAuth provider over HTTP that speaks as Google and as GitHub do: code, PKCE, userinfo, organisations."""
+"""A small OAuth provider over HTTP that answers as Google and as GitHub do: code, PKCE, userinfo, organisations."""
 
 import base64
 import hashlib
@@ -18,7 +18,7 @@ CLIENT_SECRET = "the-client's-secret"
 
 @dataclass
 class Person:
-    """Somebody with an account at the provider."""
+    """A user with an account at the provider."""
 
     subject: str = "1001"
     email: str = "ada@example.com"
@@ -143,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "email_verified": person.verified,
                 "name": person.name,
             },
-            # GitHub tells a public address here, which proves nothing.
+            # GitHub returns a public address here, which proves nothing.
             "/user": {
                 "id": _number(person.subject),
                 "login": "ada",

@@ -30,7 +30,7 @@ def test_a_token_is_long_random_and_has_our_prefix(ada: User) -> None:
     assert all(re.fullmatch(r"hcp_[A-Za-z0-9_-]{43}", secret) for secret in secrets)
 
 
-def test_neither_the_table_nor_the_trail_holds_the_token(ada: User) -> None:
+def test_neither_the_table_nor_the_trail_has_the_token(ada: User) -> None:
     _, secret = api_token_create(user=ada, name="ci", actor=SYSTEM)
     rows = [row.to_simple_dict() for row in ApiToken.scan()]
     trail = [row.to_simple_dict() for row in audit_list(day=clock.timestamp(clock.now())[:10]).records]

@@ -40,7 +40,7 @@ def test_bad_input_ends_with_one_sentence(email: str, password: str) -> None:
     assert list(User.scan()) == []
 
 
-def test_a_taken_address_is_told() -> None:
+def test_a_taken_address_is_reported() -> None:
     command("create_admin", "ada@example.com", ADMIN_PASSWORD=PASSWORD)
     again = command("create_admin", "ada@example.com", ADMIN_PASSWORD=PASSWORD)
     assert again.stderr == "CommandError: There is a user with this e-mail address already.\n"

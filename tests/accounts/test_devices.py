@@ -41,7 +41,7 @@ def two(store: str, ada: User, browsers: Callable[[], Browser]) -> tuple[Browser
     return desk, pocket
 
 
-def test_my_devices_are_told_with_what_one_knows_them_by(two: tuple[Browser, Browser]) -> None:
+def test_my_devices_are_listed_with_what_identifies_them(two: tuple[Browser, Browser]) -> None:
     desk, _ = two
     body = desk.get("/auth/devices").json()
     assert (body["total"], body["next_cursor"]) == (2, None)
@@ -64,7 +64,7 @@ def test_my_devices_are_told_with_what_one_knows_them_by(two: tuple[Browser, Bro
     }
 
 
-def test_the_list_holds_nothing_that_opens_a_session(two: tuple[Browser, Browser]) -> None:
+def test_the_list_has_nothing_that_opens_a_session(two: tuple[Browser, Browser]) -> None:
     desk, pocket = two
     text = desk.get("/auth/devices").text
     ids = [session.token_hash for session in session_list(User.find_by_email("ada@example.com").user_id)]
@@ -122,13 +122,13 @@ def test_a_session_that_has_expired_is_no_device(two: tuple[Browser, Browser]) -
         assert desk.get("/auth/devices").json()["total"] == 1
 
 
-def test_an_api_token_signs_nobody_out(admin: Client) -> None:
+def test_an_api_token_cannot_sign_users_out(admin: Client) -> None:
     problem(admin.get("/auth/devices"), 403, "session_needed")
     problem(admin.delete("/auth/devices/x"), 403, "session_needed")
     problem(admin.post("/auth/logout-everywhere"), 403, "session_needed")
 
 
-def test_the_region_is_told_where_a_network_in_front_tells_it(ada: User, browser: Browser, settings: Any) -> None:
+def test_the_region_is_shown_where_a_proxy_reports_it(ada: User, browser: Browser, settings: Any) -> None:
     browser.session.headers["CloudFront-Viewer-Country"] = "DE"
     browser.sign_in()
     assert browser.get("/auth/devices").json()["devices"][0]["region"] is None
@@ -173,22 +173,22 @@ def test_who_is_not_signed_in_has_no_devices(browser: Browser) -> None:
 # --- the services that the admin uses -------------------------------------------------------------------------------
 
 
-def test_who_manages_accounts_ends_anybodys_session_and_nobody_else_does(ada: User, browser: Browser) -> None:
+def test_only_users_who_manage_accounts_revoke_sessions_of_others(ada: User, browser: Browser) -> None:
     browser.sign_in()
     (session,) = session_list(ada.user_id)
     with pytest.raises(Forbidden):
         session_revoke(actor=Actor("user", "eve", "Eve"), token_hash=session.token_hash)
     assert browser.signed_in
-    keeper = Actor("user", "grace", "Grace", frozenset({"accounts.manage"}))
-    session_revoke(actor=keeper, token_hash=session.token_hash)
+    grace = Actor("user", "grace", "Grace", frozenset({"accounts.manage"}))
+    session_revoke(actor=grace, token_hash=session.token_hash)
     assert not browser.signed_in
     with pytest.raises(NotFound):
-        session_revoke(actor=keeper, token_hash=session.token_hash)
+        session_revoke(actor=grace, token_hash=session.token_hash)
     (record,) = AuditRecord.scan(AuditRecord.action == "session.revoked")
     assert record.actor_id == "grace"
 
 
-def test_sessions_are_listed_without_what_they_hold(ada: User, browser: Browser) -> None:
+def test_sessions_are_listed_without_their_data(ada: User, browser: Browser) -> None:
     browser.sign_in()
     (session,) = session_list(ada.user_id)
     (row,) = Session.scan()

@@ -82,7 +82,7 @@ def test_who_is_not_who_the_provider_says_is_refused(name: str, outsider: Client
 def test_a_token_that_was_given_to_another_application_opens_nothing(
     name: str, outsider: Client, provider: Provider
 ) -> None:
-    """Whoever runs any application with sign-in by the same provider has such tokens of its users."""
+    """Any application with sign-in by the same provider has such tokens of its users."""
     problem(make(outsider, name, provider.token(client_id="another")), 401, "provider_token_invalid")
     assert list(User.scan()) == []
 
@@ -98,7 +98,7 @@ def test_what_the_frontend_says_of_the_person_is_not_believed(outsider: Client, 
     assert (user.email, user.name) == ("ada@example.com", "Ada Lovelace")
 
 
-def test_who_nobody_has_allowed_gets_no_session(outsider: Client, provider: Provider) -> None:
+def test_a_user_who_is_not_allowed_gets_no_session(outsider: Client, provider: Provider) -> None:
     provider.person = Person(email="eve@evil.example")
     problem(make(outsider, "google", provider.token()), 403, "not_allowed")
 
@@ -107,7 +107,7 @@ def test_an_address_that_is_taken_gets_no_session(ada: User, outsider: Client, p
     problem(make(outsider, "google", provider.token()), 409, "email_taken")
 
 
-def test_a_provider_that_is_out_is_told_as_that(outsider: Client, provider: Provider) -> None:
+def test_an_outage_of_the_provider_is_reported_as_one(outsider: Client, provider: Provider) -> None:
     provider.status = 503
     assert problem(make(outsider, "google", provider.token()), 503, "provider_unavailable")
 
@@ -155,7 +155,7 @@ def test_a_bearer_costs_one_call(token: str, server: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["x", "a" * 32, "a" * 32 + "." + "0" * 26, "hcp_" + "a" * 43])
-def test_a_bearer_that_nobody_has_is_refused(wrong: str, server: str) -> None:
+def test_an_unknown_bearer_token_is_refused(wrong: str, server: str) -> None:
     assert Client(server, wrong).get("/jobs").status_code == 401
 
 
@@ -203,7 +203,9 @@ def test_validating_costs_one_call_and_no_write(token: str, outsider: Client) ->
 
 
 @pytest.mark.parametrize("store", ["dynamodb", "memory"])
-def test_what_holds_no_more_is_told_as_nothing(store: str, ada: User, outsider: Client, settings: Any) -> None:
+def test_an_unknown_or_ended_session_is_reported_as_invalid(
+    store: str, ada: User, outsider: Client, settings: Any
+) -> None:
     settings.SESSION_STORE = store
     started = session_start(user=ada, provider="google", device=None, address="")
     assert validate(outsider, started.token)["user_id"] == ada.user_id
@@ -270,7 +272,7 @@ def test_logging_out_of_nothing_is_a_mistake(outsider: Client) -> None:
     problem(outsider.post("/auth/logout"), 400, "invalid_input")
 
 
-def test_logging_out_holds_under_requests_at_the_same_time(token: str, server: str) -> None:
+def test_logging_out_lasts_although_other_requests_run_at_the_same_time(token: str, server: str) -> None:
     def act(number: int) -> int:
         if number == 4:
             return Client(server).post(f"/auth/logout?session_id={token}").status_code

@@ -25,7 +25,7 @@ BOTH = pytest.mark.parametrize("name", ["google", "github"])
 
 
 def failed(answer: requests.Response, status: int, code: str) -> str:
-    """The page must tell this failure."""
+    """The page must report this failure."""
     assert answer.status_code == status, answer.text
     assert f'data-code="{code}"' in answer.text
     assert answer.headers["Content-Type"].startswith("text/html")
@@ -112,7 +112,7 @@ def test_signing_in_is_not_begun_by_a_link_or_another_site(browser: Browser, pro
     assert browser.post("/oauth/google/start").status_code == 403
 
 
-def test_the_session_is_a_new_one_and_holds_nothing_of_the_old(browser: Browser, provider: Provider) -> None:
+def test_the_session_is_a_new_one_without_data_of_the_old(browser: Browser, provider: Provider) -> None:
     back = browser.agree(browser.go_to("google"))
     before = browser.cookie
     browser.get(back)
@@ -140,7 +140,7 @@ def test_a_planted_session_is_not_the_one_that_is_signed_in(browser: Browser, pr
 
 
 @BOTH
-def test_who_does_not_agree_is_told_so(name: str, browser: Browser, provider: Provider) -> None:
+def test_a_user_who_declines_at_the_provider_gets_a_message(name: str, browser: Browser, provider: Provider) -> None:
     provider.denies = True
     page = failed(browser.sign_in_with(name), 403, "oauth_denied")
     assert "again" in page
@@ -217,7 +217,9 @@ def test_a_state_of_an_hour_ago_is_refused(browser: Browser, provider: Provider)
 
 @BOTH
 @pytest.mark.parametrize("status", [500, 503, 429])
-def test_a_provider_that_is_out_is_told_as_that(name: str, status: int, browser: Browser, provider: Provider) -> None:
+def test_an_outage_of_the_provider_is_reported_as_one(
+    name: str, status: int, browser: Browser, provider: Provider
+) -> None:
     back = browser.agree(browser.go_to(name))
     provider.status = status
     answer = browser.get(back)
@@ -225,7 +227,7 @@ def test_a_provider_that_is_out_is_told_as_that(name: str, status: int, browser:
     assert answer.headers["Retry-After"]
 
 
-def test_a_provider_that_cannot_be_reached_is_told_as_that(browser: Browser, provider: Provider, settings: Any) -> None:
+def test_an_unreachable_provider_is_reported(browser: Browser, provider: Provider, settings: Any) -> None:
     back = browser.agree(browser.go_to("google"))
     settings.GOOGLE_TOKEN_URL = "http://127.0.0.1:1"
     failed(browser.get(back), 503, "provider_unavailable")
@@ -250,10 +252,10 @@ def test_a_provider_that_is_not_configured_is_not_there(path: str, browser: Brow
     assert browser.get(path).status_code == 404
 
 
-# --- who may come in ------------------------------------------------------------------------------------------------
+# --- who may sign in ------------------------------------------------------------------------------------------------
 
 
-def test_who_nobody_has_allowed_may_not_come_in(browser: Browser, provider: Provider) -> None:
+def test_a_user_who_is_not_allowed_cannot_sign_in(browser: Browser, provider: Provider) -> None:
     provider.person = Person(email="eve@evil.example")
     failed(browser.sign_in_with("google"), 403, "not_allowed")
     assert not browser.signed_in
@@ -322,14 +324,14 @@ def test_who_has_left_the_organisation_stays_out_and_who_was_given_a_role_keeps_
 
 @BOTH
 def test_an_account_is_never_found_by_an_address(name: str, browser: Browser, provider: Provider) -> None:
-    standing = ada_create("admin")
+    existing = ada_create("admin")
     failed(browser.sign_in_with(name), 409, "email_taken")
     assert not browser.signed_in
-    assert [user.user_id for user in User.scan()] == [standing.user_id]
+    assert [user.user_id for user in User.scan()] == [existing.user_id]
     assert list(Identity.scan()) == []
 
 
-def test_the_same_number_at_another_provider_is_somebody_else(
+def test_the_same_number_at_another_provider_is_another_user(
     browsers: Callable[[], Browser], provider: Provider
 ) -> None:
     browsers().sign_in_with("google")
@@ -338,7 +340,7 @@ def test_the_same_number_at_another_provider_is_somebody_else(
     assert len(list(User.scan())) == 2
 
 
-def test_who_was_disabled_is_told_so(browsers: Callable[[], Browser], provider: Provider) -> None:
+def test_a_disabled_user_gets_a_message(browsers: Callable[[], Browser], provider: Provider) -> None:
     browsers().sign_in_with("google")
     (user,) = User.scan()
     user_disable(user_id=user.user_id, actor=SYSTEM)
@@ -370,7 +372,7 @@ def test_eight_strangers_at_once_who_claim_one_address_make_one_account(
 
 
 @pytest.mark.parametrize("name", ["", "  ", "\x00\n", "x" * 500])
-def test_any_name_that_a_provider_tells_is_made_one_of_ours(name: str, browser: Browser, provider: Provider) -> None:
+def test_any_name_from_a_provider_is_made_a_valid_one(name: str, browser: Browser, provider: Provider) -> None:
     provider.person = Person(name=name)
     assert browser.sign_in_with("google").status_code == 302
     (user,) = User.scan()

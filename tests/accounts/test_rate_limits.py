@@ -105,7 +105,7 @@ def test_an_address_is_what_one_machine_can_have(first: str, second: str, same: 
         sign_in_rate_limit(address=second)
 
 
-def test_the_counters_delete_themselves_and_hold_nobodys_address(tables: None) -> None:
+def test_the_counters_expire_and_store_no_address(tables: None) -> None:
     sign_in_rate_limit(address="198.51.100.7", account="ada@example.com")
     rows = list(RateLimitWindow.scan())
     assert len(rows) == 2
@@ -122,7 +122,7 @@ def test_a_refused_attempt_writes_nothing(tables: None) -> None:
     assert sorted(int(row.tries) for row in RateLimitWindow.scan()) == [3, 3, 3]
 
 
-def test_while_attempts_cannot_be_counted_nobody_gets_in(ada: User, browser: Browser) -> None:
+def test_while_attempts_cannot_be_counted_no_user_can_sign_in(ada: User, browser: Browser) -> None:
     csrf = browser.csrf_token()
     form = {"csrfmiddlewaretoken": csrf, "email": "ada@example.com", "password": PASSWORD}
     with no_database():

@@ -22,29 +22,29 @@ pytestmark = pytest.mark.usefixtures("tables")
 
 @pytest.fixture(params=["dynamodb", "memory"])
 def store(request: pytest.FixtureRequest, settings: Any) -> str:
-    """Each of the two stores: what a test with this shows holds for both."""
+    """Each of the two stores; a test with this runs once for each."""
     settings.SESSION_STORE = request.param
     return str(request.param)
 
 
 def stored(**data: Any) -> str:
-    """The key of a session that holds this."""
+    """The key of a session with this data."""
     session = SessionStore()
     session.update(data)
     session.save()
     return session.session_key
 
 
-def held(key: str) -> dict[str, Any]:
+def session_data(key: str) -> dict[str, Any]:
     return dict(SessionStore(key).items())
 
 
-def test_what_a_session_holds_is_there_for_the_next_request(store: str) -> None:
+def test_the_next_request_finds_the_data_of_a_session(store: str) -> None:
     key = stored(theme="dark", seen=[1, 2])
-    assert held(key) == {"theme": "dark", "seen": [1, 2]}
+    assert session_data(key) == {"theme": "dark", "seen": [1, 2]}
 
 
-def test_the_table_holds_neither_the_token_nor_readable_data_under_it() -> None:
+def test_the_table_has_neither_the_token_nor_readable_data() -> None:
     key = stored(theme="dark")
     (row,) = Session.scan()
     assert row.token_hash == secret_hash(key)
@@ -54,7 +54,7 @@ def test_the_table_holds_neither_the_token_nor_readable_data_under_it() -> None:
 def test_the_hash_in_the_table_opens_nothing() -> None:
     stored(theme="dark")
     (row,) = Session.scan()
-    assert held(row.token_hash) == {}
+    assert session_data(row.token_hash) == {}
 
 
 def test_loading_a_session_costs_one_call() -> None:
@@ -75,7 +75,7 @@ def test_saving_what_was_loaded_costs_one_more() -> None:
     assert counted.operations == ["PutItem"]
 
 
-def test_the_index_of_a_persons_sessions_holds_no_data() -> None:
+def test_the_index_of_a_users_sessions_has_no_data() -> None:
     stored(**{SESSION_KEY: "ada", SIGN_IN_KEY: {"provider": "password"}, "secret": "x"})
     stored(theme="nobody's")
     (found,) = Session.by_user.query("ada")
@@ -92,7 +92,7 @@ def test_two_requests_that_change_different_keys_both_count(store: str) -> None:
     del second["old"]
     first.save()
     second.save()
-    assert held(key) == {"theme": "light", "basket": [1, 2]}
+    assert session_data(key) == {"theme": "light", "basket": [1, 2]}
     assert dict(second.items()) == {"theme": "light", "basket": [1, 2]}
 
 
@@ -103,7 +103,7 @@ def test_a_key_that_another_request_removed_stays_removed(store: str) -> None:
     second["theme"] = "light"
     first.save()
     second.save()
-    assert held(key) == {"theme": "light"}
+    assert session_data(key) == {"theme": "light"}
 
 
 def test_of_two_requests_that_change_one_key_the_later_counts(store: str) -> None:
@@ -112,7 +112,7 @@ def test_of_two_requests_that_change_one_key_the_later_counts(store: str) -> Non
     first["theme"], second["theme"] = "light", "blue"
     second.save()
     first.save()
-    assert held(key) == {"theme": "light"}
+    assert session_data(key) == {"theme": "light"}
 
 
 def test_eight_threads_that_save_at_once_lose_nothing(store: str) -> None:
@@ -125,15 +125,15 @@ def test_eight_threads_that_save_at_once_lose_nothing(store: str) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write, range(8)))
-    assert held(key) == {"start": 0} | {f"thread {number}": number for number in range(8)}
+    assert session_data(key) == {"start": 0} | {f"thread {number}": number for number in range(8)}
 
 
-def test_a_session_that_was_cleared_holds_nothing(store: str) -> None:
+def test_a_session_that_was_cleared_is_empty(store: str) -> None:
     key = stored(theme="dark")
     session = SessionStore(key)
     session.clear()
     session.save()
-    assert held(key) == {}
+    assert session_data(key) == {}
     assert SessionStore().exists(key)
 
 
@@ -180,10 +180,10 @@ def test_a_key_that_is_taken_is_not_overwritten(store: str) -> None:
     other = SessionStore(key)
     with pytest.raises(CreateError):
         other.save(must_create=True)
-    assert held(key) == {"theme": "dark"}
+    assert session_data(key) == {"theme": "dark"}
 
 
-def test_a_key_that_nobody_made_is_not_taken_over(store: str) -> None:
+def test_a_key_that_the_store_did_not_make_is_not_used(store: str) -> None:
     session = SessionStore("a" * 32)
     session["theme"] = "dark"
     session.save()
@@ -207,28 +207,28 @@ def test_saving_does_not_lengthen_a_sessions_life(store: str) -> None:
         session["theme"] = "light"
         session.save()
     with clock.shifted(timedelta(seconds=settings.SESSION_COOKIE_AGE + 1)):
-        assert held(key) == {}
+        assert session_data(key) == {}
 
 
 def test_use_lengthens_a_sessions_life_up_to_its_end(store: str) -> None:
     key = stored(theme="dark")
     idle = timedelta(seconds=settings.SESSION_IDLE_SECONDS)
     with clock.shifted(idle * 0.9):
-        assert held(key) == {"theme": "dark"}
+        assert session_data(key) == {"theme": "dark"}
     with clock.shifted(idle * 1.8):
-        assert held(key) == {"theme": "dark"}
+        assert session_data(key) == {"theme": "dark"}
     with clock.shifted(idle * 2.9):
-        assert held(key) == {}
+        assert session_data(key) == {}
 
 
 def test_use_is_noted_once_a_minute() -> None:
     key = stored(theme="dark")
     with dynamodb_calls() as counted:
         with clock.shifted(timedelta(seconds=59)):
-            held(key)
+            session_data(key)
         with clock.shifted(timedelta(seconds=61)):
-            held(key)
-            held(key)
+            session_data(key)
+            session_data(key)
     assert counted.operations == ["GetItem", "GetItem", "UpdateItem", "GetItem"]
 
 
@@ -247,15 +247,15 @@ def test_a_save_that_another_requests_use_overtook_is_not_lost(store: str) -> No
     late = SessionStore(key)
     late["theme"] = "light"
     with clock.shifted(timedelta(minutes=5)):
-        held(key)
+        session_data(key)
     late.save()
-    assert held(key) == {"theme": "light"}
+    assert session_data(key) == {"theme": "light"}
 
 
 def test_what_a_reader_changes_without_saving_is_not_stored(store: str) -> None:
     key = stored(basket=[1])
     SessionStore(key)["basket"].append(2)
-    assert held(key) == {"basket": [1]}
+    assert session_data(key) == {"basket": [1]}
 
 
 def test_memory_forgets_what_has_expired(settings: Any) -> None:
@@ -271,10 +271,10 @@ def test_memory_keeps_nothing_in_the_table(settings: Any) -> None:
     key = stored(theme="dark")
     assert list(Session.scan()) == []
     settings.SESSION_STORE = "dynamodb"
-    assert held(key) == {}
+    assert session_data(key) == {}
 
 
-def test_the_key_of_a_persons_session_names_the_person_and_anonymous_ones_nobody() -> None:
+def test_the_key_of_a_session_names_its_user_and_that_of_an_anonymous_one_no_user() -> None:
     assert stored(**{SESSION_KEY: "0" * 26}).endswith("." + "0" * 26)
     assert "." not in stored(theme="dark")
 
@@ -285,11 +285,11 @@ def test_a_session_may_end_sooner(store: str) -> None:
     session.set_expiry(60)
     session.save()
     with clock.shifted(timedelta(seconds=61)):
-        assert held(session.session_key) == {}
+        assert session_data(session.session_key) == {}
 
 
 def test_data_that_our_key_did_not_sign_counts_as_none() -> None:
     key = stored(theme="dark")
     (row,) = Session.scan()
     row.update(actions=[Session.data.set(row.data[:-2] + "xx")])
-    assert held(key) == {}
+    assert session_data(key) == {}

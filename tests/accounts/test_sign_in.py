@@ -53,7 +53,7 @@ def test_who_signs_in_comes_to_the_dashboard_and_is_recorded(ada: User, outsider
     assert user_get(ada.user_id).last_login_at is not None
 
 
-def test_the_record_of_a_sign_in_tells_how_and_from_where(ada: User, outsider: Client) -> None:
+def test_the_record_of_a_sign_in_says_how_and_from_where(ada: User, outsider: Client) -> None:
     outsider.session.headers["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
     sign_in(outsider)
     (record,) = AuditRecord.scan(AuditRecord.action == "user.signed_in")
@@ -136,7 +136,7 @@ def test_an_unknown_address_costs_as_much_hashing_as_a_known_one(
     assert hashed == ["one wrong password", "other wrong password"]
 
 
-def test_signing_in_gives_a_new_key_and_drops_what_the_old_session_held(ada: User, outsider: Client) -> None:
+def test_signing_in_gives_a_new_key_and_drops_the_data_of_the_old_session(ada: User, outsider: Client) -> None:
     from apps.accounts.session_store import SessionStore
 
     planted = SessionStore()
@@ -272,7 +272,7 @@ def test_a_session_ends_after_twelve_hours_however_busy(signed_in: Client) -> No
         assert signed_in.get(PAGE).status_code == 302
 
 
-def test_a_session_that_nobody_uses_for_an_hour_ends(signed_in: Client) -> None:
+def test_a_session_that_is_not_used_for_an_hour_ends(signed_in: Client) -> None:
     with clock.shifted(timedelta(minutes=59)):
         assert signed_in.get(PAGE).status_code == 200
     with clock.shifted(timedelta(minutes=118)):
@@ -301,7 +301,7 @@ def test_a_page_that_the_role_does_not_allow_says_so(ada: User, signed_in: Clien
     assert answer.headers["Content-Type"].startswith("text/html")
 
 
-def test_a_password_hashed_the_old_way_is_hashed_anew_at_sign_in_and_the_session_holds(
+def test_a_password_hashed_the_old_way_is_hashed_again_at_sign_in_and_the_session_stays_valid(
     ada: User, outsider: Client, settings: Any
 ) -> None:
     settings.PASSWORD_HASHERS = [

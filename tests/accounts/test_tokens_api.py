@@ -103,7 +103,7 @@ def test_a_token_may_revoke_itself(person: Person) -> None:
 
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "auditor"])
-def test_nobody_but_who_manages_accounts_touches_the_tokens_of_others(person: Person, role: str) -> None:
+def test_only_users_who_manage_accounts_change_the_tokens_of_others(person: Person, role: str) -> None:
     _, client = person(role)
     other, others = person("operator")
     (token,) = others.get("/tokens").json()["tokens"]
@@ -113,7 +113,7 @@ def test_nobody_but_who_manages_accounts_touches_the_tokens_of_others(person: Pe
     assert others.get("/tokens").json()["total"] == 1
 
 
-def test_an_admin_keeps_the_tokens_of_everybody(person: Person, server: str) -> None:
+def test_an_admin_manages_the_tokens_of_all_users(person: Person, server: str) -> None:
     _, admin = person("admin")
     other, _ = person("operator")
     made = make(admin, user_id=other.user_id)
@@ -130,13 +130,13 @@ def test_an_admins_token_for_another_has_no_more_than_its_owner(person: Person) 
     assert problem(refused, 400, "invalid_input")["errors"][0]["field"] == "permissions"
 
 
-def test_there_is_no_token_for_somebody_who_is_not_there_or_disabled(person: Person) -> None:
+def test_there_is_no_token_for_a_user_who_does_not_exist_or_is_disabled(person: Person) -> None:
     _, admin = person("admin")
     other, _ = person("viewer")
     user_disable(user_id=other.user_id, actor=SYSTEM)
     problem(admin.post("/tokens", json={"name": "ci", "user_id": other.user_id}), 409, "account_disabled")
-    nobody = admin.post("/tokens", json={"name": "ci", "user_id": new_id()})
-    assert problem(nobody, 400, "invalid_input")["errors"][0]["field"] == "user_id"
+    unknown = admin.post("/tokens", json={"name": "ci", "user_id": new_id()})
+    assert problem(unknown, 400, "invalid_input")["errors"][0]["field"] == "user_id"
 
 
 def test_a_token_makes_tokens_only_if_it_was_given_that(person: Person, server: str) -> None:
@@ -216,7 +216,7 @@ def test_what_cannot_be_is_refused_with_the_fields_name(person: Person, members:
     assert client.get("/tokens").json()["total"] == 1
 
 
-def test_nobody_piles_tokens_up(person: Person) -> None:
+def test_the_number_of_tokens_of_a_user_is_limited(person: Person) -> None:
     user, client = person("viewer")
     for number in range(MAX_TOKENS - 1):
         api_token_create(user=user, name=str(number), actor=SYSTEM)
@@ -269,7 +269,7 @@ def test_the_page_makes_a_token_for_all_that_the_role_allows_for_ever(person: Pe
 
 
 @pytest.mark.parametrize(
-    ("form", "told"),
+    ("form", "message"),
     [
         ({"name": "", "days": "7", "scope": "all"}, "This field is required"),
         ({"name": "ci", "days": "7", "scope": "chosen"}, "Choose at least one"),
@@ -279,12 +279,12 @@ def test_the_page_makes_a_token_for_all_that_the_role_allows_for_ever(person: Pe
     ],
 )
 def test_the_page_keeps_what_was_filled_in_and_says_what_is_wrong(
-    person: Person, server: str, form: dict[str, Any], told: str
+    person: Person, server: str, form: dict[str, Any], message: str
 ) -> None:
     user, _ = person("operator")
     answer = send(browser_of(server, user), **form)
     assert answer.status_code == 422
-    assert told in answer.text
+    assert message in answer.text
     assert "hcp_" not in answer.text.replace("hcp_…", "")
     assert len(list(ApiToken.scan())) == 1
 
@@ -296,7 +296,7 @@ def test_the_page_offers_no_permission_that_its_reader_lacks(person: Person, ser
     assert offered == {"jobs.read", "pipelines.read", "agents.read", "tokens.manage"}
 
 
-def test_a_token_is_revoked_on_the_page_and_nobody_elses_is(person: Person, server: str) -> None:
+def test_the_page_revokes_a_users_own_token_and_no_other(person: Person, server: str) -> None:
     user, client = person("viewer")
     _, others = person("viewer")
     browser = browser_of(server, user)

@@ -68,7 +68,7 @@ class Browser(Client):
         return self.post(path, data=data | ({"confirmed": "1"} if confirmed else {}))
 
     def said(self, answer: requests.Response) -> str:
-        """What stands above the page that an answer leads to."""
+        """The messages at the top of the page that an answer redirects to."""
         assert answer.status_code == 302, answer.text[:2000]
         found = re.search(r'<ul class="messagelist">(.*?)</ul>', self.page(answer.headers["Location"]), re.DOTALL)
         return unescape(re.sub(r"<[^>]+>", " ", found[1])).strip() if found else ""

@@ -50,7 +50,7 @@ def test_their_keys_are_on_no_page(admin: Browser, scene: Scene) -> None:
         assert encrypted not in admin.page(path)
 
 
-def test_an_agent_is_told_its_labels_slots_and_targets(admin: Browser, scene: Scene) -> None:
+def test_the_admin_configures_labels_slots_and_targets(admin: Browser, scene: Scene) -> None:
     agent = scene.agent()
     answer = admin.send(f"{LIST}{agent.id}/change/", labels="linux, gpu  cuda", slots="4", deployment_targets="staging")
     assert "was changed successfully" in admin.said(answer)
@@ -60,14 +60,14 @@ def test_an_agent_is_told_its_labels_slots_and_targets(admin: Browser, scene: Sc
     assert "agent configured" in rows(admin.page(f"{LIST}{agent.id}/history/"))[0]
 
 
-def test_saving_what_stands_there_changes_nothing(admin: Browser, scene: Scene) -> None:
+def test_saving_the_current_values_changes_nothing(admin: Browser, scene: Scene) -> None:
     agent = scene.agent()
     assert admin.send(f"{LIST}{agent.id}/change/").status_code == 302
     assert agent_get(agent.id).config_version == 1
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"slots": "65"}, "less than or equal to 64"),
         ({"slots": "no"}, "Enter a whole number."),
@@ -77,15 +77,17 @@ def test_saving_what_stands_there_changes_nothing(admin: Browser, scene: Scene) 
         ({"config_version": ""}, "This field is required."),
     ],
 )
-def test_what_cannot_be_is_said_at_the_field(admin: Browser, scene: Scene, changes: dict[str, str], told: str) -> None:
+def test_a_wrong_value_is_reported_at_its_field(
+    admin: Browser, scene: Scene, changes: dict[str, str], message: str
+) -> None:
     agent = scene.agent()
     answer = admin.send(f"{LIST}{agent.id}/change/", **changes)
     assert answer.status_code == 200
-    assert told in errors(answer.text)
+    assert message in errors(answer.text)
     assert agent_get(agent.id).config_version == 1
 
 
-def test_of_two_who_configure_one_agent_the_second_is_told_what_stands_there(admin: Browser, scene: Scene) -> None:
+def test_of_two_users_who_configure_one_agent_the_second_sees_the_current_values(admin: Browser, scene: Scene) -> None:
     agent = scene.agent()
     path = f"{LIST}{agent.id}/change/"
     mine = form_values(admin.page(path))
@@ -159,7 +161,7 @@ def test_an_enrolment_token_is_shown_once_and_lets_a_machine_in(admin: Browser, 
     assert "token created" in rows(admin.page(f"{TOKENS}{key}/history/"))[0]
 
 
-def test_a_revoked_enrolment_token_lets_nobody_in(admin: Browser, server: str) -> None:
+def test_a_revoked_enrolment_token_enrols_no_agent(admin: Browser, server: str) -> None:
     secret = re.search(r"hce_[\w-]{43}", admin.send(f"{TOKENS}add/", uses="2", hours="3").text)[0]
     (key,) = keys(admin.page(TOKENS))
     assert "Revoked" in admin.said(admin.act(TOKENS, "revoke", key))

@@ -31,14 +31,14 @@ def test_a_pipeline_is_added_changed_and_deleted(operator: Browser) -> None:
 def test_a_definition_survives_a_browser_unchanged(operator: Browser, scene: Scene) -> None:
     scene.pipeline("web")
     values = form_values(operator.page(f"{PIPELINES}web/change/"))
-    # As browsers send what stands in a text area.
+    # As browsers send the content of a text area.
     values["definition"] = values["definition"].replace("\n", "\r\n")
     operator.post(f"{PIPELINES}web/change/", data=values)
     assert Pipeline.find(SCOPE, "web").revision == 1
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"name": "Web Site"}, "lower-case letters"),
         ({"name": "self"}, "There is already a pipeline of this name. Choose another name."),
@@ -49,17 +49,17 @@ def test_a_definition_survives_a_browser_unchanged(operator: Browser, scene: Sce
     ],
 )
 def test_what_the_service_refuses_is_said_with_its_line(
-    operator: Browser, scene: Scene, changes: dict[str, str], told: str
+    operator: Browser, scene: Scene, changes: dict[str, str], message: str
 ) -> None:
     scene.pipeline("self")
     answer = operator.send(f"{PIPELINES}add/", **{**FIELDS, **changes})
     assert answer.status_code == 200
-    assert told in errors(answer.text)
+    assert message in errors(answer.text)
     assert Pipeline.find(SCOPE, "web") is None
     assert Pipeline.find(SCOPE, "self").revision == 1
 
 
-def test_of_two_who_change_one_pipeline_the_second_is_told(operator: Browser, scene: Scene) -> None:
+def test_of_two_users_who_change_one_pipeline_the_second_gets_a_conflict(operator: Browser, scene: Scene) -> None:
     scene.pipeline("web")
     mine = form_values(operator.page(f"{PIPELINES}web/change/"))
     assert operator.send(f"{PIPELINES}web/change/", default_ref="theirs").status_code == 302

@@ -86,7 +86,7 @@ def test_who_is_gone_is_not_made_again(eve: User, scene: Scene) -> None:
     assert User.find(eve.user_id) is None
 
 
-def test_an_agent_is_configured_by_whoever_manages_agents(scene: Scene) -> None:
+def test_a_user_who_manages_agents_configures_one(scene: Scene) -> None:
     agent_id = scene.agent().id
     with pytest.raises(Forbidden):
         agent_configure(

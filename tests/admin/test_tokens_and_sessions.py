@@ -101,7 +101,7 @@ def test_a_session_is_revoked_at_once(admin: Browser, sign_in: SignIn) -> None:
     assert session_list(user_id) == []
 
 
-def test_what_a_session_holds_is_on_no_page(admin: Browser) -> None:
+def test_no_page_shows_the_data_of_a_session(admin: Browser) -> None:
     cookie = admin.session.cookies.get("sessionid")
     page = admin.page(SESSIONS)
     for session in Session.scan():

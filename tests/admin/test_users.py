@@ -95,7 +95,7 @@ def test_a_person_is_added_and_can_sign_in(admin: Browser, sign_in: SignIn) -> N
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"email": "admin@example.com"}, "There is a user with this e-mail address already."),
         ({"email": "no address"}, "must be an e-mail address"),
@@ -105,7 +105,9 @@ def test_a_person_is_added_and_can_sign_in(admin: Browser, sign_in: SignIn) -> N
         ({"password": "short", "password_again": "short"}, "too short"),
     ],
 )
-def test_what_the_service_refuses_is_said_at_the_field(admin: Browser, changes: dict[str, str], told: str) -> None:
+def test_what_the_service_refuses_is_reported_at_the_field(
+    admin: Browser, changes: dict[str, str], message: str
+) -> None:
     fields = {
         "email": "eve@example.com",
         "name": "Eve",
@@ -115,7 +117,7 @@ def test_what_the_service_refuses_is_said_at_the_field(admin: Browser, changes: 
     }
     answer = admin.send(f"{LIST}add/", **{**fields, **changes})
     assert answer.status_code == 200
-    assert told in errors(answer.text)
+    assert message in errors(answer.text)
     assert PASSWORD not in answer.text
     assert user_by_email("eve@example.com") is None
 
@@ -135,7 +137,7 @@ def test_a_person_is_changed_and_the_change_is_in_their_history(admin: Browser) 
     assert "Admin" in history[0]
 
 
-def test_of_two_people_who_change_one_person_the_second_is_told_and_nothing_is_overwritten(
+def test_of_two_users_who_change_one_user_the_second_gets_a_conflict_and_nothing_is_overwritten(
     admin: Browser, sign_in: SignIn
 ) -> None:
     eve = make("Eve")
@@ -162,7 +164,7 @@ def test_a_disabled_person_is_out_at_once(admin: Browser, sign_in: SignIn) -> No
     assert viewer.get("/dashboard/").status_code == 302
 
 
-def test_nobody_shuts_themselves_out(admin: Browser) -> None:
+def test_users_cannot_lock_themselves_out(admin: Browser) -> None:
     me = user_by_email("admin@example.com")
     path = f"{LIST}{me.user_id}/change/"
     for changes in ({"role": "viewer"}, {"is_active": None}):
@@ -198,7 +200,7 @@ def test_sessions_and_disabling_are_acts_that_ask_first(admin: Browser, sign_in:
     assert not User.find(user.user_id).is_active
 
 
-def test_nobody_is_deleted_here(admin: Browser) -> None:
+def test_the_admin_deletes_no_user(admin: Browser) -> None:
     eve = make("Eve")
     assert admin.get(f"{LIST}{eve.user_id}/delete/").status_code == 403
     assert User.find(eve.user_id)

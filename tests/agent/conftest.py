@@ -147,7 +147,7 @@ class AgentProcess:
 
 
 def eventually(condition: Callable[[], object], timeout: float = 10.0) -> None:
-    """Wait until the condition holds."""
+    """Wait until the condition is true."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

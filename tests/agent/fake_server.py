@@ -150,7 +150,7 @@ class FakeControlPlane:
             self.faults.append(Fault(pattern, answer, times, code, headers))
 
     def wait_for(self, condition: Callable[[], Any], timeout: float = 15.0) -> Any:
-        """Wait until the condition holds. It is checked after each request."""
+        """Wait until the condition is true. It is checked after each request."""
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
@@ -168,7 +168,7 @@ class FakeControlPlane:
         return job.finish
 
     def wait_for_output(self, job: FakeJob, text: str, timeout: float = 15.0) -> None:
-        """Wait until the job's log holds the text."""
+        """Wait until the job's log contains the text."""
         self.wait_for(lambda: text in job.text, timeout)
 
     def requeue(self, job: FakeJob) -> None:

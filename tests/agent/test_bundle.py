@@ -18,7 +18,7 @@ from tests.agent.conftest import ROOT
 SOURCES = sorted((ROOT / "agent").glob("*.py"))
 
 
-def test_the_bundle_holds_the_sources_and_nothing_else() -> None:
+def test_the_bundle_has_the_sources_and_nothing_else() -> None:
     with zipfile.ZipFile(io.BytesIO(agent_bundle())) as archive:
         names = archive.namelist()
         assert names == ["__main__.py", *(f"agent/{path.name}" for path in SOURCES)]

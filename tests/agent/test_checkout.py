@@ -53,7 +53,7 @@ def test_a_commit_that_the_server_does_not_send_by_its_id_is_found_in_the_whole_
     assert any("+refs/heads/*:refs/remotes/origin/*" in command for command in fetches)
 
 
-def test_the_workspace_holds_no_credentials(git: Git, tmp_path: Path, history: History) -> None:
+def test_the_workspace_has_no_credentials(git: Git, tmp_path: Path, history: History) -> None:
     # git ignores the host of a file URL.
     url = f"file://robot:secret@localhost{history.path}"
     checkout(url=url, ref="main", workspace=tmp_path / "workspace", tools=Tools(git))

@@ -55,7 +55,7 @@ def send(peer: Any, times: list[int]) -> Any:
 
 
 @pytest.mark.parametrize("off", [-DAY, DAY, -50 * 365 * DAY // 10])
-def test_a_clock_that_is_off_is_corrected_from_the_date_header_and_told(
+def test_a_clock_that_is_off_is_corrected_from_the_date_header_and_logged(
     off: int,
     peer: Any,
     times: list[int],
@@ -67,9 +67,9 @@ def test_a_clock_that_is_off_is_corrected_from_the_date_header_and_told(
         assert send(peer, times)
     assert [moment - machine for moment in times] == [pytest.approx(0, abs=3), pytest.approx(off, abs=3)]
     side = "behind" if off > 0 else "ahead of"
-    told = re.search(rf"this machine's clock is (\d+) s {side} that of the control plane", caplog.text)
-    assert told is not None
-    assert int(told[1]) == pytest.approx(abs(off), abs=3)
+    warning = re.search(rf"this machine's clock is (\d+) s {side} that of the control plane", caplog.text)
+    assert warning is not None
+    assert int(warning[1]) == pytest.approx(abs(off), abs=3)
     moment = datetime.fromisoformat(clock.timestamp().replace("Z", "+00:00"))
     assert abs(moment.timestamp() - machine - off) < 5
     # All further requests have the right time at once.
@@ -126,7 +126,7 @@ def test_a_hostile_date_header_is_tried_once_and_forgotten(peer: Any, times: lis
     assert (clock.offset(), len(peer.seen)) == (0, 2)
 
 
-def test_a_request_that_was_held_up_is_signed_anew_without_a_word_about_the_clock(
+def test_a_delayed_request_is_signed_again_without_a_warning_about_the_clock(
     peer: Any,
     times: list[int],
     caplog: pytest.LogCaptureFixture,

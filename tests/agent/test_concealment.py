@@ -58,7 +58,7 @@ def test_a_token_in_the_environment_is_removed_even_if_the_agent_needs_none(
     assert TOKEN.encode() not in shown(agent.pid)
 
 
-def test_a_token_that_no_pipe_holds_is_refused(agent: AgentProcess) -> None:
+def test_a_token_that_is_too_long_for_a_pipe_is_refused(agent: AgentProcess) -> None:
     assert agent.start(token="x" * 70_000).exit_code() == 2
     assert "The enrolment token is invalid: it is too long." in agent.output
 

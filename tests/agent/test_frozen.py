@@ -53,7 +53,7 @@ def test_a_control_plane_that_is_away_ends_no_step(
     assert "\ndone\n" in job.text
 
 
-def test_a_full_spool_that_holds_up_the_output_ends_no_step(tmp_path: Path) -> None:
+def test_a_full_spool_that_delays_the_output_ends_no_step(tmp_path: Path) -> None:
     write_guard_program(tmp_path)
     launcher = Launcher(program=tmp_path, marker=secrets.token_hex(8), grace=1, frozen_limit=0.4)
     running = launcher.guard()

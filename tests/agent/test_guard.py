@@ -176,7 +176,7 @@ def test_the_end_of_the_agent_ends_every_process(program: Path) -> None:
     eventually(lambda: not processes.marked(marker, processes.process_table()))
 
 
-def test_frames_arrive_in_any_pieces() -> None:
+def test_frames_arrive_in_any_parts() -> None:
     data = frame(ENDED, b"17") + frame(b"R", marshal.dumps({"a": 1})) + frame(b"S")
     frames = Frames()
     found = []

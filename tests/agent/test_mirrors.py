@@ -1,4 +1,4 @@
-"""The mirrors of an agent: what they save, what damages them, and what they never hold."""
+"""The mirrors of an agent: what they save, what damages them, and what they never keep."""
 
 from __future__ import annotations
 
@@ -337,7 +337,7 @@ def test_a_blob_that_was_exchanged_in_the_mirror_is_noticed(
     assert (workspace / "number").read_text() == "3\n"
 
 
-def test_the_mirror_holds_no_credentials_and_a_url_with_credentials_gets_none(
+def test_the_mirror_has_no_credentials_and_a_url_with_credentials_gets_no_mirror(
     machine: Machine, origin: History, tmp_path: Path
 ) -> None:
     url = machine.url.replace("http://", "http://robot:secret@")

@@ -30,16 +30,16 @@ ENROLMENT = {
 
 
 @pytest.fixture
-def keeper() -> Actor:
-    """The person who looks after the agents."""
+def admin_actor() -> Actor:
+    """The user who manages the agents."""
     return replace(ADMIN, name="Ada")
 
 
 @pytest.fixture
-def token(tables: None, keeper: Actor) -> str:
+def token(tables: None, admin_actor: Actor) -> str:
     """The secret of an enrolment token for many machines."""
     expires_at = clock.now() + timedelta(hours=1)
-    return enrolment_token_create(uses=1000, expires_at=expires_at, actor=keeper)[1]
+    return enrolment_token_create(uses=1000, expires_at=expires_at, actor=admin_actor)[1]
 
 
 @pytest.fixture
@@ -73,13 +73,13 @@ def machine(make_machine: Callable[..., Machine]) -> Machine:
     return make_machine()
 
 
-def standing_heartbeat(agent_id: str) -> Heartbeat:
+def stored_heartbeat(agent_id: str) -> Heartbeat:
     heartbeat = Heartbeat.find(agent_id)
     assert heartbeat is not None
     return heartbeat
 
 
-def standing_agent(agent_id: str) -> Agent:
+def stored_agent(agent_id: str) -> Agent:
     agent = Agent.find(agent_id)
     assert agent is not None
     return agent

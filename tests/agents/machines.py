@@ -1,4 +1,4 @@
-"""Machines of the tests: they sign as the agent program does, and send what they are told to, right or wrong."""
+"""Machines of the tests: they sign as the agent program does, and send what a test gives them, right or wrong."""
 
 import itertools
 import json

@@ -99,10 +99,10 @@ def test_the_list_is_by_region_then_age_and_its_pages_join(operator: Client, enr
     assert listed(operator, limit=1) == listed(operator, limit=4) == listed(operator, limit=13) == expected
 
 
-def test_the_list_is_narrowed_by_region_and_status(operator: Client, enrol: Enrol, keeper: Actor) -> None:
+def test_the_list_is_narrowed_by_region_and_status(operator: Client, enrol: Enrol, admin_actor: Actor) -> None:
     agents = [enrol(region=f"region-{number % 2}") for number in range(6)]
     for agent_id in agents[:3]:
-        agent_drain(agent_id=agent_id, actor=keeper)
+        agent_drain(agent_id=agent_id, actor=admin_actor)
     assert listed(operator, region="region-0") == [agents[0], agents[2], agents[4]]
     assert sorted(listed(operator, status="draining", limit=1)) == agents[:3]
     assert listed(operator, status="draining", region="region-0", limit=1) == [agents[0], agents[2]]
@@ -158,7 +158,7 @@ def test_a_cursor_is_good_only_for_the_filters_it_was_made_under(operator: Clien
     assert response.status_code == 400
 
 
-def test_nobody_reads_agents_without_signing_in(outsider: Client, machine: Machine) -> None:
+def test_reading_agents_requires_sign_in(outsider: Client, machine: Machine) -> None:
     assert outsider.get("/agents").status_code == 401
     assert outsider.get(f"/agents/{machine.agent_id}").status_code == 401
     # An agent is no person.

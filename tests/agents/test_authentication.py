@@ -1,4 +1,4 @@
-"""Workload identity over HTTP: who is let through, who is not, and what it costs to tell."""
+"""Workload identity over HTTP: which requests are accepted, which are refused, and what the check costs."""
 
 import base64
 import http.client
@@ -24,7 +24,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, NotAuthenticated
 from controlplane.lib.ids import new_id
-from tests.agents.conftest import standing_agent, standing_heartbeat
+from tests.agents.conftest import stored_agent, stored_heartbeat
 from tests.agents.machines import Machine
 from tests.metering import dynamodb_calls
 
@@ -60,14 +60,14 @@ def test_a_signed_request_is_let_through(machine: Machine) -> None:
     }
 
 
-def test_the_key_is_told_until_it_is_used_and_never_after(machine: Machine) -> None:
+def test_the_configuration_returns_the_key_until_it_is_used_and_never_after(machine: Machine) -> None:
     for _ in range(2):
         assert machine.config().json()["workload_identity_secret"] is not None
     assert machine.heartbeat().status_code == 200
     assert machine.config().json()["workload_identity_secret"] is None
 
 
-def test_a_replayed_request_for_the_configuration_does_not_tell_the_key_once_it_is_used(machine: Machine) -> None:
+def test_a_replayed_request_for_the_configuration_does_not_return_the_key_once_it_is_used(machine: Machine) -> None:
     path = f"/agents/{machine.agent_id}/config"
     headers = machine.signed("GET", path)
     machine.heartbeat()
@@ -78,13 +78,13 @@ def test_a_request_without_signature_is_refused(machine: Machine) -> None:
     refused(machine.get(f"/agents/{machine.agent_id}/config"), "signature_missing")
 
 
-def test_an_api_token_does_not_stand_in_for_a_signature(machine: Machine) -> None:
+def test_an_api_token_does_not_replace_a_signature(machine: Machine) -> None:
     response = machine.get(f"/agents/{machine.agent_id}/config", headers={"Authorization": "Bearer hcp_" + "A" * 43})
     refused(response, "signature_missing")
 
 
 @pytest.mark.parametrize("seconds", [-310, 310])
-def test_a_wrong_clock_is_told_so(machine: Machine, seconds: int) -> None:
+def test_a_signature_from_a_wrong_clock_is_refused_as_expired(machine: Machine, seconds: int) -> None:
     refused(
         machine.send("GET", f"/agents/{machine.agent_id}/config", created=clock.epoch() + seconds), "signature_expired"
     )
@@ -95,7 +95,7 @@ def test_another_body_is_refused(machine: Machine) -> None:
     headers = machine.signed("POST", machine.heartbeat_path, body)
     changed = body.replace(b"12.34", b"12.35")
     refused(machine.request("POST", machine.heartbeat_path, data=changed, headers=headers), "digest_mismatch")
-    assert standing_heartbeat(machine.agent_id).created == 0
+    assert stored_heartbeat(machine.agent_id).created == 0
 
 
 def test_another_method_or_path_is_refused(machine: Machine) -> None:
@@ -124,7 +124,7 @@ def test_any_changed_character_of_a_signed_header_is_refused_over_http(machine: 
     headers[name] = text[:place] + other + text[place + 1 :]
     response = machine.request("POST", machine.heartbeat_path, data=body, headers=headers)
     assert response.status_code == 401, (name, headers[name])
-    assert standing_heartbeat(machine.agent_id).created == 0
+    assert stored_heartbeat(machine.agent_id).created == 0
 
 
 def test_another_agents_key_opens_nothing_of_ours(make_machine: MakeMachine) -> None:
@@ -132,8 +132,8 @@ def test_another_agents_key_opens_nothing_of_ours(make_machine: MakeMachine) -> 
     refused(other.send("GET", f"/agents/{ours.agent_id}/config"), "wrong_agent", 403)
     body = ours.heartbeat_body()
     refused(other.send("POST", ours.heartbeat_path, body), "wrong_agent", 403)
-    assert standing_heartbeat(ours.agent_id).created == 0
-    assert not standing_agent(other.agent_id).keys[0].used
+    assert stored_heartbeat(ours.agent_id).created == 0
+    assert not stored_agent(other.agent_id).keys[0].used
 
 
 def test_our_key_id_with_another_key_is_refused(machine: Machine) -> None:
@@ -191,28 +191,30 @@ def test_marking_a_key_used_is_written_once(machine: Machine, make_machine: Call
     assert metering.operations.count("UpdateItem") == 4
 
 
-def test_a_key_is_marked_used_whatever_else_happens_at_the_time(machine: Machine, keeper: Actor) -> None:
+def test_a_key_is_marked_used_whatever_else_happens_at_the_time(machine: Machine, admin_actor: Actor) -> None:
     def mark(_: int) -> None:
         agent_key_mark_used(agent_id=machine.agent_id, key_id=machine.key_id)
 
     with ThreadPoolExecutor(8) as threads:
         marks = [threads.submit(mark, number) for number in range(8)]
-        threads.submit(agent_key_rotate, agent_id=machine.agent_id, actor=keeper).result()
+        threads.submit(agent_key_rotate, agent_id=machine.agent_id, actor=admin_actor).result()
         for done in marks:
             done.result()
-    rotated, first = standing_agent(machine.agent_id).keys
+    rotated, first = stored_agent(machine.agent_id).keys
     assert (first.key_id, first.used) == (machine.key_id, True)
     assert not rotated.used
 
 
-def test_a_new_key_is_fetched_with_the_old_one_and_both_are_valid_for_a_day(machine: Machine, keeper: Actor) -> None:
+def test_a_new_key_is_fetched_with_the_old_one_and_both_are_valid_for_a_day(
+    machine: Machine, admin_actor: Actor
+) -> None:
     machine.heartbeat()
-    agent_key_rotate(agent_id=machine.agent_id, actor=keeper)
-    told = machine.config().json()
-    assert told["key_id"] != machine.key_id
-    assert told["config_version"] == 2
+    agent_key_rotate(agent_id=machine.agent_id, actor=admin_actor)
+    answer = machine.config().json()
+    assert answer["key_id"] != machine.key_id
+    assert answer["config_version"] == 2
     renewed = Machine(
-        machine.server, machine.agent_id, told["key_id"], base64.b64decode(told["workload_identity_secret"])
+        machine.server, machine.agent_id, answer["key_id"], base64.b64decode(answer["workload_identity_secret"])
     )
     assert renewed.heartbeat(created=clock.epoch() + 10).status_code == 200
     assert renewed.config().json()["workload_identity_secret"] is None
@@ -224,37 +226,37 @@ def test_a_new_key_is_fetched_with_the_old_one_and_both_are_valid_for_a_day(mach
         assert renewed.config().status_code == 200
 
 
-def test_a_second_rotation_keeps_the_key_that_the_agent_has(machine: Machine, keeper: Actor) -> None:
+def test_a_second_rotation_keeps_the_key_that_the_agent_has(machine: Machine, admin_actor: Actor) -> None:
     machine.heartbeat()
     for _ in range(3):
-        agent_key_rotate(agent_id=machine.agent_id, actor=keeper)
+        agent_key_rotate(agent_id=machine.agent_id, actor=admin_actor)
     assert machine.config().status_code == 200
-    assert len(standing_agent(machine.agent_id).keys) == 2
+    assert len(stored_agent(machine.agent_id).keys) == 2
 
 
-def test_a_leaked_key_ends_at_once(machine: Machine, keeper: Actor) -> None:
+def test_a_leaked_key_ends_at_once(machine: Machine, admin_actor: Actor) -> None:
     machine.heartbeat()
-    credentials = agent_key_rotate(agent_id=machine.agent_id, actor=keeper, immediate=True)
+    credentials = agent_key_rotate(agent_id=machine.agent_id, actor=admin_actor, immediate=True)
     refused(machine.config(), "key_unknown")
     renewed = Machine(machine.server, credentials.agent_id, credentials.key_id, credentials.secret)
     assert renewed.config().status_code == 200
 
 
-def test_a_rotation_is_audited_without_the_key(machine: Machine, keeper: Actor) -> None:
-    credentials = agent_key_rotate(agent_id=machine.agent_id, actor=keeper)
+def test_a_rotation_is_audited_without_the_key(machine: Machine, admin_actor: Actor) -> None:
+    credentials = agent_key_rotate(agent_id=machine.agent_id, actor=admin_actor)
     day = clock.timestamp(clock.now())[:10]
     (record,) = [record for record in AuditRecord.query(day) if record.action == Action.AGENT_KEY_ROTATED]
     assert record.target == f"agent:{machine.agent_id}"
     assert base64.b64encode(credentials.secret).decode() not in json.dumps(record.to_simple_dict())
 
 
-def test_a_retired_agent_is_let_through_nowhere(machine: Machine, keeper: Actor) -> None:
+def test_every_endpoint_refuses_a_retired_agent(machine: Machine, admin_actor: Actor) -> None:
     machine.heartbeat()
-    agent_retire(agent_id=machine.agent_id, actor=keeper)
+    agent_retire(agent_id=machine.agent_id, actor=admin_actor)
     refused(machine.config(), "agent_retired", 403)
     refused(machine.heartbeat(), "agent_retired", 403)
     with pytest.raises(Conflict):
-        agent_key_rotate(agent_id=machine.agent_id, actor=keeper)
+        agent_key_rotate(agent_id=machine.agent_id, actor=admin_actor)
 
 
 def test_a_header_with_underscores_does_not_shadow_the_signed_one(machine: Machine) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from apps.audit.selectors import audit_list
 from controlplane.lib import clock
-from tests.agents.conftest import standing_heartbeat
+from tests.agents.conftest import stored_heartbeat
 from tests.agents.machines import Machine
 from tests.clients import problem
 
@@ -44,7 +44,7 @@ def test_a_machine_that_was_restarted_is_taken_again_after_a_lease(machine: Mach
     with clock.shifted(timedelta(seconds=46)):
         assert machine.heartbeat(**REBOOTED).status_code == 200
         problem(machine.heartbeat(**FIRST), 409, "identity_in_use")
-    found = standing_heartbeat(machine.agent_id)
+    found = stored_heartbeat(machine.agent_id)
     assert (found.boot_id, found.hostname) == (REBOOTED["boot_id"], "build-1")
 
 

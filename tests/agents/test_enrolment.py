@@ -21,7 +21,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.envelope import DecryptionFailed
 from controlplane.lib.errors import Forbidden, InvalidInput
-from tests.agents.conftest import ENROLMENT, counters_are_right, standing_agent, standing_heartbeat
+from tests.agents.conftest import ENROLMENT, counters_are_right, stored_agent, stored_heartbeat
 from tests.agents.machines import Machine
 from tests.clients import Client
 from tests.conftest import OPERATOR
@@ -35,8 +35,8 @@ def machine_to_be(server: str) -> Client:
     return Client(server)
 
 
-def make_token(keeper: Actor, uses: int = 1) -> str:
-    return enrolment_token_create(uses=uses, expires_at=clock.now() + timedelta(hours=1), actor=keeper)[1]
+def make_token(admin_actor: Actor, uses: int = 1) -> str:
+    return enrolment_token_create(uses=uses, expires_at=clock.now() + timedelta(hours=1), actor=admin_actor)[1]
 
 
 def enrol(client: Client, token: str, headers: dict[str, str] | None = None, **members: Any) -> requests.Response:
@@ -54,9 +54,9 @@ def test_a_machine_with_a_token_becomes_an_agent(machine_to_be: Client, token: s
     assert response.headers["Cache-Control"] == "no-store"
     answer = response.json()
     assert len(base64.b64decode(answer["workload_identity_secret"], validate=True)) == 32
-    agent = standing_agent(answer["agent_id"])
+    agent = stored_agent(answer["agent_id"])
     assert {name: getattr(agent, name) for name in ENROLMENT} == ENROLMENT
-    assert agent.status == standing_heartbeat(agent.agent_id).status == "healthy"
+    assert agent.status == stored_heartbeat(agent.agent_id).status == "healthy"
     assert fleet_counts() == {"eu-central-1": {"healthy": 1}}
 
 
@@ -79,15 +79,15 @@ def test_neither_token_nor_key_can_be_read_from_the_tables(machine_to_be: Client
 
 def test_a_encrypted_key_does_not_open_for_another_agent(make_machine: Callable[..., Machine]) -> None:
     thief, victim = make_machine(), make_machine()
-    keys = standing_agent(thief.agent_id).keys
-    keys[0].encrypted = standing_agent(victim.agent_id).keys[0].encrypted
+    keys = stored_agent(thief.agent_id).keys
+    keys[0].encrypted = stored_agent(victim.agent_id).keys[0].encrypted
     Agent(thief.agent_id).update(actions=[Agent.keys.set(keys)])
     with pytest.raises(DecryptionFailed):
-        keys_alive(standing_agent(thief.agent_id))
+        keys_alive(stored_agent(thief.agent_id))
 
 
-def test_the_answer_can_be_asked_for_again_until_the_key_is_used(machine_to_be: Client, keeper: Actor) -> None:
-    token = make_token(keeper)
+def test_the_answer_can_be_asked_for_again_until_the_key_is_used(machine_to_be: Client, admin_actor: Actor) -> None:
+    token = make_token(admin_actor)
     first = enrol(machine_to_be, token, KEY).json()
     again = enrol(machine_to_be, token, KEY)
     assert (again.status_code, again.json()) == (201, first)
@@ -100,9 +100,9 @@ def test_the_answer_can_be_asked_for_again_until_the_key_is_used(machine_to_be: 
     assert (late.status_code, late.json()["code"]) == (409, "already_enrolled")
 
 
-def test_the_answer_cannot_be_asked_for_again_after_a_day(machine_to_be: Client, keeper: Actor) -> None:
+def test_the_answer_cannot_be_asked_for_again_after_a_day(machine_to_be: Client, admin_actor: Actor) -> None:
     expires_at = clock.now() + timedelta(days=9)
-    token = enrolment_token_create(uses=1, expires_at=expires_at, actor=keeper)[1]
+    token = enrolment_token_create(uses=1, expires_at=expires_at, actor=admin_actor)[1]
     assert enrol(machine_to_be, token, KEY).status_code == 201
     with clock.shifted(timedelta(hours=25)):
         assert enrol(machine_to_be, token, KEY).json()["code"] == "already_enrolled"
@@ -114,8 +114,10 @@ def test_another_idempotency_key_or_none_makes_another_agent(machine_to_be: Clie
     assert len(ids) == 4
 
 
-def test_the_same_idempotency_key_under_another_token_makes_another_agent(machine_to_be: Client, keeper: Actor) -> None:
-    ids = {enrol(machine_to_be, make_token(keeper), KEY).json()["agent_id"] for _ in range(2)}
+def test_the_same_idempotency_key_under_another_token_makes_another_agent(
+    machine_to_be: Client, admin_actor: Actor
+) -> None:
+    ids = {enrol(machine_to_be, make_token(admin_actor), KEY).json()["agent_id"] for _ in range(2)}
     assert len(ids) == 2
 
 
@@ -130,8 +132,8 @@ def test_eight_threads_that_repeat_an_enrolment_make_one_agent(machine_to_be: Cl
     assert len(list(EnrolmentReceipt.scan(EnrolmentReceipt.agent_id.exists()))) == 1
 
 
-def test_a_single_use_token_has_one_winner_among_eight_threads(machine_to_be: Client, keeper: Actor) -> None:
-    token = make_token(keeper)
+def test_a_single_use_token_has_one_winner_among_eight_threads(machine_to_be: Client, admin_actor: Actor) -> None:
+    token = make_token(admin_actor)
     with ThreadPoolExecutor(8) as threads:
         answers = list(threads.map(lambda _: enrol(Client(machine_to_be.server), token), range(24)))
     assert sorted(answer.status_code for answer in answers) == [201] + [401] * 23
@@ -140,8 +142,8 @@ def test_a_single_use_token_has_one_winner_among_eight_threads(machine_to_be: Cl
     assert fleet_counts() == {"eu-central-1": {"healthy": 1}}
 
 
-def test_a_token_lets_in_as_many_as_it_says(machine_to_be: Client, keeper: Actor) -> None:
-    token = make_token(keeper, uses=3)
+def test_a_token_lets_in_as_many_as_it_says(machine_to_be: Client, admin_actor: Actor) -> None:
+    token = make_token(admin_actor, uses=3)
     assert [enrol(machine_to_be, token).status_code for _ in range(4)] == [201, 201, 201, 401]
 
 
@@ -215,7 +217,7 @@ def test_members_that_are_not_known_are_ignored(machine_to_be: Client, token: st
 
 def test_only_token_name_and_region_are_needed(machine_to_be: Client, token: str) -> None:
     body = {"token": token, "name": "a", "region": "b"}
-    agent = standing_agent(machine_to_be.post("/agents/enrol", json=body).json()["agent_id"])
+    agent = stored_agent(machine_to_be.post("/agents/enrol", json=body).json()["agent_id"])
     assert (agent.slots, agent.labels) == (1, [])
 
 
@@ -233,14 +235,14 @@ def test_an_idempotency_key_that_is_not_random_enough_is_refused(machine_to_be: 
 
 
 @pytest.mark.parametrize("uses", [0, -1, 10**6])
-def test_a_token_for_a_senseless_number_of_agents_is_not_made(keeper: Actor, uses: int) -> None:
+def test_a_token_for_a_senseless_number_of_agents_is_not_made(admin_actor: Actor, uses: int) -> None:
     with pytest.raises(InvalidInput, match="uses"):
-        make_token(keeper, uses)
+        make_token(admin_actor, uses)
 
 
-def test_a_token_that_has_expired_already_is_not_made(keeper: Actor) -> None:
+def test_a_token_that_has_expired_already_is_not_made(admin_actor: Actor) -> None:
     with pytest.raises(InvalidInput, match="expires_at"):
-        enrolment_token_create(uses=1, expires_at=clock.now() - timedelta(seconds=1), actor=keeper)
+        enrolment_token_create(uses=1, expires_at=clock.now() - timedelta(seconds=1), actor=admin_actor)
 
 
 def test_an_operator_makes_no_token(tables: None) -> None:

@@ -15,7 +15,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, Forbidden, InvalidInput, NotFound, TooManyRequests
 from controlplane.lib.ids import new_id
-from tests.agents.conftest import counters_are_right, standing_agent, standing_heartbeat
+from tests.agents.conftest import counters_are_right, stored_agent, stored_heartbeat
 from tests.agents.machines import REPORT, Machine
 from tests.metering import dynamodb_calls
 
@@ -58,7 +58,7 @@ def agent_id(enrol: Callable[..., str]) -> str:
 def test_a_heartbeat_is_kept_as_it_was_sent(agent_id: str) -> None:
     running = [{"job_id": JOB, "attempt": 2, "steps": STEPS}, {"job_id": new_id(), "attempt": 1}]
     result = heartbeat_record(agent_id=agent_id, report=report(agent_id, running=running), created=NOW, nonce="n" * 16)
-    heartbeat = standing_heartbeat(agent_id)
+    heartbeat = stored_heartbeat(agent_id)
     for read in (result.heartbeat, heartbeat):
         assert (read.cpu_percent, read.memory_percent, read.disk_percent) == (12.3, 50, 88.8)
         assert (read.jobs_completed, read.uptime_seconds, read.free_slots) == (7, 3600, 2)
@@ -70,8 +70,8 @@ def test_a_heartbeat_is_kept_as_it_was_sent(agent_id: str) -> None:
 def test_a_heartbeat_costs_one_call_and_one_write_unit(agent_id: str) -> None:
     jobs: list[dict[str, Any]] = [{"job_id": new_id(), "attempt": 1, "steps": STEPS} for _ in range(3)]
     for job in jobs:
-        held = {"attempt": 1, "at": clock.timestamp(clock.now()), "started": True}
-        Heartbeat(agent_id).update(actions=[Heartbeat.lease_map[job["job_id"]].set(held)])
+        lease = {"attempt": 1, "at": clock.timestamp(clock.now()), "started": True}
+        Heartbeat(agent_id).update(actions=[Heartbeat.lease_map[job["job_id"]].set(lease)])
     record(agent_id)
     with dynamodb_calls() as metering:
         record(agent_id, NOW + 1, running=jobs, free_slots=1)
@@ -81,9 +81,9 @@ def test_a_heartbeat_costs_one_call_and_one_write_unit(agent_id: str) -> None:
 
 def test_a_replay_changes_nothing_and_is_said_not_to_be_fresh(agent_id: str) -> None:
     assert record(agent_id)
-    before = standing_heartbeat(agent_id).to_simple_dict()
+    before = stored_heartbeat(agent_id).to_simple_dict()
     assert not record(agent_id, cpu_percent=99)
-    assert standing_heartbeat(agent_id).to_simple_dict() == before
+    assert stored_heartbeat(agent_id).to_simple_dict() == before
 
 
 def test_an_older_heartbeat_is_refused(agent_id: str) -> None:
@@ -96,10 +96,10 @@ def test_an_older_heartbeat_is_refused(agent_id: str) -> None:
 def test_a_second_heartbeat_of_the_same_second_is_taken_and_both_are_known_after(agent_id: str) -> None:
     assert record(agent_id, nonce="first-nonce-0000")
     assert record(agent_id, nonce="second-nonce-000", cpu_percent=99)
-    assert standing_heartbeat(agent_id).cpu_percent == 99
+    assert stored_heartbeat(agent_id).cpu_percent == 99
     assert not record(agent_id, nonce="first-nonce-0000")
     assert not record(agent_id, nonce="second-nonce-000")
-    assert standing_heartbeat(agent_id).cpu_percent == 99
+    assert stored_heartbeat(agent_id).cpu_percent == 99
 
 
 def test_more_than_twenty_heartbeats_in_a_second_are_too_many_until_the_next(agent_id: str) -> None:
@@ -110,7 +110,7 @@ def test_more_than_twenty_heartbeats_in_a_second_are_too_many_until_the_next(age
     assert caught.value.retry_after == 1
     assert not record(agent_id, nonce=f"nonce-{3:016}")
     assert record(agent_id, NOW + 1)
-    assert len(standing_heartbeat(agent_id).nonces) == 1
+    assert len(stored_heartbeat(agent_id).nonces) == 1
 
 
 def test_heartbeats_of_one_second_over_eight_threads_are_each_taken_once(agent_id: str) -> None:
@@ -120,7 +120,7 @@ def test_heartbeats_of_one_second_over_eight_threads_are_each_taken_once(agent_i
     with ThreadPoolExecutor(8) as threads:
         fresh = list(threads.map(send, range(64)))
     assert sum(fresh) == 8
-    assert sorted(standing_heartbeat(agent_id).nonces) == [f"nonce-{number:016}" for number in range(8)]
+    assert sorted(stored_heartbeat(agent_id).nonces) == [f"nonce-{number:016}" for number in range(8)]
 
 
 def test_an_unknown_agents_heartbeat_is_not_taken(tables: None) -> None:
@@ -130,18 +130,18 @@ def test_an_unknown_agents_heartbeat_is_not_taken(tables: None) -> None:
     assert Heartbeat.find(agent_id) is None
 
 
-def test_a_retired_agents_heartbeat_is_refused(agent_id: str, keeper: Actor) -> None:
-    agent_retire(agent_id=agent_id, actor=keeper)
+def test_a_retired_agents_heartbeat_is_refused(agent_id: str, admin_actor: Actor) -> None:
+    agent_retire(agent_id=agent_id, actor=admin_actor)
     with pytest.raises(Forbidden) as caught:
         record(agent_id)
     assert caught.value.code == "agent_retired"
-    assert standing_heartbeat(agent_id).created == 0
+    assert stored_heartbeat(agent_id).created == 0
 
 
-def test_a_draining_agent_still_heartbeats(agent_id: str, keeper: Actor) -> None:
-    agent_drain(agent_id=agent_id, actor=keeper)
+def test_a_draining_agent_still_heartbeats(agent_id: str, admin_actor: Actor) -> None:
+    agent_drain(agent_id=agent_id, actor=admin_actor)
     assert record(agent_id)
-    assert standing_heartbeat(agent_id).status == "draining"
+    assert stored_heartbeat(agent_id).status == "draining"
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(50, "unhealthy"), (310, "dead")])
@@ -150,9 +150,9 @@ def test_a_heartbeat_brings_a_silent_agent_back(agent_id: str, seconds: int, sta
         assert agents_mark_silent() == 1
         assert fleet_counts() == {"eu-central-1": {status: 1}}
         assert record(agent_id, cpu_percent=77)
-        heartbeat = standing_heartbeat(agent_id)
+        heartbeat = stored_heartbeat(agent_id)
         assert (heartbeat.status, heartbeat.cpu_percent, heartbeat.created) == ("healthy", 77, NOW)
-        assert standing_agent(agent_id).status == "healthy"
+        assert stored_agent(agent_id).status == "healthy"
         assert fleet_counts() == {"eu-central-1": {"healthy": 1}}
         assert not record(agent_id, cpu_percent=5)
         assert agents_mark_silent() == 0
@@ -165,7 +165,7 @@ def test_a_silent_agent_that_replays_an_old_heartbeat_stays_silent(agent_id: str
         assert not record(agent_id, NOW)
         with pytest.raises(Conflict):
             record(agent_id, NOW - 1)
-    assert standing_heartbeat(agent_id).status == "unhealthy"
+    assert stored_heartbeat(agent_id).status == "unhealthy"
 
 
 def test_a_silent_agent_that_heartbeats_over_eight_threads_comes_back_once(agent_id: str) -> None:
@@ -183,7 +183,7 @@ def test_a_thousand_replays_over_eight_threads_have_one_effect(machine: Machine)
     body = machine.heartbeat_body()
     headers = machine.signed("POST", machine.heartbeat_path, body)
     assert machine.request("POST", machine.heartbeat_path, data=body, headers=headers).status_code == 200
-    before = standing_heartbeat(machine.agent_id).to_simple_dict()
+    before = stored_heartbeat(machine.agent_id).to_simple_dict()
 
     def replay(_: int) -> set[int]:
         client = Machine(machine.server, machine.agent_id, machine.key_id, machine.key)
@@ -193,7 +193,7 @@ def test_a_thousand_replays_over_eight_threads_have_one_effect(machine: Machine)
 
     with ThreadPoolExecutor(8) as threads:
         assert set.union(*threads.map(replay, range(8))) == {200}
-    assert standing_heartbeat(machine.agent_id).to_simple_dict() == before
+    assert stored_heartbeat(machine.agent_id).to_simple_dict() == before
 
 
 def test_a_heartbeat_over_http_with_nothing_to_do_costs_two_calls_and_one_write_unit(machine: Machine) -> None:
@@ -214,7 +214,7 @@ def test_a_very_long_list_of_steps_still_fits_into_the_item(agent_id: str) -> No
     steps = [{**STEPS[0], "name": "☃" * 100} for _ in range(100)]
     running = [{"job_id": new_id(), "attempt": 1, "steps": steps} for _ in range(64)]
     assert record(agent_id, running=running)
-    assert standing_heartbeat(agent_id).running == [
+    assert stored_heartbeat(agent_id).running == [
         {"job_id": entry["job_id"], "attempt": entry["attempt"]} for entry in running
     ]
 
@@ -300,6 +300,6 @@ def test_a_wrong_heartbeat_is_refused_with_what_the_field_must_be(field: str, va
 
 
 def test_a_heartbeat_writes_no_more_than_its_own_item(agent_id: str) -> None:
-    before = standing_agent(agent_id).to_simple_dict()
+    before = stored_agent(agent_id).to_simple_dict()
     record(agent_id)
     assert [agent.to_simple_dict() for agent in Agent.scan()] == [before]

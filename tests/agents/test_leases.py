@@ -1,4 +1,4 @@
-"""Which jobs an agent holds."""
+"""The leases of an agent."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -25,7 +25,7 @@ def agent_id() -> str:
     return str(heartbeat.agent_id)
 
 
-def held(agent_id: str) -> dict[str, Lease]:
+def leases(agent_id: str) -> dict[str, Lease]:
     heartbeat = Heartbeat.find(agent_id)
     assert heartbeat is not None
     return heartbeat.leases
@@ -43,34 +43,34 @@ start_in_an_hour = partial(lease_start, limit=3600)
 def refused(operation: Callable[..., None], **arguments: object) -> Heartbeat | None:
     with pytest.raises(TransactionFailed) as caught:
         commit(operation, **arguments)
-    standing = caught.value.failed["heartbeat"]
-    assert standing is None or isinstance(standing, Heartbeat)
-    return standing
+    existing = caught.value.failed["heartbeat"]
+    assert existing is None or isinstance(existing, Heartbeat)
+    return existing
 
 
 def test_an_agent_takes_a_job_starts_it_and_gives_it_back(agent_id: str) -> None:
     commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT, slots=4)
-    assert held(agent_id) == {JOB: Lease(attempt=1, at=AT, started=False)}
+    assert leases(agent_id) == {JOB: Lease(attempt=1, at=AT, started=False)}
     with clock.shifted(timedelta(seconds=7)):
         commit(lease_start, agent_id=agent_id, job_id=JOB, attempt=1, limit=3600)
-    running = held(agent_id)[JOB]
+    running = leases(agent_id)[JOB]
     assert (running.attempt, running.started, running.limit) == (1, True, 3600)
-    assert running.at > AT, "it is held anew from its start on"
+    assert running.at > AT, "the lease begins again when the job starts"
     commit(lease_remove, agent_id=agent_id, job_id=JOB, attempt=1)
-    assert held(agent_id) == {}
+    assert leases(agent_id) == {}
 
 
-def test_a_command_stands_beside_the_job(agent_id: str) -> None:
+def test_a_cancel_request_is_stored_with_the_lease(agent_id: str) -> None:
     commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT, slots=4)
     commit(lease_request_cancel, agent_id=agent_id, job_id=JOB, attempt=2)
-    assert held(agent_id)[JOB].command == "cancel"
+    assert leases(agent_id)[JOB].command == "cancel"
 
 
-def test_a_job_is_not_taken_twice_and_the_refusal_shows_what_is_held(agent_id: str) -> None:
+def test_a_second_lease_of_a_job_is_refused_and_the_refusal_shows_the_existing_one(agent_id: str) -> None:
     commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT, slots=4)
-    standing = refused(lease_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT, slots=4)
-    assert standing is not None
-    assert standing.leases[JOB].attempt == 1
+    existing = refused(lease_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT, slots=4)
+    assert existing is not None
+    assert existing.leases[JOB].attempt == 1
 
 
 def test_an_unknown_agent_takes_nothing() -> None:
@@ -80,9 +80,9 @@ def test_an_unknown_agent_takes_nothing() -> None:
 @pytest.mark.parametrize("status", ["draining", "retired"])
 def test_a_leaving_agent_takes_nothing(agent_id: str, status: str) -> None:
     Heartbeat(agent_id).update(actions=[Heartbeat.status.set(status)])
-    standing = refused(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT, slots=4)
-    assert standing is not None
-    assert standing.status == status
+    existing = refused(lease_add, agent_id=agent_id, job_id=JOB, attempt=1, at=AT, slots=4)
+    assert existing is not None
+    assert existing.status == status
 
 
 @pytest.mark.parametrize("operation", [start_in_an_hour, lease_remove, lease_request_cancel])
@@ -90,13 +90,13 @@ def test_a_leaving_agent_takes_nothing(agent_id: str, status: str) -> None:
 def test_another_attempt_is_left_alone(agent_id: str, operation: Callable[..., None], attempt: int) -> None:
     commit(lease_add, agent_id=agent_id, job_id=JOB, attempt=2, at=AT, slots=4)
     refused(operation, agent_id=agent_id, job_id=JOB, attempt=attempt)
-    assert held(agent_id) == {JOB: Lease(attempt=2, at=AT, started=False)}
+    assert leases(agent_id) == {JOB: Lease(attempt=2, at=AT, started=False)}
 
 
 @pytest.mark.parametrize("operation", [start_in_an_hour, lease_remove, lease_request_cancel])
-def test_a_job_that_is_not_held_cannot_be_started_or_given_back(agent_id: str, operation: Callable[..., None]) -> None:
+def test_a_job_without_a_lease_cannot_be_started_or_given_back(agent_id: str, operation: Callable[..., None]) -> None:
     refused(operation, agent_id=agent_id, job_id=JOB, attempt=1)
-    assert held(agent_id) == {}
+    assert leases(agent_id) == {}
 
 
 def test_a_lease_that_ran_out_ends_unless_a_heartbeat_came_in_between(agent_id: str) -> None:
@@ -106,7 +106,7 @@ def test_a_lease_that_ran_out_ends_unless_a_heartbeat_came_in_between(agent_id: 
     seen = heartbeat.at
     Heartbeat(agent_id).update(actions=[Heartbeat.at.set("2026-11-21T10:00:00.000000Z")])
     refused(lease_remove, agent_id=agent_id, job_id=JOB, attempt=1, end=LeaseEnd(heartbeat_at=seen))
-    assert JOB in held(agent_id)
+    assert JOB in leases(agent_id)
     in_time = LeaseEnd(heartbeat_at="2026-11-21T10:00:00.000000Z")
     commit(lease_remove, agent_id=agent_id, job_id=JOB, attempt=1, end=in_time)
-    assert held(agent_id) == {}
+    assert leases(agent_id) == {}

@@ -27,7 +27,7 @@ from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, Forbidden, NotFound
 from controlplane.lib.ids import new_id
 from controlplane.nosql.transaction import Transaction
-from tests.agents.conftest import counters_are_right, standing_agent, standing_heartbeat
+from tests.agents.conftest import counters_are_right, stored_agent, stored_heartbeat
 from tests.agents.machines import REPORT
 from tests.metering import dynamodb_calls
 
@@ -51,11 +51,11 @@ def changes(agent_id: str) -> list[tuple[str, str, str]]:
     ]
 
 
-def test_an_agent_is_drained_resumed_and_retired(enrol: Enrol, keeper: Actor) -> None:
+def test_an_agent_is_drained_resumed_and_retired(enrol: Enrol, admin_actor: Actor) -> None:
     agent_id = enrol()
     for change, status in [(agent_drain, "draining"), (agent_resume, "healthy"), (agent_retire, "retired")]:
-        assert change(agent_id=agent_id, actor=keeper).status == status
-        assert standing_agent(agent_id).status == standing_heartbeat(agent_id).status == status
+        assert change(agent_id=agent_id, actor=admin_actor).status == status
+        assert stored_agent(agent_id).status == stored_heartbeat(agent_id).status == status
         assert fleet_counts() == {"eu-central-1": {status: 1}}
     assert changes(agent_id) == [
         ("Ada", "healthy", "draining"),
@@ -64,34 +64,34 @@ def test_an_agent_is_drained_resumed_and_retired(enrol: Enrol, keeper: Actor) ->
     ]
 
 
-def test_asking_for_what_is_already_so_changes_and_records_nothing(enrol: Enrol, keeper: Actor) -> None:
+def test_asking_for_what_is_already_so_changes_and_records_nothing(enrol: Enrol, admin_actor: Actor) -> None:
     agent_id = enrol()
-    agent_drain(agent_id=agent_id, actor=keeper)
+    agent_drain(agent_id=agent_id, actor=admin_actor)
     with dynamodb_calls() as metering:
-        agent_drain(agent_id=agent_id, actor=keeper)
+        agent_drain(agent_id=agent_id, actor=admin_actor)
     assert metering.write_units == 0
     assert len(changes(agent_id)) == 1
 
 
 @pytest.mark.parametrize("change", [agent_drain, agent_resume])
-def test_a_retired_agent_does_not_come_back(enrol: Enrol, keeper: Actor, change: Callable[..., object]) -> None:
+def test_a_retired_agent_does_not_come_back(enrol: Enrol, admin_actor: Actor, change: Callable[..., object]) -> None:
     agent_id = enrol()
-    agent_retire(agent_id=agent_id, actor=keeper)
+    agent_retire(agent_id=agent_id, actor=admin_actor)
     with pytest.raises(Conflict) as caught:
-        change(agent_id=agent_id, actor=keeper)
+        change(agent_id=agent_id, actor=admin_actor)
     assert caught.value.code == "agent_status"
 
 
 @pytest.mark.parametrize("change", [agent_drain, agent_resume, agent_retire])
-def test_an_unknown_agent_is_not_found(tables: None, keeper: Actor, change: Callable[..., object]) -> None:
+def test_an_unknown_agent_is_not_found(tables: None, admin_actor: Actor, change: Callable[..., object]) -> None:
     with pytest.raises(NotFound):
-        change(agent_id=new_id(), actor=keeper)
+        change(agent_id=new_id(), actor=admin_actor)
 
 
-def test_eight_threads_that_drain_an_agent_drain_it_once(enrol: Enrol, keeper: Actor) -> None:
+def test_eight_threads_that_drain_an_agent_drain_it_once(enrol: Enrol, admin_actor: Actor) -> None:
     agent_id = enrol()
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(lambda _: agent_drain(agent_id=agent_id, actor=keeper), range(16)))
+        list(threads.map(lambda _: agent_drain(agent_id=agent_id, actor=admin_actor), range(16)))
     assert len(changes(agent_id)) == 1
     assert counters_are_right()
 
@@ -101,7 +101,7 @@ def test_a_silent_agent_is_marked_unhealthy_then_dead(enrol: Enrol) -> None:
     for seconds, status in [(44, "healthy"), (46, "unhealthy"), (299, "unhealthy"), (301, "dead"), (9999, "dead")]:
         with clock.shifted(timedelta(seconds=seconds)):
             agents_mark_silent()
-        assert standing_agent(agent_id).status == standing_heartbeat(agent_id).status == status, seconds
+        assert stored_agent(agent_id).status == stored_heartbeat(agent_id).status == status, seconds
         assert fleet_counts() == {"eu-central-1": {status: 1}}
     assert [change[1:] for change in changes(agent_id)] == [("healthy", "unhealthy"), ("unhealthy", "dead")]
 
@@ -109,16 +109,18 @@ def test_a_silent_agent_is_marked_unhealthy_then_dead(enrol: Enrol) -> None:
 def test_only_the_silent_are_marked_in_every_region_and_page(enrol: Enrol) -> None:
     silent = [enrol(region=f"region-{number % 3}") for number in range(110)]
     with clock.shifted(timedelta(seconds=100)):
-        speaking = enrol(region="region-1")
+        reporting = enrol(region="region-1")
         assert agents_mark_silent() == len(silent)
         assert agents_mark_silent() == 0
-    assert standing_agent(speaking).status == "healthy"
+    assert stored_agent(reporting).status == "healthy"
     assert counters_are_right()
 
 
 @pytest.mark.parametrize("change", [agent_drain, agent_retire])
-def test_draining_and_retired_agents_may_be_silent(enrol: Enrol, keeper: Actor, change: Callable[..., object]) -> None:
-    change(agent_id=enrol(), actor=keeper)
+def test_draining_and_retired_agents_may_be_silent(
+    enrol: Enrol, admin_actor: Actor, change: Callable[..., object]
+) -> None:
+    change(agent_id=enrol(), actor=admin_actor)
     with clock.shifted(timedelta(seconds=1000)):
         assert agents_mark_silent() == 0
 
@@ -135,22 +137,22 @@ def test_a_heartbeat_that_comes_while_the_sweep_reads_wins(enrol: Enrol, monkeyp
         monkeypatch.setattr(Transaction, "commit", late)
         assert agents_mark_silent() == 0
         monkeypatch.undo()
-        assert standing_agent(agent_id).status == "healthy"
+        assert stored_agent(agent_id).status == "healthy"
         assert changes(agent_id) == []
 
 
-def test_counters_are_right_after_all_kinds_of_changes_at_once(enrol: Enrol, keeper: Actor) -> None:
+def test_counters_are_right_after_all_kinds_of_changes_at_once(enrol: Enrol, admin_actor: Actor) -> None:
     agents = [enrol(region=f"region-{number % 2}") for number in range(6)]
 
     def change(number: int) -> None:
         random = Random(number)
         agent_id = random.choice(agents)
         kinds: list[Callable[[], object]] = [
-            lambda: agent_drain(agent_id=agent_id, actor=keeper),
-            lambda: agent_resume(agent_id=agent_id, actor=keeper),
+            lambda: agent_drain(agent_id=agent_id, actor=admin_actor),
+            lambda: agent_resume(agent_id=agent_id, actor=admin_actor),
             agents_mark_silent,
             lambda: heartbeat(agent_id, 1_800_000_000 + number),
-            lambda: agent_retire(agent_id=agent_id, actor=keeper) if number % 7 == 0 else None,
+            lambda: agent_retire(agent_id=agent_id, actor=admin_actor) if number % 7 == 0 else None,
             lambda: enrol(region="region-2"),
         ]
         with suppress(Conflict, Forbidden):
@@ -160,20 +162,20 @@ def test_counters_are_right_after_all_kinds_of_changes_at_once(enrol: Enrol, kee
         list(threads.map(change, range(120)))
     assert counters_are_right()
     for agent_id in agents:
-        assert standing_agent(agent_id).status == standing_heartbeat(agent_id).status
+        assert stored_agent(agent_id).status == stored_heartbeat(agent_id).status
 
 
-def test_agents_that_hold_jobs_and_are_silent_are_found(enrol: Enrol, keeper: Actor) -> None:
-    lease, idle, retired, speaking = enrol(), enrol(region="b"), enrol(region="c"), enrol()
-    for agent_id in (lease, retired, speaking):
+def test_silent_agents_with_leases_are_found(enrol: Enrol, admin_actor: Actor) -> None:
+    lease, idle, retired, reporting = enrol(), enrol(region="b"), enrol(region="c"), enrol()
+    for agent_id in (lease, retired, reporting):
         tx = Transaction()
         lease_add(tx, agent_id=agent_id, job_id=JOB, attempt=1, at=clock.timestamp(clock.now()), slots=4)
         tx.commit()
-    agent_retire(agent_id=retired, actor=keeper)
+    agent_retire(agent_id=retired, actor=admin_actor)
 
     assert silent_heartbeats() == []
     with clock.shifted(timedelta(seconds=50)):
-        heartbeat(speaking, 1_800_000_000)
+        heartbeat(reporting, 1_800_000_000)
         found = {silent.agent_id for silent in silent_heartbeats()}
     assert found == {lease, retired}
     assert idle not in found
@@ -188,10 +190,10 @@ def test_every_status_can_be_left_only_for_those_that_follow_it() -> None:
             assert after == status or after in TRANSITIONS[status]
 
 
-def test_a_heartbeat_is_not_lost_from_view_when_its_agent_is_drained(enrol: Enrol, keeper: Actor) -> None:
+def test_a_heartbeat_is_not_lost_from_view_when_its_agent_is_drained(enrol: Enrol, admin_actor: Actor) -> None:
     agent_id = enrol()
     heartbeat(agent_id, 1_800_000_000)
-    agent_drain(agent_id=agent_id, actor=keeper)
-    standing = Heartbeat.find(agent_id)
-    assert standing is not None
-    assert (standing.status, standing.jobs_completed) == ("draining", 7)
+    agent_drain(agent_id=agent_id, actor=admin_actor)
+    stored = Heartbeat.find(agent_id)
+    assert stored is not None
+    assert (stored.status, stored.jobs_completed) == ("draining", 7)

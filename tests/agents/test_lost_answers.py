@@ -26,7 +26,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import NotAuthenticated, Unavailable
 from controlplane.nosql.connection import shared_connection
-from tests.agents.conftest import ENROLMENT, counters_are_right, standing_agent, standing_heartbeat
+from tests.agents.conftest import ENROLMENT, counters_are_right, stored_agent, stored_heartbeat
 from tests.agents.machines import REPORT
 
 NOW = 1_800_000_000
@@ -81,22 +81,22 @@ def heartbeat(agent_id: str, created: int = NOW) -> bool:
 
 
 @pytest.mark.parametrize("idempotency_key", [None, "k" * 32])
-def test_an_enrolment_is_done_once(tables: None, keeper: Actor, idempotency_key: str | None) -> None:
+def test_an_enrolment_is_done_once(tables: None, admin_actor: Actor, idempotency_key: str | None) -> None:
     expires_at = clock.now() + timedelta(hours=1)
-    token = enrolment_token_create(uses=1, expires_at=expires_at, actor=keeper)[1]
+    token = enrolment_token_create(uses=1, expires_at=expires_at, actor=admin_actor)[1]
     with first_answer_lost() as sent:
         credentials = agent_enrol(token=token, **ENROLMENT, idempotency_key=idempotency_key)  # type: ignore[arg-type]
     assert len(sent) == 2
-    assert standing_agent(credentials.agent_id).keys[0].key_id == credentials.key_id
+    assert stored_agent(credentials.agent_id).keys[0].key_id == credentials.key_id
     assert fleet_counts() == {"eu-central-1": {"healthy": 1}}
     assert recorded("agent.enrolled") == 1
     with pytest.raises(NotAuthenticated):
         agent_enrol(token=token, **ENROLMENT)  # type: ignore[arg-type]
 
 
-def test_an_enrolment_token_is_made_once(tables: None, keeper: Actor) -> None:
+def test_an_enrolment_token_is_made_once(tables: None, admin_actor: Actor) -> None:
     with first_answer_lost() as sent:
-        token, secret = enrolment_token_create(uses=5, expires_at=clock.now() + timedelta(hours=1), actor=keeper)
+        token, secret = enrolment_token_create(uses=5, expires_at=clock.now() + timedelta(hours=1), actor=admin_actor)
     assert len(sent) == 2
     assert [found.token_id for found in EnrolmentToken.scan()] == [token.token_id]
     assert recorded("enrolment_token.created") == 1
@@ -117,15 +117,15 @@ def test_a_silent_agent_comes_back_once(enrol: Enrol) -> None:
         agents_mark_silent()
         with first_answer_lost():
             assert heartbeat(agent_id)
-    assert standing_agent(agent_id).status == standing_heartbeat(agent_id).status == "healthy"
+    assert stored_agent(agent_id).status == stored_heartbeat(agent_id).status == "healthy"
     assert counters_are_right()
     assert recorded("agent.status_changed") == 2
 
 
-def test_a_change_of_status_is_done_once(enrol: Enrol, keeper: Actor) -> None:
+def test_a_change_of_status_is_done_once(enrol: Enrol, admin_actor: Actor) -> None:
     agent_id = enrol()
     with first_answer_lost() as sent:
-        assert agent_drain(agent_id=agent_id, actor=keeper).status == "draining"
+        assert agent_drain(agent_id=agent_id, actor=admin_actor).status == "draining"
     assert len(sent) == 2
     assert counters_are_right()
     assert recorded("agent.status_changed") == 1
@@ -139,33 +139,35 @@ def test_a_silent_agent_is_marked_once(enrol: Enrol) -> None:
     assert recorded("agent.status_changed") == 1
 
 
-def test_a_key_is_rotated_once(enrol: Enrol, keeper: Actor) -> None:
+def test_a_key_is_rotated_once(enrol: Enrol, admin_actor: Actor) -> None:
     agent_id = enrol()
-    first = standing_agent(agent_id).keys[0].key_id
+    first = stored_agent(agent_id).keys[0].key_id
     with first_answer_lost() as sent:
-        credentials = agent_key_rotate(agent_id=agent_id, actor=keeper)
+        credentials = agent_key_rotate(agent_id=agent_id, actor=admin_actor)
     assert len(sent) == 2
-    assert [key.key_id for key in standing_agent(agent_id).keys] == [credentials.key_id, first]
+    assert [key.key_id for key in stored_agent(agent_id).keys] == [credentials.key_id, first]
     assert recorded("agent.key_rotated") == 1
 
 
 def test_a_key_is_marked_used(enrol: Enrol) -> None:
     agent_id = enrol()
     with first_answer_lost("UpdateItem"):
-        agent_key_mark_used(agent_id=agent_id, key_id=standing_agent(agent_id).keys[0].key_id)
-    assert standing_agent(agent_id).keys[0].used
+        agent_key_mark_used(agent_id=agent_id, key_id=stored_agent(agent_id).keys[0].key_id)
+    assert stored_agent(agent_id).keys[0].used
 
 
-def test_without_the_database_services_say_so_and_nothing_is_changed(enrol: Enrol, token: str, keeper: Actor) -> None:
+def test_without_the_database_services_say_so_and_nothing_is_changed(
+    enrol: Enrol, token: str, admin_actor: Actor
+) -> None:
     agent_id = enrol()
-    before = [standing_agent(agent_id).to_simple_dict(), standing_heartbeat(agent_id).to_simple_dict()]
+    before = [stored_agent(agent_id).to_simple_dict(), stored_heartbeat(agent_id).to_simple_dict()]
     with unreachable():
         for service in (
             lambda: agent_enrol(token=token, **ENROLMENT),  # type: ignore[arg-type]
             lambda: heartbeat(agent_id),
-            lambda: agent_drain(agent_id=agent_id, actor=keeper),
+            lambda: agent_drain(agent_id=agent_id, actor=admin_actor),
         ):
             with pytest.raises(Unavailable):
                 service()
-    assert [standing_agent(agent_id).to_simple_dict(), standing_heartbeat(agent_id).to_simple_dict()] == before
+    assert [stored_agent(agent_id).to_simple_dict(), stored_heartbeat(agent_id).to_simple_dict()] == before
     assert counters_are_right()

@@ -17,7 +17,7 @@ CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_t
 
 @cache
 def within(module: str, expression: str) -> bool:
-    """Whether a module is what an expression like ``apps.*.models`` names, or stands in it."""
+    """Whether a module is what an expression like ``apps.*.models`` names, or is in it."""
     names, patterns = module.split("."), expression.split(".")
     return len(names) >= len(patterns) and all(
         pattern in ("*", name) for name, pattern in zip(names, patterns, strict=False)
@@ -42,7 +42,7 @@ def _layers_refuse(contract: dict[str, Any], importer: str, imported: str) -> bo
 
 
 def _layer(contract: dict[str, Any], module: str) -> tuple[str, int, str] | None:
-    """The container in which a module stands, its layer, and its part."""
+    """The container of a module, its layer, and its part."""
     for container in contract["containers"]:
         depth = container.count(".") + 1
         names = module.split(".")

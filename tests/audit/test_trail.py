@@ -1,4 +1,4 @@
-"""The trail: what a record holds, and that it stands and falls with its act."""
+"""The trail: what an audit event records, and that it is written only together with its act."""
 
 import json
 from datetime import timedelta
@@ -32,7 +32,7 @@ def today() -> str:
     return clock.timestamp(clock.now())[:10]
 
 
-def test_a_record_tells_who_did_what_on_what_when_and_with_which_result() -> None:
+def test_a_record_says_who_did_what_on_what_when_and_with_which_result() -> None:
     before = clock.timestamp(clock.now())
     record_act(detail={"git_ref": "main", "priority": 50, "retry_of": None})
     (record,) = audit_list(day=today()).records
@@ -56,7 +56,7 @@ def test_no_record_grows_with_what_a_client_sends() -> None:
     assert len(json.dumps(record.to_simple_dict())) < 3000
 
 
-def test_text_that_no_encoding_can_hold_is_no_error() -> None:
+def test_text_that_cannot_be_encoded_is_no_error() -> None:
     record_act(target="pipeline:\ud800", detail={"git_ref": "\ud800"})
     assert [record.target for record in audit_list(day=today()).records] == ["pipeline:?"]
 
@@ -67,12 +67,12 @@ def test_more_details_than_a_record_takes_are_an_error_of_the_caller() -> None:
 
 
 def test_without_its_act_there_is_no_record() -> None:
-    standing = AuditRecord(day="2026-01-01", entry="x", actor_kind="", actor_id="", actor_name="", action="", target="")
-    standing.result = "ok"
-    standing.save()
+    existing = AuditRecord(day="2026-01-01", entry="x", actor_kind="", actor_id="", actor_name="", action="", target="")
+    existing.result = "ok"
+    existing.save()
     tx = Transaction()
     audit_add(tx, actor=SYSTEM, action=Action.JOB_CREATED, target="job:x")
-    tx.put("act", standing)
+    tx.put("act", existing)
     with pytest.raises(TransactionFailed):
         tx.commit()
     assert audit_list(day=today()).records == []

@@ -1,4 +1,4 @@
-"""A real browser, and somebody who has signed in with it."""
+"""A real browser, and a user who has signed in with it."""
 
 import os
 import shutil
@@ -57,7 +57,7 @@ def _browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
 
 
 class Reader:
-    """Somebody at a browser. Waits are as long as a page may take to notice, and end as soon as it has."""
+    """A user's browser. Waits are as long as a page may take to notice, and end as soon as it has."""
 
     def __init__(self, driver: WebDriver, server: str) -> None:
         self.driver = driver

@@ -76,7 +76,7 @@ def test_the_log_follows_its_end_unless_the_reader_has_scrolled_up(
     assert reader.script("return document.getElementById('log').scrollTop") == 100
 
 
-def test_cancel_is_one_click_and_the_page_tells_what_became_of_it(
+def test_cancel_is_one_click_and_the_page_shows_the_result(
     reader: Reader, scene: Scene, agent: Actor, running_job: str
 ) -> None:
     reader.open(f"/dashboard/jobs/{running_job}")
@@ -106,7 +106,7 @@ def test_a_job_is_queued_by_the_form(reader: Reader, scene: Scene) -> None:
     reader.wait_for_text("h1", "v1.0")
 
 
-def test_a_tab_that_nobody_looks_at_asks_for_nothing(reader: Reader, running_job: str) -> None:
+def test_a_hidden_tab_sends_no_requests(reader: Reader, running_job: str) -> None:
     reader.open(f"/dashboard/jobs/{running_job}")
     reader.script(
         """
@@ -164,7 +164,7 @@ def test_nothing_is_wider_than_a_phone(
 
 TONES = ("good", "bad", "warn", "busy", "idle")
 GROUNDS = ("ground", "surface", "surface-sunken")
-# Each text token with the grounds it stands on.
+# Each text colour with the backgrounds it is used on.
 PAIRS = [
     *((text, ground) for text in ("text", "text-muted", "accent") for ground in GROUNDS),
     *((tone, f"{tone}-soft") for tone in TONES),
@@ -189,7 +189,7 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_every_text_stands_out_from_its_ground_by_day_and_by_night(reader: Reader, dark: bool) -> None:
+def test_every_text_has_enough_contrast_in_both_colour_schemes(reader: Reader, dark: bool) -> None:
     reader.look(dark=dark)
     reader.open("/dashboard/")
     token = "return getComputedStyle(document.documentElement).getPropertyValue('--' + arguments[0])"

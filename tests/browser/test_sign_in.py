@@ -13,7 +13,7 @@ from tests.browser.conftest import Reader
 
 @pytest.fixture
 def visitor(_browser: WebDriver, server: str) -> Iterator[Reader]:
-    """Somebody who is not signed in."""
+    """A user who is not signed in."""
     _browser.delete_all_cookies()
     visitor = Reader(_browser, server)
     visitor.look()
@@ -34,7 +34,7 @@ def test_one_comes_in_by_a_provider_and_leaves_everywhere(visitor: Reader, provi
     visitor.wait_for_text("h1", "Sign in")
 
 
-def test_a_failure_is_told_and_can_be_tried_again(visitor: Reader, provider: Provider) -> None:  # noqa: F811
+def test_a_failure_is_shown_and_can_be_tried_again(visitor: Reader, provider: Provider) -> None:  # noqa: F811
     provider.denies = True
     visitor.open("/signin")
     visitor.click("form[action$='github/start'] button")

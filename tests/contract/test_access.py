@@ -44,7 +44,7 @@ def filled(path: str, agent_id: str) -> str:
 
 
 def sender(server: str, token: str | None = None) -> Client:
-    """A client whose forms are not refused for want of a CSRF token, so that it meets what stands behind that."""
+    """A client whose forms are not refused for want of a CSRF token, so that it reaches the checks behind that."""
     client = Client(server, token)
     client.session.cookies.set(settings.CSRF_COOKIE_NAME, CSRF)
     client.session.headers["X-CSRFToken"] = CSRF
@@ -116,7 +116,7 @@ class Everyone:
 
 
 def _body(method: str) -> Any:
-    """Something that no endpoint takes: who may not ask is told that, and not what is wrong with what they sent."""
+    """A body that no endpoint accepts: a caller without the right gets 403, not an error about the body."""
     return None if method == "GET" else {"nothing": "known"}
 
 

@@ -28,7 +28,7 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))
 # What may be answered to a request that the document allows, besides success: there is no such thing, it is not in the
 # state for that, or this person may not.
 _TO_GOOD = ["2xx", "401", "403", "404", "409"]
-# These have rules that no JSON Schema can tell: what git takes for a ref or an address, a moment that is still to come,
+# These have rules that no JSON Schema can express: what git accepts as a ref or an address, a moment in the future,
 # a cursor that we have signed, an agent's own id, a text without the null character,
 # a header of visible characters.
 _BEYOND_SCHEMA = [
@@ -52,7 +52,7 @@ def _config() -> SchemathesisConfig:
     beyond = {"expected-statuses": [*_TO_GOOD, "400", "422", "429"]}
     return SchemathesisConfig.from_dict(
         {
-            # Who asks is who the test says.
+            # The test decides who the caller is.
             "generation": {"with-security-parameters": False},
             "checks": {
                 "positive_data_acceptance": {"expected-statuses": _TO_GOOD},
@@ -151,10 +151,10 @@ def known(server: str) -> dict[str, str]:
     return {"name": "self", "job_id": scene.job(), "agent_id": agent.id}
 
 
-@pytest.mark.parametrize("who", ["admin", "viewer", "nobody"])
+@pytest.mark.parametrize("who", ["admin", "viewer", "outsider"])
 @pytest.mark.parametrize("label", sorted(OPERATIONS.keys() - SIGNED))
 def test_people_are_answered_as_the_document_says(server: str, known: dict[str, str], label: str, who: str) -> None:
-    client = Client(server) if who == "nobody" else person(server, who)
+    client = Client(server) if who == "outsider" else person(server, who)
     fuzz(OPERATIONS[label], server, known, headers=dict(client.session.headers))
 
 

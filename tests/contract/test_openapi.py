@@ -21,7 +21,7 @@ from controlplane.lib.ids import new_id
 from tests.clients import Client
 from tests.signing import enrolled
 
-KEEPER = Actor("user", "01kakeeper0000000000000000", "Ada", frozenset(Permission))
+ADMIN = Actor("user", "01kaadmin00000000000000000", "Ada", frozenset(Permission))
 
 # What people see in a browser, and the document itself. Everything else is the API.
 PAGES = re.compile(r"/(|signin|signout|oauth/.*|account/.*|admin.*|docs|schema|dashboard/.*)")
@@ -153,7 +153,7 @@ def test_what_people_and_new_machines_are_answered_is_as_described(document: Any
     ask("POST", "/jobs/{job_id}/retry", f"{job}/retry")
     ask("DELETE", "/pipelines/{name}", "/pipelines/self")
 
-    _, token = enrolment_token_create(uses=1, expires_at=clock.now() + timedelta(hours=1), actor=KEEPER)
+    _, token = enrolment_token_create(uses=1, expires_at=clock.now() + timedelta(hours=1), actor=ADMIN)
     machine = {
         "token": token,
         "name": "builder",

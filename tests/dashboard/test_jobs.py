@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from apps.dashboard.views.log import PIECE_BYTES
+from apps.dashboard.views.log import SLICE_BYTES
 from apps.jobs.models import Job
 from apps.jobs.selectors import job_get, job_list
 from apps.jobs.services import attempt_expire
@@ -37,12 +37,12 @@ def log_text(page: str) -> str:
 
 def new_lines(answer: str) -> str:
     """The text that the response to a refresh adds to the log."""
-    added = re.search(r'<span class="log-piece">(.*)</span>$', answer, re.DOTALL)
+    added = re.search(r'<span class="log-slice">(.*)</span>$', answer, re.DOTALL)
     return html.unescape(re.sub(r"<[^>]+>", "", added[1])) if added else ""
 
 
 def next_address(page: str) -> str | None:
-    """The address from which the page requests the next piece of the log."""
+    """The address from which the page requests the next slice of the log."""
     asked = re.search(r'id="log-more"[^>]* hx-get="([^"]+)"', page)
     return html.unescape(asked[1]) if asked else None
 
@@ -140,7 +140,7 @@ def test_a_character_that_two_chunks_share_is_shown_whole(
     assert new_lines(operator.get(next_address(page) or "").text) == "🙂\n"
 
 
-def test_a_colour_continues_in_the_next_piece_of_the_log(
+def test_a_colour_continues_in_the_next_slice_of_the_log(
     operator: Client, scene: Scene, agent: Actor, running_job: str
 ) -> None:
     scene.log(agent, running_job, b"\x1b[31mred")
@@ -162,7 +162,7 @@ def test_both_attempts_of_a_job_are_in_its_log(operator: Client, scene: Scene, a
 def test_a_page_shows_the_end_of_a_long_log_and_links_to_its_beginning(
     operator: Client, scene: Scene, agent: Actor, running_job: str
 ) -> None:
-    lines = [b"%07d\n" % number for number in range(PIECE_BYTES // 8 * 2)]
+    lines = [b"%07d\n" % number for number in range(SLICE_BYTES // 8 * 2)]
     chunks = [b"".join(lines[start : start + 10_000]) for start in range(0, len(lines), 10_000)]
     scene.log(agent, running_job, *chunks)
     scene.finish(agent, running_job, chunks=len(chunks))

@@ -106,8 +106,8 @@ def test_the_chart_shows_every_outcome_that_happened_and_nothing_above_its_heigh
     ]
     chart = outcome_chart(days)
     assert [bar.total for bar in chart.bars] == [0, 1002]
-    assert [piece.outcome for piece in chart.bars[1].pieces] == ["completed", "timed_out", "failed"]
-    assert all(piece.height >= 2 and 0 <= piece.y <= HEIGHT for piece in chart.bars[1].pieces)
+    assert [segment.outcome for segment in chart.bars[1].segments] == ["completed", "timed_out", "failed"]
+    assert all(segment.height >= 2 and 0 <= segment.y <= HEIGHT for segment in chart.bars[1].segments)
     assert chart.total == 1002
 
 

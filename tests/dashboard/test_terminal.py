@@ -69,7 +69,7 @@ def test_bidirectional_control_characters_are_made_visible() -> None:
     assert html("a\u202eb".encode()) == "a\ufffdb"
 
 
-def test_a_style_continues_in_the_next_piece() -> None:
+def test_a_style_continues_in_the_next_slice() -> None:
     first = terminal_html(b"\x1b[32mgreen", style=Style(), last=False)
     second = terminal_html(b" and green", style=Style.parse(str(first.style)), last=True)
     assert second.html == '<span class="sgr-colour-2"> and green</span>'
@@ -80,22 +80,22 @@ def test_a_malformed_style_counts_as_plain(forged: str) -> None:
     assert Style.parse(forged) == Style()
 
 
-def text_of(pieces: Iterable[str]) -> str:
-    return "".join(pieces).replace('<span class="sgr-colour-1">', "").replace("</span>", "")
+def text_of(slices: Iterable[str]) -> str:
+    return "".join(slices).replace('<span class="sgr-colour-1">', "").replace("</span>", "")
 
 
 @given(
     st.lists(st.sampled_from([b"\x1b[31m", b"\x1b[0m", "é".encode(), "🙂".encode(), b"a", b"\r\n", b"\xff"])), st.data()
 )
-def test_cutting_a_log_anywhere_does_not_change_its_text(parts: list[bytes], choice: st.DataObject) -> None:
-    data = b"".join(parts)
+def test_cutting_a_log_anywhere_does_not_change_its_text(printed: list[bytes], choice: st.DataObject) -> None:
+    data = b"".join(printed)
     whole = text_of([html(data)])
-    pieces, offset, style = [], 0, Style()
+    slices, offset, style = [], 0, Style()
     read = 0
     while offset < len(data):
         read = min(len(data), read + choice.draw(st.integers(1, 5)))
-        piece = terminal_html(data[offset:read], style=style, last=read == len(data))
-        pieces.append(piece.html)
-        offset += piece.consumed
-        style = Style.parse(str(piece.style))
-    assert text_of(pieces) == whole
+        part = terminal_html(data[offset:read], style=style, last=read == len(data))
+        slices.append(part.html)
+        offset += part.consumed
+        style = Style.parse(str(part.style))
+    assert text_of(slices) == whole

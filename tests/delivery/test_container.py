@@ -27,7 +27,7 @@ TRIAL = yaml.safe_load((ROOT / "compose.trial.yaml").read_text())
 
 
 def instructions(text: str) -> Iterator[tuple[str, str]]:
-    """Each instruction with what stands behind it, without comments."""
+    """Each instruction with its arguments, without comments."""
     lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     for line in re.sub(r"\\\n\s*", "", lines).splitlines():
         if line.strip():
@@ -153,7 +153,7 @@ def test_every_file_that_the_dockerfile_copies_is_sent_to_the_builder() -> None:
     assert {source for sources in copied for source in sources} <= sent
 
 
-def test_no_layer_holds_a_secret_and_every_base_has_a_tag() -> None:
+def test_no_layer_has_a_secret_and_every_base_has_a_tag() -> None:
     steps = list(instructions(DOCKERFILE))
     assert not [rest for name, rest in steps if name in ("ARG", "ENV") and re.search("SECRET|TOKEN|PASSWORD", rest)]
     bases = [rest.split()[0] for name, rest in steps if name == "FROM"]
@@ -167,7 +167,7 @@ def test_a_target_ends_as_a_fixed_user_who_is_not_root_and_starts_without_a_shel
     assert steps["CMD"].startswith("[")
 
 
-def test_the_container_serves_is_healthy_and_stops_when_it_is_told(
+def test_the_container_serves_is_healthy_and_stops_on_sigterm(
     container: Container, environment: dict[str, str]
 ) -> None:
     before = container.files()
@@ -195,9 +195,9 @@ def test_the_container_serves_is_healthy_and_stops_when_it_is_told(
         assert client.get("/dashboard/").status_code == 200
     finally:
         process.send_signal(signal.SIGTERM)
-        told = process.communicate(timeout=25)[0]
-    assert process.returncode == 0, told
-    assert "Traceback" not in told
+        output = process.communicate(timeout=25)[0]
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
     # It left nothing behind but in its volume: all else may be read-only.
     assert container.files() == before
     # Nothing answers any more.
@@ -207,16 +207,16 @@ def test_the_container_serves_is_healthy_and_stops_when_it_is_told(
 def test_its_other_services_start_in_it(container: Container, environment: dict[str, str]) -> None:
     sweep = COMPOSE["services"]["sweep"]["command"]
     assert sweep[:4] == ["python", "manage.py", "sweep", "--every"]
-    code, told = container.run(sweep[:3], environment)
-    assert (code, "jobs taken back" in told) == (0, True), told
+    code, output = container.run(sweep[:3], environment)
+    assert (code, "jobs taken back" in output) == (0, True), output
     assert "All tables are" in container.run(TRIAL["services"]["tables"]["command"], environment)[1]
 
 
 def test_a_stage_whose_settings_are_incomplete_does_not_start(container: Container) -> None:
     environment = container.environment(STAGE="staging", PORT=str(free_port()))
-    code, told = container.run(container.command, environment)
+    code, output = container.run(container.command, environment)
     assert code != 0
-    assert "SECRET_KEY" in told
+    assert "SECRET_KEY" in output
 
 
 @pytest.mark.parametrize("name", ["web", "sweep", "agent"])

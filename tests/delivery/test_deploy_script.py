@@ -1,4 +1,4 @@
-"""`.ci/deploy`: what make is told, and which settings it finds."""
+"""`.ci/deploy`: the arguments and settings that make gets."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 
 from tests.delivery.workflows import ROOT
 
-# A make that tells how it was called, in place of one that deploys.
+# A make that reports how it was called, in place of one that deploys.
 MAKE = """#!/usr/bin/env python3
 import json, os, sys
 print(json.dumps({"arguments": sys.argv[1:], "environment": dict(os.environ), "folder": os.getcwd()}))
@@ -35,9 +35,9 @@ def deploy(tools: Path, variables: Mapping[str, str], **environment: str) -> tup
         text=True,
         check=True,
     )
-    told = json.loads(done.stdout)
-    assert told["folder"] == str(ROOT)
-    return told["arguments"], told["environment"]
+    call = json.loads(done.stdout)
+    assert call["folder"] == str(ROOT)
+    return call["arguments"], call["environment"]
 
 
 def test_it_deploys_without_a_question_as_the_make_target_of_the_stage_does(tools: Path) -> None:

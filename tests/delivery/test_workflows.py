@@ -109,7 +109,7 @@ def test_staging_waits_for_every_check_and_production_does_what_staging_did() ->
 
 
 def test_no_script_has_a_value_written_into_it() -> None:
-    """What stands in ${{ }} is put into a script before the shell reads it: it could be a script itself."""
+    """An expression in ${{ }} is put into a script before the shell reads it: it could be a script itself."""
     scripts = [step["run"] for job in JOBS.values() for step in job["steps"] if "run" in step]
     assert scripts
     assert not [script for script in scripts if "${{" in script]
@@ -169,7 +169,7 @@ def test_a_secret_is_handed_on_under_the_name_of_its_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "tool_name", "told"),
+    ("right", "wrong", "tool_name", "message"),
     [
         ("needs: [staging]", "needs: [stagin]", "actionlint", '"stagin" which does not exist'),
         (
@@ -183,7 +183,7 @@ def test_a_secret_is_handed_on_under_the_name_of_its_setting() -> None:
     ],
 )
 def test_the_tools_of_make_lint_find_what_is_wrong(
-    tmp_path: Path, right: str, wrong: str, tool_name: str, told: str
+    tmp_path: Path, right: str, wrong: str, tool_name: str, message: str
 ) -> None:
     """That they are content with our workflows means something only if they can be discontent."""
     text = (FOLDER / "delivery.yml").read_text()
@@ -195,4 +195,4 @@ def test_the_tools_of_make_lint_find_what_is_wrong(
     arguments = [str(file)] if tool_name == "actionlint" else ["--offline", "--no-progress", str(file)]
     found = tool(tool_name, *arguments)
     assert found.returncode != 0
-    assert told in found.stdout
+    assert message in found.stdout

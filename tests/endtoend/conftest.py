@@ -51,7 +51,7 @@ class Repository:
         ).stdout.strip()
 
     def commit(self, message: str, **files: str) -> str:
-        """Commit files (``__`` in a name stands for a dot) and push them; returns the commit's id."""
+        """Commit files (``__`` in a name means a dot) and push them; returns the commit's id."""
         for name, text in files.items():
             (self.work / name.replace("__", ".")).write_text(text)
         self.git("add", "-A")
@@ -129,7 +129,7 @@ class Product:
         return list(response.json()["agents"])
 
     def pipeline(self, url: str, *, name: str = "self", definition: str | None = None) -> None:
-        """Make the pipeline; without a definition the repository's own file holds."""
+        """Make the pipeline; without a definition, jobs use the repository's own file."""
         body = {"repository": url, "default_ref": "main", "definition": definition}
         response = self.admin.put(f"/pipelines/{name}", json=body)
         assert response.status_code in (200, 201), response.text
@@ -155,7 +155,7 @@ class Product:
         return self.until(job_id, "completed", "failed", "cancelled", "timed_out", seconds=seconds)
 
     def log(self, job_id: str) -> bytes:
-        """The whole log as it stands, read in slices as a client would."""
+        """The whole log so far, read in slices as a client would."""
         data, offset = b"", 0
         while True:
             response = self.client.get(f"/jobs/{job_id}/log?offset={offset}")

@@ -14,7 +14,7 @@ from tests.polling import polled
 # Longer than a lease, shorter than what signatures may be off.
 LATER = timedelta(seconds=60)
 
-# Notes each attempt's first step by its number, and ends when it is told to.
+# Notes each attempt's first step by its number, and ends when the test says so.
 PATIENT = 'echo "attempt $HYBRID_CI_ATTEMPT begins"\nwhile [ ! -e {stop} ]; do sleep 0.1; done'
 
 

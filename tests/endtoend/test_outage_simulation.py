@@ -91,7 +91,7 @@ class Simulation:
 
 @dataclass
 class Machine:
-    """An agent: beats, runs what it gets, and repeats each report until it has an answer."""
+    """An agent: sends heartbeats, runs what it gets, and repeats each report until it has an answer."""
 
     simulation: Simulation
     actor: Actor
@@ -100,11 +100,11 @@ class Machine:
     created: int = 0
     pause: float = 0.5
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         try:
             self.simulation.require_there()
         except Away:
-            self.simulation.after(self.pause * self.durations.uniform(0.5, 1), self.beat)
+            self.simulation.after(self.pause * self.durations.uniform(0.5, 1), self.heartbeat)
             self.pause = min(HEARTBEAT_PAUSE, self.pause * 2)
             return
         self.pause = 0.5
@@ -130,7 +130,7 @@ class Machine:
         assert answer.commands == [], "no attempt is to be abandoned"
         for assignment in answer.assignments:
             self.take(assignment)
-        self.simulation.after(BUSY if self.running else answer.next_check_interval, self.beat)
+        self.simulation.after(BUSY if self.running else answer.next_check_interval, self.heartbeat)
 
     def take(self, assignment: Assignment) -> None:
         if assignment.job_id in self.running:
@@ -190,7 +190,7 @@ def test_two_outages_of_120_s_lose_double_and_fail_no_job(
         simulation = Simulation(stack)
         for number, (agent_id, name) in enumerate(zip(enrolled, names, strict=True)):
             machine = Machine(simulation, Actor("agent", agent_id, name), random.Random(number))
-            simulation.after(number / 10, machine.beat)
+            simulation.after(number / 10, machine.heartbeat)
         simulation.after(30, simulation.sweep)
         simulation.run(until=lambda: simulation.reported == len(jobs))
     everything = Everything.read()

@@ -14,7 +14,7 @@ HTTP request of that call meets the fault, and botocore's own retry gets through
 | TIMEOUT   | no                           | nothing, until the read times out |
 | REFUSED   | no                           | nothing: no connection is made |
 | LOST      | yes                          | nothing; later requests of the call meet TIMEOUT |
-| CONFLICT  | no                           | another transaction holds the item (writes only) |
+| CONFLICT  | no                           | another transaction locks the item (writes only) |
 
 `outage` is the same for a whole server, for as long as it lasts. Handlers are taken off again when a block ends.
 """
@@ -51,7 +51,7 @@ class Fault(StrEnum):
 
 @dataclass
 class Injected:
-    """What a block has met: `operations` are its calls in their order, `hit` tells whether one met the fault."""
+    """What a block has met: `operations` are its calls in their order, `hit` says whether one met the fault."""
 
     hit: bool = False
     operations: list[str] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Injected:
 def fault(kind: Fault | None, *, call: int = 0, lasting: bool = False) -> Iterator[Injected]:
     """Let the `call`-th call to DynamoDB of this block meet the fault; None only counts. For one thread at a time.
 
-    A conflict that lasts holds through all calls from that one on, since each try after it is a call of its own.
+    A conflict that lasts affects all calls from that one on, since each try after it is a call of its own.
     """
     client: Any = shared_connection().client
     injected = Injected()
@@ -145,9 +145,9 @@ def _answer(kind: Fault, operation: str, request: AWSPreparedRequest) -> AWSResp
 def _conflict(operation: str, request: AWSPreparedRequest) -> AWSResponse:
     if operation != "TransactWriteItems":
         return _response(request, 400, "TransactionConflictException")
-    # The last item of the transaction is the one that another holds.
+    # The last item of the transaction is the one that another transaction locks.
     others = len(json.loads(request.body)["TransactItems"]) - 1
-    reasons = [{"Code": "None"}] * others + [{"Code": "TransactionConflict", "Message": "held"}]
+    reasons = [{"Code": "None"}] * others + [{"Code": "TransactionConflict", "Message": "locked"}]
     return _response(request, 400, "TransactionCanceledException", CancellationReasons=reasons)
 
 

@@ -67,7 +67,7 @@ class Scenarios:
     """The scenarios of one file; use as a decorator, then iterate for a test's parameters."""
 
     def __init__(self, *, prepared_once: bool = False) -> None:
-        """What is `prepared_once` is brought back for each try, so its acts may hold nothing but identifiers."""
+        """What is `prepared_once` is restored for each try, so its acts may keep nothing but identifiers."""
         self._prepared_once = prepared_once
         self._found: list[Scenario] = []
 

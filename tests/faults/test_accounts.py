@@ -141,7 +141,7 @@ def come_in_by_a_provider_for_the_first_time(world: World) -> Act:
 
 
 @pytest.mark.parametrize("call", range(1, 4))
-def test_signing_out_everywhere_holds_though_the_rows_cannot_be_deleted(tables: None, call: int) -> None:
+def test_signing_out_everywhere_works_although_the_rows_cannot_be_deleted(tables: None, call: int) -> None:
     user = _someone()
     token = _session(user).token
     with fault(Fault.ERROR, call=call, lasting=True) as injected:

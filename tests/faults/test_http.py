@@ -1,4 +1,4 @@
-"""What clients are told while DynamoDB does not answer: 503, when to come back, and soon enough."""
+"""What clients get while DynamoDB does not answer: 503 with Retry-After, soon enough."""
 
 import time
 from collections.abc import Callable
@@ -45,13 +45,13 @@ MACHINE: tuple[tuple[str, str, bytes], ...] = (
 lasting_outages = pytest.mark.parametrize("kind", [Fault.THROTTLE, Fault.ERROR, Fault.TIMEOUT, Fault.REFUSED])
 
 
-def told_to_come_back(answer: requests.Response) -> None:
+def check_retry_after(answer: requests.Response) -> None:
     assert answer.status_code == 503
     assert int(answer.headers["Retry-After"]) > 0
 
 
-def told_as_a_problem(answer: requests.Response) -> None:
-    told_to_come_back(answer)
+def check_unavailable(answer: requests.Response) -> None:
+    check_retry_after(answer)
     assert answer.headers["Content-Type"] == CONTENT_TYPE
     assert answer.json()["status"] == 503
     assert answer.json()["code"] == "unavailable"
@@ -61,29 +61,29 @@ def told_as_a_problem(answer: requests.Response) -> None:
 def test_a_program_gets_a_problem(askers: Askers, kind: Fault) -> None:
     with outage(kind):
         for method, path, body in PROGRAM:
-            told_as_a_problem(askers.of_the_program(method, path, json=body)())
+            check_unavailable(askers.of_the_program(method, path, json=body)())
 
 
 @lasting_outages
 def test_a_program_whose_token_has_to_be_looked_up_gets_a_problem(askers: Askers, kind: Fault) -> None:
     askers.program.session.headers["Authorization"] = f"Bearer hcp_{'x' * 43}"
     with outage(kind):
-        told_as_a_problem(askers.program.get("/jobs"))
+        check_unavailable(askers.program.get("/jobs"))
 
 
 @lasting_outages
 def test_an_agent_gets_a_problem(askers: Askers, kind: Fault) -> None:
     with outage(kind):
-        told_as_a_problem(askers.machine.heartbeat())
+        check_unavailable(askers.machine.heartbeat())
         for method, path, body in MACHINE:
-            told_as_a_problem(askers.of_the_machine(method, path, body)())
+            check_unavailable(askers.of_the_machine(method, path, body)())
 
 
 @lasting_outages
 def test_a_machine_that_enrols_gets_a_problem(askers: Askers, kind: Fault) -> None:
     body = {"token": f"hce_{'x' * 43}", "name": "new", "region": "eu", "labels": [], "slots": 1}
     with outage(kind):
-        told_as_a_problem(askers.machine.post("/agents/enrol", json=body))
+        check_unavailable(askers.machine.post("/agents/enrol", json=body))
 
 
 @lasting_outages
@@ -91,16 +91,16 @@ def test_a_browser_gets_a_page(askers: Askers, kind: Fault) -> None:
     with outage(kind):
         for path in PAGES:
             answer = askers.of_the_browser(path)()
-            told_to_come_back(answer)
+            check_retry_after(answer)
             assert answer.headers["Content-Type"].startswith("text/html")
 
 
 @lasting_outages
-def test_somebody_who_signs_in_gets_a_page(askers: Askers, kind: Fault) -> None:
+def test_a_user_who_signs_in_gets_a_page(askers: Askers, kind: Fault) -> None:
     del askers.browser.session.cookies["sessionid"]
     form = askers.sign_in_form()
     with outage(kind):
-        told_to_come_back(askers.browser.post("/signin", data=form))
+        check_retry_after(askers.browser.post("/signin", data=form))
 
 
 @lasting_outages
@@ -111,7 +111,7 @@ def test_health_does_not_depend_on_the_database(askers: Askers, kind: Fault) -> 
 
 def test_all_is_well_again_when_the_outage_ends(askers: Askers) -> None:
     with outage(Fault.THROTTLE):
-        told_as_a_problem(askers.program.get("/jobs"))
+        check_unavailable(askers.program.get("/jobs"))
     assert askers.program.get("/jobs").status_code == 200
     assert askers.browser.get("/dashboard/").status_code == 200
     assert askers.machine.heartbeat(running=[{"job_id": askers.job_id, "attempt": 1}]).status_code == 200
@@ -127,9 +127,9 @@ ASKED: dict[str, Callable[[Askers], Ask]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [Fault.TIMEOUT, Fault.THROTTLE])
 @pytest.mark.parametrize("who", ASKED)
-def test_everybody_is_told_soon_while_requests_fall_into_a_black_hole(askers: Askers, who: str, kind: Fault) -> None:
+def test_while_dynamodb_does_not_answer_requests_fail_soon(askers: Askers, who: str, kind: Fault) -> None:
     ask = ASKED[who](askers)
     with outage(kind, waiting=True):
         began = time.monotonic()
-        told_to_come_back(ask())
+        check_retry_after(ask())
         assert time.monotonic() - began < SOON

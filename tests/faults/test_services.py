@@ -1,4 +1,4 @@
-"""What happens while KMS or S3 fail: 503 and when to come back, soon enough; nothing is lost, nobody is turned away."""
+"""What happens while KMS or S3 fail: 503 with Retry-After, soon enough; no data is lost and no agent is refused."""
 
 import socket
 import threading
@@ -21,7 +21,7 @@ from tests.clients import Client
 from tests.conftest import CloudServices, services_forget
 from tests.faults.conftest import Askers
 from tests.faults.injection import quick_retries
-from tests.faults.test_http import told_as_a_problem, told_to_come_back
+from tests.faults.test_http import check_retry_after, check_unavailable
 from tests.faults.world import World
 from tests.lib.test_data_keys import kms_calls
 from tests.signing import AgentClient, enrolled
@@ -57,8 +57,8 @@ def failing(service: str, monkeypatch: pytest.MonkeyPatch, status: int, body: st
 
 
 @contextmanager
-def black_hole(service: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The service takes what it is asked and says nothing."""
+def unanswering(service: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The service accepts connections and never answers."""
     with (
         socket.create_server(("127.0.0.1", 0)) as mute,
         elsewhere(service, monkeypatch, f"http://127.0.0.1:{mute.getsockname()[1]}"),
@@ -124,17 +124,17 @@ def test_an_agent_that_is_known_costs_no_call_of_kms(agent: AgentClient) -> None
 
 
 @failures
-def test_an_agent_that_kms_has_to_vouch_for_is_told_to_come_back_and_not_that_it_is_a_stranger(
+def test_an_agent_whose_key_kms_must_decrypt_gets_503_and_not_401(
     agent: AgentClient, monkeypatch: pytest.MonkeyPatch, status: int, bodies: dict[str, str]
 ) -> None:
     forgotten(agent)
     with failing("KMS", monkeypatch, status, bodies["KMS"]):
-        told_as_a_problem(agent.send(agent.heartbeat_request()))
+        check_unavailable(agent.send(agent.heartbeat_request()))
     agent.heartbeat()
 
 
 def test_an_agent_that_is_known_works_on_while_kms_fails(agent: AgentClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The first request with a key is noted down, after which the agent is read once more.
+    # The first request with a key is recorded, after which the agent is read once more.
     agent.heartbeat()
     agent.heartbeat()
     with failing("KMS", monkeypatch, 500, ""):
@@ -148,16 +148,16 @@ def test_an_enrolment_without_kms_uses_nothing_of_its_token_up(
     machine = Client(server)
     with failing("KMS", monkeypatch, 500, ""):
         for _ in range(9):
-            told_as_a_problem(machine.post("/agents/enrol", json=body))
+            check_unavailable(machine.post("/agents/enrol", json=body))
     assert machine.post("/agents/enrol", json=body).status_code == 201
 
 
 @pytest.mark.slow
-def test_while_kms_is_a_black_hole_everybody_is_told_soon(agent: AgentClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_kms_does_not_answer_requests_fail_soon(agent: AgentClient, monkeypatch: pytest.MonkeyPatch) -> None:
     forgotten(agent)
-    with black_hole("KMS", monkeypatch):
+    with unanswering("KMS", monkeypatch):
         began = time.monotonic()
-        told_as_a_problem(agent.send(agent.heartbeat_request()))
+        check_unavailable(agent.send(agent.heartbeat_request()))
         assert time.monotonic() - began < SOON
 
 
@@ -165,19 +165,19 @@ def test_while_kms_is_a_black_hole_everybody_is_told_soon(agent: AgentClient, mo
 
 
 @failures
-def test_whoever_reads_a_finished_log_is_told_to_come_back(
+def test_reading_a_finished_log_gets_503_with_retry_after(
     world: World, admin: Client, monkeypatch: pytest.MonkeyPatch, status: int, bodies: dict[str, str]
 ) -> None:
     job_id = world.ended()
     logs_archive()
     with failing("S3", monkeypatch, status, bodies["S3"]):
-        told_as_a_problem(admin.get(f"/jobs/{job_id}/log"))
+        check_unavailable(admin.get(f"/jobs/{job_id}/log"))
         assert admin.get(f"/jobs/{job_id}").status_code == 200
     assert admin.get(f"/jobs/{job_id}/log").content == b"hello\n"
 
 
 @failures
-def test_a_log_that_cannot_be_put_away_stays_readable_and_is_put_away_later(
+def test_a_log_that_cannot_be_archived_stays_readable_and_is_archived_later(
     world: World, admin: Client, monkeypatch: pytest.MonkeyPatch, status: int, bodies: dict[str, str]
 ) -> None:
     job_id = world.ended()
@@ -217,17 +217,17 @@ def test_a_browser_gets_a_page(world: World, server: str, monkeypatch: pytest.Mo
     askers = Askers(server, world)
     with failing("S3", monkeypatch, 503, THROTTLED["S3"]):
         answer = askers.browser.get(f"/dashboard/jobs/{job_id}")
-    told_to_come_back(answer)
+    check_retry_after(answer)
     assert answer.headers["Content-Type"].startswith("text/html")
 
 
 @pytest.mark.slow
-def test_while_s3_is_a_black_hole_everybody_is_told_soon(
+def test_while_s3_does_not_answer_requests_fail_soon(
     world: World, admin: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = world.ended()
     logs_archive()
-    with black_hole("S3", monkeypatch):
+    with unanswering("S3", monkeypatch):
         began = time.monotonic()
-        told_as_a_problem(admin.get(f"/jobs/{job_id}/log", timeout=40))
+        check_unavailable(admin.get(f"/jobs/{job_id}/log", timeout=40))
         assert time.monotonic() - began < SOON

@@ -1,4 +1,4 @@
-"""A small world to do things in, and a way to tell whether two of them are alike."""
+"""A small world to do things in, and a comparison of two of them."""
 
 import json
 import re

@@ -59,7 +59,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
 
 def _broken() -> Iterator[bytes]:
     yield b"x" * 10_000_000
-    raise ValueError("the pieces broke off")
+    raise ValueError("the stream failed halfway")
 
 
 def test_the_function_encrypts_and_archives_logs_with_the_stacks_resources_and_its_role(

@@ -45,7 +45,7 @@ def pipeline(tables: None, operator_actor: Actor) -> str:
 
 @pytest.fixture
 def make_agent(tables: None) -> MakeAgent:
-    """Makes healthy agents of which only the heartbeat's item stands: all that the queue looks at."""
+    """Makes healthy agents that have only a heartbeat item, which is all that the queue reads."""
 
     def make() -> Actor:
         heartbeat = Heartbeat(new_id(), at=clock.timestamp(clock.now()), status="healthy")

@@ -33,7 +33,7 @@ STEPS = "steps:\n  - name: build\n    run: make\n    timeout: 5m\n"
 
 @pytest.fixture
 def repository_job(make_job: MakeJob, operator_actor: Actor) -> str:
-    """A job whose definition stands in the repository."""
+    """A job whose definition is in the repository."""
     repository = "https://git.example.com/own.git"
     pipeline_save(actor=operator_actor, name="own", repository=repository, default_ref="main", definition=None)
     return make_job(pipeline="own")
@@ -50,7 +50,7 @@ def acts(job_id: str) -> Counter[str]:
     return Counter(str(record.action) for record in records if record.target == f"job:{job_id}")
 
 
-def stands(job_id: str) -> tuple[str, int, str | None]:
+def job_state(job_id: str) -> tuple[str, int, str | None]:
     job = job_get(job_id)
     return job.status, int(job.attempt), job.agent_id
 
@@ -74,7 +74,7 @@ def test_an_idle_heartbeat_is_answered_with_when_to_come_again(agent: AgentClien
 def test_a_heartbeat_brings_a_job(agent: AgentClient, make_job: MakeJob) -> None:
     job_id = make_job()
     assert agent.heartbeat()["jobs"] == [{"job_id": job_id, "attempt": 1}]
-    assert stands(job_id) == ("assigned", 1, agent.agent_id)
+    assert job_state(job_id) == ("assigned", 1, agent.agent_id)
 
 
 def test_a_heartbeat_brings_no_more_jobs_than_slots_are_free(agent: AgentClient, make_job: MakeJob) -> None:
@@ -108,7 +108,7 @@ def test_an_assignment_that_is_not_acknowledged_for_a_minute_is_released(
         assert agent.heartbeat(free_slots=0)["jobs"] == [assignment]
     with clock.shifted(timedelta(seconds=61)):
         assert agent.heartbeat(free_slots=0)["jobs"] == []
-        assert stands(job_id) == ("queued", 1, None)
+        assert job_state(job_id) == ("queued", 1, None)
         assert enrolled(server, name="build-2").heartbeat()["jobs"] == [{"job_id": job_id, "attempt": 2}]
         problem(agent.start(assignment), 409, "stale_attempt")
     assert int(job_get(job_id).lost_attempts) == 0
@@ -132,10 +132,10 @@ def test_an_agent_that_drains_gets_nothing_new_and_may_end_what_it_runs(
     assert (answer["status"], answer["jobs"], answer["wishes"]) == ("draining", [], [])
     answered = agent.finish(assignment)
     assert (answered.status_code, answered.json()) == (200, {"next": None})
-    assert stands(waiting_job)[0] == "queued"
+    assert job_state(waiting_job)[0] == "queued"
 
 
-def test_a_command_is_told_until_the_job_has_ended(operator: Client, agent: AgentClient, make_job: MakeJob) -> None:
+def test_a_command_is_sent_until_the_job_has_ended(operator: Client, agent: AgentClient, make_job: MakeJob) -> None:
     job_id = make_job()
     assignment = agent.take()
     operator.post(f"/jobs/{job_id}/cancel")
@@ -156,7 +156,7 @@ def test_an_attempt_that_was_given_to_another_is_to_be_abandoned(
         assert other.take() == {"job_id": job_id, "attempt": 2}
         assert agent.heartbeat(running=[assignment])["wishes"] == [{**assignment, "wish": "abandon"}]
         assert other.heartbeat(running=[{"job_id": job_id, "attempt": 2}])["wishes"] == []
-    assert stands(job_id) == ("running", 2, other.agent_id)
+    assert job_state(job_id) == ("running", 2, other.agent_id)
 
 
 def test_what_never_was_is_to_be_abandoned(agent: AgentClient) -> None:
@@ -170,10 +170,10 @@ def test_a_started_job_that_is_not_named_any_more_runs_again(
     job_id = make_job()
     agent.take()
     agent.heartbeat(free_slots=0)
-    assert stands(job_id)[0] == "running"
+    assert job_state(job_id)[0] == "running"
     with clock.shifted(timedelta(seconds=46)):
         agent.heartbeat(free_slots=0)
-    assert stands(job_id) == ("queued", 1, None)
+    assert job_state(job_id) == ("queued", 1, None)
     assert int(job_get(job_id).lost_attempts) == 1
 
 
@@ -185,7 +185,7 @@ def test_a_heartbeat_in_time_keeps_the_lease(agent: AgentClient, make_job: MakeJ
     with clock.shifted(timedelta(seconds=80)):
         agents_mark_silent()
         assert leases_expire() == 0
-    assert stands(job_id)[0] == "running"
+    assert job_state(job_id)[0] == "running"
 
 
 def test_after_the_last_attempt_is_lost_the_job_has_failed_and_says_why(
@@ -212,7 +212,7 @@ def test_a_lost_job_that_was_to_be_cancelled_is_cancelled(
     operator.post(f"/jobs/{job_id}/cancel")
     with polled(50):
         leases_expire()
-    assert stands(job_id)[0] == "cancelled"
+    assert job_state(job_id)[0] == "cancelled"
     assert waiting() == []
 
 
@@ -315,7 +315,7 @@ def test_another_attempts_number_is_stale(agent: AgentClient, make_job: MakeJob)
             agent.finish(wrong),
         ):
             problem(answer, 409, "stale_attempt")
-    assert stands(job_id) == ("running", 1, agent.agent_id)
+    assert job_state(job_id) == ("running", 1, agent.agent_id)
 
 
 def test_of_an_unknown_job_nothing_can_be_said(agent: AgentClient) -> None:
@@ -344,7 +344,7 @@ def test_a_lost_attempt_may_write_nothing_once_the_next_one_has_begun(
         other.heartbeat()
         for answer in (agent.log(assignment, 1, b"too late\n"), agent.finish(assignment)):
             problem(answer, 409, "stale_attempt")
-    assert stands(job_id) == ("assigned", 2, other.agent_id)
+    assert job_state(job_id) == ("assigned", 2, other.agent_id)
     assert operator.get(f"/jobs/{job_id}/log").content == b"in time\n"
 
 
@@ -402,9 +402,9 @@ def test_a_wrong_definition_is_refused_with_line_and_field(agent: AgentClient, r
     errors = problem(answer, 422, "definition_invalid")["errors"]
     assert [(error["field"], error["line"]) for error in errors] == [("steps[0].timeout", 4), ("label", 5)]
     assert all(error["message"] for error in errors)
-    assert stands(repository_job)[0] == "running"
+    assert job_state(repository_job)[0] == "running"
     assert agent.finish(assignment, exit_code=None, error_message=errors[0]["message"]).status_code == 200
-    assert stands(repository_job)[0] == "failed"
+    assert job_state(repository_job)[0] == "failed"
 
 
 def test_a_definition_that_is_too_long_is_a_mistake_in_it(agent: AgentClient, repository_job: str) -> None:
@@ -432,7 +432,7 @@ def test_a_job_that_needs_another_machine_moves_there(server: str, agent: AgentC
     assignment = agent.take()
     text = "labels: [gpu]\n" + STEPS
     problem(agent.define(assignment, text), 409, "job_moved")
-    assert stands(repository_job) == ("queued", 1, None)
+    assert job_state(repository_job) == ("queued", 1, None)
     assert (waiting(), waiting("gpu")) == ([], [repository_job])
     assert agent.heartbeat()["jobs"] == []
     other = enrolled(server, labels=["gpu"], name="build-2")
@@ -458,7 +458,7 @@ def test_a_job_that_would_move_but_is_to_be_cancelled_is_cancelled(
     assignment = agent.take()
     operator.post(f"/jobs/{repository_job}/cancel")
     problem(agent.define(assignment, "labels: [gpu]\n" + STEPS), 409, "job_moved")
-    assert stands(repository_job)[0] == "cancelled"
+    assert job_state(repository_job)[0] == "cancelled"
     assert waiting("gpu") == []
 
 
@@ -470,7 +470,7 @@ def test_a_definition_before_the_start_is_refused(agent: AgentClient, repository
 # --- log ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_piece_of_the_log_is_answered_with_what_is_wished(
+def test_the_answer_to_a_log_chunk_carries_the_cancel_request(
     operator: Client, agent: AgentClient, make_job: MakeJob
 ) -> None:
     job_id = make_job()
@@ -484,7 +484,7 @@ def test_a_piece_of_the_log_is_answered_with_what_is_wished(
 
 @pytest.mark.parametrize("data", [b"", b"\x00", bytes(range(256)), b"\xff" * 100_000])
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_piece_arrives_byte_for_byte(
+def test_a_chunk_arrives_byte_for_byte(
     operator: Client, agent: AgentClient, make_job: MakeJob, data: bytes, packed: bool
 ) -> None:
     job_id = make_job()
@@ -492,7 +492,7 @@ def test_a_piece_arrives_byte_for_byte(
     assert operator.get(f"/jobs/{job_id}/log").content == data
 
 
-def test_a_piece_that_is_too_large_is_refused_also_when_it_is_packed_small(
+def test_a_chunk_that_is_too_large_is_refused_also_when_it_is_packed_small(
     agent: AgentClient, make_job: MakeJob
 ) -> None:
     make_job()
@@ -507,7 +507,7 @@ def test_a_piece_that_is_too_large_is_refused_also_when_it_is_packed_small(
     assert LogChunk.count(f"{assignment['job_id']}#1") == 0
 
 
-def test_a_packed_piece_that_is_broken_is_refused(agent: AgentClient, make_job: MakeJob) -> None:
+def test_a_packed_chunk_that_is_broken_is_refused(agent: AgentClient, make_job: MakeJob) -> None:
     make_job()
     assignment = agent.take()
     good = gzip.compress(b"what the job printed" * 100)
@@ -546,13 +546,13 @@ def test_a_place_in_the_log_that_is_none_is_not_found(agent: AgentClient) -> Non
         ({"exit_code": 143, "steps": [{"name": "lint", "state": "timed_out"}]}, "timed_out"),
     ],
 )
-def test_what_the_agent_tells_decides_how_the_job_ended(
+def test_what_the_agent_reports_decides_how_the_job_ended(
     agent: AgentClient, make_job: MakeJob, members: dict[str, Any], status: str
 ) -> None:
     job_id = make_job()
     answer = agent.finish(agent.take(), **members)
     assert (answer.status_code, answer.json()) == (200, {"next": None})
-    assert stands(job_id)[0] == status
+    assert job_state(job_id)[0] == status
 
 
 def test_finishing_brings_the_next_job(agent: AgentClient, make_job: MakeJob) -> None:
@@ -571,8 +571,8 @@ def test_finishing_again_brings_nothing_and_changes_nothing(agent: AgentClient, 
     third = make_job()
     answer = agent.finish(assignment, exit_code=0)
     assert (answer.status_code, answer.json()) == (200, {"next": None})
-    assert stands(job_id)[0] == "failed"
-    assert stands(third)[0] == "queued"
+    assert job_state(job_id)[0] == "failed"
+    assert job_state(third)[0] == "queued"
     assert acts(job_id)["job.finished"] == 1
 
 
@@ -581,14 +581,14 @@ def test_an_agent_that_wants_no_next_job_gets_none(agent: AgentClient, make_job:
     assignment = agent.take()
     following = make_job()
     assert agent.finish(assignment, wants_next=False).json() == {"next": None}
-    assert stands(following)[0] == "queued"
+    assert job_state(following)[0] == "queued"
 
 
 def test_a_job_that_was_not_started_cannot_be_finished(agent: AgentClient, make_job: MakeJob) -> None:
     job_id = make_job()
     (assignment,) = agent.heartbeat()["jobs"]
     problem(agent.finish(assignment), 409, "stale_attempt")
-    assert stands(job_id)[0] == "assigned"
+    assert job_state(job_id)[0] == "assigned"
 
 
 def test_a_long_error_message_is_cut(operator: Client, agent: AgentClient, make_job: MakeJob) -> None:
@@ -646,7 +646,7 @@ def test_a_result_of_a_wrong_kind_is_refused_and_ends_nothing(agent: AgentClient
         step = {"name": "lint", "state": "completed", "started_at": moment}
         body = problem(agent.finish(assignment, steps=[step]), 400, "invalid_input")
         assert body["errors"][0]["field"] == "steps[0].started_at", moment
-    assert stands(job_id)[0] == "running"
+    assert job_state(job_id)[0] == "running"
 
 
 # --- replays --------------------------------------------------------------------------------------------------------
@@ -657,7 +657,7 @@ def test_a_heartbeat_replayed_a_thousand_times_takes_one_job(agent: AgentClient,
     jobs = [make_job() for _ in range(3)]
     request = agent.heartbeat_request()
     assert replayed(agent, request) == {200: 1000}
-    assert [stands(job_id)[0] for job_id in jobs] == ["assigned", "queued", "queued"]
+    assert [job_state(job_id)[0] for job_id in jobs] == ["assigned", "queued", "queued"]
     assert acts(jobs[0])["job.claimed"] == 1
 
 
@@ -667,7 +667,7 @@ def test_a_start_replayed_a_thousand_times_starts_once(agent: AgentClient, make_
     (assignment,) = agent.heartbeat()["jobs"]
     request = agent.json_request(f"/jobs/{job_id}/start", {"attempt": assignment["attempt"]})
     assert replayed(agent, request) == {200: 1000}
-    assert stands(job_id) == ("running", 1, agent.agent_id)
+    assert job_state(job_id) == ("running", 1, agent.agent_id)
     assert acts(job_id)["job.started"] == 1
 
 
@@ -681,7 +681,7 @@ def test_a_definition_replayed_a_thousand_times_is_taken_once(agent: AgentClient
 
 
 @pytest.mark.slow
-def test_a_piece_of_log_replayed_a_thousand_times_stands_there_once(
+def test_a_log_chunk_replayed_a_thousand_times_is_stored_once(
     operator: Client, agent: AgentClient, make_job: MakeJob
 ) -> None:
     job_id = make_job()
@@ -709,6 +709,6 @@ def test_a_finish_replayed_a_thousand_times_ends_one_job_and_brings_one(
     with ThreadPoolExecutor(8) as pool:
         assert Counter(pool.map(send, range(1000))) == {200: 1000}
     assert brought == [{"job_id": others[0], "attempt": 1}]
-    assert [stands(other)[0] for other in others] == ["assigned", "queued", "queued"]
+    assert [job_state(other)[0] for other in others] == ["assigned", "queued", "queued"]
     assert acts(job_id)["job.finished"] == 1
     assert operator.get("/jobs?status=completed").json()["total"] == 1

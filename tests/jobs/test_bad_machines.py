@@ -29,7 +29,7 @@ def later(seconds: float) -> AbstractContextManager[None]:
     return clock.shifted(timedelta(seconds=seconds))
 
 
-def stands(job_id: str) -> tuple[str, int, int]:
+def job_state(job_id: str) -> tuple[str, int, int]:
     job = job_get(job_id)
     return job.status, int(job.attempt), int(job.lost_attempts)
 
@@ -54,7 +54,7 @@ def test_a_failure_of_the_machine_is_tried_elsewhere_and_uses_up_no_retry(
 ) -> None:
     job_id = make_job()
     fault(agent, agent.take())
-    assert stands(job_id) == ("queued", 1, 0)
+    assert job_state(job_id) == ("queued", 1, 0)
     assert agent.heartbeat()["jobs"] == []
     other = enrolled(server, name="build-2")
     assert other.heartbeat()["jobs"] == [{"job_id": job_id, "attempt": 2}]
@@ -66,7 +66,7 @@ def test_a_failure_of_the_machine_after_a_step_has_begun_counts_as_a_lost_attemp
 ) -> None:
     job_id = make_job()
     fault(agent, agent.take(), steps=BEGUN)
-    assert stands(job_id) == ("queued", 1, 1)
+    assert job_state(job_id) == ("queued", 1, 1)
 
 
 def test_a_machine_that_is_the_only_one_gets_the_job_again_after_two_minutes(
@@ -123,7 +123,7 @@ def test_a_failure_of_the_machine_that_is_reported_again_counts_once(
     assignment = agent.take()
     for _ in range(3):
         fault(agent, assignment)
-    assert stands(job_id) == ("queued", 1, 0)
+    assert job_state(job_id) == ("queued", 1, 0)
     assert len(job_get(job_id).faults) == 1
     other = enrolled(server, name="build-2")
     other.take()
@@ -134,7 +134,7 @@ def test_a_machine_that_fails_before_the_start_may_say_so(agent: AgentClient, ma
     job_id = make_job()
     (assignment,) = agent.heartbeat()["jobs"]
     fault(agent, assignment)
-    assert stands(job_id) == ("queued", 1, 0)
+    assert job_state(job_id) == ("queued", 1, 0)
 
 
 def test_a_long_reason_is_cut(operator: Client, agent: AgentClient, make_job: MakeJob) -> None:

@@ -96,7 +96,7 @@ def test_eight_at_once_make_one_job(operator: Client) -> None:
         clients = [Client(operator.server, token) for _ in range(8)]
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda client, key=key: create(client, key, git_ref=key), clients))
-        # Who comes while another holds the key may be told so, and asks again.
+        # A caller that comes while another request uses the key may get a conflict, and then tries again.
         for answer in answers:
             if answer.status_code != 201:
                 problem(answer, 409, "idempotency_key_in_use")
@@ -115,7 +115,7 @@ def test_the_longest_key_is_taken(operator: Client) -> None:
     assert job_of(create(operator, "~" * 255)) == job_of(create(operator, "~" * 255))
 
 
-def test_the_table_holds_no_key_as_it_was_sent(operator: Client) -> None:
+def test_the_table_has_no_key_as_it_was_sent(operator: Client) -> None:
     create(operator, "a-secret-of-the-client", env={"A": "b"})
     (record,) = IdempotencyKey.scan()
     assert "a-secret-of-the-client" not in str(record.to_simple_dict())

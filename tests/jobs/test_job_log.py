@@ -33,7 +33,7 @@ def read(client: Client, job_id: str, offset: int = 0) -> requests.Response:
     return answer
 
 
-def piece(client: Client, job_id: str, offset: int = 0) -> tuple[bytes, int, str]:
+def log_slice(client: Client, job_id: str, offset: int = 0) -> tuple[bytes, int, str]:
     """Content, X-Next-Offset and X-Log-Complete."""
     answer = read(client, job_id, offset)
     return answer.content, int(answer.headers["X-Next-Offset"]), answer.headers["X-Log-Complete"]
@@ -43,7 +43,7 @@ def whole(client: Client, job_id: str) -> bytes:
     """All there is of the log, slice by slice."""
     data, offset = b"", 0
     while True:
-        more, after, complete = piece(client, job_id, offset)
+        more, after, complete = log_slice(client, job_id, offset)
         assert after == offset + len(more)
         data, offset = data + more, after
         if complete == "true" or not more:
@@ -51,27 +51,27 @@ def whole(client: Client, job_id: str) -> bytes:
 
 
 def test_a_job_that_has_not_run_has_an_empty_log_that_is_not_complete(viewer: Client, job_id: str) -> None:
-    assert piece(viewer, job_id) == (b"", 0, "false")
+    assert log_slice(viewer, job_id) == (b"", 0, "false")
 
 
 def test_a_job_that_was_cancelled_before_it_ran_has_an_empty_complete_log(operator: Client, job_id: str) -> None:
     operator.post(f"/jobs/{job_id}/cancel")
-    assert piece(operator, job_id) == (b"", 0, "true")
+    assert log_slice(operator, job_id) == (b"", 0, "true")
     logs_archive()
-    assert piece(operator, job_id) == (b"", 0, "true")
+    assert log_slice(operator, job_id) == (b"", 0, "true")
 
 
 def test_the_log_grows_while_the_job_runs(viewer: Client, job_id: str, agent: AgentClient) -> None:
     assignment = agent.take()
-    assert piece(viewer, job_id) == (b"", 0, "false")
+    assert log_slice(viewer, job_id) == (b"", 0, "false")
     agent.log(assignment, 0, b"one\n")
-    assert piece(viewer, job_id) == (b"one\n", 4, "false")
+    assert log_slice(viewer, job_id) == (b"one\n", 4, "false")
     agent.log(assignment, 1, b"two\n", packed=True)
-    assert piece(viewer, job_id, 4) == (b"two\n", 8, "false")
-    assert piece(viewer, job_id, 8) == (b"", 8, "false")
+    assert log_slice(viewer, job_id, 4) == (b"two\n", 8, "false")
+    assert log_slice(viewer, job_id, 8) == (b"", 8, "false")
     agent.finish(assignment, log_chunks=2)
-    assert piece(viewer, job_id, 8) == (b"", 8, "true")
-    assert piece(viewer, job_id) == (b"one\ntwo\n", 8, "true")
+    assert log_slice(viewer, job_id, 8) == (b"", 8, "true")
+    assert log_slice(viewer, job_id) == (b"one\ntwo\n", 8, "true")
 
 
 def test_the_answer_is_plain_text_that_no_browser_takes_for_a_page(
@@ -96,7 +96,7 @@ def test_every_offset_gives_exactly_the_bytes_behind_it(viewer: Client, job_id: 
         for offset in (0, 1, 7, 8, 9, 307, 308, 309, 310, 311, 373):
             # Once from what the process remembers of the sizes, once without.
             for _ in range(2):
-                assert piece(viewer, job_id, offset) == (expected[offset:], 374, "true"), (stored, offset)
+                assert log_slice(viewer, job_id, offset) == (expected[offset:], 374, "true"), (stored, offset)
             cache.clear()
 
 
@@ -106,11 +106,11 @@ def test_an_offset_behind_the_end_gives_nothing_and_says_where_the_end_is(
     assignment = agent.take()
     agent.log(assignment, 0, b"12345")
     for offset in (6, 1_000_000, 2**53):
-        assert piece(viewer, job_id, offset) == (b"", 5, "false")
+        assert log_slice(viewer, job_id, offset) == (b"", 5, "false")
     agent.finish(assignment, log_chunks=1)
-    assert piece(viewer, job_id, 2**53) == (b"", 5, "true")
+    assert log_slice(viewer, job_id, 2**53) == (b"", 5, "true")
     logs_archive()
-    assert piece(viewer, job_id, 2**53) == (b"", 5, "true")
+    assert log_slice(viewer, job_id, 2**53) == (b"", 5, "true")
 
 
 def test_a_wrong_offset_is_refused(viewer: Client, job_id: str) -> None:
@@ -131,11 +131,11 @@ def test_a_wrong_offset_is_refused(viewer: Client, job_id: str) -> None:
     assert problem(viewer.get(f"/jobs/{job_id}/log?from=1"), 400, "invalid_input")["errors"][0]["field"] == "from"
 
 
-def test_a_piece_that_is_sent_again_stands_there_once(viewer: Client, job_id: str, agent: AgentClient) -> None:
+def test_a_chunk_that_is_sent_again_is_stored_once(viewer: Client, job_id: str, agent: AgentClient) -> None:
     assignment = agent.take()
     for _ in range(3):
         agent.log(assignment, 0, b"once\n")
-    assert piece(viewer, job_id) == (b"once\n", 5, "false")
+    assert log_slice(viewer, job_id) == (b"once\n", 5, "false")
 
 
 def test_what_comes_behind_a_gap_is_shown_once_the_gap_is_filled(
@@ -144,10 +144,10 @@ def test_what_comes_behind_a_gap_is_shown_once_the_gap_is_filled(
     assignment = agent.take()
     agent.log(assignment, 0, b"a")
     agent.log(assignment, 2, b"c")
-    assert piece(viewer, job_id) == (b"a", 1, "false")
-    assert piece(viewer, job_id, 1) == (b"", 1, "false")
+    assert log_slice(viewer, job_id) == (b"a", 1, "false")
+    assert log_slice(viewer, job_id, 1) == (b"", 1, "false")
     agent.log(assignment, 1, b"b")
-    assert piece(viewer, job_id, 1) == (b"bc", 3, "false")
+    assert log_slice(viewer, job_id, 1) == (b"bc", 3, "false")
 
 
 def test_a_gap_that_stays_hides_nothing_and_does_not_move_when_the_log_is_stored(
@@ -158,9 +158,9 @@ def test_a_gap_that_stays_hides_nothing_and_does_not_move_when_the_log_is_stored
         agent.log(assignment, sequence, data)
     agent.finish(assignment, log_chunks=4)
     for offset, rest in ((0, b"acz"), (1, b"cz"), (2, b"z")):
-        assert piece(viewer, job_id, offset) == (rest, 3, "true")
+        assert log_slice(viewer, job_id, offset) == (rest, 3, "true")
     logs_archive()
-    assert piece(viewer, job_id) == (b"acz", 3, "true")
+    assert log_slice(viewer, job_id) == (b"acz", 3, "true")
 
 
 def test_both_attempts_are_shown_one_after_the_other(
@@ -170,19 +170,19 @@ def test_both_attempts_are_shown_one_after_the_other(
     with polled(50):
         agents_mark_silent()
         assert leases_expire() == 1
-        assert piece(operator, job_id) == (b"first attempt\n" * 20, 280, "false")
+        assert log_slice(operator, job_id) == (b"first attempt\n" * 20, 280, "false")
         other = enrolled(server, name="build-2")
         assignment = other.take()
         assert assignment["attempt"] == 2
         other.log(assignment, 0, b"second attempt\n")
         expected = b"first attempt\n" * 20 + b"second attempt\n"
-        assert piece(operator, job_id) == (expected, 295, "false")
+        assert log_slice(operator, job_id) == (expected, 295, "false")
         for offset in (99, 100, 279, 280, 281):
-            assert piece(operator, job_id, offset) == (expected[offset:], 295, "false")
+            assert log_slice(operator, job_id, offset) == (expected[offset:], 295, "false")
         other.finish(assignment, log_chunks=1)
         for _ in range(2):
-            assert piece(operator, job_id) == (expected, 295, "true")
-            assert piece(operator, job_id, 285) == (expected[285:], 295, "true")
+            assert log_slice(operator, job_id) == (expected, 295, "true")
+            assert log_slice(operator, job_id, 285) == (expected[285:], 295, "true")
             logs_archive()
 
 
@@ -192,13 +192,13 @@ def test_a_log_of_20_megabytes_reads_in_slices_as_it_was_written(
 ) -> None:
     data = random.Random(20).randbytes(20_000_000)
     assignment = agent.take()
-    pieces = agent.log_all(assignment, data)
+    chunks = agent.log_all(assignment, data)
     assert len(read(viewer, job_id).content) == LOG_SLICE_BYTES
     assert whole(viewer, job_id) == data
-    agent.finish(assignment, log_chunks=pieces)
+    agent.finish(assignment, log_chunks=chunks)
     logs_archive()
     assert whole(viewer, job_id) == data
-    assert piece(viewer, job_id, 19_999_990) == (data[-10:], 20_000_000, "true")
+    assert log_slice(viewer, job_id, 19_999_990) == (data[-10:], 20_000_000, "true")
 
 
 def test_storing_again_mends_what_a_broken_storing_left(viewer: Client, job_id: str, agent: AgentClient) -> None:
@@ -209,7 +209,7 @@ def test_storing_again_mends_what_a_broken_storing_left(viewer: Client, job_id: 
     storages["logs"].save(f"{job_id}-broken.log", ContentFile(b"the wh"))
     logs_archive()
     assert job_get(job_id).log_stored
-    assert piece(viewer, job_id) == (b"the whole log", 13, "true")
+    assert log_slice(viewer, job_id) == (b"the whole log", 13, "true")
 
 
 def test_storing_is_for_jobs_that_have_ended_and_is_done_once(viewer: Client, job_id: str, agent: AgentClient) -> None:

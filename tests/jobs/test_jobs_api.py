@@ -37,7 +37,7 @@ def shown(client: Client, job_id: str) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def no_job_stands() -> bool:
+def no_job_exists() -> bool:
     return job_list().total == 0
 
 
@@ -92,7 +92,7 @@ def test_without_any_member_the_default_pipelines_default_ref_is_built(
 def test_query_and_body_at_once_are_refused(operator: Client) -> None:
     answer = operator.post("/jobs?git_ref=main", json={"priority": 1})
     assert "not in both" in problem(answer, 400, "invalid_input")["detail"]
-    assert no_job_stands()
+    assert no_job_exists()
 
 
 @pytest.mark.parametrize("name", ["nowhere", "a" * 63])
@@ -141,14 +141,14 @@ def test_an_invalid_ref_is_refused_before_anything_is_stored(operator: Client) -
         by_json = operator.post("/jobs", json={"git_ref": ref})
         for answer in (by_query, by_json):
             assert problem(answer, 400, "invalid_input")["errors"][0]["field"] == "git_ref", ref
-    assert no_job_stands()
+    assert no_job_exists()
 
 
 def test_no_job_is_made_of_a_pipeline_whose_repository_is_not_allowed_any_more(operator: Client, settings: Any) -> None:
     settings.ALLOWED_REPOSITORIES = ["github.com/acme/*"]
     refused = problem(operator.post("/jobs", json={"pipeline": "self"}), 400, "repository_not_allowed")
     assert refused["errors"][0]["field"] == "pipeline"
-    assert no_job_stands()
+    assert no_job_exists()
 
 
 WRONG_MEMBERS: list[tuple[dict[str, Any], str]] = [
@@ -214,7 +214,7 @@ def test_a_member_of_a_wrong_kind_is_refused_and_named(operator: Client) -> None
         body = problem(operator.post("/jobs", json=members), 400, "invalid_input")
         assert body["errors"][0]["field"] == field, members
         assert len(body["detail"]) < 1000
-    assert no_job_stands()
+    assert no_job_exists()
 
 
 WRONG_PARAMETERS = [
@@ -243,7 +243,7 @@ def test_a_parameter_of_a_wrong_kind_is_refused_and_named(operator: Client) -> N
     for query, field in WRONG_PARAMETERS:
         body = problem(operator.post(f"/jobs?{query}"), 400, "invalid_input")
         assert body["errors"][0]["field"] == field, query
-    assert no_job_stands()
+    assert no_job_exists()
 
 
 NO_OBJECTS = [
@@ -278,7 +278,7 @@ def test_a_body_that_is_not_a_json_object_is_refused(operator: Client) -> None:
         problem(answer, 400, "malformed_json")
         # Python's own advice on long numbers is none for a client.
         assert "sys." not in answer.text
-    assert no_job_stands()
+    assert no_job_exists()
 
 
 def test_a_character_written_as_a_surrogate_pair_is_accepted(operator: Client) -> None:
@@ -290,7 +290,7 @@ def test_a_character_written_as_a_surrogate_pair_is_accepted(operator: Client) -
 @pytest.mark.parametrize("size", [1024 * 1024 + 1, 3_000_000])
 def test_an_oversize_body_is_refused(operator: Client, size: int) -> None:
     problem(operator.post("/jobs", data=b'{"git_ref": "' + b"a" * size + b'"}', headers=JSON), 413, "too_large")
-    assert no_job_stands()
+    assert no_job_exists()
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"])

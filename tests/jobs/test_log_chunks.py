@@ -12,7 +12,7 @@ from django.core.cache import cache
 from apps.jobs.models import LogChunk
 from apps.jobs.services import log_limits, logs_archive
 from tests.clients import Client, problem
-from tests.jobs.test_job_log import piece, whole
+from tests.jobs.test_job_log import log_slice, whole
 from tests.metering import dynamodb_calls
 from tests.signing import AgentClient
 
@@ -65,7 +65,7 @@ def test_a_compressed_log_is_read_from_every_offset(viewer: Client, job_id: str,
         assert logs_archive() == stored if stored else True
         for offset in {max(0, edge + difference) for edge in offsets for difference in (-1, 0, 1)}:
             for _ in range(2):
-                assert piece(viewer, job_id, offset)[0] == expected[offset:], (stored, offset)
+                assert log_slice(viewer, job_id, offset)[0] == expected[offset:], (stored, offset)
             cache.clear()
 
 
@@ -87,7 +87,7 @@ def test_a_chunk_number_with_other_content_is_refused_and_the_first_stays(
     for other in (b"rewritten\n", b"", b"what was printed\n" * 101):
         for form in (False, True):
             problem(agent.log(assignment, 0, other, packed=form), 409, "log_chunk_conflict")
-    assert piece(viewer, job_id)[0] == b"what was printed\n" * 100
+    assert log_slice(viewer, job_id)[0] == b"what was printed\n" * 100
 
 
 def test_the_same_content_again_is_no_conflict_in_any_form(job_id: str, agent: AgentClient) -> None:
@@ -113,7 +113,7 @@ def test_of_two_contents_for_one_number_at_once_one_is_kept(viewer: Client, job_
         thread.join()
     assert sorted(status for _, status in answers) == [200] + [409] * 7
     (kept,) = [data for data, status in answers if status == 200]
-    assert piece(viewer, job_id)[0] == kept
+    assert log_slice(viewer, job_id)[0] == kept
 
 
 # --- logs are bounded -------------------------------------------------------------------------------------------------

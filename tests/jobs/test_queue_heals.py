@@ -1,4 +1,4 @@
-"""The queue heals: entries and jobs that contradict each other, and jobs that nothing can claim, hold up no other."""
+"""The queue heals: entries and jobs that contradict each other, and jobs that nothing can claim, delay no other."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -189,7 +189,7 @@ def test_the_sweep_adds_a_label_set_that_the_registry_has_lost(
 def test_the_sweep_gives_a_job_that_an_agent_has_its_lease_back(
     make_job: Callable[..., str], make_agent: MakeAgent, is_started: bool, is_cancelled: bool
 ) -> None:
-    """Without it the job would run for ever: nothing would expire, and nobody could cancel it."""
+    """Without it the job would run for ever: its lease would never expire, and no user could cancel it."""
     job_id, agent = make_job(), make_agent()
     claim(agent)
     if is_started:
@@ -213,9 +213,9 @@ def test_healing_goes_on_where_its_time_was_over(make_job: Callable[..., str], m
     assert inconsistencies() == []
     ended = [make_job() for _ in range(6)]
     left = [entry(job_id) for job_id in ended]
-    for job_id, standing in zip(ended, left, strict=True):
+    for job_id, deleted in zip(ended, left, strict=True):
         job_cancel(actor=ADMIN, job_id=job_id)
-        standing.save()
+        deleted.save()
     while queue_reconcile(seconds=0) or inconsistencies():
         pass
 

@@ -55,7 +55,7 @@ def test_a_transition_that_is_not_possible_is_refused_with_both_states() -> None
     transition_require(Status.ASSIGNED, Status.RUNNING)
 
 
-def test_every_status_is_open_or_final_and_what_is_held_is_open() -> None:
+def test_every_status_is_open_or_final_and_statuses_with_a_lease_are_open() -> None:
     assert set(Status) == OPEN | FINAL
     assert not OPEN & FINAL
     assert LEASED < OPEN
@@ -84,11 +84,11 @@ def test_every_open_job_can_come_to_an_end() -> None:
         (None, "too slow", [StepState.TIMED_OUT, StepState.SKIPPED], False, Status.TIMED_OUT),
         (143, None, [StepState.CANCELLED], True, Status.CANCELLED),
         (143, None, [StepState.TIMED_OUT], True, Status.CANCELLED),
-        # Nobody asked for that.
+        # No user asked for that.
         (143, None, [StepState.CANCELLED], False, Status.FAILED),
     ],
 )
-def test_what_an_agent_tells_decides_the_end(
+def test_what_an_agent_reports_decides_the_end(
     exit_code: int | None, error: str | None, states: list[StepState], cancel: bool, expected: Status
 ) -> None:
     steps = [{"name": "step", "state": state.value} for state in states]

@@ -1,4 +1,4 @@
-"""Finished logs in S3, as on AWS: the same bytes as from chunks, in pieces, put away once."""
+"""Finished logs in S3, as on AWS: the same bytes as from chunks, in slices, archived once."""
 
 import gzip
 import random
@@ -21,7 +21,7 @@ from apps.jobs.services import log_archive, log_archives, logs_archive
 from controlplane.lib import clock
 from tests.clients import Client, problem
 from tests.conftest import CloudServices
-from tests.jobs.test_job_log import piece, whole
+from tests.jobs.test_job_log import log_slice, whole
 from tests.signing import AgentClient
 
 DATA = random.Random(3).randbytes(3_000_000)
@@ -34,7 +34,7 @@ def job_id(make_job: Callable[..., str]) -> str:
 
 @pytest.fixture
 def ended(cloud_services: CloudServices, job_id: str, agent: AgentClient) -> str:
-    """A job that has printed DATA and ended; its log still stands in chunks."""
+    """A job that has printed DATA and ended; its log is still in chunks."""
     assignment = agent.take()
     agent.finish(assignment, log_chunks=agent.log_all(assignment, DATA))
     return job_id
@@ -78,9 +78,9 @@ def test_the_log_reads_the_same_from_chunks_and_from_s3(
     assert name == job_get(ended).log_stored
     assert whole(viewer, ended) == DATA
     for offset in (0, 1, len(DATA) - 1):
-        assert piece(viewer, ended, offset)[0] == DATA[offset : offset + 1_000_000]
+        assert log_slice(viewer, ended, offset)[0] == DATA[offset : offset + 1_000_000]
     for offset in (len(DATA), 2**53):
-        assert piece(viewer, ended, offset) == (b"", len(DATA), "true")
+        assert log_slice(viewer, ended, offset) == (b"", len(DATA), "true")
 
 
 def test_an_empty_log_is_kept_too(
@@ -88,13 +88,13 @@ def test_an_empty_log_is_kept_too(
 ) -> None:
     agent.finish(agent.take(), log_chunks=0)
     assert logs_archive() == 1
-    assert piece(viewer, job_id) == (b"", 0, "true")
+    assert log_slice(viewer, job_id) == (b"", 0, "true")
 
 
-def test_a_piece_costs_its_size_and_no_more(viewer: Client, ended: str) -> None:
+def test_a_slice_costs_its_size_and_no_more(viewer: Client, ended: str) -> None:
     logs_archive()
     with s3_reads() as sizes:
-        piece(viewer, ended, len(DATA) - 100)
+        log_slice(viewer, ended, len(DATA) - 100)
     assert sizes == [100]
 
 
@@ -114,9 +114,7 @@ def test_a_sweep_that_takes_long_leaves_the_rest_to_the_next(
     assert [logs_archive() for _ in range(3)] == [1, 1, 0]
 
 
-def test_a_log_that_somebody_has_taken_away_is_told_as_such(
-    viewer: Client, ended: str, cloud_services: CloudServices
-) -> None:
+def test_reading_a_deleted_log_gets_404(viewer: Client, ended: str, cloud_services: CloudServices) -> None:
     logs_archive()
     (name,) = objects(cloud_services)
     cloud_services.s3.delete_object(Bucket=cloud_services.bucket, Key=name)
@@ -124,7 +122,7 @@ def test_a_log_that_somebody_has_taken_away_is_told_as_such(
     assert viewer.get(f"/jobs/{ended}").status_code == 200
 
 
-def test_a_job_tells_where_its_log_is(viewer: Client, ended: str) -> None:
+def test_a_job_names_where_its_log_is(viewer: Client, ended: str) -> None:
     job = viewer.get(f"/jobs/{ended}").json()
     assert job["logs_url"] == f"{viewer.server}/jobs/{ended}/log"
     logs_archive()
@@ -161,7 +159,7 @@ def test_a_log_of_100_megabytes_is_archived_in_parts_with_little_memory_and_no_t
     finally:
         tracemalloc.stop()
     size = len(DATA) + 100_000_000
-    assert piece(viewer, ended, size - 10) == (b"x" * 10, size, "true")
+    assert log_slice(viewer, ended, size - 10) == (b"x" * 10, size, "true")
     found = cloud_services.s3.head_object(Bucket=cloud_services.bucket, Key=job_get(ended).log_stored)
     # The name of a file in parts ends with their number.
     assert found["ETag"].strip('"').endswith("-13")

@@ -32,7 +32,7 @@ def limited(pipeline: str) -> Callable[[str], str]:
     return save
 
 
-def beats(agent: AgentClient, assignment: dict[str, Any], *, until: float, **members: Any) -> list[dict[str, Any]]:
+def heartbeats(agent: AgentClient, assignment: dict[str, Any], *, until: float, **members: Any) -> list[dict[str, Any]]:
     """Heartbeats each 15 s until so many seconds have passed; returns the commands of the last one."""
     for seconds in (*range(max(0, int(until) - 150), int(until), 15), until):
         with later(seconds):
@@ -58,16 +58,16 @@ def test_an_attempt_over_its_limit_ends_as_timed_out_although_its_agent_goes_on_
     job_id = make_job(pipeline=limited(definition))
     (assignment,) = agent.heartbeat()["jobs"]
     assert agent.start(assignment).json()["timeout"] == limit
-    assert beats(agent, assignment, until=limit + GRACE - 5) == []
+    assert heartbeats(agent, assignment, until=limit + GRACE - 5) == []
     assert job_get(job_id).status == "running"
     abandon = [{**assignment, "wish": "abandon"}]
-    assert beats(agent, assignment, until=limit + GRACE + 5) == abandon
+    assert heartbeats(agent, assignment, until=limit + GRACE + 5) == abandon
     job = job_get(job_id)
     assert (job.status, job.error_message) == (
         "timed_out",
         f"The job exceeded its time limit of {limit} s. Its agent did not stop it.",
     )
-    assert beats(agent, assignment, until=limit + GRACE + 20) == abandon
+    assert heartbeats(agent, assignment, until=limit + GRACE + 20) == abandon
     assert agent.finish(assignment).status_code == 200
     assert job_get(job_id).status == "timed_out"
     assert Everything.read().inconsistencies() == []
@@ -80,7 +80,7 @@ def test_the_steps_of_a_job_that_the_server_ends_show_where_it_stood(
     assignment = agent.take()
     steps = [{"name": "lint", "state": "completed"}, {"name": "test", "state": "running"}]
     steps.append({"name": "more", "state": "pending"})
-    beats(agent, {**assignment, "steps": steps}, until=3600 + GRACE + 5)
+    heartbeats(agent, {**assignment, "steps": steps}, until=3600 + GRACE + 5)
     shown = operator.get(f"/jobs/{job_id}").json()["steps"]
     assert [step["state"] for step in shown] == ["completed", "timed_out", "skipped"]
 
@@ -94,8 +94,8 @@ def test_the_limit_in_the_repositorys_file_counts_from_the_start_on(
     with later(100):
         answer = agent.define(assignment, "timeout: 2h\nsteps: [{run: make}]")
         assert answer.json()["timeout"] == 7200
-    assert beats(agent, assignment, until=7200 + GRACE - 5) == []
-    assert beats(agent, assignment, until=7200 + GRACE + 5) != []
+    assert heartbeats(agent, assignment, until=7200 + GRACE - 5) == []
+    assert heartbeats(agent, assignment, until=7200 + GRACE + 5) != []
     assert job_get(job_id).status == "timed_out"
 
 
@@ -105,7 +105,7 @@ def test_a_repositorys_file_without_a_limit_gets_an_hour(
     make_job(pipeline=limited(None))
     assignment = agent.take()
     assert agent.define(assignment, "steps: [{run: make}]").json()["timeout"] == 3600
-    assert beats(agent, assignment, until=3600 + GRACE + 5) != []
+    assert heartbeats(agent, assignment, until=3600 + GRACE + 5) != []
 
 
 def test_a_definition_may_ask_for_24_hours_and_no_more(
@@ -148,12 +148,12 @@ def test_a_cancel_that_the_agent_does_not_obey_within_two_minutes_ends_the_attem
 ) -> None:
     job_id = make_job()
     assignment = agent.take()
-    beats(agent, assignment, until=300)
+    heartbeats(agent, assignment, until=300)
     with later(300):
         operator.post(f"/jobs/{job_id}/cancel")
-    assert beats(agent, assignment, until=300 + 115) == [{**assignment, "wish": "cancel"}]
+    assert heartbeats(agent, assignment, until=300 + 115) == [{**assignment, "wish": "cancel"}]
     assert job_get(job_id).status == "running"
-    assert beats(agent, assignment, until=300 + 125) == [{**assignment, "wish": "abandon"}]
+    assert heartbeats(agent, assignment, until=300 + 125) == [{**assignment, "wish": "abandon"}]
     job = job_get(job_id)
     assert (job.status, job.error_message) == (
         "cancelled",

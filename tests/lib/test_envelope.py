@@ -48,7 +48,7 @@ def test_any_other_text_does_not_open(text: str) -> None:
         decrypt(text, context=CONTEXT)
 
 
-def test_encrypting_twice_gives_different_texts_that_do_not_hold_the_secret() -> None:
+def test_encrypting_twice_gives_different_texts_without_the_secret() -> None:
     first, second = (encrypt(b"open sesame", context=CONTEXT) for _ in range(2))
     assert first != second
     assert "sesame" not in first

@@ -14,7 +14,7 @@ from controlplane.lib import object_storage
 from controlplane.lib.errors import Unavailable
 from controlplane.lib.file_storage import FileStorage
 from controlplane.lib.object_storage import ObjectStorage
-from controlplane.lib.streams import PieceReader
+from controlplane.lib.streams import ChunkReader
 from tests.conftest import CloudServices
 
 DATA = bytes(range(256)) * 40
@@ -66,7 +66,7 @@ def test_saving_again_replaces_what_is_there(storage: ObjectStorage) -> None:
     assert storage.read_range("a.log", 0, 100) == (b"second", 6)
 
 
-def test_a_piece_is_read_without_the_rest_by_one_request(storage: ObjectStorage) -> None:
+def test_a_slice_is_read_without_the_rest_by_one_request(storage: ObjectStorage) -> None:
     storage.save("a.log", ContentFile(DATA))
     with answers(storage) as asked:
         assert storage.read_range("a.log", 1000, 10) == (DATA[1000:1010], len(DATA))
@@ -79,7 +79,7 @@ def test_behind_the_end_there_is_nothing(storage: ObjectStorage, offset: int) ->
     assert storage.read_range("a.log", offset, 5) == (b"", min(offset, 10))
 
 
-def test_what_is_not_there_is_told_apart_from_a_failure(storage: ObjectStorage) -> None:
+def test_a_missing_file_is_distinguished_from_a_failure(storage: ObjectStorage) -> None:
     with pytest.raises(FileNotFoundError):
         storage.read_range("gone.log", 0, 1)
     with pytest.raises(FileNotFoundError):
@@ -94,8 +94,8 @@ def test_a_bucket_that_is_not_there_is_a_failure_of_ours(cloud_services: CloudSe
         storage.save("a.log", ContentFile(b"a"))
 
 
-def pieces(count: int, failure: Exception | None = None) -> Iterator[bytes]:
-    """`count` megabytes in small pieces, and then the failure."""
+def chunks(count: int, failure: Exception | None = None) -> Iterator[bytes]:
+    """`count` megabytes in small chunks, and then the failure."""
     for number in range(count * 10):
         yield bytes([number % 251]) * 100_000
     if failure:
@@ -110,8 +110,8 @@ def any_storage(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 @pytest.mark.parametrize("count", [0, 1, 20])
 def test_a_file_that_is_made_while_it_is_sent_arrives_whole(any_storage: Any, count: int) -> None:
-    any_storage.save_stream("a.log", pieces(count))
-    data = b"".join(pieces(count))
+    any_storage.save_stream("a.log", chunks(count))
+    data = b"".join(chunks(count))
     assert any_storage.size("a.log") == len(data)
     if data:
         assert any_storage.read_range("a.log", 0, len(data)) == (data, len(data))
@@ -123,10 +123,10 @@ def test_a_file_of_exactly_two_parts_has_the_checksum_of_two_parts(storage: Obje
 
 
 def test_a_file_is_never_in_memory_as_a_whole(any_storage: Any) -> None:
-    any_storage.save_stream("first.log", pieces(1))
+    any_storage.save_stream("first.log", chunks(1))
     tracemalloc.start()
     try:
-        any_storage.save_stream("a.log", pieces(60))
+        any_storage.save_stream("a.log", chunks(60))
         assert tracemalloc.get_traced_memory()[1] < 4 * object_storage._PART_BYTES
     finally:
         tracemalloc.stop()
@@ -138,7 +138,7 @@ def test_a_file_that_breaks_off_leaves_the_earlier_one_and_no_parts(
     any_storage.save_stream("a.log", [b"earlier"])
     for count in (1, 20):
         with pytest.raises(ValueError, match="damaged"):
-            any_storage.save_stream("a.log", pieces(count, ValueError("damaged")))
+            any_storage.save_stream("a.log", chunks(count, ValueError("damaged")))
     assert any_storage.read_range("a.log", 0, 100) == (b"earlier", 7)
     assert "Uploads" not in cloud_services.s3.list_multipart_uploads(Bucket=cloud_services.bucket)
     assert {path.name for path in tmp_path.iterdir()} <= {"a.log"}
@@ -156,7 +156,7 @@ def test_a_part_that_s3_refuses_ends_the_upload_and_leaves_no_parts(
     client.meta.events.register("before-parameter-build.s3.UploadPart", spoil, unique_id="spoil")
     try:
         with pytest.raises(Unavailable):
-            storage.save_stream("a.log", pieces(20))
+            storage.save_stream("a.log", chunks(20))
     finally:
         client.meta.events.unregister("before-parameter-build.s3.UploadPart", unique_id="spoil")
     assert not storage.exists("a.log")
@@ -167,11 +167,11 @@ def test_a_part_that_s3_refuses_ends_the_upload_and_leaves_no_parts(
 def test_content_that_changes_on_the_way_to_s3_is_noticed(
     storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    read = PieceReader.read
+    read = ChunkReader.read
 
-    def read_spoiled(reader: PieceReader, amount: int = -1) -> bytes:
+    def read_spoiled(reader: ChunkReader, amount: int = -1) -> bytes:
         return read(reader, amount).replace(b"\x07\x07", b"\x07\x08", 1)
 
-    monkeypatch.setattr(PieceReader, "read", read_spoiled)
+    monkeypatch.setattr(ChunkReader, "read", read_spoiled)
     with pytest.raises(Unavailable, match="other content"):
-        storage.save_stream("a.log", pieces(count))
+        storage.save_stream("a.log", chunks(count))

@@ -124,7 +124,7 @@ def test_what_an_independent_library_signs_verifies(covered: tuple[str, ...]) ->
     verify(library_signed(covered))
 
 
-def test_a_request_without_signature_is_told_so() -> None:
+def test_a_request_without_a_signature_is_reported_as_such() -> None:
     refused("signature_missing", {})
     refused("signature_missing", {"Signature-Input": headers()["Signature-Input"]})
     refused("signature_missing", {"Signature": headers()["Signature"]})

@@ -164,7 +164,7 @@ def test_permissions_are_strings_of_roles_and_not_rows(tables: None) -> None:
     assert not PasswordBackend().has_perm(user, "accounts.manage")
 
 
-def test_whoever_may_not_do_an_act_is_not_offered_it() -> None:
+def test_a_user_without_the_right_is_not_offered_the_action() -> None:
     class Page(NosqlModelAdmin):
         @act("Mend", permission="mend", done="Mended")
         def mend(self, actor: Any, obj: Any) -> None:

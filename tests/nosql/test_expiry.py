@@ -17,14 +17,14 @@ from tests.commands import manage
 from tests.conftest import ada_create
 
 HOUR = timedelta(hours=1)
-KEEPER = Actor("system", "system", "tests", frozenset({"agents.enrol"}))
+ACTOR = Actor("system", "system", "tests", frozenset({"agents.enrol"}))
 
 
 @pytest.fixture
 def expiring(tables: None) -> list[type[Record]]:
     """One of each kind that expires within two days, and beside each one that does not."""
     user = ada_create("admin")
-    _, token = enrolment_token_create(uses=1, expires_at=clock.now() + HOUR, actor=KEEPER)
+    _, token = enrolment_token_create(uses=1, expires_at=clock.now() + HOUR, actor=ACTOR)
     agent_enrol(token=token, name="one", region="eu", labels=[], slots=1, idempotency_key="x" * 20)
     api_token_create(user=user, name="short", expires_at=clock.now() + HOUR, actor=SYSTEM)
     api_token_create(user=user, name="ever", actor=SYSTEM)
@@ -49,7 +49,7 @@ def test_whatever_has_expired_is_deleted_and_nothing_else(expiring: list[type[Re
     with clock.shifted(timedelta(days=2)):
         deleted = {name.removeprefix("hybrid-ci-cd-").removesuffix("-test"): count for name, count in expired_delete()}
     assert deleted["job-logs"] == 3
-    # The token and the receipt of the agent that it let in stand in one table.
+    # The token and the receipt of the agent that it enrolled are in one table.
     assert deleted["enrolment-tokens"] == 2
     assert (deleted["api-tokens"], deleted["sessions"], deleted["idempotency"]) == (1, 1, 1)
     assert [token.name for token in ApiToken.scan()] == ["ever"]

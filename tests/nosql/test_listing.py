@@ -115,10 +115,10 @@ def person(name: str, role: str = "viewer") -> None:
 def test_a_querysets_cursor_belongs_to_its_conditions() -> None:
     for name in ("ada", "eve", "zoe"):
         person(name)
-    everybody = UserFacade.objects.get_queryset()
-    page = everybody.page(limit=1)
-    assert [facade.pk for facade in everybody.page(limit=5, cursor=page.next_cursor).objects] == ["eve", "zoe"]
-    for other in (everybody.filter(role="viewer"), everybody.filter(name_key__startswith="a")):
+    users = UserFacade.objects.get_queryset()
+    page = users.page(limit=1)
+    assert [facade.pk for facade in users.page(limit=5, cursor=page.next_cursor).objects] == ["eve", "zoe"]
+    for other in (users.filter(role="viewer"), users.filter(name_key__startswith="a")):
         with pytest.raises(InvalidInput) as refusal:
             other.page(limit=1, cursor=page.next_cursor)
         assert refusal.value.code == "invalid_cursor"

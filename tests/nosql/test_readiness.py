@@ -1,4 +1,4 @@
-"""``GET /health/ready``: whether the database answers, told to anybody and at no great cost."""
+"""``GET /health/ready``: whether the database answers, for any caller and at little cost."""
 
 import time
 

@@ -140,7 +140,7 @@ def test_two_who_do_it_at_once_do_each_thing_once_and_both_succeed(there: bool, 
         start.wait()
         try:
             said.extend(create_tables())
-        except Exception as error:  # noqa: BLE001 — the test tells of it
+        except Exception as error:  # noqa: BLE001 — the test reports it
             failed.append(error)
 
     with declared():
@@ -157,7 +157,7 @@ def test_two_who_do_it_at_once_do_each_thing_once_and_both_succeed(there: bool, 
         client().delete_table(TableName=NAME)
 
 
-def test_the_command_tells_what_it_does(emulator: str) -> None:
+def test_the_command_says_what_it_does(emulator: str) -> None:
     first, second = manage("create_tables", STAGE="local"), manage("create_tables", STAGE="local")
     assert (first.returncode, second.returncode) == (0, 0), first.stderr
     assert "created hybrid-ci-cd-jobs-local\n" in first.stdout

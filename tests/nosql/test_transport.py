@@ -88,10 +88,10 @@ def start() -> Iterator[Start]:
 def request_read(connection: socket.socket) -> bytes:
     data = b""
     while b"\r\n\r\n" not in data:
-        piece = connection.recv(65536)
-        if not piece:
+        received = connection.recv(65536)
+        if not received:
             return data
-        data += piece
+        data += received
     head, body = data.split(b"\r\n\r\n", 1)
     length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
     while len(body) < length:

@@ -20,7 +20,7 @@ from tests.conftest import PASSWORD, person
 from tests.observability.conftest import Written
 from tests.signing import AgentClient
 
-KEEPER = Actor("user", "01kakeeper0000000000000000", "Ada", frozenset(Permission))
+ADMIN = Actor("user", "01kaadmin00000000000000000", "Ada", frozenset(Permission))
 ADDRESS = "grace@example.com"
 CODE = "oauth-code-" + secrets.token_hex(8)
 ENV_VALUE = "env-value-" + secrets.token_hex(8)
@@ -43,7 +43,7 @@ def machine(token: str) -> dict[str, object]:
 def test_no_secret_of_a_real_request_is_logged(server: str, pipeline: str, written: Written) -> None:
     grace = user_create(email=ADDRESS, password=PASSWORD, name="Grace", role="admin", actor=SYSTEM)
     session = session_start(user=grace, provider="github", device="tests", address="127.0.0.1").token
-    _, enrolment = enrolment_token_create(uses=1, expires_at=clock.now() + timedelta(hours=1), actor=KEEPER)
+    _, enrolment = enrolment_token_create(uses=1, expires_at=clock.now() + timedelta(hours=1), actor=ADMIN)
     operator, outsider = person(server, "operator"), Client(server)
     wrong_token = "hcp_" + secrets.token_urlsafe(32)
 

@@ -1,6 +1,6 @@
 """What must be true of all records together, whatever has happened; and reading all of them at once.
 
-A test reads every table as it stands, past the product's own selectors, so that a fault in those hides nothing.
+A test reads every table directly, past the product's own selectors, so that a fault in those hides nothing.
 """
 
 import json
@@ -63,7 +63,7 @@ def tables_empty() -> None:
 
 @dataclass
 class Everything:
-    """The records of the apps jobs, agents and audit, as they stand."""
+    """The current records of the apps jobs, agents and audit."""
 
     jobs: dict[str, Job] = field(default_factory=dict)
     entries: list[QueueEntry] = field(default_factory=list)
@@ -101,14 +101,14 @@ class Everything:
         ]
 
     def _of_the_queue(self) -> Iterator[str]:
-        standing = Counter(position_job_id(entry.position) for entry in self.entries)
-        for job_id, count in standing.items():
+        entries_of_job = Counter(position_job_id(entry.position) for entry in self.entries)
+        for job_id, count in entries_of_job.items():
             if job_id not in self.jobs or self.jobs[job_id].status != Status.QUEUED:
                 yield f"an entry for {job_id}, which is not queued"
             if count > 1:
                 yield f"{count} entries for {job_id}"
         for job in self.jobs.values():
-            if job.status == Status.QUEUED and not standing[job.job_id]:
+            if job.status == Status.QUEUED and not entries_of_job[job.job_id]:
                 yield f"no entry for the queued job {job.job_id}"
         for entry in self.entries:
             job = self.jobs.get(position_job_id(entry.position))
@@ -119,7 +119,7 @@ class Everything:
         if entry.set_id != set_id(job.labels):
             yield f"{job.job_id} waits in a set of other labels"
         if entry.set_id not in self.sets:
-            yield f"{job.job_id} waits in a set that nobody looks into"
+            yield f"{job.job_id} waits in a label set that is not in the registry"
         elif sorted(self.sets[entry.set_id].labels) != sorted(job.labels):
             yield f"the registry names other labels for the set of {job.job_id}"
         if entry.attempt != job.attempt + 1:
@@ -128,7 +128,7 @@ class Everything:
             yield f"{job.job_id} waits under another priority"
 
     def _of_leases(self) -> Iterator[str]:
-        held = Counter(
+        leased = Counter(
             (agent_id, job_id, lease.attempt, lease.started, lease.command)
             for agent_id, heartbeat in self.heartbeats.items()
             for job_id, lease in heartbeat.leases.items()
@@ -144,10 +144,10 @@ class Everything:
             for job in self.jobs.values()
             if job.status in LEASED
         )
-        for lease in held - assigned:
-            yield f"an agent holds what is not its own: {lease}"
-        for lease in assigned - held:
-            yield f"a job is nobody's although its record says so: {lease}"
+        for lease in leased - assigned:
+            yield f"an agent has a lease that its job contradicts: {lease}"
+        for lease in assigned - leased:
+            yield f"an assigned or running job has no lease: {lease}"
 
     def _of_counters(self) -> Iterator[str]:
         expected = Counter(str(job.status) for job in self.jobs.values() if job.status in FINAL)
@@ -157,7 +157,7 @@ class Everything:
                 yield f"{self.counted[name]} jobs are counted as {name}, and there are {expected[name]}"
 
     def _of_the_trail(self) -> Iterator[str]:
-        """The number of acts that each job's own record tells of."""
+        """The number of acts that each job's own record implies."""
         for job in self.jobs.values():
             target = f"job:{job.job_id}"
             ended = self.acts["job.finished", target] + self.acts["job.cancelled", target]

@@ -82,8 +82,8 @@ class _Job:
     attempt: int = 0
     lost: int = 0
     agent: int | None = None
-    # Since when the agent holds it as it does: assigned, or running.
-    held_since: float = 0
+    # Since when the agent has it in the current status: assigned, or running.
+    leased_since: float = 0
     cancel: bool = False
     cancel_at: float = 0
     # The agent that lost the current attempt, and since when it had run it.
@@ -92,14 +92,14 @@ class _Job:
     # The agent that does not get it, and until when.
     avoids: tuple[int, float] = (-1, 0)
     retries: int = RETRIES
-    # The attempt that last told the definition.
+    # The attempt that last reported the definition.
     defined: int = 0
     printed: dict[int, list[bytes]] = field(default_factory=dict)
-    # The record as it stood when the job ended.
+    # The record when the job ended.
     ended_as: dict[str, Any] | None = None
 
     @property
-    def is_held(self) -> bool:
+    def is_leased(self) -> bool:
         return self.status in LEASED
 
     def is_lost_by(self, number: int) -> bool:
@@ -115,7 +115,7 @@ class _Job:
     def lose(self) -> None:
         self.lost += 1
         if self.status == "running" and not self.cancel:
-            self.lost_by, self.lost_since = self.agent, self.held_since
+            self.lost_by, self.lost_since = self.agent, self.leased_since
         if self.cancel:
             self.status = "cancelled"
         elif self.lost > self.retries:
@@ -204,7 +204,7 @@ class JobLife(RuleBasedStateMachine):
 
     def _limits_of(self, job: _Job) -> list[float]:
         """When the control plane decides otherwise about a job that an agent has."""
-        ages = [job.held_since + limit for limit in (LEASE, ACKNOWLEDGE, LIMIT + OBEY)]
+        ages = [job.leased_since + limit for limit in (LEASE, ACKNOWLEDGE, LIMIT + OBEY)]
         return [*ages, job.cancel_at + OBEY, job.avoids[1]]
 
     def _tick_past(self, moments: Iterable[float]) -> None:
@@ -306,12 +306,12 @@ class JobLife(RuleBasedStateMachine):
         """
         number = pick % len(self.agents)
         agent = self.agents[number]
-        held = [job for job in self.jobs if job.is_held and job.agent == number]
+        leased = [job for job in self.jobs if job.is_leased and job.agent == number]
         self._tick()
         limits = [limit for job in self.jobs for limit in self._limits_of(job)]
         self._tick_past([*limits, *self._ends_of_leases(), agent.ignored_at + PAUSE])
         replay = replay and bool(agent.nonce)
-        named = [] if forgets else [job for job in held if job.status == "running"]
+        named = [] if forgets else [job for job in leased if job.status == "running"]
         kept = [job for job in self.jobs if job.is_lost_by(number)] if keeps and not replay else []
         running = [{"job_id": job.job_id, "attempt": job.attempt} for job in [*named, *kept]]
         if not replay:
@@ -341,7 +341,7 @@ class JobLife(RuleBasedStateMachine):
         assert sorted((command.job_id, command.attempt, command.command) for command in dispatch.commands) == sorted(
             command for command in commands if command[2]
         )
-        offered = self._after_heartbeat([job for job in held if job not in named], fresh=not replay)
+        offered = self._after_heartbeat([job for job in leased if job not in named], fresh=not replay)
         for job in kept:
             self._kept(job)
         if not replay:
@@ -351,7 +351,7 @@ class JobLife(RuleBasedStateMachine):
         assert len(assignments) == len(dispatch.assignments)
         for job in offered:
             assert assignments.pop(job.job_id) == job.attempt
-        has = sum(job.is_held and job.agent == number for job in self.jobs)
+        has = sum(job.is_leased and job.agent == number for job in self.jobs)
         room = min(free - len(offered), most - has)
         self._claimed(number, assignments, before, room=room if is_fit and not replay else 0)
 
@@ -360,7 +360,7 @@ class JobLife(RuleBasedStateMachine):
         could_report = self.now - self.resumed_at >= OBEY and self.now - self.looked_at <= GAP
         if could_report and job.cancel and self.now - job.cancel_at > OBEY:
             job.status = "cancelled"
-        elif could_report and self.now - job.held_since > LIMIT + OBEY:
+        elif could_report and self.now - job.leased_since > LIMIT + OBEY:
             job.status = "timed_out"
         else:
             return "cancel" if job.cancel else ""
@@ -370,7 +370,7 @@ class JobLife(RuleBasedStateMachine):
     def _kept(self, job: _Job) -> None:
         """A lost attempt that its agent still runs: the job runs again, unless it has failed."""
         if job.status == "queued":
-            job.status, job.agent, job.held_since, job.lost = "running", job.lost_by, job.lost_since, job.lost - 1
+            job.status, job.agent, job.leased_since, job.lost = "running", job.lost_by, job.lost_since, job.lost - 1
             job.lost_by = None
             self.acts["job.resumed", job.job_id] += 1
 
@@ -387,10 +387,10 @@ class JobLife(RuleBasedStateMachine):
             self._leases_end(heard_since=self.resumed_at)
 
     def _after_heartbeat(self, unnamed: list[_Job], *, fresh: bool) -> list[_Job]:
-        """What becomes of the jobs that the agent holds and does not name. Returns those it is offered again."""
+        """What becomes of the jobs that the agent has and does not name. Returns those it is offered again."""
         offered = []
         for job in unnamed:
-            age = self.now - job.held_since
+            age = self.now - job.leased_since
             if job.status == "assigned" and age > ACKNOWLEDGE:
                 assert job.agent is not None
                 agent = self.agents[job.agent]
@@ -412,7 +412,7 @@ class JobLife(RuleBasedStateMachine):
         lost = [
             job
             for job in self.jobs
-            if job.is_held
+            if job.is_leased
             and job.agent is not None
             and self.now - max(heard_since, self.agents[job.agent].heartbeat_at) > LEASE
         ]
@@ -439,7 +439,7 @@ class JobLife(RuleBasedStateMachine):
         self.behind = bool(left) and len(taken) < min(room, 4)
         for job in taken:
             assert claimed[job.job_id] == before[job.job_id] + 1
-            job.status, job.attempt, job.agent, job.held_since = "assigned", job.attempt + 1, number, self.now
+            job.status, job.attempt, job.agent, job.leased_since = "assigned", job.attempt + 1, number, self.now
             job.lost_by = None
             self.acts["job.claimed", job.job_id] += 1
 
@@ -452,8 +452,8 @@ class JobLife(RuleBasedStateMachine):
 
     def _attempt(self, pick: int, stale: int) -> tuple[_Job, _Agent, int, bool]:
         """Some attempt of some job by some agent; `stale` is 0 for most, to take the true one."""
-        held = [job for job in self.jobs if job.is_held or job.lost_by is not None]
-        job = held[pick % len(held)] if held and stale < 3 else self.jobs[pick % len(self.jobs)]
+        leased = [job for job in self.jobs if job.is_leased or job.lost_by is not None]
+        job = leased[pick % len(leased)] if leased and stale < 3 else self.jobs[pick % len(self.jobs)]
         own = job.agent if job.agent is not None else job.lost_by
         number = own if own is not None and stale != 1 else pick % len(self.agents)
         attempt = job.attempt if stale != 2 else max(1, job.attempt - 1)
@@ -466,12 +466,12 @@ class JobLife(RuleBasedStateMachine):
         self._tick()
         job, agent, attempt, own = self._attempt(pick, stale)
         code = _refusal(attempt_start, agent=agent.actor, job_id=job.job_id, attempt=attempt)
-        if not (own and job.is_held):
+        if not (own and job.is_leased):
             assert code == "stale_attempt"
             return
         assert code == ""
         if job.status == "assigned":
-            job.status, job.held_since = "running", self.now
+            job.status, job.leased_since = "running", self.now
             agent.ignored = 0
             self.acts["job.started", job.job_id] += 1
 
@@ -523,7 +523,7 @@ class JobLife(RuleBasedStateMachine):
         code, command = _answer(
             log_append, agent_id=agent.actor.id, job_id=job.job_id, attempt=attempt, sequence=sequence, data=data
         )
-        if not (own and (job.is_held or job.lost_by is not None)):
+        if not (own and (job.is_leased or job.lost_by is not None)):
             assert code == "stale_attempt"
             return
         assert code == ""
@@ -641,12 +641,12 @@ class JobLife(RuleBasedStateMachine):
             assert record.lost_attempts == job.lost
             assert tuple(record.labels) == job.labels
             assert bool(record.cancel_requested) == job.cancel
-            if job.is_held:
+            if job.is_leased:
                 assert job.agent is not None
                 assert record.agent_id == self.agents[job.agent].actor.id
             self._stays_ended(job, record)
-        told = Counter({act: count for act, count in everything.acts.items() if act[1].startswith("job:")})
-        assert told == Counter({(action, f"job:{job_id}"): count for (action, job_id), count in self.acts.items()})
+        recorded = Counter({act: count for act, count in everything.acts.items() if act[1].startswith("job:")})
+        assert recorded == Counter({(action, f"job:{job_id}"): count for (action, job_id), count in self.acts.items()})
 
     def _stays_ended(self, job: _Job, record: Job) -> None:
         if job.status not in FINAL:
@@ -667,14 +667,14 @@ class JobLife(RuleBasedStateMachine):
         assert record is not None
         data, offset = b"", 0
         while True:
-            piece = job_log_read(job=record, offset=offset, limit=7)
-            assert len(piece.data) <= 7
-            assert piece.next_offset == offset + len(piece.data)
-            data, offset = data + piece.data, piece.next_offset
-            if not piece.data:
+            part = job_log_read(job=record, offset=offset, limit=7)
+            assert len(part.data) <= 7
+            assert part.next_offset == offset + len(part.data)
+            data, offset = data + part.data, part.next_offset
+            if not part.data:
                 break
         assert data == job.log
-        assert piece.complete is (job.status in FINAL)
+        assert part.complete is (job.status in FINAL)
 
 
 def _report(free: int, running: list[dict[str, Any]]) -> dict[str, Any]:

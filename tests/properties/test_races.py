@@ -149,7 +149,7 @@ def test_a_job_that_is_cancelled_while_it_finishes_ends_once(agent: Actor, resul
         if result is SUCCESS:
             assert ended_as == "completed"
         else:
-            # Whoever was told that the cancellation is under way finds the job cancelled.
+            # A user who got the answer that the job is being cancelled finds it cancelled.
             assert ended_as == ("failed" if cancelled == "job_finished" else "cancelled")
 
 
@@ -180,10 +180,10 @@ def test_a_heartbeat_in_the_moment_of_expiry_keeps_the_lease_or_comes_too_late(a
             ),
             partial(attempt_expire, agent_id=agent.id, job_id=job_id, attempt=1, heartbeat_at=seen, reason="a test"),
         )
-        held = job_id in heartbeats_get([agent.id])[agent.id].leases
-        assert held is not expired
+        leased = job_id in heartbeats_get([agent.id])[agent.id].leases
+        assert leased is not expired
         job_cancel(actor=ADMIN, job_id=job_id)
-        if held:
+        if leased:
             attempt_finish(agent=agent, job_id=job_id, attempt=1, result=FAILURE)
 
 

@@ -64,7 +64,7 @@ REQUESTS = {
 
 @pytest.mark.parametrize("hole", [silent, dropping], ids=["silent", "dropping"])
 @pytest.mark.parametrize("who", REQUESTS)
-def test_a_database_in_a_black_hole_gives_503_in_time(hole: object, who: str) -> None:
+def test_a_database_that_does_not_answer_gives_503_in_time(hole: object, who: str) -> None:
     with hole() as port:  # type: ignore[operator]
         began = time.monotonic()
         printed = python("-c", PROBE, json.dumps(REQUESTS[who]()), AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}").stdout

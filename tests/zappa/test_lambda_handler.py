@@ -159,7 +159,7 @@ def test_bytes_that_are_not_text_are_sent_unchanged(server: str) -> None:
 
 
 @pytest.fixture
-def black_hole(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def silent_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a database that takes requests and never answers."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         taken = []
@@ -198,10 +198,10 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_a_database_that_never_answers_gives_503_before_the_gateway_gives_up(black_hole: str) -> None:
+def test_a_database_that_never_answers_gives_503_before_the_gateway_gives_up(silent_database: str) -> None:
     event = http_api_event("GET", "/jobs", headers={"authorization": "Bearer hcp_" + "x" * 43, "host": "localhost"})
     began = time.monotonic()
-    printed = python("-c", PROBE, json.dumps(event), AWS_ENDPOINT_URL=black_hole).stdout
+    printed = python("-c", PROBE, json.dumps(event), AWS_ENDPOINT_URL=silent_database).stdout
     answer = json.loads(printed)
     assert answer["statusCode"] == 503, answer
     assert json.loads(answer["body"])["code"] == "unavailable"
@@ -210,10 +210,12 @@ def test_a_database_that_never_answers_gives_503_before_the_gateway_gives_up(bla
     assert time.monotonic() - began < 20
 
 
-def test_health_needs_no_database_even_at_the_cold_start(black_hole: str) -> None:
+def test_health_needs_no_database_even_at_the_cold_start(silent_database: str) -> None:
     event = http_api_event("GET", "/health", headers={"host": "localhost"})
     began = time.monotonic()
-    assert json.loads(python("-c", PROBE, json.dumps(event), AWS_ENDPOINT_URL=black_hole).stdout)["statusCode"] == 200
+    assert (
+        json.loads(python("-c", PROBE, json.dumps(event), AWS_ENDPOINT_URL=silent_database).stdout)["statusCode"] == 200
+    )
     assert time.monotonic() - began < 10
 
 

@@ -38,7 +38,7 @@ _PROVIDER_TOKEN = re.compile(r"[!-~]{1,4096}")
 
 
 class PublicView(APIView):
-    """The request itself holds what proves the caller: the header Authorization and cookies are ignored."""
+    """The body of the request proves who the caller is: the header Authorization and cookies are ignored."""
 
     authentication_classes = ()
     permission_classes = ()

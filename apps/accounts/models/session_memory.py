@@ -11,7 +11,7 @@ from apps.accounts.models.sessions import Session
 class SessionMemory:
     """Sessions by the hash of their token. What goes in and out is a copy, so changing it changes nothing here.
 
-    To look and then write, hold `lock` around both.
+    To read and then write, hold `lock` around both.
     """
 
     def __init__(self) -> None:

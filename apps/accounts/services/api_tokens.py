@@ -34,7 +34,7 @@ MAX_TOKENS = 100
 # How long a process trusts what it read: within this time a revoked token and a disabled owner are out everywhere.
 CACHE_SECONDS = 30
 CACHE_SIZE = 1000
-# `last_used_at` tells an unused token from a used one; more often would cost a write for every call.
+# `last_used_at` distinguishes unused tokens from used ones; more often would cost a write for every call.
 LAST_USED_EVERY = timedelta(hours=1)
 
 

@@ -1,4 +1,4 @@
-"""Sessions and the data that they hold: writing them for Django's session engine, and noting that they are used."""
+"""Sessions and their data: writing them for Django's session engine, and noting that they are used."""
 
 from collections.abc import Mapping
 from contextlib import suppress

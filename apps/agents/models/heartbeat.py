@@ -138,7 +138,7 @@ class Heartbeat(Record):
     uptime_seconds = NumberAttribute(default=0)
     free_slots = NumberAttribute(default=0)
     running = RunningAttribute(default=list)
-    # The machine that sent it, as far as the agent tells.
+    # The machine that sent it, if the agent reports it.
     boot_id = UnicodeAttribute(null=True)
     hostname = UnicodeAttribute(null=True)
     # When another machine with the same identity was last recorded in the audit trail.

@@ -1,4 +1,4 @@
-"""Reading heartbeats, which hold the leases of their agents."""
+"""Reading heartbeats, which contain the leases of their agents."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta

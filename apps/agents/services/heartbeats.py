@@ -20,7 +20,7 @@ from controlplane.lib.errors import Conflict, Forbidden, NotFound, TooManyReques
 from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
-# The signature's time has whole seconds. The nonces tell up to so many heartbeats of one second apart.
+# The signature's time has whole seconds. The nonces distinguish up to so many heartbeats of one second.
 MAX_HEARTBEATS_A_SECOND = 20
 
 # How often the audit trail records that another machine uses an agent's identity, at most.
@@ -74,12 +74,12 @@ def _awake() -> Any:
 
 
 def _is_same_machine(report: Mapping[str, Any]) -> Any:
-    """The condition that the last heartbeat came from the machine of this report, as far as both tell."""
+    """The condition that the last heartbeat came from the machine of this report, as far as both are known."""
     condition = Heartbeat.agent_id.exists()
     for attribute in (Heartbeat.boot_id, Heartbeat.hostname):
-        told = report.get(str(attribute.attr_name))
-        if told:
-            condition &= attribute.does_not_exist() | (attribute == told)
+        reported = report.get(str(attribute.attr_name))
+        if reported:
+            condition &= attribute.does_not_exist() | (attribute == reported)
     return condition
 
 
@@ -98,11 +98,11 @@ def _fitness_follow(heartbeat: Heartbeat, report: Mapping[str, Any]) -> Heartbea
 def _machine_require(current: Heartbeat, report: Mapping[str, Any]) -> None:
     """Raises Conflict when another machine has sent a heartbeat as this agent within the last lease."""
     known = {name: getattr(current, name) for name in ("boot_id", "hostname")}
-    told = {name: report.get(name) for name in known}
-    differs = any(told[name] and known[name] and told[name] != known[name] for name in known)
+    reported = {name: report.get(name) for name in known}
+    differs = any(reported[name] and known[name] and reported[name] != known[name] for name in known)
     if not differs or clock.now() - clock.parse_timestamp(current.at) > LEASE:
         return
-    first, second = known["hostname"] or "an unnamed machine", told["hostname"] or "an unnamed machine"
+    first, second = known["hostname"] or "an unnamed machine", reported["hostname"] or "an unnamed machine"
     _copy_notice(current, first=first, second=second)
     raise Conflict(
         f"Two machines use the identity of this agent: {first} has it, and {second} asks for it. If {second} is a "

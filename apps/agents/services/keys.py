@@ -45,7 +45,7 @@ def key_make(agent_id: str) -> tuple[AgentKey, AgentCredentials]:
 def agent_key_rotate(*, agent_id: str, actor: Actor, immediate: bool = False) -> AgentCredentials:
     """Give the agent a new key, which it fetches with its configuration; the one it uses stays valid for 24 hours.
 
-    With `immediate`, for a key that has leaked, all others end at once (within a minute in other processes): somebody
+    With `immediate`, for a key that has leaked, all others end at once (within a minute in other processes): an admin
     must give the agent the new one by hand, or enrol it again. Raises NotFound, or Conflict when it is retired.
     """
     for _ in range(ATTEMPTS):

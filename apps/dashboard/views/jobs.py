@@ -8,7 +8,7 @@ from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission
 from apps.dashboard.forms import JobForm
 from apps.dashboard.pages import page, refresh_seconds, shared_context, show
-from apps.dashboard.views.log import job_facts, log_piece
+from apps.dashboard.views.log import job_facts, log_slice
 from apps.jobs.selectors import job_get, job_list
 from apps.jobs.services import job_cancel, job_create, job_retry
 from apps.jobs.states import FINAL, Status
@@ -69,7 +69,7 @@ def _status(text: str) -> Status | None:
 def job_page(request: HttpRequest, job_id: str) -> HttpResponse:
     """One job: its facts, its steps and its log."""
     job = job_get(job_id)
-    context = {**shared_context(request), **job_facts(job), "log": log_piece(request, job)}
+    context = {**shared_context(request), **job_facts(job), "log": log_slice(request, job)}
     return render(request, "dashboard/job.html", {**context, "section": "jobs", "key": new_id()})
 
 

@@ -15,7 +15,7 @@ from apps.jobs.states import FINAL, LEASED
 from controlplane.lib.ids import new_id
 
 # The most bytes of a log that one response shows.
-PIECE_BYTES = 256 * 1024
+SLICE_BYTES = 256 * 1024
 # Seconds between two refreshes while the job waits for an agent.
 WAITING_SECONDS = 5
 # An offset beyond the end of any log.
@@ -25,17 +25,17 @@ _PLAIN = Style()
 
 @dataclass(frozen=True)
 class LogView:
-    """A piece of a log as the page shows it, and the offset of the next piece."""
+    """A slice of a log as the page shows it, and the offset of the next slice."""
 
     html: SafeString
     start: int
     offset: int
     style: Style
-    # Whether this piece ends the log of a job that has ended.
+    # Whether this slice ends the log of a job that has ended.
     complete: bool
-    # Whether the log has more bytes than this piece shows.
+    # Whether the log has more bytes than this slice shows.
     more: bool
-    # Whether the page keeps requesting the next piece.
+    # Whether the page keeps requesting the next slice.
     follows: bool
 
 
@@ -52,15 +52,15 @@ def job_facts(job: Any) -> dict[str, Any]:
     }
 
 
-def log_piece(request: HttpRequest, job: Any) -> LogView:
-    """The requested piece of the log: from the parameter `offset`, or without one the end, which the page follows."""
+def log_slice(request: HttpRequest, job: Any) -> LogView:
+    """The requested slice of the log: from the parameter `offset`, or without one the end, which the page follows."""
     if request.GET.get("offset"):
-        return _printed(job_log_read(job=job, offset=offset_parameter(request), limit=PIECE_BYTES), follows=False)
-    whole = job_log_read(job=job, offset=0, limit=PIECE_BYTES)
-    if whole.complete or len(whole.data) < PIECE_BYTES:
+        return _printed(job_log_read(job=job, offset=offset_parameter(request), limit=SLICE_BYTES), follows=False)
+    whole = job_log_read(job=job, offset=0, limit=SLICE_BYTES)
+    if whole.complete or len(whole.data) < SLICE_BYTES:
         return _printed(whole, follows=True)
     size = job_log_read(job=job, offset=_BEYOND, limit=1).next_offset
-    end = job_log_read(job=job, offset=size - PIECE_BYTES, limit=PIECE_BYTES)
+    end = job_log_read(job=job, offset=size - SLICE_BYTES, limit=SLICE_BYTES)
     # Begin with a whole line, if there is one.
     line = end.data.find(b"\n") + 1
     return _printed(replace(end, data=end.data[line:]), follows=True)
@@ -75,7 +75,7 @@ def _printed(part: LogSlice, *, follows: bool, style: Style = _PLAIN) -> LogView
         offset=start + printout.consumed,
         style=printout.style,
         complete=part.complete,
-        more=len(part.data) >= PIECE_BYTES,
+        more=len(part.data) >= SLICE_BYTES,
         follows=follows,
     )
 
@@ -88,7 +88,7 @@ def job_live(request: HttpRequest, job_id: str) -> HttpResponse:
     """
     job = job_get(job_id)
     facts = job_facts(job)
-    part = job_log_read(job=job, offset=offset_parameter(request), limit=PIECE_BYTES)
+    part = job_log_read(job=job, offset=offset_parameter(request), limit=SLICE_BYTES)
     log = _printed(part, follows=True, style=Style.parse(request.GET.get("style", "")))
     context = {**shared_context(request), **facts, "log": log, "oob": True, "key": new_id()}
     names = ["job_facts", "log_more"]
@@ -96,6 +96,6 @@ def job_live(request: HttpRequest, job_id: str) -> HttpResponse:
         names.append("job_head")
     parts = [render_to_string(f"dashboard/{name}.html", context, request).strip() for name in names]
     if log.html:
-        parts.append(render_to_string("dashboard/log_piece.html", {"log": log}).strip())
+        parts.append(render_to_string("dashboard/log_slice.html", {"log": log}).strip())
     # White space between the parts would become part of the log.
     return HttpResponse("".join(parts))

@@ -89,14 +89,14 @@ class JobLogView(APIView):
         """The output of the job from a byte offset on."""
         permission_require(request_actor(request), Permission.JOBS_READ)
         query = query_validated(request.query_params, JobLogQuerySerializer)
-        piece = job_log_read(job=job_get(job_id), offset=query["offset"], limit=LOG_SLICE_BYTES)
+        part = job_log_read(job=job_get(job_id), offset=query["offset"], limit=LOG_SLICE_BYTES)
         return HttpResponse(
-            piece.data,
+            part.data,
             # The bytes are unchanged, in the encoding that the job printed.
             content_type="text/plain",
             headers={
-                "X-Next-Offset": str(piece.next_offset),
-                "X-Log-Complete": "true" if piece.complete else "false",
+                "X-Next-Offset": str(part.next_offset),
+                "X-Log-Complete": "true" if part.complete else "false",
                 "X-Content-Type-Options": "nosniff",
                 "Cache-Control": "no-store",
             },

@@ -60,8 +60,8 @@ def job_log_read(*, job: Job, offset: int, limit: int) -> LogSlice:
         room = limit - len(data)
         position = offset + len(data) - start
         goes_on = attempt == job.attempt and job.status not in FINAL
-        piece, size = _read_stream(log_stream(job.job_id, attempt), position, room, goes_on=goes_on)
-        data += piece
+        part, size = _read_stream(log_stream(job.job_id, attempt), position, room, goes_on=goes_on)
+        data += part
         if len(data) >= limit or size is None:
             break
         start += size

@@ -44,7 +44,7 @@ class TookTooLong(Exception):
 def logs_archive() -> int:
     """Archive the logs of jobs that have ended. Returns their number.
 
-    A log that cannot be archived does not hold up the others: it is noted at its job and tried again later. Raises
+    A log that cannot be archived does not hold up the others: it is recorded at its job and tried again later. Raises
     Unavailable when object storage takes no log at all. All chunks stay then.
     """
     began = time.monotonic()

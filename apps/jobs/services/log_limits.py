@@ -42,8 +42,8 @@ class _Count:
     row: int
     size: int = 0
     chunks: int = 0
-    told_size: int = 0
-    told_chunks: int = 0
+    saved_size: int = 0
+    saved_chunks: int = 0
 
 
 def log_limit() -> int:
@@ -67,9 +67,9 @@ def log_count(stream: str, size: int, *, expires_at: datetime) -> None:
     with _lock:
         count: _Count = cache.get(key) or _Count(row=-1 - secrets.randbits(62))
         count = replace(count, size=count.size + size, chunks=count.chunks + 1)
-        is_due = count.size - count.told_size >= _COUNTED_BYTES or count.chunks - count.told_chunks >= _COUNTED_CHUNKS
+        is_due = count.size - count.saved_size >= _COUNTED_BYTES or count.chunks - count.saved_chunks >= _COUNTED_CHUNKS
         if is_due:
-            count = replace(count, told_size=count.size, told_chunks=count.chunks)
+            count = replace(count, saved_size=count.size, saved_chunks=count.chunks)
         cache.set(key, count, _REMEMBERED_SECONDS)
     if is_due:
         LogChunk(stream=stream, sequence=count.row, size=count.size, chunks=count.chunks, expires_at=expires_at).save()

@@ -166,18 +166,18 @@ def _fault(job: Job, *, agent: Actor, reason: str, steps: Sequence[Mapping[str, 
     began = any(step["state"] not in (StepState.PENDING, StepState.SKIPPED) for step in steps)
     lost = int(job.lost_attempts) + began
     changes = [Job.faults.set(faults), Job.lost_attempts.set(lost)]
-    end, told = LeaseEnd(End.FAULT, reason=reason), f"the machine of {agent.name} failed: {reason}"
+    end, cause = LeaseEnd(End.FAULT, reason=reason), f"the machine of {agent.name} failed: {reason}"
     if job.cancel_requested:
-        return _end(job, Status.CANCELLED, message=_lost(job, told), reason=told, changes=changes, lease_end=end)
+        return _end(job, Status.CANCELLED, message=_lost(job, cause), reason=cause, changes=changes, lease_end=end)
     if lost > int(job.retries):
-        return _end(job, Status.FAILED, message=_lost(job, told), reason=told, changes=changes, lease_end=end)
+        return _end(job, Status.FAILED, message=_lost(job, cause), reason=cause, changes=changes, lease_end=end)
     if len(faults) >= MOST_FAULTS:
         message = f"{len(faults)} attempts failed because of their machines. " + "; ".join(
             f"{fault['agent']}: {fault['reason']}" for fault in faults
         )
-        return _end(job, Status.FAILED, message=message, reason=told, changes=changes, lease_end=end)
+        return _end(job, Status.FAILED, message=message, reason=cause, changes=changes, lease_end=end)
     avoid = {fault["agent_id"] for fault in faults if clock.now() - clock.parse_timestamp(fault["at"]) < AVOID_FOR}
-    return _requeue(job, actor=agent, reason=told, changes=changes, lease_end=end, avoid=avoid)
+    return _requeue(job, actor=agent, reason=cause, changes=changes, lease_end=end, avoid=avoid)
 
 
 def attempt_pass_on(*, job: Job, actor: Actor, labels: list[str]) -> bool:

@@ -40,19 +40,19 @@ class Command(BaseCommand):
         try:
             steps.settings_require(stage, os.environ)
             account = Account(settings.AWS_REGION)
-            self._tell(f"{stage} in {account.region}, account {account.number}, as {account.principal}")
+            self._say(f"{stage} in {account.region}, account {account.number}, as {account.principal}")
             steps.infrastructure_deploy(stage, agreed=yes)
             steps.function_deploy(stage, account)
             # Only now is there an API for the alarms to watch.
             steps.infrastructure_deploy(stage, agreed=yes)
-            release = Release(stage, account, url, watch, self._tell)
+            release = Release(stage, account, url, watch, self._say)
             release.publish(revision_describe(settings.VERSION), version=settings.VERSION)
             # Not before, since the version before this one may not have the functions of new rules.
             steps.schedules_deploy(stage)
         except InfrastructureError as error:
             raise CommandError(str(error)) from error
 
-    def _tell(self, text: str) -> None:
+    def _say(self, text: str) -> None:
         # At once, since other programs write in between.
         self.stdout.write(text)
         self.stdout.flush()

@@ -71,7 +71,7 @@ class Command(BaseCommand):
 
     def _deploy(self, options: dict[str, Any]) -> None:
         stack = self._stack(options)
-        stack.remains_delete(self._tell)
+        stack.remains_delete(self._say)
         plan = stack.plan()
         if plan is None:
             self.stdout.write("No changes.")
@@ -80,7 +80,7 @@ class Command(BaseCommand):
             if not (options["yes"] or self._asked("Do this?")):
                 stack.discard(plan)
                 raise CommandError("Declined; nothing of this was changed.")
-            stack.apply(plan, self._tell)
+            stack.apply(plan, self._say)
             self.stdout.write("Done.")
             plan = stack.plan() if plan.more else None
         for name, value in sorted(stack.outputs().items()):
@@ -101,9 +101,9 @@ class Command(BaseCommand):
             self.stdout.write(f"  {resource}")
         if not (options["yes"] or self._asked("Delete the stack?")):
             raise CommandError("Declined; nothing was changed.")
-        stack.delete(self._tell)
+        stack.delete(self._say)
         self.stdout.write(
-            "The stack is gone. What stays costs what its storage costs; docs/operations.md, Infrastructure, tells how "
+            "The stack is gone. What stays costs what its storage costs; docs/operations.md, Infrastructure, says how "
             "to delete it for good."
         )
 
@@ -126,7 +126,7 @@ class Command(BaseCommand):
         if plan.more:
             self.stdout.write(plan.more)
 
-    def _tell(self, text: str) -> None:
+    def _say(self, text: str) -> None:
         self.stdout.write(f"  {clock.now():%H:%M:%S} {text}")
         self.stdout.flush()
 

@@ -36,7 +36,7 @@ class Command(BaseCommand):
         for what in create_tables():
             self.stdout.write(what)
         try:
-            credentials = _standing(options["credentials"]) or _make()
+            credentials = _existing(options["credentials"]) or _make()
             write_private(options["credentials"], json.dumps({"url": options["url"], **credentials}, indent=2))
             pipeline_save(
                 actor=api_token_verify(credentials["api_token"]),
@@ -49,7 +49,7 @@ class Command(BaseCommand):
             raise CommandError(error.message) from error
 
 
-def _standing(path: Path) -> dict[str, str] | None:
+def _existing(path: Path) -> dict[str, str] | None:
     """The credentials of an earlier start, if this database knows them."""
     try:
         credentials: dict[str, str] = json.loads(path.read_text())

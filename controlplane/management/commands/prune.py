@@ -10,7 +10,7 @@ from controlplane.nosql.expiry import expired_delete
 
 class Command(BaseCommand):
     help = (
-        "Delete what has expired: sessions, tokens, idempotency keys, pieces of logs that are stored, and whatever "
+        "Delete what has expired: sessions, tokens, idempotency keys, log chunks whose logs are archived, and whatever "
         "else has an end. DynamoDB does so by itself, within days. Reads whole tables."
     )
 

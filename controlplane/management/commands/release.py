@@ -54,12 +54,12 @@ class Command(BaseCommand):
         for version in live.versions():
             share = state.share(version.number)
             part = f"{share} %" if share else "before" if version.number in state.before[:1] else ""
-            self._tell(f"{version.number:>5}  {version.published[:19]}  {part:>6}  {version.description}")
+            self._say(f"{version.number:>5}  {version.published[:19]}  {part:>6}  {version.description}")
 
     def _shift(self, account: "Account", options: dict[str, Any]) -> None:
         from controlplane.deployment.releases import Release
 
-        release = Release(options["stage"], account, options["url"], options["watch"], self._tell)
+        release = Release(options["stage"], account, options["url"], options["watch"], self._say)
         percent = options["percent"]
         if percent is None:
             release.shift(options["to"])
@@ -72,9 +72,9 @@ class Command(BaseCommand):
         from controlplane.deployment.live import Live
 
         live = Live(options["stage"], account)
-        self._tell(str(live.go_back()))
+        self._say(str(live.go_back()))
 
-    def _tell(self, text: str) -> None:
+    def _say(self, text: str) -> None:
         # At once: a shift takes minutes.
         self.stdout.write(text)
         self.stdout.flush()
