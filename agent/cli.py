@@ -26,7 +26,7 @@ from agent.enrolment import enrol
 from agent.environment import container_environment, engine_environment, git_environment, step_environment
 from agent.errors import AgentError, MachineUnfit, UsageError
 from agent.identity import identity_load
-from agent.job import JobContext
+from agent.job_context import JobContext
 from agent.mirror import Mirrors
 from agent.process import Launcher
 from agent.processes import kill_marked

@@ -17,7 +17,8 @@ from agent.delivery import deliver, deliver_interrupted
 from agent.errors import AgentError, RefusedByControlPlane
 from agent.health import Health
 from agent.heartbeat import Heartbeat
-from agent.job import JobContext, run_job
+from agent.job import run_job
+from agent.job_context import JobContext
 from agent.machine import boot_id, hostname
 from agent.metrics import Metrics
 from agent.protocol import Assignment, ControlPlane, HeartbeatAnswer

@@ -51,7 +51,7 @@ def fill(disk: Path, leave: int = 0) -> Path:
 def unchecked(*patches: str) -> list[str]:
     """The agent without its check of the machine, so that a job meets the failure first."""
     statements = [
-        "import errno, subprocess, sys; from pathlib import Path; from agent import health, job, machine, spool",
+        "import errno, subprocess, sys; from pathlib import Path; from agent import health, job_run, machine, spool",
         "from agent.cli import agent_main; health.Health._look = lambda self: None",
         # Takes the place of a function that fails.
         "def failing(error):\n    def fail(*_, **__):\n        raise error\n    return fail",
@@ -221,7 +221,7 @@ def test_what_every_job_needs_and_the_machine_lacks_ends_the_attempt_with_agent_
 ) -> None:
     job = plane.add_job(history.url)
     # The patch takes effect with the job.
-    late = f"run = job._Run._run\njob._Run._run = lambda self: (exec({patch!r}, globals()), run(self))"
+    late = f"run = job_run.JobRun._run\njob_run.JobRun._run = lambda self: (exec({patch!r}, globals()), run(self))"
     agent.start(command=unchecked(late))
     finish = plane.finished(job)
     assert reason in finish["agent_fault"]
