@@ -330,7 +330,9 @@ def test_an_agent_gives_up_what_it_cannot_deliver_of_an_earlier_run_so_that_the_
     client.identity = Identity(url=plane.url, agent_id="agent1", key_id="agent1.1", key=b"k" * 32)
     control_plane = ControlPlane(client)
     state = StateDirectory(tmp_path / "state")
-    context = SimpleNamespace(spool=Spool(spooled.path.parent, limit=10**9), plane=control_plane, work_dir=tmp_path)
+    context = SimpleNamespace(
+        git_env={}, spool=Spool(spooled.path.parent, limit=10**9), plane=control_plane, work_dir=tmp_path
+    )
     agent = worker.Agent(client=client, plane=control_plane, context=context, state=state, slots=1)  # type: ignore[arg-type]
     plane.fail("/log/", 503, times=1000)
     (found,) = context.spool.recover()
