@@ -1,6 +1,6 @@
 """Handing out work: one winner for each attempt, in the right order, for few calls."""
 
-import threading
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,8 +13,10 @@ from apps.jobs.selectors.queue import queue_head, queue_registry
 from apps.jobs.services import jobs_claim
 from apps.jobs.services.jobs import job_create
 from controlplane.lib.actor import Actor
+from controlplane.lib.errors import Unavailable
 from tests.jobs.conftest import MakeAgent
 from tests.metering import dynamodb_calls
+from tests.properties.consistency import Everything
 
 
 def claim(agent: Actor, *, labels: tuple[str, ...] = (), limit: int = 1) -> list[str]:
@@ -83,23 +85,29 @@ def test_fifty_agents_storming_a_thousand_jobs_find_one_winner_each_for_few_call
     agents = [make_agent() for _ in range(50)]
     sets = queue_registry().sets_for(())
     claimed: list[str] = []
-    lock = threading.Lock()
+    looks = itertools.count()
 
     def storm(agent: Actor) -> None:
         while True:
-            assignments = jobs_claim(agent=agent, sets=sets, limit=1)
-            with lock:
-                claimed.extend(assignment.job_id for assignment in assignments)
-                if len(claimed) == 1000:
-                    return
+            try:
+                assignments = jobs_claim(agent=agent, sets=sets, limit=1)
+            except Unavailable:
+                # So slow is only the emulator. A real agent asks again, too, and finds a job that it got unnoticed.
+                continue
+            claimed.extend(assignment.job_id for assignment in assignments)
             if not assignments:
+                next(looks)
+                if not queue_head(sets[0].position):
+                    return
                 # The last entries are in others' hands. A real agent asks again after seconds.
                 time.sleep(0.2)
 
     with dynamodb_calls() as metering, ThreadPoolExecutor(50) as pool:
         list(pool.map(storm, agents))
-    # The last look of each agent finds nothing and is no claim.
-    useful = metering.calls - sum(1 for _ in agents)
-    assert max(Counter(claimed).values()) == 1
-    assert set(claimed) == jobs
+    leased = [job_id for heartbeat in Everything.read().heartbeats.values() for job_id in heartbeat.leases]
+    assert max(Counter(leased).values()) == max(Counter(claimed).values()) == 1
+    assert set(leased) == jobs
+    assert set(claimed) <= jobs
+    # A poll that finds nothing, and the look into the queue after it, are no claims.
+    useful = metering.calls - 2 * next(looks)
     assert useful / 1000 <= 2.2
