@@ -161,7 +161,7 @@ def _boundary_statements(stage: str) -> list[Statement]:
         },
         _allow(
             "s3",
-            "DeleteObject GetObject ListBucket PutObject",
+            "AbortMultipartUpload DeleteObject GetObject ListBucket PutObject",
             [_bucket(f"{PROJECT}-job-logs-{stage}-${{AWS::AccountId}}{rest}") for rest in ("", "/*")],
         ),
         _allow(
