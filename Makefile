@@ -3,8 +3,8 @@ PYTHON ?= python3
 PORT ?= 8000
 AGENTS ?= 1
 STATE_DIR ?= .local
-# How many test processes: one more than cores, since many tests wait for a timeout or for another process.
-WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+# How many test processes: two more than cores, since many tests wait for a timeout or for another process.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
 
 # With any value the tests measure which branches they run, as in .ci/run.
 COVERAGE ?=

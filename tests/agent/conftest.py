@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,9 @@ class AgentProcess:
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+            # Two signals at the same moment are one.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.1)
             self._process.send_signal(signal.SIGTERM)
             try:
                 self._process.wait(5)

@@ -120,7 +120,8 @@ def test_a_new_start_ends_the_processes_in_the_groups_of_an_earlier_run() -> Non
     assert not group._path.exists()
 
 
-def test_without_control_groups_everything_works(tmp_path: Path) -> None:
+def test_without_control_groups_everything_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroups, "_KILL_LIMIT_SECONDS", 0.1)
     assert ControlGroups(None, "marker").enclose(os.getpid()) is None
     assert ControlGroups(tmp_path / "missing", "marker").enclose(os.getpid()) is None
     # A folder that is no control group.
