@@ -55,7 +55,7 @@ def job_state(job_id: str) -> tuple[str, int, str | None]:
     return job.status, int(job.attempt), job.agent_id
 
 
-def replayed(agent: AgentClient, request: Signed, times: int = 1000) -> Counter[int]:
+def replayed(agent: AgentClient, request: Signed, times: int) -> Counter[int]:
     """The statuses of the answers to the same request, sent `times` times by eight threads."""
     with ThreadPoolExecutor(8) as pool:
         return Counter(pool.map(lambda _: agent.send(request).status_code, range(times)))
@@ -651,48 +651,52 @@ def test_a_result_of_a_wrong_kind_is_refused_and_ends_nothing(agent: AgentClient
 
 # --- replays --------------------------------------------------------------------------------------------------------
 
+REPLAYS = pytest.mark.parametrize(
+    "times", [pytest.param(200, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.nightly)]
+)
 
-@pytest.mark.slow
-def test_a_heartbeat_replayed_a_thousand_times_takes_one_job(agent: AgentClient, make_job: MakeJob) -> None:
+
+@REPLAYS
+def test_a_heartbeat_replayed_many_times_takes_one_job(agent: AgentClient, make_job: MakeJob, times: int) -> None:
     jobs = [make_job() for _ in range(3)]
     request = agent.heartbeat_request()
-    assert replayed(agent, request) == {200: 1000}
+    assert replayed(agent, request, times) == {200: times}
     assert [job_state(job_id)[0] for job_id in jobs] == ["assigned", "queued", "queued"]
     assert acts(jobs[0])["job.claimed"] == 1
 
 
-@pytest.mark.slow
-def test_a_start_replayed_a_thousand_times_starts_once(agent: AgentClient, make_job: MakeJob) -> None:
+@REPLAYS
+def test_a_start_replayed_many_times_starts_once(agent: AgentClient, make_job: MakeJob, times: int) -> None:
     job_id = make_job()
     (assignment,) = agent.heartbeat()["jobs"]
     request = agent.json_request(f"/jobs/{job_id}/start", {"attempt": assignment["attempt"]})
-    assert replayed(agent, request) == {200: 1000}
+    assert replayed(agent, request, times) == {200: times}
     assert job_state(job_id) == ("running", 1, agent.agent_id)
     assert acts(job_id)["job.started"] == 1
 
 
-@pytest.mark.slow
-def test_a_definition_replayed_a_thousand_times_is_taken_once(agent: AgentClient, repository_job: str) -> None:
+@REPLAYS
+def test_a_definition_replayed_many_times_is_taken_once(agent: AgentClient, repository_job: str, times: int) -> None:
     assignment = agent.take()
     body = {"attempt": assignment["attempt"], "commit": "c" * 40, "text": STEPS}
     request = agent.json_request(f"/jobs/{repository_job}/definition", body)
-    assert replayed(agent, request) == {200: 1000}
+    assert replayed(agent, request, times) == {200: times}
     assert acts(repository_job)["job.defined"] == 1
 
 
-@pytest.mark.slow
-def test_a_log_chunk_replayed_a_thousand_times_is_stored_once(
-    operator: Client, agent: AgentClient, make_job: MakeJob
+@REPLAYS
+def test_a_log_chunk_replayed_many_times_is_stored_once(
+    operator: Client, agent: AgentClient, make_job: MakeJob, times: int
 ) -> None:
     job_id = make_job()
     request = agent.log_request(agent.take(), 0, b"once\n")
-    assert replayed(agent, request) == {200: 1000}
+    assert replayed(agent, request, times) == {200: times}
     assert operator.get(f"/jobs/{job_id}/log").content == b"once\n"
 
 
-@pytest.mark.slow
-def test_a_finish_replayed_a_thousand_times_ends_one_job_and_brings_one(
-    operator: Client, agent: AgentClient, make_job: MakeJob
+@REPLAYS
+def test_a_finish_replayed_many_times_ends_one_job_and_brings_one(
+    operator: Client, agent: AgentClient, make_job: MakeJob, times: int
 ) -> None:
     job_id, *others = [make_job(priority=90), *(make_job() for _ in range(3))]
     assignment = agent.take()
@@ -707,7 +711,7 @@ def test_a_finish_replayed_a_thousand_times_ends_one_job_and_brings_one(
         return answer.status_code
 
     with ThreadPoolExecutor(8) as pool:
-        assert Counter(pool.map(send, range(1000))) == {200: 1000}
+        assert Counter(pool.map(send, range(times))) == {200: times}
     assert brought == [{"job_id": others[0], "attempt": 1}]
     assert [job_state(other)[0] for other in others] == ["assigned", "queued", "queued"]
     assert acts(job_id)["job.finished"] == 1

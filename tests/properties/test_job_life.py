@@ -702,7 +702,7 @@ def _machine_settings(**members: Any) -> settings:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("part", "examples"), [(1, 40), (2, 40), *(pytest.param(n, 300, marks=pytest.mark.nightly) for n in (3, 4, 5))]
+    ("part", "examples"), [(1, 25), (2, 25), *(pytest.param(n, 300, marks=pytest.mark.nightly) for n in (3, 4, 5))]
 )
 def test_jobs_live_as_the_model_says(tables: None, part: int, examples: int) -> None:
     """In parts, so that more processes can try."""
