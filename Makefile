@@ -6,7 +6,7 @@ STATE_DIR ?= .local
 # How many test processes: two more than cores, since many tests wait for a timeout or for another process.
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 2)))
 
-# With any value the tests measure which branches they run, as in .ci/run.
+# With any value the tests measure which branches they run, as delivery.yml does.
 COVERAGE ?=
 # Of these the lines are listed that no test runs.
 LISTED := apps/*/services/*,agent/*
