@@ -140,7 +140,7 @@ def test_after_kill_9_its_data_is_kept_and_its_processes_end(tmp_path: Path) -> 
         second.ready()
         assert {**second.credentials(), "url": ""} == {**before, "url": ""}
         assert second.call("GET", "/pipelines/kept").json()["repository"] == pipeline["repository"]
-        wait_until(lambda: second.call("GET", "/agents").json()["agents"][0]["status"] == "healthy")
+        wait_until(lambda: [agent["status"] for agent in second.call("GET", "/agents").json()["agents"]] == ["healthy"])
         assert len(second.call("GET", "/agents").json()["agents"]) == 1
         second.process.terminate()
         assert second.end() == 0
