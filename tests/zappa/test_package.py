@@ -35,16 +35,8 @@ def build(archive: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two packages, built at once."""
-    folder = tmp_path_factory.mktemp("package")
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(build, [folder / "one.zip", folder / "other.zip"]))
-
-
-@pytest.fixture(scope="module")
-def package(packages: list[Path]) -> Path:
-    return packages[0]
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("package") / "one.zip")
 
 
 @pytest.fixture(scope="module")
@@ -138,5 +130,9 @@ def test_it_needs_nothing_but_itself(unpacked: Path) -> None:
     assert json.loads(done.stdout.splitlines()[0]) == [200] * len(pages)
 
 
-def test_the_same_sources_make_the_same_package_also_when_two_build_at_once(packages: list[Path]) -> None:
+@pytest.mark.nightly
+def test_the_same_sources_make_the_same_package_also_when_two_build_at_once(tmp_path: Path) -> None:
+    """The test of a stage's deployments shows it for one build after the other."""
+    with ThreadPoolExecutor() as pool:
+        packages = list(pool.map(build, [tmp_path / "one.zip", tmp_path / "other.zip"]))
     assert len({hashlib.sha256(archive.read_bytes()).digest() for archive in packages}) == 1
