@@ -2,9 +2,11 @@
 
 import os
 import secrets
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -122,6 +124,17 @@ def operator(server: str) -> Client:
 def outsider(server: str) -> Client:
     """A client without a token."""
     return Client(server)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 110 MiB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=110m", "tmpfs", path], capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True)
 
 
 @pytest.fixture(scope="session")

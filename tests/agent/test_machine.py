@@ -29,17 +29,6 @@ MIB = 1024 * 1024
 NOT_ROOT = 65534
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 110 MiB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=110m", "tmpfs", path], capture_output=True).returncode:
-        pytest.skip("only root can mount a small disk")
-    yield path
-    subprocess.run(["umount", "--lazy", path], check=True)
-
-
 def fill(disk: Path, leave: int = 0) -> Path:
     """Fill the disk but for `leave` bytes. Returns the file that does it."""
     filler = disk / "filler"

@@ -1,24 +1,9 @@
 """A machine that cannot run jobs, among others that can."""
 
 import contextlib
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.endtoend.conftest import Product, Repository, wait_for
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 110 MiB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=110m", "tmpfs", path], capture_output=True).returncode:
-        pytest.skip("only root can mount a small disk")
-    yield path
-    subprocess.run(["umount", "--lazy", path], check=True)
 
 
 def test_an_agent_whose_disk_fills_up_fails_no_job_and_is_unhealthy_until_there_is_room(
