@@ -1,8 +1,12 @@
 """The endpoints about the control plane itself: name and version, and the documentation of its API."""
 
+from functools import cache
+
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -13,7 +17,7 @@ from rest_framework.views import APIView
 from controlplane.http.documentation import documentation
 from controlplane.http.openapi import Json, problems
 
-NAME = "hybrid-ci-cd"
+NAME = "Hybrid CI/CD Backend"
 
 
 class HealthSerializer(serializers.Serializer[None]):
@@ -51,8 +55,20 @@ READY: Json = {
 def docs(request: HttpRequest) -> HttpResponse:
     """The API documentation for people. It is public, as the document at /schema is."""
     base_url = request.build_absolute_uri(request.META.get("SCRIPT_NAME", "") or "/").rstrip("/")
-    context = {"api": documentation(), "version": settings.VERSION, "base_url": base_url, "section": "docs"}
+    context = {
+        "api": documentation(),
+        "operations": _operations(),
+        "version": settings.VERSION,
+        "base_url": base_url,
+        "section": "docs",
+    }
     return render(request, "docs.html", context)
+
+
+@cache
+def _operations() -> SafeString:
+    """Most of the page, which is the same for everyone."""
+    return render_to_string("docs_operations.html", {"api": documentation()})
 
 
 class InfoView(APIView):

@@ -2,7 +2,7 @@
 
 from django.urls import register_converter
 
-from controlplane.lib.ids import ID_PATTERN
+from controlplane.lib.ids import ID_PATTERN, STORED_NAME_PATTERN
 
 
 class IdConverter:
@@ -17,6 +17,24 @@ class IdConverter:
         return value
 
 
+class ArtifactConverter(IdConverter):
+    """The id of an artifact, as `apps.jobs.models.Artifact` has it."""
+
+    regex = f"{ID_PATTERN}-{ID_PATTERN}-[0-9]{{1,9}}-[0-9a-f]{{32}}"
+
+
+class CacheConverter(IdConverter):
+    """The id of a cache while it is sent: the job, the attempt and a digest."""
+
+    regex = f"{ID_PATTERN}-[0-9]{{1,9}}-[0-9a-f]{{32}}"
+
+
+class StoredNameConverter(IdConverter):
+    """The name of a file with presigned URLs."""
+
+    regex = STORED_NAME_PATTERN
+
+
 class NumberConverter:
     """A whole number that DynamoDB can store."""
 
@@ -29,5 +47,8 @@ class NumberConverter:
         return str(value)
 
 
+register_converter(ArtifactConverter, "artifact")
+register_converter(CacheConverter, "cache")
 register_converter(IdConverter, "id")
 register_converter(NumberConverter, "number")
+register_converter(StoredNameConverter, "stored_name")

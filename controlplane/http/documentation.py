@@ -15,8 +15,8 @@ from typing import Any
 
 from django.utils.html import conditional_escape
 from django.utils.safestring import SafeString, mark_safe
-from drf_spectacular.generators import SchemaGenerator
 
+from controlplane.http.api_document import api_document
 from controlplane.http.openapi import PROBLEM_CONTENT_TYPE, Json
 from controlplane.lib.error_codes import ErrorCode
 
@@ -27,7 +27,7 @@ _DEEPEST = 4
 # From here on, a bound is only the largest number of JSON, and the page does not show it.
 _NO_LIMIT = 2**53
 # How the page names each security scheme.
-_ACCESS = {"agentSignature": "signed by an agent", "apiToken": "signed in"}
+_ACCESS = {"agentSignature": "signed by an agent", "webhookSignature": "signed by a provider", "apiToken": "signed in"}
 _FORMATS = {"date-time": "RFC 3339 time", "binary": "bytes", "uri": "URL"}
 _EXAMPLES = {"date-time": "2027-01-31T12:00:00Z", "uri": "https://example.com", "binary": "…"}
 
@@ -50,6 +50,7 @@ class Content:
     media_type: str
     fields: list[Field]
     example: str | None
+    text: SafeString
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Documentation:
 @cache
 def documentation() -> Documentation:
     """The API of this release. Made once in a process, because it does not change."""
-    document: Json = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
+    document = api_document()
     # The page has a table of the codes.
     code = {"type": "string", "description": "Stable, for programs: one of the error codes."}
     reader = _Reader({**document["components"]["schemas"], "ErrorCode": code})
@@ -117,7 +118,8 @@ class _Reader:
         self._schemas = schemas
 
     def operation(self, method: str, path: str, operation: Json) -> Operation:
-        body = self._content(operation.get("requestBody", {}).get("content", {}))
+        request = operation.get("requestBody", {})
+        body = self._content(request.get("content", {}), request.get("description", ""))
         named = [name for requirement in operation.get("security", []) for name in requirement]
         access = next((words for name, words in _ACCESS.items() if name in named), "open to everyone")
         statuses = {int(status) for status in operation["responses"] if status != "default"}
@@ -156,12 +158,14 @@ class _Reader:
         content = self._content(response.get("content", {}))
         return Answer(status, HTTPStatus(status).phrase, _prose(response.get("description", "")), content)
 
-    def _content(self, content: Json) -> Content | None:
+    def _content(self, content: Json, text: str = "") -> Content | None:
         for media_type, described in content.items():
             if media_type != PROBLEM_CONTENT_TYPE:
                 schema = described.get("schema", {})
                 example = json.dumps(self._example(schema), indent=2, ensure_ascii=False)
-                return Content(media_type, list(self.fields(schema)), example if "json" in media_type else None)
+                return Content(
+                    media_type, list(self.fields(schema)), example if "json" in media_type else None, _prose(text)
+                )
         return None
 
     def fields(self, schema: Json, depth: int = 0) -> Iterator[Field]:

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 
+from controlplane.http.body_limits import view_body_limit
+
 View = Callable[..., HttpResponse]
 
 
@@ -50,5 +52,6 @@ class DocumentedView:
             self._method: extend_schema(**description)(handler),
             "authentication_classes": (),
             "permission_classes": (),
+            "body_limit": view_body_limit(self._view),
         }
         return type(self._view.__name__, (APIView,), members)

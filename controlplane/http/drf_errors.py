@@ -1,19 +1,20 @@
 """Converts the errors of Django REST framework to application errors."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from rest_framework import exceptions as drf
 
 from controlplane.lib.error_codes import ErrorCode
-from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput, NotAuthenticated
+from controlplane.lib.errors import MAX_ERRORS, ApplicationError, Forbidden, InvalidInput, NotAuthenticated
 
 
 def drf_error(exception: BaseException | None) -> ApplicationError | None:
     """The application error for a DRF error. None for any other exception."""
     match exception:
         case drf.ValidationError():
-            errors = list(_field_errors(exception.detail))
+            errors = list(islice(_field_errors(exception.detail), MAX_ERRORS))
             message = f"{errors[0]['field']}: {errors[0]['message']}" if errors else "The request is not valid."
             return InvalidInput(message, errors=errors)
         case drf.ParseError():

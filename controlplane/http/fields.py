@@ -19,11 +19,12 @@ This is for the busiest endpoints: it imports neither DRF nor drf-spectacular.
 import copy
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY
 from typing import Any
 
 from controlplane.lib import clock
 from controlplane.lib.errors import InvalidInput
+from controlplane.lib.frozen import frozen
 
 Json = dict[str, Any]
 # The schema of a nested object, usually a reference to its component.
@@ -47,7 +48,7 @@ class Field:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WholeNumber(Field):
     """A number without a fraction, from `least` to `most`."""
 
@@ -66,7 +67,7 @@ class WholeNumber(Field):
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Number(Field):
     """A number from `least` to `most`, kept to so many decimal `places`."""
 
@@ -86,7 +87,7 @@ class Number(Field):
         return {"type": "number", "minimum": self.least, "maximum": self.most}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Text(Field):
     """A text of at most `longest` characters, with `empty` false at least one; with `pattern`, all of it matches that.
 
@@ -120,7 +121,7 @@ class Text(Field):
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice(Field):
     """One of a few texts."""
 
@@ -136,7 +137,7 @@ class Choice(Field):
         return {"type": "string", "enum": list(self.values)}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Flag(Field):
     """True or false."""
 
@@ -151,7 +152,7 @@ class Flag(Field):
         return {"type": "boolean"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Time(Field):
     """A date and time with its time zone; checked, it is a timestamp as `controlplane.lib.clock` writes it."""
 
@@ -171,7 +172,7 @@ class Time(Field):
         return {"type": "string", "format": "date-time"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListOf(Field):
     """A list of at most `most` values."""
 
@@ -193,7 +194,7 @@ class ListOf(Field):
         return {"type": "array", "items": described(self.item, object_schema), **limit}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MapOf(Field):
     """An object with members of any name and one kind of value."""
 
@@ -209,7 +210,7 @@ class MapOf(Field):
         return {"type": "object", "additionalProperties": described(self.value, object_schema)}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Member:
     """A member of an object that may be missing (unless `required`) or null; `default` then takes its place."""
 

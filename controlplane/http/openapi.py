@@ -21,11 +21,17 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
+from drf_spectacular.extensions import (
+    OpenApiAuthenticationExtension,
+    OpenApiSerializerExtension,
+    OpenApiSerializerFieldExtension,
+)
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import Direction, OpenApiResponse
 
+from controlplane.http.body_limits import view_body_limit
 from controlplane.lib.error_codes import ErrorCode
+from controlplane.lib.errors import MAX_ERRORS
 
 Json = dict[str, Any]
 Security = Sequence[Mapping[str, list[str]]]
@@ -33,6 +39,7 @@ Security = Sequence[Mapping[str, list[str]]]
 # The security of an operation. A public operation needs no sign-in.
 PUBLIC: Security = ()
 AGENT: Security = ({"agentSignature": []},)
+WEBHOOK: Security = ({"webhookSignature": []},)
 
 PROBLEM_CONTENT_TYPE = "application/problem+json"
 
@@ -49,13 +56,15 @@ _PROBLEM: Json = {
         "request_id": {"type": "string", "description": "For server errors (5xx): finds the request in the log."},
         "errors": {
             "type": "array",
-            "description": "The invalid fields.",
+            "description": "The invalid fields, the first of them if there are many.",
+            "maxItems": MAX_ERRORS,
             "items": {
                 "type": "object",
                 "required": ["field", "message"],
                 "properties": {
                     "field": {"type": "string", "examples": ["steps[1].timeout"]},
                     "line": {"type": "integer", "description": "In a pipeline definition, from 1."},
+                    "column": {"type": "integer", "description": "In that line, from 1."},
                     "message": {"type": "string"},
                 },
             },
@@ -76,6 +85,15 @@ _AGENT_SIGNATURE: Json = {
     "description": (
         "RFC 9421 with hmac-sha256 under the label sig1: `Signature-Input` covers @method, @path and content-digest "
         "(RFC 9530, of the body as sent) with created, keyid and nonce. The key comes from the enrolment."
+    ),
+}
+_WEBHOOK_SIGNATURE: Json = {
+    "type": "apiKey",
+    "in": "header",
+    "name": "X-Hub-Signature-256",
+    "description": (
+        "What the provider signs the body with: X-Hub-Signature-256 of GitHub, X-Gitea-Signature, X-Gitlab-Token, or "
+        "webhook-signature with webhook-id and webhook-timestamp (Standard Webhooks). The secret is the connection's."
     ),
 }
 
@@ -113,6 +131,8 @@ class Schema(AutoSchema):
             possible = {str(status.value): _problem_response(status) for status in _possible_problems(operation)}
             responses = {**possible, **operation["responses"], "default": _problem_response(None)}
             operation["responses"] = dict(sorted(responses.items()))
+            if "requestBody" in operation:
+                operation["requestBody"]["description"] = f"At most {view_body_limit(self.view):,} bytes."
         return operation
 
 
@@ -153,6 +173,18 @@ class TableOfFields(OpenApiSerializerExtension):  # type: ignore[no-untyped-call
         return dict(self.target.component(reference))
 
 
+class MembersOfAnyName(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    """Says how many members an object may have."""
+
+    target_class = "controlplane.http.drf_fields.DictField"
+
+    def map_serializer_field(self, auto_schema: AutoSchema, direction: Direction) -> Json:
+        schema = auto_schema._map_serializer_field(  # type: ignore[no-untyped-call]
+            self.target, direction, bypass_extensions=True
+        )
+        return {**schema, "maxProperties": self.target.max_entries}
+
+
 class ApiTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """How a program authenticates."""
 
@@ -183,4 +215,5 @@ def common_parts_add(result: Json, **_: Any) -> Json:
     components = result.setdefault("components", {})
     components.setdefault("schemas", {}).update(Problem=_PROBLEM, ErrorCode=_ERROR_CODE)
     components.setdefault("securitySchemes", {})["agentSignature"] = _AGENT_SIGNATURE
+    components["securitySchemes"]["webhookSignature"] = _WEBHOOK_SIGNATURE
     return result

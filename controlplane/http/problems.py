@@ -6,10 +6,11 @@ is 500 without any detail of the error.
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import (
     Http404,
@@ -19,10 +20,23 @@ from django.http import (
     JsonResponse,
     UnreadablePostError,
 )
+from django.http.multipartparser import MultiPartParserError
 from django.template.loader import select_template
+from django.utils.http import MAX_URL_LENGTH
+from django.utils.module_loading import import_string
 
+from controlplane.http.body_limits import body_error
+from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
-from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput, NotAuthenticated, NotFound, TooLarge
+from controlplane.lib.errors import (
+    MAX_ERRORS,
+    ApplicationError,
+    Forbidden,
+    InvalidInput,
+    NotAuthenticated,
+    NotFound,
+    TooLarge,
+)
 from controlplane.lib.work import current_work, failure_note
 
 logger = logging.getLogger(__name__)
@@ -33,17 +47,43 @@ CONTENT_TYPE = "application/problem+json"
 # and would lose it with the closed connection.
 _DRAIN_BYTES = 32 * 1024 * 1024
 
+# The most characters of a path with its query, and of all headers together.
+_ADDRESS_LIMIT = 16 * 1024
+_HEADERS_LIMIT = 32 * 1024
+
+# The most characters of each text in a problem, because it may repeat what a client has sent.
+_MAX_DETAIL = 1000
+_MAX_TEXTS = {"field": 200, "message": 500}
+
 
 def error_response(request: HttpRequest, error: ApplicationError) -> HttpResponse:
     """A page for a browser, a problem for a program."""
     if "text/html" not in request.headers.get("Accept", ""):
         return problem_response(error)
     template = select_template([f"{error.status}.html", "error.html"])
-    # Rendered without the request: finding the user would read the database, which may be what failed.
     page = template.render(
-        {"heading": _title(error), "detail": error.message, "status": error.status, "request_id": _request_id(error)}
+        {
+            "heading": _title(error),
+            "detail": error.message,
+            "status": error.status,
+            "request_id": _request_id(error),
+            **_navigation(request),
+        }
     )
     return HttpResponse(page, status=error.status, headers=problem_headers(error))
+
+
+def _navigation(request: HttpRequest) -> dict[str, Any]:
+    """What the page needs to lead on: whether it has the navigation, and which part of it the address belongs to.
+
+    It is rendered without the request: finding the user would read the database, which may be what failed. So the
+    cookie of a session is enough. Without a valid session, all of these links lead to the sign-in page.
+    """
+    section = request.path_info.removeprefix("/dashboard/").partition("/")[0]
+    return {
+        "navigates": settings.SESSION_COOKIE_NAME in request.COOKIES,
+        "section": section if section in ("runs", "jobs", "agents", "pipelines") else "",
+    }
 
 
 def problem_response(error: ApplicationError) -> JsonResponse:
@@ -63,14 +103,23 @@ def problem_body(error: ApplicationError) -> dict[str, Any]:
         "title": _title(error),
         "status": error.status,
         "code": error.code.value,
-        "detail": error.message,
+        "detail": _cut(error.message, _MAX_DETAIL),
     }
     if error.errors:
-        body["errors"] = error.errors
+        body["errors"] = [_bounded(entry) for entry in error.errors[:MAX_ERRORS]]
     request_id = _request_id(error)
     if request_id:
         body["request_id"] = request_id
     return body
+
+
+def _bounded(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """One of a problem's errors, with its texts cut."""
+    return {name: _cut(value, _MAX_TEXTS[name]) if name in _MAX_TEXTS else value for name, value in entry.items()}
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _request_id(error: ApplicationError) -> str | None:
@@ -100,7 +149,7 @@ def application_error(exception: BaseException | None) -> ApplicationError | Non
             return Forbidden("You do not have the permission for this.")
         case RequestDataTooBig():
             return TooLarge("The body is too large for this endpoint.")
-        case BadRequest() | SuspiciousOperation():
+        case BadRequest() | SuspiciousOperation() | MultiPartParserError():
             return InvalidInput("The request is malformed.")
         case UnreadablePostError():
             return InvalidInput("The body is shorter than its Content-Length.", code=ErrorCode.INCOMPLETE_BODY)
@@ -122,13 +171,13 @@ def _title(error: ApplicationError) -> str:
 
 
 class ProblemMiddleware:
-    """Answers with problems: for our errors in plain views, and for requests whose body length is not clear."""
+    """Answers with problems: for our errors in plain views, and for requests that no view shall read."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        refused = _framing_error(request)
+        refused = _framing_error(request) or _size_error(request)
         if refused is not None:
             return problem_response(refused)
         response = self.get_response(request)
@@ -136,12 +185,54 @@ class ProblemMiddleware:
             response = _not_allowed(request, response)
         if response.status_code == TooLarge.status:
             _drain(request)
+        if response.status_code == Forbidden.status:
+            response = _refusal_recorded(request, response)
+        _redirect_shorten(response)
         return response
+
+    def process_view(self, request: HttpRequest, view: Any, _args: Any, _arguments: Any) -> HttpResponse | None:
+        """Refuse a body that is larger than the view takes, before anything reads it."""
+        error = body_error(request, view)
+        if error is None:
+            return None
+        failure_note(error)
+        return error_response(request, error)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         error = application_error(exception)
         failure_note(error or exception)
         return None if error is None else error_response(request, error)
+
+
+def _refusal_recorded(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """The response, when it is in the audit trail that this was refused to someone who is signed in."""
+    work, match = current_work(), request.resolver_match
+    actor = signed_in_actor(request)
+    if work is None or match is None or actor is None:
+        return response
+    try:
+        import_string(settings.REFUSAL_RECORDER)(
+            actor=actor,
+            method=request.method,
+            route=work.route,
+            arguments=match.kwargs,
+            path=request.path_info,
+            code=getattr(work.failure, "code", None),
+        )
+    except ApplicationError as error:
+        failure_note(error)
+        return error_response(request, error)
+    return response
+
+
+def signed_in_actor(request: HttpRequest) -> Actor | None:
+    """Who makes the request, as far as it is known: of a page the user, if the view has read the session."""
+    work, user = current_work(), getattr(request, "_cached_user", None)
+    if work is not None and work.actor is not None:
+        return work.actor
+    if user is not None and user.is_authenticated:
+        return Actor("user", user.user_id, user.name)
+    return None
 
 
 def _framing_error(request: HttpRequest) -> ApplicationError | None:
@@ -154,6 +245,27 @@ def _framing_error(request: HttpRequest) -> ApplicationError | None:
             "Send the length of the body in Content-Length.", code=ErrorCode.LENGTH_REQUIRED, status=411
         )
     return None
+
+
+def _size_error(request: HttpRequest) -> ApplicationError | None:
+    """Web servers differ in how long an address and headers may be, so we have limits of our own."""
+    if len(request.META.get("PATH_INFO", "")) + len(request.META.get("QUERY_STRING", "")) > _ADDRESS_LIMIT:
+        return ApplicationError(
+            f"The address has more than {_ADDRESS_LIMIT:,} characters.", code=ErrorCode.ADDRESS_TOO_LONG, status=414
+        )
+    if sum(len(value) for name, value in request.META.items() if name.startswith("HTTP_")) > _HEADERS_LIMIT:
+        return ApplicationError(
+            f"The headers have more than {_HEADERS_LIMIT:,} characters.", code=ErrorCode.HEADERS_TOO_LARGE, status=431
+        )
+    return None
+
+
+def _redirect_shorten(response: HttpResponse) -> None:
+    """Drop the query of a redirect to the sign-in page that repeats a longer address than that page leads back to."""
+    for header in ("Location", "HX-Redirect"):
+        address = response.get(header, "")
+        if len(address) > 2 * MAX_URL_LENGTH:
+            response[header] = address.partition("?")[0]
 
 
 def _not_allowed(request: HttpRequest, response: HttpResponse) -> HttpResponse:

@@ -8,6 +8,7 @@ from rest_framework import serializers
 from rest_framework.parsers import BaseParser
 
 from controlplane.http.json_body import json_object, json_parse, members_known_require
+from controlplane.lib.addresses import request_address
 from controlplane.lib.errors import InvalidInput
 
 
@@ -21,19 +22,14 @@ class JsonParser(BaseParser):
         return json_parse(parser_context["request"].body)
 
 
-def client_address(request: HttpRequest) -> str:
-    """The IP address of the client as the gateway reports it; without a gateway, as the server sees it.
+def behind_gateway(request: HttpRequest) -> bool:
+    """Whether API Gateway has sent the request, which limits the size of the response."""
+    return "apig_wsgi.full_event" in request.META or "lambda.event" in request.META
 
-    On Lambda it comes from the gateway's event, which the adapters put into the WSGI environment. Headers such as
-    X-Forwarded-For are never used: a client can write them, but cannot write the event.
-    """
-    event = request.META.get("apig_wsgi.full_event") or request.META.get("lambda.event")
-    if event is None:
-        return str(request.META.get("REMOTE_ADDR", ""))
-    context = event.get("requestContext") or {}
-    # The event of an HTTP API, and then that of a REST API.
-    seen = (context.get("http") or {}).get("sourceIp") or (context.get("identity") or {}).get("sourceIp")
-    return str(seen or "")
+
+def client_address(request: HttpRequest) -> str:
+    """The IP address of the client, as `request_address` finds it."""
+    return request_address(request.META)
 
 
 def client_region(request: HttpRequest) -> str | None:

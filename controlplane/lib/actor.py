@@ -1,16 +1,19 @@
 """The actor of an operation: every service takes one, and the audit trail records it."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
-ActorKind = Literal["user", "token", "agent", "system"]
+from controlplane.lib.frozen import frozen
+
+ActorKind = Literal["user", "token", "agent", "schedule", "webhook", "system"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Actor:
-    """A user, an API token, an agent or the system, with its current permissions.
+    """A user, an API token, an agent, a schedule, a webhook or the system, with its current permissions.
 
-    `id` is stable (user id, token id, agent id), `name` is for people, `owner_id` is the id of a token's user.
+    `id` is stable (user id, token id, agent id; what is scheduled, who sends the webhook), `name` is for people,
+    `owner_id` is the id of a token's user.
     """
 
     kind: ActorKind

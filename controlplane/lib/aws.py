@@ -16,25 +16,31 @@ from controlplane.lib.errors import Unavailable
 CONNECT_TIMEOUT_SECONDS = 1
 READ_TIMEOUT_SECONDS = 5
 ATTEMPTS = 3
+_HURRIED = Config(read_timeout=3, retries={"mode": "standard", "total_max_attempts": 1})
 
 
-def client_config() -> Config:
-    """The configuration of every client: its timeouts and its retries."""
-    return Config(
+def client_config(*, hurried: bool = False) -> Config:
+    """The configuration of every client: its timeouts and its retries. A hurried one makes one attempt, within 4 s."""
+    config = Config(
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=READ_TIMEOUT_SECONDS,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
     )
+    return config.merge(_HURRIED) if hurried else config
 
 
 @cache
-def client(service: str) -> Any:
-    """The process's client of a service, which all threads share. Endpoint and credentials come from AWS's settings."""
-    return _session().create_client(service, region_name=settings.AWS_REGION, config=client_config())
+def client(service: str, *, hurried: bool = False) -> Any:
+    """The process's client of a service, which all threads share. Endpoint and credentials come from AWS's settings.
+
+    A hurried one makes one attempt, which ends within 4 s: for what is tried again a minute later.
+    """
+    return session().create_client(service, region_name=settings.AWS_REGION, config=client_config(hurried=hurried))
 
 
 @cache
-def _session() -> Session:
+def session() -> Session:
+    """The process's session of botocore, which keeps what it has read of AWS's services and the credentials."""
     return Session()
 
 

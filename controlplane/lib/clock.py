@@ -19,7 +19,8 @@ def epoch() -> int:
 
 def timestamp(moment: datetime) -> str:
     """The time in RFC 3339, in UTC with microseconds. These texts sort by time."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Unlike strftime, this writes years before 1000 with four digits.
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_timestamp(text: str) -> datetime:

@@ -1,9 +1,13 @@
 """The one family of errors that services raise; `controlplane.http.problems` turns it into responses (RFC 9457)."""
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from controlplane.lib.error_codes import ErrorCode
+
+# The most errors that one response lists, however many the request has.
+MAX_ERRORS = 20
 
 
 class ApplicationError(Exception):
@@ -90,3 +94,13 @@ class Unavailable(ApplicationError):
 
     def __init__(self, message: str = "The database is not available. Try again.") -> None:
         super().__init__(message, retry_after=2)
+
+
+class RetryLater(Unavailable):
+    """Another system refuses for now. `seconds`: not before; None for the usual pause."""
+
+    def __init__(self, message: str, *, seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+        if seconds is not None:
+            self.retry_after = max(1, ceil(seconds))

@@ -9,7 +9,7 @@ from django.core.files.storage import FileSystemStorage
 
 
 class FileStorage(FileSystemStorage):
-    """Django's file storage with two more methods, which `ObjectStorage` has too."""
+    """Django's file storage with three more methods, which `ObjectStorage` has too."""
 
     def save_stream(self, name: str, chunks: Iterable[bytes]) -> None:
         """Write the file whose content are the chunks, with one chunk in memory.
@@ -37,6 +37,11 @@ class FileStorage(FileSystemStorage):
         """At most `limit` bytes from `offset`, and the size of the whole file. Raises FileNotFoundError."""
         with self.open(name) as file:
             size = int(file.size)
-            # A file system rejects an offset that is too large.
-            file.seek(min(offset, size))
-            return file.read(limit), size
+            # A file system rejects an offset that is too large, and a read takes as much memory as it asks for.
+            offset = min(offset, size)
+            file.seek(offset)
+            return file.read(min(limit, size - offset)), size
+
+    def link(self, name: str, *, filename: str) -> str | None:  # noqa: ARG002 — as of `ObjectStorage`
+        """None: only the control plane itself reads these files."""
+        return None

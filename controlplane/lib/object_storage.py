@@ -1,15 +1,21 @@
 """A storage for Django's setting STORAGES that keeps files in a bucket of S3.
 
-It extends the storage of django-storages in four ways: it can read a part of a file, it can save a file that is made
-while it is sent, it raises `Unavailable` when S3 fails, and its calls end before API Gateway's timeout.
+It extends the storage of django-storages: it can read a part of a file, it can save a file that is made while it is
+sent, it can link to a file, it raises `Unavailable` when S3 fails, and its calls end before API Gateway's timeout.
 """
 
 import base64
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
+from functools import cache
 
+import boto3
 from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
 from botocore.exceptions import ClientError
+from botocore.loaders import Loader, create_loader
+from botocore.session import Session
 from django.conf import settings
 from django.core.files.base import File
 from storages.backends.s3 import S3Storage
@@ -17,6 +23,9 @@ from storages.backends.s3 import S3Storage
 from controlplane.lib.aws import client_config, failures_named
 from controlplane.lib.errors import Unavailable
 from controlplane.lib.streams import ChunkReader
+
+# For how many seconds a link to a file can be used.
+_LINK_SECONDS = 300
 
 # S3 takes parts from 5 MB. Without threads, no more than the current part and the next are in memory.
 _PART_BYTES = 8 * 1024 * 1024
@@ -61,10 +70,19 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]
 
     All methods raise Unavailable when S3 fails. Methods that read raise FileNotFoundError when the file does not exist.
     That needs the permission to list the bucket: without it, S3 denies access to a missing file.
+
+    A hurried one makes one attempt at each call. It fails within 4 s when S3 does not answer.
     """
 
-    def __init__(self, bucket_name: str) -> None:
-        super().__init__(bucket_name=bucket_name, region_name=settings.AWS_REGION, client_config=client_config())
+    def __init__(self, bucket_name: str, *, hurried: bool = False) -> None:
+        config = _config(client_config(hurried=hurried))
+        super().__init__(bucket_name=bucket_name, region_name=settings.AWS_REGION, client_config=config)
+
+    def _create_session(self) -> boto3.Session:
+        """A session for each thread. What they have read of AWS's services is the same."""
+        own = Session()
+        own.register_component("data_loader", _loader())
+        return boto3.Session(botocore_session=own)
 
     def save(self, name: str, content: "File[bytes]", max_length: int | None = None) -> str:
         """Write the file and return its name."""
@@ -72,14 +90,14 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]
             saved: str = super().save(name, content, max_length)
         return saved
 
-    def save_stream(self, name: str, chunks: Iterable[bytes]) -> None:
+    def save_stream(self, name: str, chunks: Iterable[bytes], *, content_type: str = "text/plain") -> None:
         """Write the file whose content are the chunks, in parts, with at most two parts in memory.
 
         S3's checksum of the file is compared with that of the chunks. If anything fails, an earlier file of this name
         stays, and the parts that S3 has are deleted. Raises Unavailable, and what the chunks raise.
         """
         checksum = _Checksum()
-        extra = {"ContentType": "text/plain", "ChecksumAlgorithm": "SHA256"}
+        extra = {"ContentType": content_type, "ChecksumAlgorithm": "SHA256"}
         with failures_named("S3"):
             file = self.bucket.Object(name)
             file.upload_fileobj(ChunkReader(checksum.following(chunks)), ExtraArgs=extra, Config=_IN_PARTS)
@@ -124,3 +142,32 @@ class ObjectStorage(S3Storage):  # type: ignore[misc]
             else:
                 return data, int(found["ContentRange"].rpartition("/")[2])
         return b"", self.size(name)
+
+    def link(self, name: str, *, filename: str) -> str | None:
+        """A presigned URL from which anyone can download the file as `filename`, in UTF-8, for five minutes."""
+        shown = {
+            "ResponseContentType": "text/plain; charset=utf-8",
+            "ResponseContentDisposition": f'attachment; filename="{filename}"',
+        }
+        with failures_named("S3"):
+            url: str = self.connection.meta.client.generate_presigned_url(
+                "get_object", Params={"Bucket": self.bucket_name, "Key": name, **shown}, ExpiresIn=_LINK_SECONDS
+            )
+        return url
+
+
+@cache
+def _loader() -> Loader:
+    """The description of S3 is a megabyte of JSON, so the process reads it once."""
+    return create_loader()
+
+
+def _config(config: Config) -> Config:
+    """The client's configuration, with how it names the bucket. AWS is addressed by the bucket's name in its region.
+
+    botocore's presigned URLs would otherwise name S3's global endpoint, which redirects to the region. An emulator has
+    no name for each bucket.
+    """
+    if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
+        return config
+    return config.merge(Config(s3={"addressing_style": "virtual"}))

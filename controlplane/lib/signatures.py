@@ -9,11 +9,12 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from enum import StrEnum
 
 from controlplane.lib import clock
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import NotAuthenticated
+from controlplane.lib.frozen import frozen
 
 # A signature whose time differs from the server's by more than this is rejected.
 WINDOW_SECONDS = 300
@@ -28,17 +29,47 @@ _LABEL = r"(?P<label>[a-z*][a-z0-9_.*-]{0,63})"
 _INPUT = re.compile(
     _LABEL
     + r'=(?P<signed>\((?P<components>"[a-z0-9@-]{1,64}"(?: "[a-z0-9@-]{1,64}")*)\)'
-    + r'(?P<parameters>(?:;[a-z]{1,16}=(?:"[ !#-\[\]-~]{0,256}"|0|[1-9][0-9]{0,14}))+))',
-    re.ASCII,
+    + r'(?P<parameters>(?:;[a-z]{1,16}=(?:"[ !#-\[\]-~]{0,256}"|0|[1-9][0-9]{0,14}))+))'
 )
-_PARAMETER = re.compile(r';([a-z]+)=(?:"([^"]*)"|([0-9]+))', re.ASCII)
-_SIGNATURE = re.compile(_LABEL + r"=(?P<value>:[A-Za-z0-9+/]{43}=:)", re.ASCII)
-_NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)
+_PARAMETER = re.compile(r';([a-z]+)=(?:"([^"]*)"|([0-9]+))')
+_SIGNATURE = re.compile(_LABEL + r"=(?P<value>:[A-Za-z0-9+/]{43}=:)")
+_NONCE = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 _TEXT_PARAMETERS = frozenset({"keyid", "nonce", "alg"})
 
 
-@dataclass(frozen=True)
+class SignatureRule(StrEnum):
+    """The rules of a signature, each by what breaks it. Clients see one code for all, ``signature_invalid``."""
+
+    HEADER_LENGTH = "header_length"
+    INPUT_FORM = "input_form"
+    SIGNATURE_FORM = "signature_form"
+    LABELS_DIFFER = "labels_differ"
+    COMPONENT_COUNT = "component_count"
+    COMPONENT_TWICE = "component_twice"
+    COMPONENT_MISSING = "component_missing"
+    PARAMETER_TWICE = "parameter_twice"
+    PARAMETER_UNKNOWN = "parameter_unknown"
+    PARAMETER_MISSING = "parameter_missing"
+    ALGORITHM = "algorithm"
+    NONCE_FORM = "nonce_form"
+    VALUE_ABSENT = "value_absent"
+    VALUE_NOT_ASCII = "value_not_ascii"
+    VALUE_NOT_PRINTABLE = "value_not_printable"
+    MISMATCH = "mismatch"
+
+
+class SignatureInvalid(NotAuthenticated):
+    """The signature breaks `rule`."""
+
+    code = ErrorCode.SIGNATURE_INVALID
+
+    def __init__(self, rule: SignatureRule, why: str) -> None:
+        super().__init__(f"The signature is not valid: {why}.")
+        self.rule = rule
+
+
+@frozen
 class Signature:
     """A signature from the headers of a request, not verified yet."""
 
@@ -55,23 +86,22 @@ class Signature:
 def signature_read(signature_input: str, signature: str) -> Signature:
     """Read the headers Signature-Input and Signature.
 
-    Raises NotAuthenticated (``signature_missing``, ``signature_invalid``) unless they contain exactly one signature, in
+    Raises NotAuthenticated ``signature_missing``, and SignatureInvalid unless they contain exactly one signature, in
     the canonical form, by hmac-sha256 and without parameters other than `created`, `keyid`, `nonce` and `alg`.
     """
     if not signature_input or not signature:
         raise NotAuthenticated("The request is not signed.", code=ErrorCode.SIGNATURE_MISSING)
-    if len(signature_input) > _MAX_HEADER or len(signature) > _MAX_HEADER:
-        raise _invalid("its headers are too long")
-    described = _INPUT.fullmatch(signature_input)
-    given = _SIGNATURE.fullmatch(signature)
-    if described is None or given is None or described["label"] != given["label"]:
-        raise _invalid("its headers must contain one HMAC-SHA256 signature in canonical form")
+    if max(len(signature_input), len(signature)) > _MAX_HEADER:
+        raise SignatureInvalid(SignatureRule.HEADER_LENGTH, "its headers are too long")
+    described, value = _matched(signature_input, signature)
     components = tuple(part.strip('"') for part in described["components"].split(" "))
-    if len(components) > _MAX_COMPONENTS or len(set(components)) != len(components):
-        raise _invalid(f"it must cover at most {_MAX_COMPONENTS} components, each of them once")
+    if len(components) > _MAX_COMPONENTS:
+        raise SignatureInvalid(SignatureRule.COMPONENT_COUNT, f"it must cover at most {_MAX_COMPONENTS} components")
+    if len(set(components)) != len(components):
+        raise SignatureInvalid(SignatureRule.COMPONENT_TWICE, "it must cover each component once")
     parameters = _parameters(described["parameters"])
     if parameters.get("alg", "hmac-sha256") != "hmac-sha256":
-        raise _invalid("its algorithm must be hmac-sha256")
+        raise SignatureInvalid(SignatureRule.ALGORITHM, "its algorithm must be hmac-sha256")
     created = parameters.get("created")
     return Signature(
         components=components,
@@ -79,8 +109,23 @@ def signature_read(signature_input: str, signature: str) -> Signature:
         keyid=parameters.get("keyid"),
         nonce=parameters.get("nonce"),
         signed=described["signed"],
-        value=given["value"],
+        value=value,
     )
+
+
+def _matched(signature_input: str, signature: str) -> tuple[re.Match[str], str]:
+    """The match of Signature-Input, and the value of Signature."""
+    described = _INPUT.fullmatch(signature_input)
+    if described is None:
+        raise SignatureInvalid(
+            SignatureRule.INPUT_FORM, "Signature-Input must describe one signature in canonical form"
+        )
+    given = _SIGNATURE.fullmatch(signature)
+    if given is None:
+        raise SignatureInvalid(SignatureRule.SIGNATURE_FORM, "Signature must contain one HMAC-SHA256 signature")
+    if described["label"] != given["label"]:
+        raise SignatureInvalid(SignatureRule.LABELS_DIFFER, "its headers must have the same label")
+    return described, given["value"]
 
 
 def _parameters(text: str) -> dict[str, str]:
@@ -88,29 +133,33 @@ def _parameters(text: str) -> dict[str, str]:
     for match in _PARAMETER.finditer(text):
         name, quoted, number = match.groups()
         if name in parameters:
-            raise _invalid(f"it has the parameter {name} twice")
+            raise SignatureInvalid(SignatureRule.PARAMETER_TWICE, f"it has the parameter {name} twice")
         if name in _TEXT_PARAMETERS and quoted is not None:
             parameters[name] = quoted
         elif name == "created" and number is not None:
             parameters[name] = number
         else:
-            raise _invalid(f"its parameter {name} is unknown or has the wrong type")
+            raise SignatureInvalid(
+                SignatureRule.PARAMETER_UNKNOWN, f"its parameter {name} is unknown or has the wrong type"
+            )
     return parameters
 
 
 def signature_require(signature: Signature) -> tuple[int, str, str]:
     """Check the parameters of an agent's signature, before its key is read. Returns `created`, `keyid` and `nonce`.
 
-    Raises NotAuthenticated: ``signature_invalid`` when a component or a parameter is missing, ``signature_expired``
-    when `created` is more than WINDOW_SECONDS from now.
+    Raises SignatureInvalid when a component or a parameter is missing, NotAuthenticated ``signature_expired`` when
+    `created` is more than WINDOW_SECONDS from now.
     """
     missing = [name for name in REQUIRED_COMPONENTS if name not in signature.components]
     if missing:
-        raise _invalid(f"it does not cover {', '.join(missing)}")
+        raise SignatureInvalid(SignatureRule.COMPONENT_MISSING, f"it does not cover {', '.join(missing)}")
     if signature.created is None or not signature.keyid or not signature.nonce:
-        raise _invalid("it needs created, keyid and nonce")
+        raise SignatureInvalid(SignatureRule.PARAMETER_MISSING, "it needs created, keyid and nonce")
     if not _NONCE.fullmatch(signature.nonce):
-        raise _invalid("its nonce must be 16 to 64 characters of A-Z, a-z, 0-9, _ and -")
+        raise SignatureInvalid(
+            SignatureRule.NONCE_FORM, "its nonce must be 16 to 64 characters of A-Z, a-z, 0-9, _ and -"
+        )
     if abs(clock.epoch() - signature.created) > WINDOW_SECONDS:
         raise NotAuthenticated(
             f"The signature's time is off by more than {WINDOW_SECONDS} seconds. Set the machine's clock.",
@@ -123,19 +172,25 @@ def signature_verify(signature: Signature, *, key: bytes, component: Callable[[s
     """Verify the signature with the key, in constant time.
 
     `component` returns the value of a covered component by its name (None when the request lacks it). Raises
-    NotAuthenticated (``signature_invalid``).
+    SignatureInvalid.
     """
-    values = {name: component(name) for name in signature.components}
-    lines = []
-    for name, value in values.items():
-        if value is None or not value.isascii() or not value.isprintable():
-            raise _invalid(f"the request has no valid {name}")
-        lines.append(f'"{name}": {value if name.startswith("@") else value.strip()}')
+    lines = [f'"{name}": {_value(name, component(name))}' for name in signature.components]
     lines.append(f'"@signature-params": {signature.signed}')
     digest = hmac.digest(key, "\n".join(lines).encode(), hashlib.sha256)
     # This compares texts, since several texts of base64 decode to the same bytes.
     if not hmac.compare_digest(_byte_sequence(digest), signature.value):
-        raise _invalid("it does not match the request")
+        raise SignatureInvalid(SignatureRule.MISMATCH, "it does not match the request")
+
+
+def _value(name: str, value: str | None) -> str:
+    """The value of a component as it is signed (RFC 9421, 2.1): that of a header without spaces around it."""
+    if value is None:
+        raise SignatureInvalid(SignatureRule.VALUE_ABSENT, f"the request has no {name}")
+    if not value.isascii():
+        raise SignatureInvalid(SignatureRule.VALUE_NOT_ASCII, f"the request's {name} must be ASCII")
+    if not value.isprintable():
+        raise SignatureInvalid(SignatureRule.VALUE_NOT_PRINTABLE, f"the request's {name} has a control character")
+    return value if name.startswith("@") else value.strip()
 
 
 def digest_header(body: bytes) -> str:
@@ -151,7 +206,3 @@ def digest_require(header: str, body: bytes) -> None:
 
 def _byte_sequence(value: bytes) -> str:
     return f":{base64.b64encode(value).decode()}:"
-
-
-def _invalid(why: str) -> NotAuthenticated:
-    return NotAuthenticated(f"The signature is not valid: {why}.", code=ErrorCode.SIGNATURE_INVALID)

@@ -4,16 +4,17 @@ All code may add notes. `controlplane.observability` begins each work and writes
 work, for example in most commands, the functions here do nothing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 from controlplane.lib.actor import Actor
+from controlplane.lib.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Span:
     """One call to DynamoDB: its operation, its tables, its times (in seconds since 1970), and whether it failed."""
 
@@ -32,6 +33,10 @@ class Work:
     # The pattern of the address with parameters in braces, or the name of the schedule.
     route: str = ""
     actor: Actor | None = None
+    # Finds the IP address of the client, which few requests need.
+    client: Callable[[], str] | None = None
+    # The public id of the session that makes the request.
+    session: str | None = None
     job_id: str | None = None
     agent_id: str | None = None
     # The status of the response, and the exception if the request was refused or failed.
@@ -40,6 +45,8 @@ class Work:
     dynamodb_calls: int = 0
     read_units: float = 0.0
     write_units: float = 0.0
+    # The reads and writes that DynamoDB throttled, also those that a retry got done.
+    dynamodb_throttles: int = 0
     # Pairs of a name of `metric_names` and a value.
     measures: list[tuple[str, float]] = field(default_factory=list)
     # None unless this work is traced.
@@ -69,6 +76,13 @@ def actor_note(actor: Actor) -> None:
     work = _current.get()
     if work is not None:
         work.actor = actor
+
+
+def session_note(session: str | None) -> None:
+    """Note the public id of the session that makes the request."""
+    work = _current.get()
+    if work is not None and session:
+        work.session = session
 
 
 def subject_note(*, job_id: str | None = None, agent_id: str | None = None) -> None:

@@ -1,5 +1,6 @@
 """The one connection to DynamoDB that all records share, and the exceptions that it raises."""
 
+import logging
 import os
 import random
 import time
@@ -8,15 +9,19 @@ from typing import Any
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.handlers import add_recursion_detection_header, add_retry_headers, generate_idempotent_uuid
 from botocore.session import Session
 from botocore.utils import get_environ_proxies
 from django.conf import settings
 from pynamodb.connection import Connection
 
-from controlplane.lib import clock
+from controlplane.lib import clock, metric_names
 from controlplane.lib.errors import Unavailable
-from controlplane.lib.work import Span, capacity_note, current_work
+from controlplane.lib.work import Span, capacity_note, current_work, measure
+from controlplane.nosql.signing import signature_choose
 from controlplane.nosql.transport import Transport
+
+logger = logging.getLogger(__name__)
 
 # Several attempts of botocore's fit into the 29 s that API Gateway waits.
 CONNECT_TIMEOUT_SECONDS = 1
@@ -48,8 +53,20 @@ _TRANSIENT = frozenset(
     }
 )
 
+# By these codes DynamoDB says that it throttled a call, or a part of a transaction.
+_THROTTLED = frozenset({"ProvisionedThroughputExceededException", "RequestLimitExceeded", "ThrottlingException"})
+_THROTTLED_PARTS = frozenset({"ProvisionedThroughputExceeded", "ThrottlingError"})
+
 # For these, "not found" is an answer and not a failure.
 _MANAGEMENT = frozenset({"CreateTable", "DeleteTable", "DescribeTable", "UpdateTable", "UpdateTimeToLive"})
+
+# Of botocore's own event handlers, those that change a call to DynamoDB: the token by which it knows a repeated
+# transaction, and headers about retries and recursion. botocore inspects each of its 120 handlers when it registers it.
+HANDLERS = (
+    ("before-parameter-build", generate_idempotent_uuid),
+    ("before-call", add_recursion_detection_header),
+    ("request-created", add_retry_headers),
+)
 
 _WRITES = frozenset({"BatchWriteItem", "DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem"})
 
@@ -69,11 +86,20 @@ class SharedConnection(Connection):
     a write that conflicts with another transaction is tried again up to `CONFLICT_ATTEMPTS` times first.
     """
 
+    # The client whose events are followed.
+    _watched: Any = None
+
     @property
     def session(self) -> Session:
-        """botocore's session. It has a fixed User-Agent, because botocore would otherwise build one for each call."""
-        session = super().session
-        if session.get_default_client_config() is None:
+        """This thread's session of botocore, with the handlers that a call to DynamoDB needs.
+
+        It has a fixed User-Agent, because botocore would otherwise build one for each call.
+        """
+        session: Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = Session(include_builtin_handlers=False)
+            for event, handler in HANDLERS:
+                session.register(event, handler)
             session.set_default_client_config(Config(user_agent="hybrid-ci-cd"))
         return session
 
@@ -81,6 +107,10 @@ class SharedConnection(Connection):
     def client(self) -> Any:
         """botocore's client. It sends by `Transport`; behind a proxy, botocore's own HTTP session sends."""
         client = super().client
+        if client is not self._watched:
+            client.meta.events.register("response-received.dynamodb", _throttles_note)
+            client.meta.events.register("choose-signer.dynamodb", signature_choose)
+            self._watched = client
         session = client._endpoint.http_session
         if not isinstance(session, Transport) and not get_environ_proxies(client.meta.endpoint_url):
             client._endpoint.http_session = Transport(
@@ -125,6 +155,7 @@ class SharedConnection(Connection):
         if work is None or operation_name in _MANAGEMENT:
             return super()._make_api_call(operation_name, operation_kwargs)
         work.dynamodb_calls += 1
+        before = work.dynamodb_throttles
         began = clock.now().timestamp() if work.spans is not None else 0.0
         answer = None
         try:
@@ -132,9 +163,35 @@ class SharedConnection(Connection):
             capacity_note(work, answer, writes=operation_name in _WRITES)
             return answer
         finally:
+            if work.dynamodb_throttles > before:
+                _throttles_report(operation_name, operation_kwargs, work.dynamodb_throttles - before)
             if work.spans is not None:
                 tables = _tables(operation_kwargs)
                 work.spans.append(Span(operation_name, tables, began, clock.now().timestamp(), failed=answer is None))
+
+
+def _throttles_note(parsed_response: dict[str, Any] | None, **_: Any) -> None:
+    """Count what DynamoDB throttled in an answer. botocore calls this for each of its attempts."""
+    work = current_work()
+    if work is not None and parsed_response:
+        work.dynamodb_throttles += throttled_parts(parsed_response)
+
+
+def throttled_parts(answer: dict[str, Any]) -> int:
+    """How many reads or writes an answer of DynamoDB reports as throttled: those of a batch and a transaction, too."""
+    code = answer.get("Error", {}).get("Code", "")
+    if code in _THROTTLED:
+        return 1
+    if code == "TransactionCanceledException":
+        return sum(reason.get("Code") in _THROTTLED_PARTS for reason in answer.get("CancellationReasons", ()))
+    return sum(len(table["Keys"]) for table in (answer.get("UnprocessedKeys") or {}).values())
+
+
+def _throttles_report(operation: str, arguments: dict[str, Any], number: int) -> None:
+    """Measure the throttled parts of a call, for the alarm, and name the table and the index in the log."""
+    measure(metric_names.DYNAMODB_THROTTLES, number)
+    place = ", ".join(_tables(arguments)) + (f"/{arguments['IndexName']}" if "IndexName" in arguments else "")
+    logger.warning("DynamoDB throttled %s on %s (%d times).", operation, place, number)
 
 
 def _tables(arguments: dict[str, Any]) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """Facades: unmanaged Django models with the name and attributes of a record, and a manager without SQL."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from django.db import models
@@ -16,6 +15,7 @@ from pynamodb.attributes import (
 )
 
 from controlplane.lib.cursors import cursor_decode, cursor_encode
+from controlplane.lib.frozen import frozen
 from controlplane.nosql.listing import Listing, Place
 from controlplane.nosql.query import Lookup, RecordQuery
 from controlplane.nosql.record import Record
@@ -31,7 +31,7 @@ _FIELDS: dict[type[Attribute[Any]], "type[models.Field[Any, Any]]"] = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class FacadePage(Generic[F]):
     """A page of a list, with signed cursors of the next and the previous page (None if there is no such page)."""
 

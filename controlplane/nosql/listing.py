@@ -1,8 +1,8 @@
 """The only pager: it reads lists in pages, forwards and backwards, in the order of a table or an index."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from heapq import merge
+from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
 from pynamodb.attributes import Attribute
@@ -10,12 +10,17 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.indexes import Index
 
 from controlplane.lib.cursors import cursor_decode, cursor_encode
+from controlplane.lib.frozen import frozen
 from controlplane.nosql.record import Record
 
 R = TypeVar("R", bound=Record)
 
 # Where a page begins: the key of the entry before it. All keys are strings.
 Place = dict[str, str]
+
+# The key of a partition; or, for a split one, the keys of its shards, whose entries are merged by their range key. No
+# two entries of a split partition may have the same range key.
+Partition = str | tuple[str, ...]
 
 # How many entries one page may examine when few of them match. The next page continues from there.
 LOOK_AT_MOST = 1_000
@@ -50,7 +55,7 @@ def _scope(scope: str) -> str:
     return f"listing {scope}"
 
 
-@dataclass(frozen=True)
+@frozen
 class ListingPage(Generic[R]):
     """A page in the order of its listing. `next` and `previous` are where the adjacent pages begin, or None.
 
@@ -66,7 +71,7 @@ class ListingPage(Generic[R]):
         return cursor_encode(_scope(scope), self.next) if self.next else None
 
 
-@dataclass(frozen=True)
+@frozen
 class _Look:
     """Index entries as DynamoDB returned them, their cost against the limit, and the place after them.
 
@@ -78,14 +83,14 @@ class _Look:
     end: Place | None
 
 
-@dataclass(frozen=True)
+@frozen
 class Listing(Generic[R]):
     """One order in which the records of a kind are listed.
 
     - `index`: the index that has this order; None for the table itself, which is read consistently.
-    - `partitions`: gives the partitions to read, in the order of the list, for the equality conditions of a query
-      (``{field: value}``), or None if this listing cannot answer the query. Without this function the listing answers
-      no query; its callers pass the partitions to `page`.
+    - `partitions`: gives the partitions to read, in the order of the list, for the conditions of a query
+      (``{field: value}``, ``{field__gte: value}``), or None if this listing cannot answer the query. Without this
+      function the listing answers no query; its callers pass the partitions to `page`.
     - `filters`: the fields by which records may be filtered after they are read.
     - `descending`: partitions and their entries are read from the last to the first.
     - `is_complete`: the entries of the index have all attributes that the list shows, so it does not read the records.
@@ -95,7 +100,7 @@ class Listing(Generic[R]):
 
     kind: type[R]
     index: Index[Any] | None
-    partitions: Callable[[Mapping[str, Any]], Iterable[str] | None] = lambda _asked: None
+    partitions: Callable[[Mapping[str, Any]], Iterable[Partition] | None] = lambda _asked: None
     filters: Collection[str] = ()
     descending: bool = False
     is_complete: bool = False
@@ -114,7 +119,7 @@ class Listing(Generic[R]):
 
     def page(
         self,
-        partitions: Iterable[str],
+        partitions: Iterable[Partition],
         *,
         limit: int,
         keep: Callable[[R], bool] | None = None,
@@ -128,6 +133,9 @@ class Listing(Generic[R]):
 
         `within` limits the range key. DynamoDB evaluates `condition`, on attributes that the index has. `keep` returns
         whether a record belongs to the list. The page ends early after `look_at_most` (LOOK_AT_MOST) entries.
+        A page of a split partition begins with one query of each shard.
+
+        Raises ValueError for a `condition` on split partitions: between two matches there could be any number of calls.
         """
         size = max(limit + 1, self.look)
         found: list[tuple[Place, R]] = []
@@ -154,7 +162,7 @@ class Listing(Generic[R]):
             previous=rest if backward else came_from,
         )
 
-    def batches(self, partitions: Iterable[str], *, start: Place | None = None) -> Iterator[list[R]]:
+    def batches(self, partitions: Iterable[Partition], *, start: Place | None = None) -> Iterator[list[R]]:
         """All records of the partitions in batches of up to 100, for tasks that process a whole list.
 
         With `start`, those after this place (`place_of`).
@@ -168,15 +176,15 @@ class Listing(Generic[R]):
         return {name: getattr(record, name) for name in {*self._own_keys(), *self.key_names()}}
 
     def count(
-        self, partitions: Iterable[str], *, condition: Condition | None, at_most: int, look_at_most: int
+        self, partitions: Iterable[Partition], *, condition: Condition | None, at_most: int, look_at_most: int
     ) -> tuple[int, bool]:
         """How many entries match, and whether counting stopped early, so that there may be more.
 
         It stops above `at_most` matching entries, and after `look_at_most` entries. The count may lag by moments.
         """
         total = looked_at = 0
-        for partition in partitions:
-            for answer in self._answers(partition, None, condition, None, self.descending, _COUNT_SIZE, "COUNT"):
+        for shard in chain.from_iterable(map(_shards, partitions)):
+            for answer in self._answers(shard, None, condition, None, self.descending, _COUNT_SIZE, "COUNT"):
                 total += answer["Count"]
                 looked_at += max(answer["ScannedCount"], _COUNT_LEAST)
                 if total > at_most:
@@ -201,7 +209,7 @@ class Listing(Generic[R]):
 
     def _looks(
         self,
-        partitions: Iterable[str],
+        partitions: Iterable[Partition],
         within: Condition | None,
         condition: Condition | None,
         start: Place | None,
@@ -217,17 +225,55 @@ class Listing(Generic[R]):
         # The last partition of a generator is unknown until the generator ends.
         last_one = ordered[-1] if isinstance(ordered, Sequence) and ordered else None
         for partition in ordered:
-            if start and not _reached(partition, start[hash_name], is_ascending):
+            shards = _shards(partition)
+            if start and not _reached(shards, start[hash_name], is_ascending):
                 continue
-            here = start if start and partition == start[hash_name] else None
+            here = start if start and start[hash_name] in shards else None
             if here and _EDGE in here:
                 if (here[_EDGE] == "end") != backward:
                     continue
                 here = None
-            edge = None if partition == last_one else {hash_name: partition, _EDGE: "start" if backward else "end"}
-            for answer in self._answers(partition, within, condition, here, not is_ascending, entries):
+            edge = None if partition == last_one else {hash_name: shards[0], _EDGE: "start" if backward else "end"}
+            if len(shards) > 1:
+                if condition is not None:
+                    raise ValueError("a split partition takes no condition")
+                yield from self._merged(shards, within, here, not is_ascending, entries, batch, edge)
+                continue
+            for answer in self._answers(shards[0], within, condition, here, not is_ascending, entries):
                 last = answer.get("LastEvaluatedKey")
                 yield from self._batches(answer, batch, self._place(last) if last else edge)
+
+    def _merged(
+        self,
+        shards: Sequence[str],
+        within: Condition | None,
+        here: Place | None,
+        descending: bool,
+        size: int,
+        batch: int,
+        edge: Place | None,
+    ) -> Iterator[_Look]:
+        """The entries of a split partition, in batches. Each shard is read as far as the batches need its entries."""
+        hash_name, range_name = self.key_names()
+        stored = self._stored_name(range_name)
+        cost = 0
+
+        def entries(shard: str) -> Iterator[dict[str, Any]]:
+            nonlocal cost
+            # An entry's place in one shard is also the place of its range key in the others.
+            start = {**here, hash_name: shard} if here else None
+            for answer in self._answers(shard, within, None, start, descending, size):
+                cost += max(answer["ScannedCount"], LOOK_LEAST)
+                yield from answer["Items"]
+
+        merged = merge(*map(entries, shards), key=lambda entry: entry[stored]["S"], reverse=descending)
+        while True:
+            found = list(islice(merged, batch))
+            is_last = len(found) < batch
+            spent, cost = cost, 0
+            yield _Look(found, spent, edge if is_last else self._place(found[-1]))
+            if is_last:
+                return
 
     def _batches(self, answer: dict[str, Any], size: int, end: Place | None) -> Iterator[_Look]:
         items = answer["Items"]
@@ -287,5 +333,9 @@ class Listing(Generic[R]):
         yield from ((place, records[key]) for place, key in zip(places, keys, strict=True) if key in records)
 
 
-def _reached(partition: str, start: str, ascending: bool) -> bool:
-    return partition >= start if ascending else partition <= start
+def _shards(partition: Partition) -> tuple[str, ...]:
+    return (partition,) if isinstance(partition, str) else partition
+
+
+def _reached(shards: Sequence[str], start: str, ascending: bool) -> bool:
+    return start in shards or (shards[0] >= start if ascending else shards[0] <= start)

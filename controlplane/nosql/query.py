@@ -2,13 +2,14 @@
 
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from pynamodb.attributes import Attribute
+from pynamodb.expressions.condition import Condition
 from pynamodb.indexes import Index
 
+from controlplane.lib.frozen import frozen
 from controlplane.nosql.listing import Listing, ListingPage, Place
 from controlplane.nosql.record import Record
 
@@ -25,6 +26,9 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "in": lambda left, right: left in right,
 }
 
+# The sets of comparisons that one condition on a range key can express.
+_BOUNDS = frozenset(map(frozenset[str], ([], ["startswith"], ["gte"], ["lte"], ["gte", "lte"])))
+
 # DynamoDB's limits for keys, in bytes.
 _MAX_HASH_KEY = 2048
 _MAX_RANGE_KEY = 1024
@@ -34,7 +38,7 @@ class Unserved(NotImplementedError):
     """No key or index serves the query. It is refused, since it would have to scan the whole table."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Lookup:
     """One condition of a ``filter()``: ``created_at__gte=…`` is Lookup("created_at", "gte", …)."""
 
@@ -50,6 +54,11 @@ class Lookup:
         if comparison not in _COMPARISONS:
             raise Unserved(f"{name}: the comparison “{comparison}” is not supported")
         return cls(field, comparison, value)
+
+    @property
+    def name(self) -> str:
+        """The condition as a keyword of ``filter()`` without its value, in its shortest form."""
+        return self.field if self.comparison == "exact" else f"{self.field}__{self.comparison}"
 
     def fulfilled_by(self, record: Record) -> bool:
         value = getattr(record, self.field)
@@ -107,23 +116,24 @@ class RecordQuery(Generic[R]):
         plan = self._one() or self._batch() or self._unique_value()
         if plan is not None:
             return ListingPage(list(plan()), next=None, previous=None)
-        exact = {item.field: item.value for item in self._lookups if item.comparison == "exact"}
         for listing in self._listings:
             hash_name, range_name = listing.key_names()
-            prefixes = [item for item in self._lookups if (item.field, item.comparison) == (range_name, "startswith")]
-            others = [item for item in self._lookups if item not in prefixes and item.field != hash_name]
-            if len(prefixes) > 1 or any(item.field not in listing.filters for item in others):
+            bounds = {item.comparison: item.value for item in self._lookups if item.field == range_name}
+            others = [item for item in self._lookups if item.field not in (range_name, hash_name)]
+            if frozenset(bounds) not in _BOUNDS or any(item.field not in listing.filters for item in others):
                 continue
-            partitions = listing.partitions(exact)
+            partitions = listing.partitions({item.name: item.value for item in self._lookups})
             if partitions is None:
                 continue
-            if not all(_possible(item.value, _MAX_RANGE_KEY) for item in self._lookups):
+            # DynamoDB refuses a range that ends before it begins.
+            is_empty = len(bounds) == 2 and bounds["gte"] > bounds["lte"]
+            if is_empty or not all(_possible(item.value, _MAX_RANGE_KEY) for item in self._lookups):
                 return ListingPage([], next=None, previous=None)
             return listing.page(
                 partitions,
                 limit=limit,
                 keep=lambda record: all(item.fulfilled_by(record) for item in self._lookups),
-                within=listing.range_key.startswith(prefixes[0].value) if prefixes else None,
+                within=_within(listing.range_key, bounds),
                 start=start,
                 backward=backward,
             )
@@ -230,6 +240,12 @@ def _possible(value: Any, limit: int) -> bool:
         except UnicodeEncodeError:
             return False
     return value is not None
+
+
+def _within(key: Attribute[Any], bounds: Mapping[str, Any]) -> Condition | None:
+    if len(bounds) == 2:
+        return key.between(bounds["gte"], bounds["lte"])
+    return next((_COMPARISONS[comparison](key, value) for comparison, value in bounds.items()), None)
 
 
 def _key_names(index: Index[Any]) -> tuple[str, str | None]:

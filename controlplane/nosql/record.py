@@ -1,16 +1,20 @@
 """The base of every record: a PynamoDB model with the stage in its table's name and a shared connection."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from django.conf import settings
 from pynamodb.attributes import Attribute, JSONAttribute
 from pynamodb.connection.base import MetaTable
 from pynamodb.connection.table import TableConnection
+from pynamodb.expressions.condition import Condition
 from pynamodb.models import Model
 
-from controlplane.nosql.connection import shared_connection
+from controlplane.nosql.connection import SharedConnection, shared_connection
+
+_first_use = threading.RLock()
 
 
 def table_name(table: str) -> str:
@@ -57,7 +61,11 @@ class Record(Model):
 
     @classmethod
     def _get_connection(cls) -> TableConnection:
-        if cls._connection is None:
+        found = cls._connection
+        if found is not None and isinstance(found.connection, SharedConnection):
+            return found
+        # PynamoDB's own connection, which has no region, is there first. Other threads must not use it.
+        with _first_use:
             own = super()._get_connection()
             shared = shared_connection()
             if cls.Meta.table_name not in shared._tables:
@@ -66,7 +74,6 @@ class Record(Model):
                 _merge_meta(shared._tables[cls.Meta.table_name], own.get_meta_table())
             own.connection = shared
             return own
-        return cls._connection
 
     def stored_bytes(self) -> int:
         """The size of the item, as DynamoDB counts it for its limit of 400 KB."""
@@ -91,6 +98,35 @@ class Record(Model):
         """Read any number of items, 100 a call, in DynamoDB's order. The result omits items that do not exist."""
         wanted = list(keys)
         return list(cls.batch_get(wanted, consistent_read=consistent)) if wanted else []
+
+    @classmethod
+    def stored_items(
+        cls,
+        hash_key: str,
+        within: Condition | None = None,
+        *,
+        keep: Condition | None = None,
+        attributes: Sequence[str] | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """The items of a partition as they are stored, by their range keys, read consistently.
+
+        An item has also what this version does not know. `within` limits the range key. DynamoDB leaves out what
+        `keep` is not true for.
+        """
+        last = None
+        while True:
+            answer = cls._get_connection().query(
+                hash_key,
+                range_key_condition=within,
+                filter_condition=keep,
+                consistent_read=True,
+                exclusive_start_key=last,
+                attributes_to_get=attributes,
+            )
+            yield from answer["Items"]
+            last = answer.get("LastEvaluatedKey")
+            if last is None:
+                return
 
 
 def find_together(*wanted: tuple[type[Record], str]) -> list[Record | None]:

@@ -2,9 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 from botocore.exceptions import ClientError
+from django.apps import apps
 from pynamodb.attributes import TTLAttribute
 
 from controlplane.nosql.connection import shared_connection
@@ -20,6 +23,10 @@ _CONFLICTS = frozenset({"LimitExceededException", "ResourceInUseException", "Val
 
 def record_tables() -> dict[str, list[type[Record]]]:
     """The full name of every table with its record classes, in the order of declaration."""
+    # An app may import its records with their first use.
+    for app in apps.get_app_configs():
+        for module in iter_modules(getattr(app.models_module, "__path__", ())):
+            import_module(f"{app.name}.models.{module.name}")
     tables: dict[str, list[type[Record]]] = {}
     for kind in Record.kinds:
         tables.setdefault(kind.Meta.table_name, []).append(kind)

@@ -77,6 +77,10 @@ class Transaction:
         """Commit only if `condition` is true for the item with `record`'s key."""
         self._add("check", label, record, condition=condition)
 
+    def has(self, label: str) -> bool:
+        """Whether it has an operation with this label."""
+        return any(label == known for operations in self._operations.values() for known, _, _ in operations)
+
     def _add(self, kind: _Kind, label: str, record: Record, **arguments: Any) -> None:
         self._operations[kind].append((label, type(record), {"model": record, **arguments}))
 

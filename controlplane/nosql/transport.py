@@ -1,7 +1,7 @@
 """The HTTP session of botocore's DynamoDB client: persistent connections and a parser in C instead of urllib3.
 
 A request to the API makes one or two small calls to DynamoDB, and urllib3 is a large part of their CPU time. botocore
-still builds, signs, retries and parses the calls; this module only sends and receives.
+still builds, retries and parses the calls, and `signing` signs them; this module only sends and receives.
 """
 
 import socket

@@ -4,6 +4,8 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import pytest
+
 from tests.clients import Client
 
 VOID = {"meta", "link", "input", "br"}
@@ -69,3 +71,31 @@ def test_every_page_and_every_error_has_a_content_security_policy(outsider: Clie
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
     assert "Content-Security-Policy" not in outsider.get("/health").headers
+
+
+@pytest.mark.parametrize("accept", ["application/json", "*/*"])
+def test_the_document_is_made_once_and_sent_once(
+    outsider: Client, accept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"Accept": accept, "Accept-Encoding": "identity"}
+    first = outsider.get("/schema", headers=headers)
+    # Nothing makes it again.
+    monkeypatch.setattr("controlplane.http.api_document.SchemaGenerator", None)
+    again = outsider.get("/schema", headers={**headers, "If-None-Match": first.headers["ETag"]})
+    assert (first.status_code, again.status_code, again.content) == (200, 304, b"")
+    packed = outsider.get("/schema", headers={**headers, "Accept-Encoding": "gzip"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    # The client has unpacked it.
+    assert packed.content == first.content
+    assert int(packed.headers["Content-Length"]) < len(first.content) / 4
+
+
+def test_a_query_chooses_the_format_of_the_document(outsider: Client) -> None:
+    assert outsider.get("/schema?format=json").json()["openapi"].startswith("3.")
+    assert outsider.get("/schema?format=yaml", headers={"Accept": "application/json"}).text.startswith("openapi: 3.")
+    assert outsider.get("/schema?format=nonsense").text.startswith("openapi: 3.")
+
+
+def test_the_page_says_how_large_each_body_may_be(outsider: Client) -> None:
+    article = outsider.get("/docs").text.partition('id="jobs_create"')[2].partition("</article>")[0]
+    assert "At most 131,072 bytes." in article

@@ -12,6 +12,8 @@ import pytest
 import requests
 from django.test import override_settings
 
+from controlplane.http.problems import problem_body
+from controlplane.lib.errors import InvalidInput
 from tests.clients import Client
 from tests.http.broken_urls import SECRET
 
@@ -226,3 +228,24 @@ def test_an_unavailable_database_is_a_problem_with_retry_after(broken: Client) -
     answer = broken.get("/plain-unavailable")
     problem(answer, 503, "unavailable")
     assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_problem_lists_twenty_errors_and_cuts_their_texts() -> None:
+    errors = [{"field": "f" * 9000, "message": "m" * 9000, "line": 5} for _ in range(50)]
+    body = problem_body(InvalidInput("d" * 9000, errors=errors))
+    assert len(body["errors"]) == 20
+    assert len(json.dumps(body)) < 17_000
+    assert len(body["detail"]) == 1000
+    assert body["errors"][0]["line"] == 5
+    assert body["errors"][0]["field"].endswith("…")
+
+
+@pytest.mark.parametrize("path", ["/dashboard/", "/admin/", "/admin/jobs/job/"])
+def test_a_redirect_to_the_sign_in_page_does_not_repeat_a_long_address(outsider: Client, path: str) -> None:
+    short = outsider.get(f"{path}?a=b").headers["Location"]
+    assert short.endswith("%3Fa%3Db")
+    long = outsider.get(f"{path}?{'%C3' * 2600}").headers["Location"]
+    assert short.startswith(f"{long}?next=")
+    address = f"{outsider.server}/{'x' * 8000}"
+    live = outsider.get("/dashboard/", headers={"HX-Request": "true", "HX-Current-URL": address})
+    assert live.headers["HX-Redirect"] == "/signin"

@@ -25,7 +25,7 @@ def test_info_has_name_version_and_stage(outsider: Client) -> None:
     answer = outsider.get("/info")
     assert (answer.status_code, answer.json()) == (
         200,
-        {"name": "hybrid-ci-cd", "version": settings.VERSION, "environment": "test"},
+        {"name": "Hybrid CI/CD Backend", "version": settings.VERSION, "environment": "test"},
     )
 
 

@@ -1,6 +1,7 @@
 """Cursors: only ours open, and only in their own list."""
 
 import re
+from typing import Any
 
 import pytest
 from django.core import signing
@@ -53,5 +54,29 @@ def test_a_signed_value_that_is_no_key_is_refused() -> None:
     refused(SCOPE, signing.Signer(salt=f"cursor of {SCOPE}", sep=".").sign_object(["not", "a", "key"]))
 
 
-def test_an_overlong_cursor_is_refused_before_it_is_looked_at() -> None:
-    refused(SCOPE, cursor_encode(SCOPE, {"key": "x" * MAX_LENGTH}))
+def test_a_cursor_has_8192_characters_at_most() -> None:
+    assert MAX_LENGTH == 8192
+    value = "x" * 6000
+    while len(cursor_encode(SCOPE, {"key": value + "x"})) <= MAX_LENGTH:
+        value += "x"
+    longest = cursor_encode(SCOPE, {"key": value})
+    assert len(longest) == MAX_LENGTH
+    assert cursor_decode(SCOPE, longest) == {"key": value}
+    refused(SCOPE, cursor_encode(SCOPE, {"key": value + "x"}))
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "valid"), [(["the old key"], True), (["another", "the old key"], True), ([], False)]
+)
+def test_a_cursor_lives_on_when_the_key_changes_if_the_old_key_is_a_fallback(
+    settings: Any, fallbacks: list[str], valid: bool
+) -> None:
+    settings.SECRET_KEY = "the old key"
+    cursor = cursor_encode(SCOPE, KEY)
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "the new key", fallbacks
+    if valid:
+        assert cursor_decode(SCOPE, cursor) == KEY
+        refused("jobs?status=running", cursor)
+    else:
+        refused(SCOPE, cursor)
+    assert cursor_encode(SCOPE, KEY) != cursor

@@ -1,5 +1,7 @@
 """Encryption under KMS: what opens, what KMS is asked, and what happens while it does not answer."""
 
+import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -8,14 +10,23 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSResponse
 
 from controlplane.lib import data_keys
 from controlplane.lib.aws import client
-from controlplane.lib.data_keys import ENCRYPTIONS_AT_MOST, LIFETIME_SECONDS, data_keys_forget
+from controlplane.lib.data_keys import (
+    ENCRYPTIONS_AT_MOST,
+    LIFETIME_SECONDS,
+    UnknownDataKey,
+    data_key_for_encryption,
+    data_key_open,
+    data_keys_forget,
+)
 from controlplane.lib.envelope import DecryptionFailed, decrypt, encrypt
 from controlplane.lib.errors import Unavailable
 from tests.conftest import CloudServices
 
+OTHER_KEY = pytest.mark.ministack("moto calls the wrong key a denied access")
 CONTEXT = ("agent-key", "agent", "key")
 
 
@@ -69,7 +80,7 @@ def test_it_does_not_open_in_another_stage(cloud_services: CloudServices, settin
         decrypt(text, context=CONTEXT)
 
 
-@pytest.mark.parametrize("part", [1, 2, 3, 4])
+@pytest.mark.parametrize("part", [pytest.param(1, marks=OTHER_KEY), 2, 3, 4])
 def test_a_text_with_a_part_of_another_does_not_open(cloud_services: CloudServices, part: int) -> None:
     text, other = encrypt(b"secret", context=CONTEXT).split("."), encrypt(b"other", context=CONTEXT).split(".")
     data_keys_forget()
@@ -78,6 +89,98 @@ def test_a_text_with_a_part_of_another_does_not_open(cloud_services: CloudServic
     text[part] = other[part]
     with pytest.raises(DecryptionFailed):
         decrypt(".".join(text), context=CONTEXT)
+
+
+@contextmanager
+def kms_refuses(code: str) -> Iterator[None]:
+    """KMS answers with this error. The emulator accepts a data key under the id of any key; AWS does not."""
+
+    def refuse(request: Any, **_: Any) -> AWSResponse:
+        response = AWSResponse(request.url, 400, {"content-type": "application/x-amz-json-1.1"}, None)
+        response._content = json.dumps({"__type": code, "message": "scripted"}).encode()
+        return response
+
+    events = client("kms").meta.events
+    events.register_first("before-send.kms.*", refuse, unique_id="refuse")
+    try:
+        yield
+    finally:
+        events.unregister("before-send.kms.*", unique_id="refuse")
+
+
+def test_a_data_key_that_is_cached_under_another_keys_id_is_not_used(cloud_services: CloudServices) -> None:
+    own = data_key_for_encryption()
+    with kms_calls() as calls, kms_refuses("IncorrectKeyException"), pytest.raises(UnknownDataKey):
+        data_key_open("another", own.encrypted)
+    assert calls == ["Decrypt"]
+    with kms_calls() as calls:
+        assert data_key_open(cloud_services.key_id, own.encrypted) is own
+    assert calls == []
+
+
+def test_a_data_key_that_kms_did_not_encrypt_is_a_mistake_of_the_text_and_all_else_an_outage(
+    cloud_services: CloudServices,
+) -> None:
+    text = encrypt(b"secret", context=CONTEXT)
+    data_keys_forget()
+    for code, error in (
+        ("IncorrectKeyException", DecryptionFailed),
+        ("InvalidCiphertextException", DecryptionFailed),
+        ("AccessDeniedException", Unavailable),
+        ("NotFoundException", Unavailable),
+        ("KMSInternalException", Unavailable),
+    ):
+        with kms_refuses(code), pytest.raises(error):
+            decrypt(text, context=CONTEXT)
+
+
+def test_a_data_key_is_cached_under_its_own_name_only(cloud_services: CloudServices, settings: Any) -> None:
+    first = data_key_for_encryption()
+    other = cloud_services.kms.create_key()["KeyMetadata"]["KeyId"]
+    settings.KMS_KEY_ID = other
+    second = data_key_for_encryption()
+    assert (first.kms_key_id, second.kms_key_id) == (cloud_services.key_id, other)
+    assert first.encrypted != second.encrypted
+    assert data_key_for_encryption() is second
+
+
+def test_a_data_key_says_nothing_of_itself(cloud_services: CloudServices) -> None:
+    assert "cipher" not in repr(data_key_for_encryption())
+
+
+def test_a_text_names_a_key_by_its_id_only(cloud_services: CloudServices) -> None:
+    text = encrypt(b"secret", context=CONTEXT).split(".")
+    with kms_calls() as calls:
+        for key_id in ("", "a/b", "alias:x", "x" * 65, "ü", "a b"):
+            text[1] = key_id
+            with pytest.raises(DecryptionFailed):
+                decrypt(".".join(text), context=CONTEXT)
+    assert calls == []
+
+
+@pytest.mark.ministack("moto's keys stay usable when they are disabled")
+def test_a_failed_call_of_kms_is_not_remembered(cloud_services: CloudServices) -> None:
+    text = encrypt(b"secret", context=CONTEXT)
+    data_keys_forget()
+    cloud_services.kms.disable_key(KeyId=cloud_services.key_id)
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            decrypt(text, context=CONTEXT)
+    cloud_services.kms.enable_key(KeyId=cloud_services.key_id)
+    assert decrypt(text, context=CONTEXT) == b"secret"
+
+
+def test_kms_binds_a_data_key_to_the_product_and_its_stage(cloud_services: CloudServices) -> None:
+    asked: list[dict[str, Any]] = []
+    events = client("kms").meta.events
+    events.register(
+        "provide-client-params.kms.*", lambda params, **_: asked.append(params["EncryptionContext"]), unique_id="asked"
+    )
+    text = encrypt(b"secret", context=CONTEXT)
+    data_keys_forget()
+    decrypt(text, context=CONTEXT)
+    events.unregister("provide-client-params.kms.*", unique_id="asked")
+    assert asked == [{"project": "hybrid-ci-cd", "stage": "test", "use": "seal"}] * 2
 
 
 def test_a_text_cannot_name_a_key_of_another_account(cloud_services: CloudServices) -> None:
@@ -139,10 +242,11 @@ def test_a_data_key_is_used_for_an_hour_at_most(cloud_services: CloudServices, c
 
 
 def test_a_data_key_encrypts_a_bounded_number_of_texts(cloud_services: CloudServices) -> None:
+    assert ENCRYPTIONS_AT_MOST == 1_000
     with kms_calls() as calls:
-        texts = {encrypt(b"secret", context=CONTEXT).split(".")[2] for _ in range(ENCRYPTIONS_AT_MOST + 1)}
-    assert calls == ["GenerateDataKey"] * 2
-    assert len(texts) == 2
+        keys = [data_key_for_encryption().encrypted for _ in range(2 * ENCRYPTIONS_AT_MOST + 1)]
+    assert calls == ["GenerateDataKey"] * 3
+    assert list(Counter(keys).values()) == [ENCRYPTIONS_AT_MOST, ENCRYPTIONS_AT_MOST, 1]
 
 
 @pytest.mark.parametrize("alias", ["alias/there-is-none", "not a name"])
@@ -154,6 +258,7 @@ def test_a_key_that_is_not_there_is_a_failure_of_ours_and_not_of_the_text(
         encrypt(b"secret", context=CONTEXT)
 
 
+@pytest.mark.ministack("moto's keys stay usable when they are disabled")
 def test_a_disabled_key_opens_nothing_and_says_so_as_an_outage(cloud_services: CloudServices) -> None:
     text = encrypt(b"secret", context=CONTEXT)
     data_keys_forget()

@@ -15,6 +15,7 @@ from controlplane.nosql.expiry import expired_delete
 from controlplane.nosql.record import Record
 from tests.commands import manage
 from tests.conftest import ada_create
+from tests.interleaving import before_call
 
 HOUR = timedelta(hours=1)
 ACTOR = Actor("system", "system", "tests", frozenset({"agents.enrol"}))
@@ -55,6 +56,19 @@ def test_whatever_has_expired_is_deleted_and_nothing_else(expiring: list[type[Re
     assert [token.name for token in ApiToken.scan()] == ["ever"]
     assert left(EnrolmentReceipt) == left(Session) == left(IdempotencyKey) == left(LogChunk) == 0
     assert left(User) == 1
+
+
+def test_what_is_extended_meanwhile_stays_and_does_not_end_the_rest(tables: None) -> None:
+    for sequence in range(3):
+        LogChunk("job#1", sequence, data=b"x", expires_at=clock.now() + HOUR).save()
+
+    def extend() -> None:
+        LogChunk("job#1", 0).update(actions=[LogChunk.expires_at.set(clock.now() + HOUR)])
+
+    # All three have been read when the first one is deleted.
+    with clock.shifted(timedelta(days=2)), before_call(extend, operations=frozenset({"DeleteItem"})):
+        assert dict(expired_delete())["hybrid-ci-cd-job-logs-test"] == 2
+    assert [chunk.sequence for chunk in LogChunk.scan()] == [0]
 
 
 def test_the_command_says_what_it_deleted(expiring: list[type[Record]]) -> None:

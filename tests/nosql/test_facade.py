@@ -41,6 +41,13 @@ def test_its_fields_follow_the_attributes_unless_it_declares_its_own() -> None:
     assert not field("name").null
 
 
+def test_the_first_is_one_or_none(ada: User) -> None:
+    assert FACADES.filter(pk=ada.user_id).first().name == "Ada"
+    assert FACADES.filter(pk="-").first() is None
+    assert FACADES.filter(pk=ada.user_id).exists()
+    assert not FACADES.filter(pk="-").exists()
+
+
 def test_it_is_got_by_its_key_with_one_read(ada: User) -> None:
     with dynamodb_calls() as counted:
         facade = FACADES.get(pk=ada.user_id)

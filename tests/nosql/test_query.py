@@ -8,6 +8,7 @@ import pytest
 from apps.accounts.models import ApiToken, User, UserFacade
 from apps.audit.models import AuditRecord
 from controlplane.nosql.facade import Facade
+from controlplane.nosql.listing import Listing
 from controlplane.nosql.query import Lookup, RecordQuery, Unserved
 from controlplane.nosql.record import Record
 from tests.metering import dynamodb_calls
@@ -113,6 +114,31 @@ def test_what_no_key_or_index_serves_is_refused_before_anything_is_read(
     with dynamodb_calls() as counted, pytest.raises(Unserved):
         found(kind, **conditions)
     assert counted.operations == []
+
+
+def test_a_page_serves_bounds_of_the_range_key() -> None:
+    for entry in ("a", "b", "c", "d"):
+        AuditRecord(
+            "2026-01-01", entry, actor_kind="", actor_id="", actor_name="", action="", target="", result=""
+        ).save()
+    listing = Listing(AuditRecord, None, lambda asked: [asked["day"]])
+
+    def page(**conditions: Any) -> list[str]:
+        lookups = [Lookup.parse(name, value) for name, value in {"day": "2026-01-01", **conditions}.items()]
+        return [
+            record.entry for record in RecordQuery(AuditRecord, lookups, {}, listings=[listing]).page(limit=9).records
+        ]
+
+    assert page(entry__gte="b", entry__lte="c") == ["b", "c"]
+    assert page(entry__gte="b", entry__lte="b") == ["b"]
+    assert page(entry__gte="c", entry__lte="b") == []
+    assert page(entry__gte="c") == ["c", "d"]
+    assert page(entry__lte="b") == ["a", "b"]
+    assert page(entry__startswith="d") == ["d"]
+    with pytest.raises(Unserved):
+        page(entry__gt="a")
+    with pytest.raises(Unserved):
+        page(entry__gte="a", entry__startswith="a")
 
 
 @pytest.mark.parametrize("comparison", ["icontains", "regex", "isnull", "date"])

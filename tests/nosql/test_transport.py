@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,12 +26,14 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from botocore.httpsession import get_cert_path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from urllib3.util import wait_for_read
 
-from controlplane.nosql.transport import Transport
+from controlplane.nosql.transport import Transport, _message
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Amzn-RequestId: one\r\n\r\n{}"
 
@@ -53,7 +56,12 @@ def start() -> Iterator[Start]:
     """Starts a server. Each inner list is one connection's responses; an empty response means that none is sent."""
     listeners: list[socket.socket] = []
 
-    def run(*script: list[bytes], tls: ssl.SSLContext | None = None) -> Server:
+    def run(
+        *script: list[bytes],
+        tls: ssl.SSLContext | None = None,
+        after_first: threading.Event | None = None,
+        delay: float = 0,
+    ) -> Server:
         listener = socket.create_server(("127.0.0.1", 0))
         listeners.append(listener)
         url = f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
@@ -72,9 +80,14 @@ def start() -> Iterator[Start]:
                     for answer in answers:
                         asked.append(request_read(connection))
                         if answer:
+                            time.sleep(delay)
                             connection.sendall(answer)
                         else:
                             server.closed.wait(10)
+                    if after_first and len(server.asked) == 1:
+                        after_first.wait(10)
+                        connection.sendall(OK)
+                        continue
                 server.closed.set()
 
         threading.Thread(target=serve, daemon=True).start()
@@ -108,7 +121,7 @@ _made: list[Transport] = []
 
 
 def transport(server: Server, **options: object) -> Transport:
-    _made.append(Transport(server.url, **{"connect_timeout": 1, "read_timeout": 0.5, **options}))  # type: ignore[arg-type]
+    _made.append(Transport(server.url, **{"connect_timeout": 10, "read_timeout": 10, **options}))  # type: ignore[arg-type]
     return _made[-1]
 
 
@@ -175,6 +188,27 @@ def test_a_second_response_to_one_request_is_discarded(start: Start) -> None:
     assert way.send(request(server)).content == b"{}"
 
 
+# The connection would answer the next request with the rest of this one's answer.
+@pytest.mark.parametrize("surplus", [b"HTTP/1.1 2", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", b"{}"])
+def test_a_response_with_surplus_bytes_is_discarded_with_its_connection(start: Start, surplus: bytes) -> None:
+    server = start([OK + surplus], [OK])
+    way = transport(server)
+    with pytest.raises(ConnectionClosedError):
+        way.send(request(server))
+    assert not way._idle
+    assert way.send(request(server)).content == b"{}"
+
+
+def test_a_response_that_nothing_asked_for_is_never_the_answer_to_a_later_request(start: Start) -> None:
+    surplus = threading.Event()
+    server = start([OK], [OK.replace(b"{}", b"[]")], after_first=surplus)
+    way = transport(server)
+    assert way.send(request(server)).content == b"{}"
+    surplus.set()
+    assert wait_for_read(way._idle[0], timeout=5)
+    assert way.send(request(server)).content == b"[]"
+
+
 def test_a_large_response_is_received_completely(start: Start) -> None:
     body = b"x" * 16_000_000
     server = start([b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body, OK])
@@ -184,9 +218,12 @@ def test_a_large_response_is_received_completely(start: Start) -> None:
     assert len(server.asked) == 1
 
 
-def test_an_informational_response_is_skipped(start: Start) -> None:
-    server = start([b"HTTP/1.1 100 Continue\r\n\r\n" + OK])
-    assert transport(server).send(request(server)).content == b"{}"
+@pytest.mark.parametrize("status", [b"100 Continue", b"199 X"])
+def test_an_informational_response_is_skipped(start: Start, status: bytes) -> None:
+    server = start([b"HTTP/1.1 " + status + b"\r\nX-Early: yes\r\n\r\n" + OK])
+    answer = transport(server).send(request(server))
+    assert (answer.status_code, answer.content) == (200, b"{}")
+    assert "X-Early" not in answer.headers
 
 
 # A response truncated in its head, or in a body without a declared length, would otherwise look empty or short.
@@ -211,18 +248,35 @@ def test_a_truncated_or_invalid_response_is_a_closed_connection(start: Start, an
 
 def test_no_response_is_a_time_out_and_a_late_response_is_discarded(start: Start) -> None:
     server = start([b""], [OK])
-    way = transport(server)
+    way = transport(server, read_timeout=0.3)
     with pytest.raises(ReadTimeoutError):
         way.send(request(server))
+    way._read_timeout = 10
     server.closed.set()
     assert way.send(request(server)).content == b"{}"
 
 
-def test_a_body_that_stops_half_way_is_a_time_out(start: Start) -> None:
-    server = start([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", b""], [OK])
-    way = transport(server)
+def test_an_answer_may_take_longer_than_a_connection(start: Start) -> None:
+    server = start([OK], delay=0.8)
+    assert transport(server, connect_timeout=0.5, read_timeout=10).send(request(server)).content == b"{}"
+
+
+def test_an_answer_may_not_take_longer_than_its_own_limit(start: Start) -> None:
+    server = start([b""])
+    way = transport(server, connect_timeout=60, read_timeout=0.3)
+    # With the limit of the connection, the server would close it before.
     with pytest.raises(ReadTimeoutError):
         way.send(request(server))
+    assert not way._idle
+    server.closed.set()
+
+
+def test_a_body_that_stops_half_way_is_a_time_out(start: Start) -> None:
+    server = start([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", b""], [OK])
+    way = transport(server, read_timeout=0.3)
+    with pytest.raises(ReadTimeoutError):
+        way.send(request(server))
+    way._read_timeout = 10
     server.closed.set()
     assert way.send(request(server)).content == b"{}"
 
@@ -267,6 +321,59 @@ def test_a_header_cannot_inject_another_header(start: Start) -> None:
     forged.headers["X-Amz-Security-Token"] = "token\r\nX-Amz-Target: DynamoDB_20120810.DeleteTable"
     with pytest.raises(ValueError, match="control character"):
         transport(server).send(forged)
+
+
+def test_a_request_has_one_length_and_the_host_that_it_names() -> None:
+    forged = AWSRequest(
+        method="POST", url="http://dynamodb.example:8000", data="é", headers={"Host": "other", "Content-Length": "99"}
+    ).prepare()
+    forged.body = "é"
+    head, body = _message(forged).split(b"\r\n\r\n")
+    assert head.split(b"\r\n") == [b"POST / HTTP/1.1", b"Host: other", b"Content-Length: 2"]
+    assert body == "é".encode()
+    forged.body = None
+    assert _message(forged).endswith(b"Content-Length: 0\r\n\r\n")
+    del forged.headers["Host"]
+    forged.url = "http://dynamodb.example:8000/path"
+    assert _message(forged).startswith(b"POST /path HTTP/1.1\r\n")
+    assert b"Host: dynamodb.example:8000\r\n" in _message(forged)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("https://dynamodb.example", ("dynamodb.example", 443)),
+        ("http://dynamodb.example", ("dynamodb.example", 80)),
+        ("http://dynamodb.example:8000", ("dynamodb.example", 8000)),
+    ],
+)
+def test_an_endpoint_without_a_port_has_the_one_of_its_scheme(
+    monkeypatch: pytest.MonkeyPatch, url: str, address: tuple[str, int]
+) -> None:
+    asked: list[object] = []
+
+    def refuse(*given: object) -> None:
+        asked.extend(given)
+        raise OSError
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(EndpointConnectionError):
+        Transport(url, connect_timeout=3, read_timeout=4)._new_connection()
+    assert asked == [address, 3]
+
+
+def test_connections_send_at_once_and_the_one_used_last_is_used_first(start: Start) -> None:
+    server = start([OK], [OK])
+    way = transport(server)
+    first, second = way._new_connection(), way._new_connection()
+    assert first.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+    assert first.gettimeout() == 10
+    way._idle.extend([first, second])
+    assert way._idle_connection() is second
+    way.close()
+    assert first.fileno() == -1
+    assert way._idle_connection() is None
+    second.close()
 
 
 def test_a_port_without_a_server_is_a_connection_error() -> None:
@@ -328,6 +435,34 @@ def test_tls_accepts_only_a_server_with_a_trusted_certificate(start: Start, cert
     unknown = start([OK], tls=context)
     with pytest.raises(SSLError):
         transport(unknown).send(request(unknown))
+
+
+def test_the_certificate_authorities_are_read_once_and_are_botocores_own(
+    start: Start, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    close = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    known = start([close], [close], tls=context)
+    asked: list[str] = []
+    create = ssl.create_default_context
+
+    def created(*, cafile: str) -> ssl.SSLContext:
+        asked.append(cafile)
+        return create(cafile=str(certificate))
+
+    monkeypatch.setattr(ssl, "create_default_context", created)
+    way = transport(known)
+    assert [way.send(request(known)).content for _ in range(2)] == [b"{}", b"{}"]
+    assert asked == [get_cert_path(True)]
+
+
+def test_a_server_that_does_not_speak_tls_in_time_is_a_connect_time_out(start: Start) -> None:
+    server = start([b""])
+    server.url = server.url.replace("http:", "https:")
+    with pytest.raises(ConnectTimeoutError):
+        transport(server, connect_timeout=0.3, read_timeout=30).send(request(server))
+    server.closed.set()
 
 
 # Connects, forks, and sends requests from both processes at the same time. Prints the responses of each.

@@ -11,6 +11,14 @@ from controlplane.lib.errors import ApplicationError, Conflict, InvalidInput, Un
 from controlplane.nosql.facade import Facade
 
 
+class SearchForm(forms.Form):
+    """The fields above a list by which it can be searched; none is required. A page that has one has no search box."""
+
+    def conditions(self) -> Mapping[str, Any]:
+        """The valid fields as conditions of a query: ``filter(**conditions)``."""
+        raise NotImplementedError
+
+
 class RecordForm(forms.ModelForm):  # type: ignore[type-arg]
     """The form of one record. Validation calls the service, since only the service can check all rules.
 
@@ -78,7 +86,11 @@ class RecordForm(forms.ModelForm):  # type: ignore[type-arg]
         )
         current = type(self.instance)._default_manager.get_queryset().filter(pk=self.instance.pk).first()
         for name, field in self.fields.items():
-            if current is None or name == self.revision_field or isinstance(field.widget, forms.PasswordInput):
+            if (
+                current is None
+                or name == self.revision_field
+                or isinstance(field.widget, forms.PasswordInput | _WriteOnlyTextarea)
+            ):
                 continue
             theirs = self.shown(name, current)
             if theirs != self.cleaned_data.get(name):
@@ -116,6 +128,21 @@ def text(**options: Any) -> forms.CharField:
 def long_text(**options: Any) -> forms.CharField:
     """A field for several lines, which keeps their white space."""
     return forms.CharField(**{"widget": AdminTextareaWidget(attrs={"rows": 20}), "strip": False, **options})
+
+
+class _WriteOnlyTextarea(AdminTextareaWidget):
+    """Lines of text that no page shows, also not the page that shows a mistake in the form."""
+
+    def __init__(self) -> None:
+        super().__init__(attrs={"rows": 4, "autocomplete": "off", "spellcheck": "false"})
+
+    def format_value(self, value: Any) -> str:  # noqa: ARG002 — Django's own
+        return ""
+
+
+def write_only_text(**options: Any) -> forms.CharField:
+    """A field for a secret of one line or several."""
+    return forms.CharField(**{"widget": _WriteOnlyTextarea, "strip": False, **options})
 
 
 def revision() -> forms.IntegerField:

@@ -20,7 +20,7 @@ from controlplane.lib.actor import Actor
 from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput
 from controlplane.nosql.admin.changelist import CursorChangeList
 from controlplane.nosql.admin.checks import NosqlModelAdminChecks
-from controlplane.nosql.admin.forms import RecordForm, form_bound
+from controlplane.nosql.admin.forms import RecordForm, SearchForm, form_bound
 from controlplane.nosql.admin.site import History, RecordSite
 from controlplane.nosql.facade import Facade
 
@@ -71,8 +71,9 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
 
     `permissions` names the permissions for "view", "add", "change" and "delete". Without one, the page denies that
     operation to all users. `form` and `add_form` are `RecordForm`s. `details` are read-only fields. Methods decorated
-    by `act` are acts. Deleting calls `record_delete`, and searching calls `search`. `history_kind` is the kind of the
-    record in the audit trail (``user`` in ``user:01ka…``).
+    by `act` are acts. Deleting calls `record_delete`. Searching calls `search` with the term of the search box; a page
+    with a `search_form` has that instead. `history_kind` is the kind of the record in the audit trail (``user`` in
+    ``user:01ka…``).
     """
 
     checks_class = NosqlModelAdminChecks
@@ -88,6 +89,7 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
     permissions: ClassVar[Mapping[str, str]] = {}
     details: ClassVar[Sequence[str | Callable[[Any], str]]] = ()
     add_form: ClassVar[type[RecordForm] | None] = None
+    search_form: ClassVar[type[SearchForm] | None] = None
     history_kind: ClassVar[str] = ""
     # The consequences of deleting a record, for the page that asks for confirmation.
     delete_note: ClassVar[str] = ""
