@@ -1,25 +1,23 @@
-"""The trail: what an audit event records, and that it is written only together with its act."""
+"""What an audit event records, that it is written only together with its act, and that no key of it is hot."""
 
 import json
-from datetime import timedelta
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from apps.audit.actions import Action
-from apps.audit.models import AuditRecord
+from apps.audit.models import SHARDS, AuditRecord, entry_partition
 from apps.audit.selectors import audit_list
-from apps.audit.services import audit_add
+from apps.audit.services import audit_add, audit_event
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM, Actor
-from controlplane.lib.errors import InvalidInput
 from controlplane.lib.ids import new_id
 from controlplane.nosql.transaction import Transaction, TransactionFailed
+from tests.audit.trail import ADA, STRANGER
 from tests.metering import dynamodb_calls
 
 pytestmark = pytest.mark.usefixtures("tables")
-
-ADA = Actor("user", "01kada0000000000000000000a", "Ada Lovelace", frozenset({"jobs.create"}))
 
 
 def record_act(target: str = "job:01kjob0000000000000000000a", **more: Any) -> None:
@@ -54,6 +52,13 @@ def test_no_record_grows_with_what_a_client_sends() -> None:
     (record,) = audit_list(day=today()).records
     assert record.target.endswith("x…")
     assert len(json.dumps(record.to_simple_dict())) < 3000
+
+
+def test_a_text_of_200_characters_is_whole_and_a_longer_one_is_cut_to_200() -> None:
+    record_act(target="pipeline:" + "x" * 191, result="y" * 201)
+    (record,) = audit_list(day=today()).records
+    assert record.target == "pipeline:" + "x" * 191
+    assert record.result == "y" * 199 + "…"
 
 
 def test_text_that_cannot_be_encoded_is_no_error() -> None:
@@ -96,32 +101,55 @@ def test_a_record_is_never_overwritten() -> None:
         tx.commit()
 
 
-def test_a_day_is_read_newest_first_and_page_by_page() -> None:
-    for number in range(5):
-        record_act(target=f"job:{number}")
-    first = audit_list(day=today(), limit=2)
-    second = audit_list(day=today(), limit=2, cursor=first.next_cursor)
-    third = audit_list(day=today(), limit=2, cursor=second.next_cursor)
-    pages = [[record.target for record in page.records] for page in (first, second, third)]
-    assert pages == [["job:4", "job:3"], ["job:2", "job:1"], ["job:0"]]
-    assert third.next_cursor is None
-
-
-def test_each_day_has_its_own_records() -> None:
-    with clock.shifted(timedelta(days=-1)):
-        record_act(target="job:yesterday")
-    record_act(target="job:today")
-    assert [record.target for record in audit_list(day=today()).records] == ["job:today"]
-
-
-def test_the_cursor_of_another_day_is_refused() -> None:
-    for _ in range(2):
-        record_act()
-    cursor = audit_list(day=today(), limit=1).next_cursor
-    with pytest.raises(InvalidInput) as refused:
-        audit_list(day="2020-01-01", cursor=cursor)
-    assert refused.value.code == "invalid_cursor"
-
-
 def test_the_vocabulary_is_of_subjects_and_acts() -> None:
     assert all(action.value.count(".") == 1 and action.value.islower() for action in Action)
+
+
+def write_units(events: list[AuditRecord]) -> Counter[tuple[str, str]]:
+    """The write units of these events by table or index, and key: two an event in a transaction, one an entry."""
+    units: Counter[tuple[str, str]] = Counter()
+    for event in events:
+        units["audit", event.day] += 2
+        units["by_target", event.about] += 1
+        units["by_actor", event.actor_key] += 1
+        units["by_action", event.action_key] += 1
+    return units
+
+
+@pytest.mark.parametrize(
+    ("actor", "action", "target"),
+    [
+        (SYSTEM, Action.JOB_REQUEUED, "job:{}"),
+        (STRANGER, Action.USER_SIGN_IN_FAILED, "email:unknown"),
+        (STRANGER, Action.USER_SIGN_IN_FAILED, "email:ada@example.com"),
+    ],
+)
+def test_1000_acts_a_second_use_a_third_of_what_a_key_takes(actor: Actor, action: Action, target: str) -> None:
+    """Of one actor and one action, as when the sweep requeues a lost region, or strangers try passwords."""
+    events = [audit_event(actor=actor, action=action, target=target.format(number)) for number in range(1_000)]
+    assert max(write_units(events).values()) < 1_000 / 3
+
+
+def test_the_first_shard_of_a_day_has_the_key_of_earlier_versions() -> None:
+    events = [audit_event(actor=ADA, action=Action.JOB_CREATED, target="job:x") for _ in range(200)]
+    assert {event.day for event in events} == {today(), *(f"{today()}#{shard}" for shard in range(1, SHARDS))}
+    assert all(event.at.startswith(today()) for event in events)
+    assert all(entry_partition(event.entry) == event.day for event in events)
+    assert {event.entry.count("#") for event in events if event.day == today()} == {1}
+
+
+def test_the_entries_of_the_first_shard_look_like_those_of_earlier_versions() -> None:
+    assert entry_partition("2026-11-21T09:00:00.000000Z#01kada0000000000000000000a") == "2026-11-21"
+
+
+def test_a_persons_target_and_actor_have_one_key_each() -> None:
+    events = [audit_event(actor=ADA, action=Action.JOB_CREATED, target="job:x") for _ in range(50)]
+    assert {event.about for event in events} == {"job:x"}
+    assert {event.actor_key for event in events} == {f"user:{ADA.id}"}
+
+
+def test_the_acts_of_an_api_token_are_with_those_of_its_owner() -> None:
+    token = Actor("token", "01ktoken000000000000000000", "ci (ada@example.com)", owner_id=ADA.id)
+    event = audit_event(actor=token, action=Action.JOB_CREATED, target="job:x")
+    assert (event.actor_kind, event.actor_id) == ("token", token.id)
+    assert event.actor_key == event.principal == f"user:{ADA.id}"
