@@ -10,20 +10,23 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import rotate_token
 from django.shortcuts import render
+from django.utils.functional import SimpleLazyObject
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.http import HttpResponseClientRedirect
 from rest_framework import authentication
 from rest_framework.request import Request
 
 from apps.accounts.devices import device_name
+from apps.accounts.identities import ProviderIdentity
 from apps.accounts.models import User, UserFacade, session_token_shaped
 from apps.accounts.policies import Permission, permission_require, role_permissions
 from apps.accounts.services import (
     api_call_rate_limit,
     api_token_verify,
+    known_browser_verify,
+    password_attempt_reserve,
     session_start,
     session_verify,
-    sign_in_rate_limit,
     user_password_rehash,
 )
 from apps.accounts.session_store import SessionStore
@@ -32,6 +35,9 @@ from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Forbidden, NotAuthenticated
 from controlplane.lib.work import actor_note
+
+# The cookie of a browser that has signed in with a password before, for the sign-in page only.
+KNOWN_BROWSER_COOKIE = "known_browser"
 
 
 class BearerAuthentication(authentication.BaseAuthentication):
@@ -80,9 +86,15 @@ class PasswordBackend(ModelBackend):
         """The user (`UserFacade`), or None. Raises TooManyRequests."""
         if not settings.PASSWORD_SIGN_IN or username is None or password is None:
             return None
-        sign_in_rate_limit(address=client_address(request) if request else "", account=username)
+        cookie = request.COOKIES.get(KNOWN_BROWSER_COOKIE, "") if request else ""
+        attempt = password_attempt_reserve(
+            address=client_address(request) if request else "",
+            email=username,
+            known_browser=known_browser_verify(value=cookie, email=username),
+        )
         found: Any = super().authenticate(request, username=username, password=password)
         if found is not None:
+            attempt.give_back()
             user_password_rehash(user=found.record, password=password)
         return found
 
@@ -95,7 +107,7 @@ class PasswordBackend(ModelBackend):
         return perm in self.get_all_permissions(user_obj, obj)
 
 
-def sign_in(request: HttpRequest, user: User, *, provider: str) -> None:
+def sign_in(request: HttpRequest, user: User, *, provider: str, identity: ProviderIdentity | None = None) -> None:
     """Give the browser a new session of this user. Raises NotAuthenticated ``account_disabled``.
 
     The browser's old session is deleted: its data is not this user's, and others may know its key.
@@ -106,6 +118,7 @@ def sign_in(request: HttpRequest, user: User, *, provider: str) -> None:
         device=device_name(request.headers.get("User-Agent", "")),
         address=client_address(request),
         region=client_region(request),
+        identity=identity,
     )
     request.session.flush()
     request.session = SessionStore.of_started(started)
@@ -131,6 +144,15 @@ def request_actor(request: HttpRequest | Request) -> Actor:
     if not user.is_authenticated:
         raise NotAuthenticated("Please sign in.")
     return user_actor(user)
+
+
+def permissions_context(request: HttpRequest) -> dict[str, Any]:
+    """For all templates: the permissions of the user of the page, by which the navigation differs. Read when used."""
+
+    def permissions() -> frozenset[str]:
+        return request_actor(request).permissions if request.user.is_authenticated else frozenset()
+
+    return {"permissions": SimpleLazyObject(permissions)}
 
 
 def session_actor(request: Request) -> tuple[Actor, str]:
@@ -181,6 +203,10 @@ def _to_sign_in(request: HttpRequest) -> HttpResponse:
     """Redirect the whole page: the sign-in page must not replace the part of a page that htmx asked for."""
     htmx = request.htmx  # type: ignore[attr-defined]
     if htmx:
-        page = htmx.current_url_abs_path or settings.LOGIN_REDIRECT_URL
+        try:
+            page = htmx.current_url_abs_path or settings.LOGIN_REDIRECT_URL
+        except ValueError:
+            # The header names no address.
+            page = settings.LOGIN_REDIRECT_URL
         return HttpResponseClientRedirect(redirect_to_login(page).url)
     return redirect_to_login(request.get_full_path())

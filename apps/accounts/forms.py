@@ -9,6 +9,7 @@ from django import forms
 from apps.accounts.policies import Permission
 from apps.accounts.services.api_tokens import MAX_NAME
 from apps.accounts.services.users import MAX_EMAIL, MAX_PASSWORD
+from apps.accounts.services.users import MAX_NAME as MAX_USER_NAME
 from controlplane.lib import clock
 from controlplane.lib.errors import ApplicationError
 
@@ -80,3 +81,50 @@ class TokenForm(forms.Form):
             self.add_error(field if field in self.fields else None, str(entry["message"]))
         if not error.errors:
             self.add_error(None, error.message)
+
+
+class InvitationCodeForm(forms.Form):
+    """The code of an invitation. A script fills it in from the link."""
+
+    code = forms.CharField(
+        label="Code of the invitation",
+        max_length=200,
+        help_text="The part of the link after the #.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "off", "spellcheck": "false"}),
+    )
+
+
+class DeviceCodeForm(forms.Form):
+    """The code that a program shows. Any spelling of it will do."""
+
+    code = forms.CharField(
+        label="Code",
+        max_length=50,
+        help_text="Eight letters, as your terminal shows them.",
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "autocapitalize": "characters", "spellcheck": "false", "autofocus": True}
+        ),
+    )
+
+
+class InvitationPasswordForm(forms.Form):
+    """How an invited user is called, and the password with which they will sign in."""
+
+    name = forms.CharField(
+        label="Your name", max_length=MAX_USER_NAME, widget=forms.TextInput(attrs={"autocomplete": "name"})
+    )
+    password = forms.CharField(
+        max_length=MAX_PASSWORD, strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"})
+    )
+    password_again = forms.CharField(
+        label="Password (again)",
+        max_length=MAX_PASSWORD,
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+    )
+
+    def clean_password_again(self) -> str:
+        again = str(self.cleaned_data["password_again"])
+        if self.cleaned_data.get("password") not in (None, again):
+            raise forms.ValidationError("The two passwords differ.")
+        return again

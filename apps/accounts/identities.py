@@ -4,19 +4,21 @@ The provider's own id finds the account. An e-mail address never does: even a ve
 tomorrow. It only decides whether the first sign-in is allowed, if the settings say so.
 """
 
-from dataclasses import dataclass
-
 from django.conf import settings
+
+from controlplane.lib.frozen import frozen
 
 # By their names in paths and in the API, with their titles.
 PROVIDERS = {"google": "Google", "github": "GitHub"}
 
 
-@dataclass(frozen=True)
+@frozen
 class ProviderIdentity:
     """What a provider says about a person. `email` is one that it has verified, or None.
 
-    `organisations` are GitHub's, each by its login in lower case and by its number.
+    `organisations` are GitHub's, each by its login in lower case and by its number. `hosted_domain` is the domain whose
+    Google Workspace manages the account, in lower case: an account at Google can also have the address of a domain
+    that does not use Workspace, or that has changed hands. `picture` is the https address of the person's picture.
     """
 
     provider: str
@@ -24,6 +26,8 @@ class ProviderIdentity:
     email: str | None
     name: str
     organisations: frozenset[str] = frozenset()
+    hosted_domain: str | None = None
+    picture: str | None = None
 
     @property
     def key(self) -> str:
@@ -46,11 +50,17 @@ def providers_configured() -> dict[str, str]:
 
 
 def role_allowed(identity: ProviderIdentity) -> str | None:
-    """The role that the settings give this person, or None: by address, else by organisation, else by domain."""
+    """The role that the settings give this person, or None: by address, else by organisation, else by domain.
+
+    A domain counts for an account at Google only if the domain's Workspace manages the account (claim ``hd``):
+    https://developers.google.com/identity/openid-connect/openid-connect#hd-param
+    """
     if identity.email and identity.email in settings.ALLOWED_ADDRESSES:
         return str(settings.ALLOWED_ADDRESSES[identity.email])
     for organisation, role in settings.ALLOWED_GITHUB_ORGS.items():
         if organisation in identity.organisations:
             return str(role)
     domain = identity.email.rpartition("@")[2] if identity.email else ""
+    if identity.provider == "google" and identity.hosted_domain != domain:
+        return None
     return str(settings.ALLOWED_DOMAINS[domain]) if domain in settings.ALLOWED_DOMAINS else None

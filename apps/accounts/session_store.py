@@ -5,18 +5,18 @@ from typing import Any, Self
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import CreateError, SessionBase, UpdateError
 
-from apps.accounts.models import Session, secret_hash, session_token_new
+from apps.accounts.models import Session, secret_hash, session_data_decode, session_token_new
 from apps.accounts.selectors import session_find
 from apps.accounts.services import (
     StartedSession,
     session_create,
-    session_data_decode,
     session_delete,
     session_touch,
     session_update,
 )
 from controlplane.lib import clock
 from controlplane.lib.errors import Conflict, NotFound
+from controlplane.lib.work import session_note
 
 
 class SessionStore(SessionBase):
@@ -54,6 +54,7 @@ class SessionStore(SessionBase):
             self._session_key = None
             return {}
         self._row = row
+        session_note(row.device_id)
         data = session_data_decode(row.data)
         session_touch(session=row, data=data)
         return data
@@ -71,6 +72,15 @@ class SessionStore(SessionBase):
                 continue
             self.modified = True
             return
+
+    def cycle_key(self) -> None:
+        """Give an anonymous session a new key. A user's session keeps its key.
+
+        Django calls this when it renews the auth hash of a user's session after SECRET_KEY has changed. At this moment
+        other requests of the same browser use the old key, and a new session would begin another 12 hours.
+        """
+        if SESSION_KEY not in self:
+            super().cycle_key()
 
     def save(self, must_create: bool = False) -> None:
         """Write the session. Raises CreateError if it must be new and is not, UpdateError if it has ended."""

@@ -1,12 +1,15 @@
 """People, their browsers, and a provider to sign in with."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 
 from apps.accounts.models import session_memory
 from apps.accounts.services.rate_limits import counter
+from controlplane.lib import clock
 from tests.accounts.browser import Browser
 from tests.accounts.provider import CLIENT_ID, CLIENT_SECRET, Provider, running_provider
 
@@ -20,6 +23,13 @@ def browsers(server: str) -> Callable[[], Browser]:
 @pytest.fixture
 def browser(server: str) -> Browser:
     return Browser(server)
+
+
+@pytest.fixture(params=["dynamodb", "memory"])
+def store(request: pytest.FixtureRequest, settings: Any) -> str:
+    """Each of the two stores of sessions; a test with this runs once for each."""
+    settings.SESSION_STORE = request.param
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +60,11 @@ def _nothing_remembered() -> Iterator[None]:
     yield
     counter.clear()
     session_memory.clear()
+
+
+@pytest.fixture
+def new_window() -> Iterator[None]:
+    """All windows of the rate limits begin now, so none ends while the test counts up to a limit."""
+    seconds = django_settings.SIGN_IN_WINDOW_SECONDS
+    with clock.shifted(timedelta(seconds=seconds - clock.now().timestamp() % seconds)):
+        yield

@@ -15,16 +15,27 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 CLIENT_ID = "the-client"
 CLIENT_SECRET = "the-client's-secret"
 
+# What GitHub answers only to a token with a scope.
+_SCOPES = {"/user/emails": "user:email", "/user/orgs": "read:org"}
+
 
 @dataclass
 class Person:
-    """A user with an account at the provider."""
+    """A user with an account at the provider.
+
+    `hosted_domain` is the domain whose Google Workspace manages the account: that of the address, or "" for none.
+    `scopes` are what their access tokens allow at GitHub; without them it answers `without_scope`.
+    """
 
     subject: str = "1001"
     email: str = "ada@example.com"
     verified: bool = True
     name: str = "Ada Lovelace"
     organisations: list[dict[str, Any]] = field(default_factory=list)
+    hosted_domain: str | None = None
+    picture: Any = "https://pictures.example/ada.png?s=96"
+    scopes: frozenset[str] = frozenset({"user:email", "read:org"})
+    without_scope: int = 404
 
 
 @dataclass
@@ -43,6 +54,12 @@ class Provider:
         self.url = ""
         self.person = Person()
         self.denies = False
+        # What it answers to an exchange of a code: an error and a status.
+        self.exchange_error: tuple[str, int] | None = None
+        # Whether tokens end between the question whose they are and the questions about the person.
+        self.revokes = False
+        # Of an answer to a token without a scope.
+        self.headers: dict[str, str] = {}
         self.status: int | None = None
         self.codes: dict[str, _Grant] = {}
         self.tokens: dict[str, tuple[Person, str]] = {}
@@ -104,6 +121,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _exchange(self, form: dict[str, str]) -> None:
         if (form.get("client_id"), form.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
             return self._answer({"error": "invalid_client"}, 401)
+        if self.provider.exchange_error:
+            error, status = self.provider.exchange_error
+            return self._answer({"error": error, "error_description": "as the test wants it"}, status)
         grant = self.provider.codes.get(form.get("code", ""))
         digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
         challenge = base64.urlsafe_b64encode(digest).decode().rstrip("=")
@@ -133,20 +153,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _about_person(self, path: str) -> None:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token not in self.provider.tokens:
+        if token not in self.provider.tokens or self.provider.revokes:
             return self._answer({"message": "Bad credentials"}, 401)
         person = self.provider.tokens[token][0]
         known: dict[str, Any] = {
-            "/v1/userinfo": {
-                "sub": person.subject,
-                "email": person.email,
-                "email_verified": person.verified,
-                "name": person.name,
-            },
+            "/v1/userinfo": _user_info(person),
             # GitHub returns a public address here, which proves nothing.
             "/user": {
                 "id": _number(person.subject),
                 "login": "ada",
+                "avatar_url": person.picture,
                 "name": person.name,
                 "email": "public@example.com",
             },
@@ -156,11 +172,15 @@ class _Handler(BaseHTTPRequestHandler):
             ],
             "/user/orgs": person.organisations,
         }
+        if path in _SCOPES and _SCOPES[path] not in person.scopes:
+            return self._answer({"message": "Not Found"}, person.without_scope, **self.provider.headers)
         return self._answer(known.get(path, {}), 200 if path in known else 404)
 
-    def _answer(self, body: Any, status: int = 200) -> None:
+    def _answer(self, body: Any, status: int = 200, **headers: str) -> None:
         content = json.dumps(body).encode()
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -168,6 +188,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *args: object) -> None:
         """Not worth a line in the tests' output."""
+
+
+def _user_info(person: Person) -> dict[str, Any]:
+    domain = person.email.rpartition("@")[2] if person.hosted_domain is None else person.hosted_domain
+    return {
+        "sub": person.subject,
+        "email": person.email,
+        "email_verified": person.verified,
+        "name": person.name,
+        "picture": person.picture,
+        **({"hd": domain} if domain else {}),
+    }
 
 
 def _number(subject: str) -> int | None:

@@ -1,5 +1,6 @@
 """Where one is signed in: by the API and on the page."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -10,6 +11,7 @@ from apps.accounts.devices import device_name
 from apps.accounts.models import Session, User
 from apps.accounts.selectors import session_list
 from apps.accounts.services import session_revoke, session_start
+from apps.accounts.views import devices as devices_page
 from apps.audit.models import AuditRecord
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
@@ -22,12 +24,6 @@ IPHONE = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
     "Version/18.5 Mobile/15E148 Safari/604.1"
 )
-
-
-@pytest.fixture(params=["dynamodb", "memory"])
-def store(request: pytest.FixtureRequest, settings: Any) -> str:
-    settings.SESSION_STORE = request.param
-    return str(request.param)
 
 
 @pytest.fixture
@@ -64,10 +60,23 @@ def test_my_devices_are_listed_with_what_identifies_them(two: tuple[Browser, Bro
     }
 
 
+def test_a_persons_devices_are_paged(two: tuple[Browser, Browser]) -> None:
+    desk, _ = two
+    first = desk.get("/auth/devices?limit=1").json()
+    second = desk.get("/auth/devices", params={"limit": "1", "cursor": first["next_cursor"]}).json()
+    assert [first["devices"][0]["device"], second["devices"][0]["device"]] == ["Safari on iPhone", "Firefox on Linux"]
+    assert (first["total"], second["total"], first["total_is_lower_bound"]) == (2, 2, False)
+    assert second["next_cursor"] is None
+    for parameters, field in (({"limit": "0"}, "limit"), ({"limit": "101"}, "limit"), ({"cursor": "x"}, "cursor")):
+        refused = desk.get("/auth/devices", params=parameters)
+        assert refused.status_code == 400
+        assert refused.json()["errors"][0]["field"] == field
+
+
 def test_the_list_has_nothing_that_opens_a_session(two: tuple[Browser, Browser]) -> None:
     desk, pocket = two
     text = desk.get("/auth/devices").text
-    ids = [session.token_hash for session in session_list(User.find_by_email("ada@example.com").user_id)]
+    ids = [session.token_hash for session in session_list(User.find_by_email("ada@example.com").user_id).sessions]
     for secret in (desk.cookie, pocket.cookie, *ids):
         assert secret not in text
 
@@ -148,6 +157,24 @@ def test_the_page_shows_the_devices_this_one_first(two: tuple[Browser, Browser])
     assert page.index("Firefox on Linux") < page.index("this device") < page.index("Safari on iPhone")
 
 
+def test_the_page_has_more_when_there_are_more_devices_and_shows_this_one_first(
+    two: tuple[Browser, Browser], ada: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, _ = two
+    monkeypatch.setattr(devices_page, "PAGE_SIZE", 2)
+    session_start(user=ada, provider="google", device="Edge on Windows", address="192.0.2.8")
+    page = desk.get("/account/devices").text
+    assert page.index("this device") < page.index("Edge on Windows") < page.index("Safari on iPhone")
+    assert "3 devices" in page
+    (more,) = re.findall(r'rel="next" href="(/account/devices\?cursor=[^"]+)"', page)
+    page = desk.get(more).text
+    assert "Safari on iPhone" not in page
+    assert "this device" not in page
+    assert 'rel="next"' not in page
+    assert 'href="/account/devices">Newest</a>' in page
+    assert desk.get("/account/devices?cursor=x").status_code == 400
+
+
 def test_the_page_signs_out_another_device(two: tuple[Browser, Browser]) -> None:
     desk, pocket = two
     device = desk.get("/auth/devices").json()["devices"][0]["id"]
@@ -175,7 +202,7 @@ def test_who_is_not_signed_in_has_no_devices(browser: Browser) -> None:
 
 def test_only_users_who_manage_accounts_revoke_sessions_of_others(ada: User, browser: Browser) -> None:
     browser.sign_in()
-    (session,) = session_list(ada.user_id)
+    (session,) = session_list(ada.user_id).sessions
     with pytest.raises(Forbidden):
         session_revoke(actor=Actor("user", "eve", "Eve"), token_hash=session.token_hash)
     assert browser.signed_in
@@ -190,7 +217,7 @@ def test_only_users_who_manage_accounts_revoke_sessions_of_others(ada: User, bro
 
 def test_sessions_are_listed_without_their_data(ada: User, browser: Browser) -> None:
     browser.sign_in()
-    (session,) = session_list(ada.user_id)
+    (session,) = session_list(ada.user_id).sessions
     (row,) = Session.scan()
     assert row.data not in str(session)
 

@@ -47,6 +47,7 @@ def _fetch(folder: Path) -> None:
     archive.unlink()
 
 
+@pytest.mark.nightly
 def test_djangos_tests_of_sessions_pass_in_both_stores(sources: Path, emulator: str, tables: None) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "tests.accounts.djangos_own", sources, emulator],

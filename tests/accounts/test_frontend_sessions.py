@@ -92,10 +92,117 @@ def test_a_token_that_the_provider_does_not_know_opens_nothing(name: str, outsid
     problem(make(outsider, name, "made-up"), 401, "provider_token_invalid")
 
 
+def refusals() -> list[dict[str, Any]]:
+    """What the audit trail says of refused sign-ins."""
+    records = sorted(AuditRecord.scan(AuditRecord.action == "user.sign_in_failed"), key=lambda record: record.entry)
+    assert {(record.result, record.actor_id) for record in records} <= {("refused", "unknown")}
+    return [{"target": record.target, **record.detail} for record in records]
+
+
+@BOTH
+def test_refused_token_confusion_is_recorded(name: str, outsider: Client, provider: Provider) -> None:
+    """A token that was issued to another application, and one of another user than the body says."""
+    make(outsider, name, provider.token(client_id="another"))
+    unknown = {"target": "email:unknown", "provider": name, "address": "127.0.0.1"}
+    assert refusals() == [{**unknown, "reason": "provider_token_invalid", "claimed": "1001"}]
+    make(outsider, name, provider.token(), user_id="1002")
+    assert refusals()[1:] == [
+        {
+            "target": "email:ada@example.com",
+            "provider": name,
+            "address": "127.0.0.1",
+            "reason": "user_mismatch",
+            "subject": "1001",
+            "claimed": "1002",
+        }
+    ]
+
+
+def test_what_a_stranger_claims_to_be_is_recorded_as_a_claim_only(outsider: Client, provider: Provider) -> None:
+    problem(make(outsider, "google", "made-up", user_id="ada@example.com" + "😀" * 80), 401, "provider_token_invalid")
+    (refusal,) = refusals()
+    assert refusal["target"] == "email:unknown"
+    assert refusal["claimed"].startswith("ada@example.com😀")
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_github_token_without_user_email_is_told_so(status: int, outsider: Client, provider: Provider) -> None:
+    provider.person = Person(scopes=frozenset(), without_scope=status)
+    body = problem(make(outsider, "github", provider.token()), 403, "provider_scope_missing")
+    assert "user:email" in body["detail"]
+    assert [refusal["reason"] for refusal in refusals()] == ["provider_scope_missing"]
+
+
+def test_a_github_token_without_read_org_is_told_so_where_organisations_count(
+    outsider: Client, provider: Provider, settings: Any
+) -> None:
+    settings.ALLOWED_GITHUB_ORGS = {"acme": "operator"}
+    provider.person = Person(scopes=frozenset({"user:email"}), without_scope=403)
+    assert "read:org" in problem(make(outsider, "github", provider.token()), 403, "provider_scope_missing")["detail"]
+
+
+@pytest.mark.parametrize("headers", [{"Retry-After": "60"}, {"X-RateLimit-Remaining": "0"}])
+def test_githubs_own_rate_limit_is_no_missing_scope(
+    headers: dict[str, str], outsider: Client, provider: Provider
+) -> None:
+    provider.person, provider.headers = Person(scopes=frozenset(), without_scope=403), headers
+    problem(make(outsider, "github", provider.token()), 503, "provider_unavailable")
+    assert refusals() == []
+
+
+def test_google_sign_in_by_domain_demands_hd(outsider: Client, provider: Provider) -> None:
+    provider.person = Person(hosted_domain="")
+    problem(make(outsider, "google", provider.token()), 403, "not_allowed")
+
+
+@BOTH
+def test_a_token_that_is_revoked_at_this_moment_opens_nothing(name: str, outsider: Client, provider: Provider) -> None:
+    provider.revokes = True
+    problem(make(outsider, name, provider.token()), 401, "provider_token_invalid")
+
+
 def test_what_the_frontend_says_of_the_person_is_not_believed(outsider: Client, provider: Provider) -> None:
     make(outsider, "google", provider.token(), user_info={"email": "root@example.com", "name": "Root"})
     (user,) = User.scan()
     assert (user.email, user.name) == ("ada@example.com", "Ada Lovelace")
+
+
+@BOTH
+def test_the_session_keeps_user_info_for_its_user(
+    name: str, outsider: Client, server: str, browser: Browser, provider: Provider
+) -> None:
+    given = {"email": "root@example.com", "name": "Root", "picture": "https://evil.example/x.png"}
+    made = make(outsider, name, provider.token(), user_info=given).json()
+    ada = {"email": "ada@example.com", "name": "Ada Lovelace", "picture": provider.person.picture}
+    frontend = Client(server, made.pop("session_id"))
+    assert frontend.get("/auth/session").json() == {**made, "user_info": ada}
+    # Saving what a page keeps in the session does not lose it.
+    browser.sign_in_with(name)
+    browser.get("/signin")
+    assert browser.get("/auth/session").json()["user_info"] == ada
+
+
+@pytest.mark.parametrize("picture", [None, 7, "http://plain.example/a.png", "javascript:alert(1)", "https://x" * 200])
+def test_a_picture_that_pages_cannot_show_is_left_out(picture: Any, outsider: Client, provider: Provider) -> None:
+    provider.person.picture = picture
+    session = make(outsider, "github", provider.token()).json()["session_id"]
+    info = Client(outsider.server, session).get("/auth/session").json()["user_info"]
+    assert info == {"email": "ada@example.com", "name": "Ada Lovelace", "picture": None}
+
+
+def test_a_password_session_has_what_the_account_says(ada: User, browser: Browser) -> None:
+    browser.sign_in()
+    assert browser.get("/auth/session").json()["user_info"] == {
+        "email": "ada@example.com",
+        "name": "Ada",
+        "picture": None,
+    }
+
+
+def test_a_session_of_an_earlier_version_has_no_user_info(token: str, server: str) -> None:
+    Session(secret_hash(token)).update(actions=[Session.user_info.remove()])
+    shown = Client(server, token).get("/auth/session").json()
+    assert (shown["user_id"], shown["user_info"]) == ("1001", None)
 
 
 def test_a_user_who_is_not_allowed_gets_no_session(outsider: Client, provider: Provider) -> None:
@@ -260,6 +367,21 @@ def test_logging_out_ends_the_session_and_is_recorded_once(token: str, ada: User
     assert Client(server, token).get("/jobs").status_code == 401
     (record,) = AuditRecord.scan(AuditRecord.action == "user.signed_out")
     assert record.actor_id == ada.user_id
+
+
+def test_logging_out_takes_a_body_too(token: str, server: str) -> None:
+    frontend = Client(server)
+    both = frontend.post(f"/auth/logout?session_id={token}", json={"session_id": token})
+    assert "not in both" in problem(both, 400, "invalid_input")["detail"]
+    assert validate(frontend, token)["valid"]
+    answer = frontend.post("/auth/logout", json={"session_id": token})
+    assert (answer.status_code, answer.json()) == (200, {"status": "logged out"})
+    assert validate(frontend, token) == NOTHING
+
+
+@pytest.mark.parametrize("body", [{}, {"session": "x"}, {"session_id": 7}])
+def test_a_body_that_names_no_session_is_a_mistake(body: Any, outsider: Client) -> None:
+    problem(outsider.post("/auth/logout", json=body), 400, "invalid_input")
 
 
 @pytest.mark.parametrize("session_id", ["x", "a" * 32, "ä"])

@@ -9,7 +9,7 @@ import requests
 from botocore.exceptions import ReadTimeoutError
 
 from apps.accounts.identities import ProviderIdentity
-from apps.accounts.models import AccountClaim, ApiToken, Identity, Session, User
+from apps.accounts.models import AccountClaim, ApiToken, Identity, RateLimitWindow, Session, User
 from apps.accounts.services import (
     api_token_create,
     api_token_revoke,
@@ -17,6 +17,7 @@ from apps.accounts.services import (
     identity_sign_in,
     oauth_state_add,
     oauth_state_consume,
+    provider_attempt_reserve,
     session_revoke,
     session_start,
     session_verify,
@@ -153,7 +154,7 @@ def test_a_person_is_signed_out_everywhere_once(ada: User) -> None:
     session_start(user=ada, provider="google", device=None, address="")
     with first_answer_lost() as sent:
         sessions_end(actor=actor(ada), user_id=ada.user_id)
-    assert len(sent) == 3
+    assert len(sent) == 2
     ada.refresh(consistent_read=True)
     assert ada.session_epoch == 1
     assert recorded("user.signed_out_everywhere") == 1
@@ -162,7 +163,7 @@ def test_a_person_is_signed_out_everywhere_once(ada: User) -> None:
 @pytest.mark.usefixtures("tables")
 def test_a_person_who_comes_by_a_provider_is_made_once(settings: Any) -> None:
     settings.ALLOWED_DOMAINS = {"example.com": "viewer"}
-    identity = ProviderIdentity("google", "1001", "ada@example.com", "Ada")
+    identity = ProviderIdentity("github", "1001", "ada@example.com", "Ada")
     with first_answer_lost() as sent:
         user = identity_sign_in(identity)
     assert len(sent) == 2
@@ -212,3 +213,23 @@ def test_a_session_is_saved_once_and_can_be_saved_again() -> None:
     session["theme"] = "light"
     session.save()
     assert dict(SessionStore(session.session_key).items()) == {"theme": "light"}
+
+
+@pytest.mark.usefixtures("tables")
+def test_an_attempt_whose_counting_was_lost_counts_twice_at_most() -> None:
+    with first_answer_lost() as sent:
+        reservation = provider_attempt_reserve(address="198.51.100.7")
+    assert len(sent) == 2
+    reservation.give_back()
+    (row,) = RateLimitWindow.scan()
+    assert row.tries == 1
+
+
+@pytest.mark.usefixtures("tables")
+def test_an_attempt_whose_giving_back_was_lost_never_leaves_less_than_nothing() -> None:
+    reservation = provider_attempt_reserve(address="198.51.100.7")
+    with first_answer_lost() as sent:
+        reservation.give_back()
+    assert len(sent) == 2
+    (row,) = RateLimitWindow.scan()
+    assert row.tries == 0

@@ -1,5 +1,6 @@
 """Signing in with Google and GitHub, as a browser does it, against a provider over HTTP."""
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -18,6 +19,7 @@ from controlplane.lib.actor import SYSTEM
 from tests.accounts.browser import Browser
 from tests.accounts.provider import Person, Provider
 from tests.conftest import PASSWORD, ada_create
+from tests.metering import dynamodb_calls
 
 pytestmark = pytest.mark.usefixtures("tables")
 
@@ -252,6 +254,99 @@ def test_a_provider_that_is_not_configured_is_not_there(path: str, browser: Brow
     assert browser.get(path).status_code == 404
 
 
+# RFC 6749's errors of a callback and of an exchange, GitHub's, and what a stranger makes up.
+ERRORS = [
+    "access_denied",
+    "invalid_client",
+    "invalid_grant",
+    "invalid_request",
+    "invalid_scope",
+    "redirect_uri_mismatch",
+    "server_error",
+    "temporarily_unavailable",
+    "unauthorized_client",
+    "x" * 3000,
+    "\r\nERROR planted by a stranger",
+    "\x00",
+    "😀",
+]
+
+
+def no_errors(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has no line that calls an operator, and none with a line break of a stranger's."""
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert not any("\n" in record.getMessage() for record in caplog.records)
+
+
+@BOTH
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_strangers_return_with_an_error_is_a_4xx_and_no_error_line(
+    name: str, error: str, browser: Browser, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    with dynamodb_calls() as counted:
+        for query in (
+            {"error": error},
+            {"error": error, "error_description": error, "code": "x"},
+            {"error": error, "state": "y" * 32},
+            {"error": error, "state": error},
+            {"denied": "1"},
+        ):
+            failed(browser.get(f"/oauth/{name}/complete", params=query), 400, "oauth_state")
+    # Counted, and nothing else is written.
+    assert counted.operations == ["UpdateItem"] * 5
+    # With a state of their own, too.
+    state = parse_qs(urlsplit(browser.go_to(name)).query)["state"][0]
+    answer = browser.get(f"/oauth/{name}/complete", params={"error": error, "state": state})
+    if error == "access_denied":
+        failed(answer, 403, "oauth_denied")
+    else:
+        assert error not in failed(answer, 400, "provider_refused")
+    failed(browser.get(f"/oauth/{name}/complete", params={"error": error, "state": state}), 400, "oauth_state")
+    no_errors(caplog)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+def test_a_return_by_another_method_is_a_4xx_and_no_error_line(
+    method: str, browser: Browser, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert browser.request(method, "/oauth/google/complete?error=invalid_client").status_code in {403, 405}
+    no_errors(caplog)
+
+
+@BOTH
+def test_a_return_without_a_code_is_not_taken_to_the_provider(
+    name: str, browser: Browser, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = parse_qs(urlsplit(browser.go_to(name)).query)["state"][0]
+    failed(browser.get(f"/oauth/{name}/complete?state={state}"), 400, "oauth_code")
+    assert provider.asked == []
+    no_errors(caplog)
+
+
+@BOTH
+@pytest.mark.parametrize(("error", "status"), [("invalid_request", 400), ("redirect_uri_mismatch", 200), ("odd", 404)])
+def test_a_code_that_makes_our_own_request_malformed_is_the_browsers_fault(
+    name: str, error: str, status: int, browser: Browser, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    back = browser.agree(browser.go_to(name))
+    provider.exchange_error = (error, status)
+    failed(browser.get(back), 400, "oauth_code")
+    no_errors(caplog)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("error", "status"), [("invalid_client", 401), ("unauthorized_client", 400), ("incorrect_client_credentials", 200)]
+)
+def test_credentials_that_the_provider_refuses_call_an_operator(
+    name: str, error: str, status: int, browser: Browser, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    back = browser.agree(browser.go_to(name))
+    provider.exchange_error = (error, status)
+    failed(browser.get(back), 502, "provider_refused")
+    assert [record.levelname for record in caplog.records if record.name == "apps.accounts.oauth.flow"] == ["ERROR"]
+
+
 # --- who may sign in ------------------------------------------------------------------------------------------------
 
 
@@ -269,6 +364,45 @@ def test_a_user_who_is_not_allowed_cannot_sign_in(browser: Browser, provider: Pr
 def test_a_domain_is_that_very_domain(email: str, browser: Browser, provider: Provider) -> None:
     provider.person = Person(email=email)
     failed(browser.sign_in_with("google"), 403, "not_allowed")
+
+
+@pytest.mark.parametrize("hosted_domain", ["", "evil.example", "sub.example.com"])
+def test_google_sign_in_by_domain_demands_hd(hosted_domain: str, browser: Browser, provider: Provider) -> None:
+    """A private account at Google may have a verified address of any domain."""
+    provider.person = Person(hosted_domain=hosted_domain)
+    failed(browser.sign_in_with("google"), 403, "not_allowed")
+    assert list(User.scan()) == []
+
+
+def test_the_hosted_domain_must_be_the_addresses_domain(browser: Browser, provider: Provider) -> None:
+    """The Workspace of one allowed domain does not vouch for addresses of another one."""
+    provider.person = Person(email="eve@elsewhere.example", hosted_domain="example.com")
+    failed(browser.sign_in_with("google"), 403, "not_allowed")
+
+
+@pytest.mark.parametrize("hosted_domain", ["example.com", "Example.COM"])
+def test_the_domain_of_the_workspace_opens(hosted_domain: str, browser: Browser, provider: Provider) -> None:
+    provider.person = Person(hosted_domain=hosted_domain)
+    assert browser.sign_in_with("google").status_code == 302
+
+
+def test_an_allowed_address_needs_no_hosted_domain(browser: Browser, provider: Provider, settings: Any) -> None:
+    settings.ALLOWED_ADDRESSES = {"ada@example.com": "admin"}
+    provider.person = Person(hosted_domain="")
+    assert browser.sign_in_with("google").status_code == 302
+
+
+def test_github_sign_in_by_domain_needs_no_hd(browser: Browser, provider: Provider) -> None:
+    provider.person = Person(hosted_domain="")
+    assert browser.sign_in_with("github").status_code == 302
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_sign_in_without_a_scope_that_the_user_has_taken_away_says_so(
+    status: int, browser: Browser, provider: Provider
+) -> None:
+    provider.person = Person(scopes=frozenset(), without_scope=status)
+    assert "user:email" in failed(browser.sign_in_with("github"), 403, "provider_scope_missing")
 
 
 @BOTH
@@ -341,10 +475,16 @@ def test_the_same_number_at_another_provider_is_another_user(
 
 
 def test_a_disabled_user_gets_a_message(browsers: Callable[[], Browser], provider: Provider) -> None:
-    browsers().sign_in_with("google")
+    first, again = browsers(), browsers()
+    first.sign_in_with("google")
     (user,) = User.scan()
     user_disable(user_id=user.user_id, actor=SYSTEM)
-    failed(browsers().sign_in_with("google"), 403, "account_disabled")
+    failed(again.sign_in_with("google"), 403, "account_disabled")
+    # Signing in enables no account again.
+    user.refresh(consistent_read=True)
+    assert not user.is_active
+    assert not first.signed_in
+    assert not again.signed_in
 
 
 def test_eight_first_visits_at_once_make_one_account(browsers: Callable[[], Browser], provider: Provider) -> None:

@@ -20,13 +20,6 @@ from tests.metering import dynamodb_calls
 pytestmark = pytest.mark.usefixtures("tables")
 
 
-@pytest.fixture(params=["dynamodb", "memory"])
-def store(request: pytest.FixtureRequest, settings: Any) -> str:
-    """Each of the two stores; a test with this runs once for each."""
-    settings.SESSION_STORE = request.param
-    return str(request.param)
-
-
 def stored(**data: Any) -> str:
     """The key of a session with this data."""
     session = SessionStore()
@@ -293,3 +286,28 @@ def test_data_that_our_key_did_not_sign_counts_as_none() -> None:
     (row,) = Session.scan()
     row.update(actions=[Session.data.set(row.data[:-2] + "xx")])
     assert session_data(key) == {}
+
+
+def test_the_hash_of_a_session_is_that_of_its_key() -> None:
+    key = stored(theme="dark")
+    assert SessionStore(key).token_hash == secret_hash(key)
+    assert SessionStore().token_hash is None
+
+
+def test_a_users_session_keeps_its_key_and_an_anonymous_one_gets_a_new_one(store: str) -> None:
+    for data, kept in (({SESSION_KEY: "0" * 26}, True), ({"theme": "dark"}, False)):
+        key = stored(**data)
+        session = SessionStore(key)
+        session.cycle_key()
+        assert (session.session_key == key) is kept
+        assert SessionStore().exists(key) is kept
+
+
+def test_a_new_session_takes_another_key_if_its_own_is_taken(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = stored(theme="dark")
+    session = SessionStore()
+    keys = iter([taken, "b" * 32])
+    monkeypatch.setattr(session, "_get_new_session_key", lambda: next(keys))
+    session.create()
+    assert session.session_key == "b" * 32
+    assert session_data(taken) == {"theme": "dark"}

@@ -1,5 +1,5 @@
-"""Users, roles, API tokens and sessions in the admin. Importing the package registers their pages."""
+"""Users, invitations, roles, API tokens and sessions in the admin. Importing the package registers their pages."""
 
-from apps.accounts.admin import api_tokens, roles, sessions, users
+from apps.accounts.admin import api_tokens, invitations, roles, sessions, users
 
-__all__ = ["api_tokens", "roles", "sessions", "users"]
+__all__ = ["api_tokens", "invitations", "roles", "sessions", "users"]

@@ -90,7 +90,7 @@ class ApiTokenAdmin(NosqlModelAdmin):
     search_help_text = "The beginning of a name, or the whole e-mail address of the owner."
     add_form = ApiTokenAddForm
     details = ("name", "owner", "allowed", moment("created_at"), moment("expires_at"), moment("last_used_at"))
-    delete_note = "Programs that use it are refused within half a minute."
+    delete_note = "Programs that use it are refused at once."
 
     def search(self, queryset: Any, term: str) -> Any:
         if "@" in term:
@@ -100,7 +100,7 @@ class ApiTokenAdmin(NosqlModelAdmin):
     @act(
         "Revoke",
         permission=Permission.ACCOUNTS_MANAGE,
-        confirm="Programs that use them are refused within half a minute.",
+        confirm="Programs that use them are refused at once.",
         done="Revoked",
     )
     def revoke(self, actor: Actor, obj: Any) -> None:

@@ -20,25 +20,20 @@ def _password(label: str) -> forms.CharField:
     return forms.CharField(label=label, strip=False, max_length=MAX_PASSWORD, widget=widget)
 
 
-class TwicePasswordForm(RecordForm):
-    """A password is typed twice, since the page does not show it."""
+class PasswordForm(RecordForm):
+    """A new password for a user, typed twice since the page does not show it."""
+
+    revision_field = "revision"
 
     password = _password("Password")
     password_again = _password("Password (again)")
+    revision = revision()
 
     def clean_password_again(self) -> str:
         again = str(self.cleaned_data["password_again"])
         if self.cleaned_data.get("password") not in (None, again):
             raise forms.ValidationError("The two passwords differ.")
         return again
-
-
-class PasswordForm(TwicePasswordForm):
-    """A new password for a user."""
-
-    revision_field = "revision"
-
-    revision = revision()
 
     def shown(self, name: str, facade: Any) -> Any:
         return None if name == "password" else super().shown(name, facade)

@@ -4,18 +4,20 @@ from typing import Any
 
 from django import forms
 from django.contrib.admin import display
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 
-from apps.accounts.admin.passwords import PasswordAdmin, TwicePasswordForm
+from apps.accounts.admin.passwords import PasswordAdmin
+from apps.accounts.identities import PROVIDERS
 from apps.accounts.models import User, UserFacade
 from apps.accounts.policies import ROLES, Permission
-from apps.accounts.services import sessions_end, user_create, user_disable, user_update
-from apps.accounts.services.users import MAX_EMAIL, MAX_NAME
+from apps.accounts.selectors import identities_of_user
+from apps.accounts.services import sessions_end, user_delete, user_disable, user_update
+from apps.accounts.services.identities import password_counts
+from apps.accounts.services.users import MAX_NAME
 from controlplane.lib.actor import Actor
-from controlplane.lib.error_codes import ErrorCode
-from controlplane.lib.errors import Conflict, InvalidInput
 from controlplane.nosql.admin.filters import FieldFilter, YesNoFilter
 from controlplane.nosql.admin.forms import RecordForm, revision, text
 from controlplane.nosql.admin.options import NosqlModelAdmin, act, moment
@@ -23,25 +25,6 @@ from controlplane.nosql.admin.site import site
 from controlplane.nosql.listing import search_key
 
 _ROLE_CHOICES = [(role, role) for role in ROLES]
-
-
-class UserAddForm(TwicePasswordForm):
-    """A new user."""
-
-    email = forms.CharField(
-        label="E-mail address", max_length=MAX_EMAIL, widget=forms.EmailInput(attrs={"class": "vTextField"})
-    )
-    name = text(max_length=MAX_NAME)
-    role = forms.ChoiceField(choices=_ROLE_CHOICES, initial="viewer")
-
-    field_order = ("email", "name", "role", "password", "password_again")
-
-    def write(self, actor: Actor) -> User:
-        members = {name: self.cleaned_data[name] for name in ("email", "name", "role", "password")}
-        try:
-            return user_create(**members, actor=actor)
-        except Conflict as error:
-            raise InvalidInput.field("email", error.message) from error
 
 
 class UserForm(RecordForm):
@@ -54,7 +37,7 @@ class UserForm(RecordForm):
     is_active = forms.BooleanField(
         label="Active",
         required=False,
-        help_text="Disabling a user ends their sessions at once and their API tokens within half a minute.",
+        help_text="Disabling a user ends their sessions and API tokens at once.",
     )
     revision = revision()
 
@@ -63,7 +46,7 @@ class UserForm(RecordForm):
 
 
 class UserAdmin(NosqlModelAdmin):
-    permissions = dict.fromkeys(("view", "add", "change"), Permission.ACCOUNTS_MANAGE)
+    permissions = dict.fromkeys(("view", "add", "change", "delete"), Permission.ACCOUNTS_MANAGE)
     history_kind = "user"
     list_display = ("email", "name", "role", "is_active", moment("last_login_at"))
     list_filter = (
@@ -73,8 +56,10 @@ class UserAdmin(NosqlModelAdmin):
     search_fields = ("email", "name")
     search_help_text = "The beginning of a name, or of an e-mail address if it contains an @."
     form = UserForm
-    add_form = UserAddForm
-    details = ("email", moment("created_at"), moment("last_login_at"), "related")
+    details = ("email", moment("created_at"), moment("last_login_at"), "signs_in_with", "related")
+    delete_note = (
+        "Their sessions and API tokens end at once. The audit trail keeps their name. You can invite the address again."
+    )
     change_form_template = "admin/user_change.html"
 
     def search(self, queryset: Any, term: str) -> Any:
@@ -94,13 +79,27 @@ class UserAdmin(NosqlModelAdmin):
     @act(
         "Disable",
         permission=Permission.ACCOUNTS_MANAGE,
-        confirm="Their sessions end at once and they cannot sign in; their API tokens stop within half a minute.",
+        confirm="Their sessions and API tokens end at once, and they cannot sign in.",
         done="Disabled",
     )
     def disable(self, actor: Actor, obj: Any) -> None:
-        if obj.pk == actor.id:
-            raise Conflict("You cannot disable yourself. Ask another administrator.", code=ErrorCode.OWN_ACCOUNT)
         user_disable(user_id=obj.pk, actor=actor)
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:  # noqa: ARG002
+        """Invite: how somebody signs in is not the admin's to choose."""
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        return HttpResponseRedirect(reverse("admin:accounts_invitation_add"))
+
+    def record_delete(self, actor: Actor, obj: Any) -> None:
+        user_delete(user_id=obj.pk, actor=actor)
+
+    @display(description="signs in with")
+    def signs_in_with(self, obj: Any) -> str:
+        """The providers and the password. An older user's provider is known from the next sign-in on."""
+        found = identities_of_user(obj.record)
+        ways = [PROVIDERS[row.provider] + (f" ({row.email})" if row.email else "") for row in found]
+        return ", ".join([*ways, "password"] if password_counts(obj.record) else ways) or "-"
 
     @display(description="related")
     def related(self, obj: Any) -> str:

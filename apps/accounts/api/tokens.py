@@ -64,7 +64,7 @@ class TokenView(APIView):
         tags=["tokens"],
     )
     def delete(self, request: Request, token_id: str) -> Response:
-        """Revoke an API token, within 30 seconds: one's own, or another user's with the permission accounts.manage."""
+        """Revoke an API token, at once: one's own, or another user's with the permission accounts.manage."""
         actor, _ = _manager(request)
         api_token_revoke(token=api_token_get(token_id), actor=actor)
         return Response(status=204)

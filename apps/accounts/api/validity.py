@@ -6,12 +6,14 @@ from django.views.decorators.http import require_POST
 
 from apps.accounts.serializers.session_question import session_asked_about
 from apps.accounts.services import session_verify
+from controlplane.http.body_limits import body_limit
 from controlplane.http.documented import documented
 from controlplane.http.json_body import json_body, json_type_require
 from controlplane.lib.errors import NotAuthenticated
 
 
 @documented("post", "apps.accounts.api.documentation.VALIDATE")
+@body_limit(2048)
 @csrf_exempt
 @require_POST
 def session_validate(request: HttpRequest) -> HttpResponse:

@@ -1,15 +1,42 @@
 """API tokens."""
 
+import re
+import secrets
 from datetime import datetime
 from typing import Any
 
 from pynamodb.attributes import ListAttribute, TTLAttribute, UnicodeAttribute
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection, KeysOnlyProjection
 
+from controlplane.lib.ids import ID_PATTERN
 from controlplane.nosql.record import Record, table_name
 
 # The one partition of the index that lists tokens: docs/decisions/0006
 API_TOKENS = "api-tokens"
+
+# Secret scanners find our tokens by this.
+PREFIX = "hcp_"
+# Tokens of earlier versions do not name their owner.
+_TOKEN = re.compile(rf"{PREFIX}(?:(?P<owner>{ID_PATTERN})_)?[A-Za-z0-9_-]{{43}}")
+
+
+def api_token_new(user_id: str) -> str:
+    """The text of a new token: our prefix, whose token it is, and 256 random bits."""
+    return f"{PREFIX}{user_id}_{secrets.token_urlsafe(32)}"
+
+
+def api_token_shaped(text: str) -> bool:
+    """Whether a text has the form of an API token."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def api_token_owner(text: str) -> str | None:
+    """The id of the user whom the token names, so that token and owner can be read in one call.
+
+    Clients can write any id there: it is true only if there is a token of this text.
+    """
+    found = _TOKEN.fullmatch(text)
+    return found["owner"] if found else None
 
 
 class _TokensOfUser(GlobalSecondaryIndex["ApiToken"]):

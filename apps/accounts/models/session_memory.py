@@ -24,10 +24,10 @@ class SessionMemory:
             return _copied(session) if session else None
 
     def of_user(self, user_id: str) -> list[Session]:
-        """A user's sessions, expired ones too, newest first."""
+        """A user's sessions, expired ones too, newest first, as the index `Session.by_user` lists them."""
         with self.lock:
             found = [_copied(session) for session in self._sessions.values() if session.user_id == user_id]
-        return sorted(found, key=lambda session: session.created_at, reverse=True)
+        return sorted(found, key=lambda session: (session.created_at, session.token_hash), reverse=True)
 
     def put(self, session: Session) -> None:
         with self.lock:

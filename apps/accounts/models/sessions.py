@@ -4,10 +4,11 @@ import re
 import secrets
 import string
 
+from django.conf import settings
 from pynamodb.attributes import TTLAttribute, UnicodeAttribute
 from pynamodb.indexes import GlobalSecondaryIndex, IncludeProjection
 
-from controlplane.nosql.record import Record, table_name
+from controlplane.nosql.record import CompactJSONAttribute, Record
 
 _RANDOM_LENGTH = 32
 _RANDOM_CHARACTERS = string.ascii_lowercase + string.digits
@@ -38,7 +39,7 @@ class _SessionsOfUser(GlobalSecondaryIndex["Session"]):
     """A user's sessions. Neither their data nor anything that opens a session is projected."""
 
     class Meta:
-        index_name = "by_user"
+        index_name = "user_id-created_at-index"
         projection = IncludeProjection(["provider", "expires_at"])
 
     user_id = UnicodeAttribute(hash_key=True)
@@ -50,12 +51,13 @@ class Session(Record):
 
     `token_hash` is stored under the name ``session_id``. `revision` is a new random text after each write, `user_id` is
     absent until someone signs in. `device_id` names the session to its user and opens nothing. `subject` is the
-    provider's id for the user, where the session was made for the frontend. `expires_at` moves with `last_seen_at`, up
-    to the absolute limit.
+    provider's id for the user, where the session was made for the frontend. `user_info` is the user's email, name and
+    picture at sign-in, as the provider gave them; sessions of before have none. `expires_at` moves with `last_seen_at`,
+    up to the absolute limit.
     """
 
     class Meta(Record.Meta):
-        table_name = table_name("sessions")
+        table_name = settings.DYNAMODB_SESSIONS_TABLE_NAME
 
     token_hash = UnicodeAttribute(hash_key=True, attr_name="session_id")
     user_id = UnicodeAttribute(null=True)
@@ -69,6 +71,7 @@ class Session(Record):
     last_seen_at = UnicodeAttribute(null=True)
     expires_at = TTLAttribute()
     revision = UnicodeAttribute()
+    user_info = CompactJSONAttribute(null=True)
     data = UnicodeAttribute()
 
     by_user = _SessionsOfUser()

@@ -1,12 +1,14 @@
 """Users, and the claims that keep their e-mail addresses unique."""
 
+from collections.abc import Collection
 from typing import Self
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.hashers import verify_password
 from django.db import models
 from django.utils.crypto import salted_hmac
-from pynamodb.attributes import BooleanAttribute, NumberAttribute, UnicodeAttribute
+from pynamodb.attributes import BooleanAttribute, NumberAttribute, UnicodeAttribute, UnicodeSetAttribute
+from pynamodb.expressions.condition import Condition, size
 from pynamodb.indexes import GlobalSecondaryIndex, KeysOnlyProjection
 
 from apps.accounts.identities import email_normalise
@@ -60,8 +62,10 @@ class User(Record):
     """A person who has an account.
 
     `password` is a hash by Django's hashers. `session_epoch` is part of every session's hash, so raising it ends all
-    sessions of the user at once. `revision` counts the changes of the account. `name_key` is
-    `controlplane.nosql.listing.search_key` of the name.
+    sessions of the user at once; `sessions_ended_at` is when the user was last signed out everywhere. `revision` counts
+    the changes of the account. `name_key` is `controlplane.nosql.listing.search_key` of the name. `identities` are the
+    keys of the providers' identities that sign the user in; of an older user, only those with which they have signed in
+    since. An `invited` user was admitted by an admin, so the ALLOWED_… settings do not decide about them.
     """
 
     class Meta(Record.Meta):
@@ -74,14 +78,34 @@ class User(Record):
     password = UnicodeAttribute()
     is_active = BooleanAttribute(default=True)
     session_epoch = NumberAttribute(default=0)
+    sessions_ended_at = UnicodeAttribute(null=True)
     created_at = UnicodeAttribute()
     last_login_at = UnicodeAttribute(null=True)
     revision = NumberAttribute(default=0)
     registry = UnicodeAttribute(default=USERS)
     name_key = UnicodeAttribute()
+    identities = UnicodeSetAttribute(null=True)
+    invited = BooleanAttribute(default=False)
 
     by_email = UsersByEmail()
     by_name = UsersByName()
+
+    @classmethod
+    def may_link(cls, *, at_most: int) -> Condition:
+        """The condition that the user is active and has fewer than this many identities."""
+        condition: Condition = cls._active() & (cls.identities.does_not_exist() | (size(cls.identities) < at_most))
+        return condition
+
+    @classmethod
+    def is_one_of(cls, roles: Collection[str]) -> Condition:
+        """The condition that the user is active and has one of these roles."""
+        condition: Condition = cls._active() & cls.role.is_in(*sorted(roles))
+        return condition
+
+    @classmethod
+    def _active(cls) -> Condition:
+        active: Condition = cls.is_active == True  # noqa: E712 — an expression, not a comparison
+        return active
 
     @classmethod
     def find_by_email(cls, email: str) -> Self | None:

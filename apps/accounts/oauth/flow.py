@@ -14,18 +14,32 @@ from social_core.exceptions import (
     AuthInputError,
     AuthProviderError,
     AuthSessionError,
+    AuthUnknownError,
     SocialAuthBaseException,
 )
 from social_django.strategy import DjangoStrategy
 
 from apps.accounts.identities import PROVIDERS, ProviderIdentity
-from apps.accounts.oauth.providers import GitHub, Google, Provider
+from apps.accounts.oauth.providers import GitHub, Google, Provider, ScopeMissing
 from apps.accounts.oauth.storage import OAuthStorage
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, Forbidden, InvalidInput, NotAuthenticated, Unavailable
 
 logger = logging.getLogger(__name__)
 
+# RFC 6749 section 4.1.2.1, and GitHub's own.
+_CALLBACK_ERRORS = frozenset(
+    {
+        "application_suspended",
+        "invalid_request",
+        "invalid_scope",
+        "redirect_uri_mismatch",
+        "server_error",
+        "temporarily_unavailable",
+        "unauthorized_client",
+        "unsupported_response_type",
+    }
+)
 _BACKENDS: dict[str, type[Provider]] = {"google": Google, "github": GitHub}
 
 
@@ -54,8 +68,9 @@ def sign_in_url(request: HttpRequest, provider: str) -> str:
 def sign_in_identity(request: HttpRequest, provider: str) -> ProviderIdentity:
     """The identity of the person whom the provider has sent back with this request.
 
-    Raises Forbidden ``oauth_denied``, InvalidInput ``oauth_state`` or ``oauth_code``, ProviderUnavailable, or an
-    ApplicationError ``provider_refused`` for what only an administrator of the control plane can correct.
+    Raises Forbidden ``oauth_denied`` or ``provider_scope_missing``, InvalidInput ``oauth_state`` or ``oauth_code``,
+    ProviderUnavailable, and for what only an administrator can correct ``provider_refused``: InvalidInput if the
+    browser says so, an ApplicationError of status 502 if the provider itself does.
     """
     with _our_errors(provider):
         identity: ProviderIdentity = _backend(request, provider).auth_complete()  # type: ignore[assignment]
@@ -102,19 +117,22 @@ def _our_error(error: SocialAuthBaseException, title: str) -> ApplicationError:
                 code=ErrorCode.OAUTH_STATE,
             )
         case AuthCredentialError():
+            return _code_refused(error, title)
+        case AuthUnknownError():
+            # What the browser brings from the provider, or makes up.
+            logger.warning("%s sent a person back with the error %s", title, _known_error(error.provider_code))
             return InvalidInput(
-                f"{title} does not accept its own code any more. Please sign in again.", code=ErrorCode.OAUTH_CODE
-            )
-        case AuthConfigurationError():
-            logger.error("%s refuses our credentials or our request: %s %s", title, error.code, error.provider_code)
-            return ApplicationError(
-                f"{title} does not accept this control plane. Ask an administrator to check its settings.",
+                f"{title} reported an error instead of signing you in. Please sign in again. If that does not help, "
+                f"ask an administrator to check the settings of this application at {title}.",
                 code=ErrorCode.PROVIDER_REFUSED,
-                status=502,
             )
-        case AuthProviderError():
-            logger.warning("%s is not available: %s %s", title, error.code, error.status_code)
-            return ProviderUnavailable(f"{title} does not respond. Please try again.")
+        case ScopeMissing():
+            return Forbidden(
+                f"The access token of {title} lacks the scope {error.detail}. Ask {title} for a token with this scope.",
+                code=ErrorCode.PROVIDER_SCOPE_MISSING,
+            )
+        case AuthConfigurationError() | AuthProviderError():
+            return _provider_failure(error, title)
         case _:
             logger.warning("%s sent a response that we do not understand: %s %s", title, error.code, error.claim)
             return ApplicationError(
@@ -122,3 +140,33 @@ def _our_error(error: SocialAuthBaseException, title: str) -> ApplicationError:
                 code=ErrorCode.PROVIDER_ANSWER,
                 status=502,
             )
+
+
+def _code_refused(error: SocialAuthBaseException, title: str) -> InvalidInput:
+    logger.info("%s refuses a code: %s %s", title, error.code, error.provider_code)
+    return InvalidInput(
+        f"{title} does not accept its own code any more. Please sign in again.", code=ErrorCode.OAUTH_CODE
+    )
+
+
+def _provider_failure(error: AuthConfigurationError | AuthProviderError, title: str) -> ApplicationError:
+    """The provider refuses our request or does not respond."""
+    ours = isinstance(error, AuthConfigurationError) or error.provider_code == "incorrect_client_credentials"
+    refused = error.stage == "token_exchange" and error.code == "http_error"
+    if error.provider_code == "invalid_request" or (refused and not ours):
+        # Anyone can bring a code that makes our own request malformed.
+        return _code_refused(error, title)
+    if not ours:
+        logger.warning("%s is not available: %s %s", title, error.code, error.status_code)
+        return ProviderUnavailable(f"{title} does not respond. Please try again.")
+    logger.error("%s refuses our credentials or our request: %s %s", title, error.code, error.provider_code)
+    return ApplicationError(
+        f"{title} does not accept this control plane. Ask an administrator to check its settings.",
+        code=ErrorCode.PROVIDER_REFUSED,
+        status=502,
+    )
+
+
+def _known_error(code: Any) -> str:
+    """The error, if OAuth 2 or a provider defines it: anyone can write another text into the query."""
+    return str(code) if code in _CALLBACK_ERRORS else "(unknown)"

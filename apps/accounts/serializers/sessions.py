@@ -6,7 +6,11 @@ from rest_framework import serializers
 
 from apps.accounts.identities import PROVIDERS
 from apps.accounts.serializers.session_question import MAX_TOKEN
-from controlplane.http.drf_fields import ChoiceField, TextField
+from controlplane.http.drf_fields import ChoiceField, DictField, TextField, WholeNumberField
+from controlplane.lib.cursors import MAX_LENGTH as CURSOR_MAX_LENGTH
+
+# The most members of what a provider has answered.
+_MAX_ENTRIES = 100
 
 
 class SessionCreateSerializer(serializers.Serializer[Any]):
@@ -14,14 +18,16 @@ class SessionCreateSerializer(serializers.Serializer[Any]):
 
     user_id = TextField(max_length=100, help_text="The provider's id for the user: Google's sub, GitHub's id.")
     provider = ChoiceField(tuple(PROVIDERS))
-    oauth_tokens = serializers.DictField(
+    oauth_tokens = DictField(
         child=serializers.JSONField(allow_null=True),
+        max_entries=_MAX_ENTRIES,
         help_text="The provider's response to the code; `access_token` is sent to the provider and not stored.",
     )
-    user_info = serializers.DictField(
+    user_info = DictField(
         child=serializers.JSONField(allow_null=True),
+        max_entries=_MAX_ENTRIES,
         required=False,
-        help_text="Accepted and ignored: name and e-mail address come from the provider.",
+        help_text="Not believed: the session's `user_info` comes from the provider.",
     )
 
 
@@ -35,6 +41,24 @@ class SessionSerializer(serializers.Serializer[Any]):
     expires_at = serializers.DateTimeField(
         help_text="When the session ends if it is not used; use moves this, up to a limit."
     )
+
+
+class UserInfoSerializer(serializers.Serializer[Any]):
+    """The user, as the provider described them at sign-in, or the account where they signed in with a password."""
+
+    email = serializers.CharField()
+    name = serializers.CharField()
+    picture = serializers.URLField(allow_null=True)
+
+
+class OwnSessionSerializer(serializers.Serializer[Any]):
+    """The session of this request. `user_info` is null if an earlier version of the control plane made the session."""
+
+    user_id = serializers.CharField(help_text="The provider's id for the user where `POST /auth/session` made it.")
+    provider = serializers.CharField(allow_null=True)
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+    user_info = UserInfoSerializer(allow_null=True)
 
 
 class SessionValidateSerializer(serializers.Serializer[Any]):
@@ -52,8 +76,8 @@ class SessionValiditySerializer(serializers.Serializer[Any]):
     expires_at = serializers.DateTimeField(allow_null=True)
 
 
-class SessionLogoutQuerySerializer(serializers.Serializer[Any]):
-    """The session to end."""
+class SessionLogoutSerializer(serializers.Serializer[Any]):
+    """The session to end, in the query or in a JSON body."""
 
     session_id = TextField(max_length=MAX_TOKEN)
 
@@ -62,6 +86,13 @@ class LoggedOutSerializer(serializers.Serializer[Any]):
     """The session has ended, now or before."""
 
     status = serializers.CharField(help_text="Always “logged out”.")
+
+
+class DeviceListQuerySerializer(serializers.Serializer[Any]):
+    """Which part of the list ``GET /auth/devices`` returns."""
+
+    limit = WholeNumberField(required=False, min_value=1, max_value=100, default=20)
+    cursor = TextField(required=False, max_length=CURSOR_MAX_LENGTH)
 
 
 class DeviceSerializer(serializers.Serializer[Any]):
@@ -81,8 +112,9 @@ class DeviceSerializer(serializers.Serializer[Any]):
 
 
 class DeviceListSerializer(serializers.Serializer[Any]):
-    """All devices, newest first."""
+    """A page of devices, newest first."""
 
     devices = DeviceSerializer(many=True)
     total = serializers.IntegerField()
-    next_cursor = serializers.CharField(allow_null=True, help_text="Always null: the list is complete.")
+    total_is_lower_bound = serializers.BooleanField(help_text="Whether there may be more than `total` devices.")
+    next_cursor = serializers.CharField(allow_null=True)

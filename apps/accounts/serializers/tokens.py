@@ -6,7 +6,7 @@ from rest_framework import serializers
 
 from apps.accounts.policies import Permission
 from apps.accounts.services.api_tokens import MAX_NAME
-from controlplane.http.drf_fields import ChoiceField, TextField
+from controlplane.http.drf_fields import ChoiceField, ListField, TextField
 from controlplane.lib.ids import ID_PATTERN
 
 
@@ -24,7 +24,7 @@ class TokenCreateSerializer(serializers.Serializer[Any]):
     """What ``POST /tokens`` takes."""
 
     name = TextField(max_length=MAX_NAME, help_text="What the token is for.")
-    permissions = serializers.ListField(
+    permissions = ListField(
         child=ChoiceField([permission.value for permission in Permission]),
         required=False,
         allow_null=True,
@@ -64,7 +64,7 @@ class TokenCreatedSerializer(TokenSerializer):
 
 
 class TokenPageSerializer(serializers.Serializer[Any]):
-    """A user's tokens, newest first. There are at most 100, so one response holds them all."""
+    """A user's tokens, newest first, with expired ones until others replace them. One response holds them all."""
 
     tokens = TokenSerializer(many=True)
     total = serializers.IntegerField()

@@ -1,18 +1,12 @@
 """API tokens, by which programs act for users."""
 
-import re
-import secrets
-import threading
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from cachetools import TTLCache
-
-from apps.accounts.models import ApiToken, User, secret_hash
+from apps.accounts.models import ApiToken, User, api_token_new, api_token_shaped, secret_hash
 from apps.accounts.policies import Permission, role_permissions, tokens_manage_require
-from apps.accounts.selectors import api_token_by_hash, api_token_count, api_token_get, user_get
+from apps.accounts.selectors import api_token_find_with_owner, api_token_get, api_tokens_stored
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
@@ -20,54 +14,20 @@ from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, InvalidInput, NotAuthenticated, NotFound, Unavailable
 from controlplane.lib.ids import new_id
-from controlplane.nosql.connection import ConditionFailed
+from controlplane.nosql.connection import ConditionFailed, pause_before_retry
 from controlplane.nosql.listing import search_key
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
-# Secret scanners find our tokens by this.
-PREFIX = "hcp_"
-_FORM = re.compile(r"hcp_[A-Za-z0-9_-]{43}")
 MAX_NAME = 100
-# Of one user. A list of them is read as a whole.
+# Of one user, without expired ones.
 MAX_TOKENS = 100
+# A transaction has at most 100 operations.
+_REPLACED_AT_MOST = 90
+# How often a creation chooses anew which expired tokens it replaces, when other requests have replaced them.
+_CREATE_ATTEMPTS = 5
 
-# How long a process trusts what it read: within this time a revoked token and a disabled owner are out everywhere.
-CACHE_SECONDS = 30
-CACHE_SIZE = 1000
 # `last_used_at` distinguishes unused tokens from used ones; more often would cost a write for every call.
 LAST_USED_EVERY = timedelta(hours=1)
-
-
-@dataclass(frozen=True)
-class _Verified:
-    token: ApiToken
-    owner: User
-    read_at: int
-
-
-class _VerifiedTokens:
-    """The tokens that this process has read in the last CACHE_SECONDS, with their owners."""
-
-    def __init__(self) -> None:
-        self._entries: TTLCache[str, _Verified] = TTLCache(CACHE_SIZE, CACHE_SECONDS, timer=clock.epoch)
-        self._lock = threading.Lock()
-
-    def get(self, token_hash: str) -> _Verified | None:
-        with self._lock:
-            entry = self._entries.get(token_hash)
-        # If the clock was set back, the cache would keep what it has for longer.
-        return entry if entry and entry.read_at <= clock.epoch() else None
-
-    def put(self, token_hash: str, entry: _Verified) -> None:
-        with self._lock:
-            self._entries[token_hash] = entry
-
-    def drop(self, token_hash: str) -> None:
-        with self._lock:
-            self._entries.pop(token_hash, None)
-
-
-_verified = _VerifiedTokens()
 
 
 def api_token_create(
@@ -85,24 +45,22 @@ def api_token_create(
     new one expires no later than it does.
 
     Raises Forbidden unless the actor is the owner or manages accounts, InvalidInput (field "name", "permissions" or
-    "expires_at"), Conflict ``account_disabled`` or ``too_many_tokens``.
+    "expires_at"), Conflict ``account_disabled`` or ``too_many_tokens``, NotAuthenticated ``token_invalid`` if the token
+    that creates it is revoked.
     """
     tokens_manage_require(actor, user.user_id)
     if not 1 <= len(name.strip()) <= MAX_NAME or not name.isprintable():
         raise InvalidInput.field("name", f"must have 1 to {MAX_NAME} printable characters")
-    if actor.kind == "token":
+    creator = _creator(actor) if actor.kind == "token" else None
+    if creator:
         permissions = actor.permissions & role_permissions(user.role) if permissions is None else permissions
-        expires_at = _expiry_within(_creator(actor), expires_at)
+        expires_at = _expiry_within(creator, expires_at)
     _permissions_require(user, permissions, actor=actor)
     if expires_at is not None and expires_at <= clock.now():
         raise InvalidInput.field("expires_at", "must be in the future")
     if not user.is_active:
         raise Conflict("This account is disabled.", code=ErrorCode.ACCOUNT_DISABLED)
-    if api_token_count(user.user_id, limit=MAX_TOKENS) >= MAX_TOKENS:
-        raise Conflict(
-            f"A user can have at most {MAX_TOKENS} API tokens. Revoke some first.", code=ErrorCode.TOO_MANY_TOKENS
-        )
-    secret = PREFIX + secrets.token_urlsafe(32)
+    secret = api_token_new(user.user_id)
     token = ApiToken(
         secret_hash(secret),
         token_id=new_id(),
@@ -114,26 +72,66 @@ def api_token_create(
         # DynamoDB's TTL knows whole seconds.
         expires_at=expires_at.replace(microsecond=0) if expires_at else None,
     )
-    tx = Transaction()
-    tx.put("token", token)
-    audit_add(
-        tx,
-        actor=actor,
-        action=Action.API_TOKEN_CREATED,
-        target=f"api_token:{token.token_id}",
-        detail={
-            "name": token.name,
-            "owner": user.user_id,
-            "permissions": "all of the role" if token.permissions is None else " ".join(token.permissions),
-            "expires_at": clock.timestamp(token.expires_at) if token.expires_at else None,
-        },
-    )
-    tx.commit()
+    _write(token, creator=creator, actor=actor)
     return token, secret
 
 
+def _write(token: ApiToken, *, creator: ApiToken | None, actor: Actor) -> None:
+    """Write a new token, and delete as many expired ones as there would be too many.
+
+    Raises Conflict ``too_many_tokens``, NotAuthenticated if `creator` has been revoked.
+    """
+    for attempt in range(_CREATE_ATTEMPTS):
+        tx = Transaction()
+        tx.put("token", token)
+        if creator:
+            tx.check("creator", ApiToken(creator.token_hash), ApiToken.token_hash.exists())
+        for number, expired in enumerate(_replaced(token.user_id)):
+            # Each makes room for one token only: if another request has deleted it, the transaction fails.
+            tx.delete(f"expired {number}", ApiToken(expired.token_hash))
+        audit_add(
+            tx,
+            actor=actor,
+            action=Action.API_TOKEN_CREATED,
+            target=f"api_token:{token.token_id}",
+            detail={
+                "name": token.name,
+                "owner": token.user_id,
+                "permissions": "all of the role" if token.permissions is None else " ".join(token.permissions),
+                "expires_at": clock.timestamp(token.expires_at) if token.expires_at else None,
+            },
+        )
+        try:
+            tx.commit()
+            return
+        except TransactionFailed as error:
+            if "creator" in error.failed:
+                raise _invalid() from error
+        pause_before_retry(attempt)
+    raise Unavailable("Too many requests are creating tokens of this user. Please try again.")
+
+
+def _replaced(user_id: str) -> list[ApiToken]:
+    """The expired tokens that a new one replaces, so that a user never has more than MAX_TOKENS rows, mostly none.
+
+    DynamoDB deletes expired rows after days. They do not count, but without this they could become any number. The
+    index lags, so at the limit the rows themselves decide. Below it, requests at one moment may exceed it by a few.
+
+    Raises Conflict ``too_many_tokens``.
+    """
+    listed, stored = api_tokens_stored(user_id, enough=MAX_TOKENS)
+    now = clock.now()
+    expired = [token for token in stored if token.expired(now)]
+    if len(stored) - len(expired) >= MAX_TOKENS:
+        raise Conflict(
+            f"A user can have at most {MAX_TOKENS} API tokens. Revoke some first.", code=ErrorCode.TOO_MANY_TOKENS
+        )
+    # By the number in the index, since another request may have replaced what is missing from the table.
+    return expired[: min(max(0, listed - MAX_TOKENS + 1), _REPLACED_AT_MOST)]
+
+
 def api_token_revoke(*, token: ApiToken, actor: Actor) -> None:
-    """Delete a token: it is refused at once in this process, and within CACHE_SECONDS in others.
+    """Delete a token: from then on every process refuses it.
 
     For a token that is revoked already this writes nothing, and no audit event.
 
@@ -149,12 +147,9 @@ def api_token_revoke(*, token: ApiToken, actor: Actor) -> None:
         target=f"api_token:{token.token_id}",
         detail={"name": token.name, "owner": token.user_id},
     )
-    try:
-        # It fails only if another request has revoked the token.
-        with suppress(TransactionFailed):
-            tx.commit()
-    finally:
-        _verified.drop(token.token_hash)
+    # It fails only if another request has revoked the token.
+    with suppress(TransactionFailed):
+        tx.commit()
 
 
 def _permissions_require(user: User, permissions: Collection[str] | None, *, actor: Actor) -> None:
@@ -186,31 +181,22 @@ def _expiry_within(creator: ApiToken, expires_at: datetime | None) -> datetime |
 def api_token_verify(secret: str) -> Actor:
     """The actor that a token authenticates, with the permissions it has now.
 
-    Costs two reads at most every CACHE_SECONDS, and once an hour a write that notes its use.
+    It costs one call, valid or not (two for a token of the form without its owner), and once an hour a write that notes
+    its use. Nothing is cached: a revoked token, a disabled owner and a changed role count at once in every process.
 
     Raises NotAuthenticated: ``token_invalid`` (unknown or revoked), ``token_expired``, ``account_disabled``.
     """
-    if not _FORM.fullmatch(secret):
+    if not api_token_shaped(secret):
         raise _invalid()
-    token_hash = secret_hash(secret)
-    entry = _verified.get(token_hash) or _read(token_hash)
-    if entry.token.expired(clock.now()):
+    token, owner = api_token_find_with_owner(secret)
+    if token is None or owner is None or token.user_id != owner.user_id:
+        raise _invalid()
+    if token.expired(clock.now()):
         raise NotAuthenticated("This API token has expired. Create a new one.", code=ErrorCode.TOKEN_EXPIRED)
-    if not entry.owner.is_active:
+    if not owner.is_active:
         raise NotAuthenticated("The owner of this API token is disabled.", code=ErrorCode.ACCOUNT_DISABLED)
-    return _actor(entry.token, entry.owner)
-
-
-def _read(token_hash: str) -> _Verified:
-    token = api_token_by_hash(token_hash)
-    owner = user_get(token.user_id) if token else None
-    if token is None or owner is None:
-        raise _invalid()
-    entry = _Verified(token, owner, clock.epoch())
-    if owner.is_active and not token.expired(clock.now()):
-        _verified.put(token_hash, entry)
-        _note_use(token)
-    return entry
+    _note_use(token)
+    return _actor(token, owner)
 
 
 def _note_use(token: ApiToken) -> None:

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.base import SessionBase
 
-from apps.accounts.models import Session, secret_hash
+from apps.accounts.models import Session, secret_hash, session_data_decode, session_data_encode
 from apps.accounts.selectors import session_find
 from apps.accounts.services.session_rows import session_rows
 from controlplane.lib import clock
@@ -24,22 +24,15 @@ SIGN_IN_KEY = "_sign_in"
 # `last_seen_at` is this exact. To be more exact would cost a write for every request.
 TOUCH_SECONDS = 60
 
+# A user's `email`, `name` and `picture`, the address of one or None.
+UserInfo = Mapping[str, str | None]
+
 _ABSENT: Final = object()
 
 
-class _SignedData(SessionBase):
-    """Django's form of a session's data: JSON, signed with the salt that it gives a class named SessionStore."""
-
-    key_salt = "django.contrib.sessions.SessionStore"
-
-
-def session_data_decode(text: str) -> dict[str, Any]:
-    """The data of a session from `Session.data`; empty if our key did not sign it."""
-    data: dict[str, Any] = _SignedData().decode(text)
-    return data
-
-
-def session_make(*, token: str, data: Mapping[str, Any], existing: Session | None = None) -> Session:
+def session_make(
+    *, token: str, data: Mapping[str, Any], existing: Session | None = None, user_info: UserInfo | None = None
+) -> Session:
     """The record of a session with this data, not written yet; it carries on `existing`, if that is given."""
     now = clock.now()
     created = clock.parse_timestamp(existing.created_at) if existing else now
@@ -51,7 +44,8 @@ def session_make(*, token: str, data: Mapping[str, Any], existing: Session | Non
         last_seen_at=clock.timestamp(now),
         expires_at=_expires_at(data, created=created, used=now),
         revision=new_id(),
-        data=_SignedData().encode(dict(data)),
+        user_info=existing.user_info if existing else user_info,
+        data=session_data_encode(data),
         **data.get(SIGN_IN_KEY, {}),
     )
 

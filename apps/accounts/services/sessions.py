@@ -1,28 +1,39 @@
 """Sessions: beginning and ending them, each in one transaction with its audit event."""
 
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.utils.crypto import constant_time_compare
 
-from apps.accounts.models import Session, User, UserFacade, secret_hash, session_token_new, session_token_shaped
+from apps.accounts.identities import ProviderIdentity
+from apps.accounts.models import (
+    Session,
+    User,
+    UserFacade,
+    secret_hash,
+    session_data_decode,
+    session_signs_in,
+    session_token_new,
+    session_token_shaped,
+)
 from apps.accounts.policies import Permission, permission_require, role_permissions
-from apps.accounts.selectors import session_find, session_find_with_user, session_list, sessions_of_user
-from apps.accounts.services.session_data import SIGN_IN_KEY, session_data_decode, session_make, session_touch
+from apps.accounts.selectors import session_find, session_find_by_device, session_find_with_user
+from apps.accounts.services.identity_rows import identity_name
+from apps.accounts.services.session_data import SIGN_IN_KEY, UserInfo, session_make, session_touch
 from apps.accounts.services.session_rows import session_rows
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
-from controlplane.lib.errors import NotAuthenticated, NotFound, Unavailable
+from controlplane.lib.errors import NotAuthenticated, NotFound
+from controlplane.lib.frozen import frozen
+from controlplane.lib.work import session_note
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 
-@dataclass(frozen=True)
+@frozen
 class StartedSession:
     """A new session and its token, which is not stored and cannot be shown again."""
 
@@ -38,10 +49,12 @@ def session_start(
     address: str,
     region: str | None = None,
     subject: str | None = None,
+    identity: ProviderIdentity | None = None,
 ) -> StartedSession:
     """Sign a user in: make a new session of theirs.
 
-    `subject` is the provider's id for the user, which `session_verify` returns.
+    `subject` is the provider's id for the user, which `session_verify` returns. `identity` is what the
+    provider says about the user, for the session's `user_info`; without it that is what the account says.
     Raises NotAuthenticated ``account_disabled`` if the user has been disabled since `user` was read.
     """
     sign_in = {"provider": provider, "subject": subject, "device": device, "address": address, "region": region}
@@ -54,7 +67,9 @@ def session_start(
             HASH_SESSION_KEY: UserFacade.from_record(user).get_session_auth_hash(),
             SIGN_IN_KEY: {name: value for name, value in sign_in.items() if value is not None},
         },
+        user_info=_user_info(user, identity),
     )
+    session_note(session.device_id)
     tx = Transaction()
     tx.update(
         "user",
@@ -76,7 +91,14 @@ def session_start(
     return StartedSession(token, session)
 
 
-@dataclass(frozen=True)
+def _user_info(user: User, identity: ProviderIdentity | None) -> UserInfo:
+    if identity is None:
+        return {"email": user.email, "name": user.name, "picture": None}
+    email = identity.email or user.email
+    return {"email": email, "name": identity_name(identity, email), "picture": identity.picture}
+
+
+@frozen
 class VerifiedSession:
     """A valid session, with its user as they are now."""
 
@@ -104,22 +126,14 @@ def session_verify(token: str, *, use: bool) -> VerifiedSession:
     if not session_token_shaped(token):
         raise _invalid()
     session, user = session_find_with_user(token)
-    if session is None or user is None or session.user_id != user.user_id or session.expires_at <= clock.now():
+    if session is None or user is None or not session_signs_in(session, user, now=clock.now()):
         raise _invalid()
-    data = session_data_decode(session.data)
-    if not user.is_active or not _auth_hash_valid(data.get(HASH_SESSION_KEY, ""), user):
-        raise _invalid()
+    session_note(session.device_id)
     if use:
-        session_touch(session=session, data=data)
+        session_touch(session=session, data=session_data_decode(session.data))
     return VerifiedSession(
         session.token_hash, session.device_id or "", user, session.provider, session.subject, session.expires_at
     )
-
-
-def _auth_hash_valid(auth_hash: str, user: User) -> bool:
-    facade = UserFacade.from_record(user)
-    valid = [facade.get_session_auth_hash(), *facade.get_session_auth_fallback_hash()]
-    return any(constant_time_compare(auth_hash, each) for each in valid)
 
 
 def _invalid() -> NotAuthenticated:
@@ -129,11 +143,11 @@ def _invalid() -> NotAuthenticated:
 
 
 def device_remove(*, actor: Actor, device_id: str) -> None:
-    """End the actor's own session that has this public id. Raises NotFound."""
-    found = next((session for session in session_list(actor.id) if session.device_id == device_id), None)
-    if found is None:
+    """End the actor's own session that has this public id, which costs three calls. Raises NotFound."""
+    session = session_find_by_device(actor.id, device_id)
+    if session is None or session.expires_at <= clock.now():
         raise NotFound("You are not signed in there.", code=ErrorCode.SESSION_NOT_FOUND)
-    session_revoke(actor=actor, token_hash=found.token_hash)
+    _revoke(session, actor=actor)
 
 
 def session_logout(token: str) -> None:
@@ -160,33 +174,39 @@ def session_revoke(*, actor: Actor, token_hash: str) -> None:
         raise NotFound("There is no such session.", code=ErrorCode.SESSION_NOT_FOUND)
     if session.user_id is None or session.user_id != actor.id:
         permission_require(actor, Permission.ACCOUNTS_MANAGE)
-    _end(
-        token_hash,
-        actor=actor,
-        action=Action.SESSION_REVOKED,
-        target=f"user:{session.user_id}" if session.user_id else "session:anonymous",
-        detail={"session": session.device_id, "device": session.device, "address": session.address},
-    )
+    _revoke(session, actor=actor)
 
 
 def sessions_end(*, actor: Actor, user_id: str) -> None:
     """Sign a user out everywhere: every session made before now ends at once.
 
-    One's own needs no permission, another's ``accounts.manage``. Raises Forbidden, NotFound.
+    One transaction, however many sessions there are: their rows no longer open anything and go when they expire. One's
+    own needs no permission, another's ``accounts.manage``. Raises Forbidden, NotFound.
     """
     if actor.id != user_id:
         permission_require(actor, Permission.ACCOUNTS_MANAGE)
     tx = Transaction()
-    tx.update("user", User(user_id), actions=[User.session_epoch.add(1)], condition=User.user_id.exists())
+    tx.update(
+        "user",
+        User(user_id),
+        actions=[User.session_epoch.add(1), User.sessions_ended_at.set(clock.timestamp(clock.now()))],
+        condition=User.user_id.exists(),
+    )
     audit_add(tx, actor=actor, action=Action.USER_SIGNED_OUT_EVERYWHERE, target=f"user:{user_id}")
     try:
         tx.commit()
     except TransactionFailed as error:
         raise NotFound("There is no such user.", code=ErrorCode.USER_NOT_FOUND) from error
-    # The new epoch has ended them. Those that the index does not list yet are deleted when they expire.
-    with suppress(Unavailable):
-        for session in sessions_of_user(user_id):
-            session_rows().delete(session.token_hash)
+
+
+def _revoke(session: Session, *, actor: Actor) -> None:
+    _end(
+        session.token_hash,
+        actor=actor,
+        action=Action.SESSION_REVOKED,
+        target=f"user:{session.user_id}" if session.user_id else "session:anonymous",
+        detail={"session": session.device_id, "device": session.device, "address": session.address},
+    )
 
 
 def _end(

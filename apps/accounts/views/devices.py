@@ -11,21 +11,35 @@ from django.views.decorators.http import require_POST, require_safe
 
 from apps.accounts.authentication import page_signed_in, request_actor
 from apps.accounts.identities import PROVIDERS
-from apps.accounts.selectors import session_list
+from apps.accounts.selectors import session_list, session_view
 from apps.accounts.services import device_remove, sessions_end
 from controlplane.lib.errors import NotFound
+
+PAGE_SIZE = 25
 
 
 @never_cache
 @require_safe
 @page_signed_in
 def devices(request: HttpRequest) -> HttpResponse:
-    """My devices, this one first."""
+    """A page of my devices; this one is first on the first page."""
     current = request.session.token_hash  # type: ignore[attr-defined]
-    sessions = session_list(request_actor(request).id)
-    sessions.sort(key=lambda session: session.token_hash != current)
-    shown = [{**asdict(session), "provider_title": PROVIDERS.get(session.provider or "")} for session in sessions]
-    return render(request, "accounts/devices.html", {"sessions": shown, "current": current, "section": "devices"})
+    cursor = request.GET.get("cursor") or None
+    page = session_list(request_actor(request).id, limit=PAGE_SIZE, cursor=cursor)
+    this_one = None if cursor else session_view(current)
+    others = [session for session in page.sessions if session.token_hash != current]
+    sessions = [this_one, *others] if this_one else others
+    return render(
+        request,
+        "accounts/devices.html",
+        {
+            "section": "devices",
+            "sessions": [{**asdict(each), "provider_title": PROVIDERS.get(each.provider or "")} for each in sessions],
+            "current": current,
+            "page": page,
+            "cursor": cursor,
+        },
+    )
 
 
 @require_POST

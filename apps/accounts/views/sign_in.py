@@ -4,14 +4,16 @@ from django.conf import settings
 from django.contrib.auth import authenticate, logout
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
-from apps.accounts.authentication import next_page, request_actor, sign_in
+from apps.accounts.authentication import KNOWN_BROWSER_COOKIE, next_page, request_actor, sign_in
 from apps.accounts.forms import SignInForm
 from apps.accounts.identities import providers_configured
-from apps.accounts.services import sign_in_failed_record, sign_out
+from apps.accounts.services import known_browser_sign, sign_in_failed_record, sign_out
+from apps.accounts.services.known_browsers import KNOWN_BROWSER_LIFETIME
 from apps.accounts.views.sign_in_page import sign_in_page
 from controlplane.http.requests import client_address
 from controlplane.lib.error_codes import ErrorCode
@@ -43,11 +45,26 @@ def signin(request: HttpRequest) -> HttpResponse:
             form.add_error(None, error.message)
             return _page(request, form, error=error)
         if user is not None:
-            sign_in(request, user.record, provider=_PROVIDER)
-            return redirect(going_to)
+            # The facade of the user: it has its record.
+            sign_in(request, user.record, provider=_PROVIDER)  # type: ignore[attr-defined]
+            return _known(redirect(going_to), email)
         sign_in_failed_record(email=email, provider=_PROVIDER, address=client_address(request))
         form.add_error(None, "The e-mail address or the password is not right.")
     return _page(request, form, status=401)
+
+
+def _known(answer: HttpResponse, email: str) -> HttpResponse:
+    """The answer, with the cookie by which the rate limits recognise this browser."""
+    answer.set_cookie(
+        KNOWN_BROWSER_COOKIE,
+        known_browser_sign(email=email),
+        max_age=KNOWN_BROWSER_LIFETIME,
+        path=reverse("signin"),
+        secure=settings.SESSION_COOKIE_SECURE,
+        httponly=True,
+        samesite="Lax",
+    )
+    return answer
 
 
 def _page(

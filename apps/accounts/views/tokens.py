@@ -63,7 +63,7 @@ def token_revoke(request: HttpRequest, token_id: str) -> HttpResponse:
         messages.info(request, "This token has been revoked already.")
     else:
         api_token_revoke(token=token, actor=actor)
-        messages.success(request, f"“{token.name}” is revoked, everywhere within 30 seconds.")
+        messages.success(request, f"“{token.name}” is revoked. Programs that use it are refused at once.")
     return redirect("account-tokens")
 
 

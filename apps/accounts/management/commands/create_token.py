@@ -10,6 +10,7 @@ from apps.accounts.policies import Permission
 from apps.accounts.services import api_token_create
 from controlplane.lib import clock
 from controlplane.lib.errors import ApplicationError
+from controlplane.lib.secret_output import secret_output
 
 
 class Command(BaseCommand):
@@ -39,6 +40,7 @@ class Command(BaseCommand):
         self, *args: Any, email: str, name: str, permissions: list[str] | None, days: int, **options: Any
     ) -> None:
         try:
+            output = secret_output(self.stdout)
             token, secret = api_token_create(
                 user=user_named(email),
                 name=name,
@@ -51,4 +53,4 @@ class Command(BaseCommand):
         except ApplicationError as error:
             raise CommandError(error.message) from error
         self.stderr.write(f"Created the token {token.name} of {email} with the id {token.token_id}.")
-        self.stdout.write(secret)
+        output.write(f"{secret}\n")

@@ -11,7 +11,7 @@ from controlplane.lib.errors import ApplicationError
 
 
 class Command(BaseCommand):
-    help = "Revoke an API token. All processes refuse it within 30 seconds. create_token and GET /tokens show its id."
+    help = "Revoke an API token. It is refused at once. create_token and GET /tokens show its id."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("token_id", help="the id of the token, not the token itself")
