@@ -21,11 +21,12 @@ from apps.agents.services import (
     enrolment_token_create,
     enrolment_token_revoke,
 )
+from apps.agents.services.enrolment_tokens import MAX_NAME, MAX_USES
 from apps.agents.states import MAX_SLOTS, AgentStatus
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.nosql.admin.filters import FieldFilter
-from controlplane.nosql.admin.forms import NamesField, RecordForm, revision
+from controlplane.nosql.admin.forms import NamesField, RecordForm, revision, text
 from controlplane.nosql.admin.options import NosqlModelAdmin, act, moment
 from controlplane.nosql.admin.site import site
 from controlplane.nosql.facade import Facade
@@ -94,6 +95,7 @@ class AgentAdmin(NosqlModelAdmin):
         "arch",
         "version",
         moment("created_at"),
+        "token_id",
     )
 
     def search(self, queryset: Any, term: str) -> Any:
@@ -146,35 +148,79 @@ class EnrolmentTokenFacade(Facade, record=EnrolmentToken):
         verbose_name = "enrolment token"
 
     def __str__(self) -> str:
-        return f"token of {self.record.created_at[:16].replace('T', ' ')}"
+        return str(self.record.name or f"token of {self.record.created_at[:16].replace('T', ' ')}")
 
 
 class EnrolmentTokenAddForm(RecordForm):
     """A new token."""
 
-    uses = forms.IntegerField(min_value=1, max_value=100_000, initial=1, help_text="How many machines it enrols.")
+    name = text(max_length=MAX_NAME, help_text="For lists, such as the machines that it is for.")
+    uses = forms.IntegerField(min_value=1, max_value=MAX_USES, initial=1, help_text="How many machines it enrols.")
     hours = forms.IntegerField(label="Valid for (hours)", min_value=1, max_value=24 * 365, initial=24)
+    labels = NamesField(
+        label="Allowed labels",
+        help_text="If empty, any. An agent that asks for no labels gets all of them (container only if its machine can "
+        "run containers).",
+    )
+    regions = NamesField(label="Allowed regions", help_text="If empty, any.")
+    slots = forms.IntegerField(
+        label="Most slots",
+        required=False,
+        min_value=1,
+        max_value=MAX_SLOTS,
+        help_text=f"How many jobs an agent may run at a time. If empty, up to {MAX_SLOTS}.",
+    )
+    deployment_targets = NamesField(help_text="The targets that its agents may deploy to.")
 
     def write(self, actor: Actor) -> EnrolmentToken:
-        token, self.secret = enrolment_token_create(
-            uses=self.cleaned_data["uses"],
-            expires_at=clock.now() + timedelta(hours=self.cleaned_data["hours"]),
-            actor=actor,
-        )
+        members = {name: value for name, value in self.cleaned_data.items() if name != "hours"}
+        expires_at = clock.now() + timedelta(hours=self.cleaned_data["hours"])
+        token, self.secret = enrolment_token_create(**members, expires_at=expires_at, actor=actor)
         return token
 
 
 class EnrolmentTokenAdmin(NosqlModelAdmin):
     permissions = dict.fromkeys(("view", "add", "delete"), Permission.AGENTS_ENROL)
-    list_display = ("__str__", "uses_left", moment("expires_at"), "maker")
+    list_display = ("__str__", "uses_shown", "label_list", "region_list", moment("expires_at"), "maker")
     search_fields = ("created_at",)
     search_help_text = "The time at which it was made, or the beginning of that: 2026-11-21."
     add_form = EnrolmentTokenAddForm
-    details = ("token_id", "uses_left", moment("created_at"), moment("expires_at"), "maker")
+    details = (
+        "token_id",
+        "name",
+        "uses_shown",
+        "label_list",
+        "region_list",
+        "most_slots",
+        "target_list",
+        moment("created_at"),
+        moment("expires_at"),
+        "maker",
+    )
     delete_note = "It enrols no more machines. Those that it has enrolled stay."
 
     def search(self, queryset: Any, term: str) -> Any:
         return queryset.filter(created_at__startswith=term.replace(" ", "T"))
+
+    @display(description="uses left")
+    def uses_shown(self, obj: Any) -> str:
+        return f"{obj.uses_left} of {obj.uses}" if obj.uses else str(obj.uses_left)
+
+    @display(description="allowed labels", empty_value="any")
+    def label_list(self, obj: Any) -> str | None:
+        return ", ".join(obj.labels) or None
+
+    @display(description="allowed regions", empty_value="any")
+    def region_list(self, obj: Any) -> str | None:
+        return ", ".join(obj.regions) or None
+
+    @display(description="most slots", empty_value="any")
+    def most_slots(self, obj: Any) -> int | None:
+        return obj.slots  # type: ignore[no-any-return]
+
+    @display(description="deployment targets", empty_value="none")
+    def target_list(self, obj: Any) -> str | None:
+        return ", ".join(obj.deployment_targets) or None
 
     @display(description="made by")
     def maker(self, obj: Any) -> str:

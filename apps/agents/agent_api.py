@@ -41,6 +41,7 @@ def config(request: HttpRequest, agent_id: str) -> HttpResponse:
                 "start": f"{job}/start",
                 "definition": f"{job}/definition",
                 "log": f"{job}/log/{{attempt}}/{{sequence}}",
+                "report": f"{job}/reports/{{attempt}}/{{number}}",
                 "finish": f"{job}/finish",
             },
         },

@@ -2,7 +2,6 @@
 
 import re
 import secrets
-from dataclasses import dataclass
 
 from django.http import HttpRequest
 
@@ -12,6 +11,7 @@ from apps.agents.states import AgentStatus
 from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Forbidden, NotAuthenticated
+from controlplane.lib.frozen import frozen
 from controlplane.lib.ids import ID_PATTERN
 from controlplane.lib.signatures import (
     Signature,
@@ -31,7 +31,7 @@ _PATH = re.compile(r"[A-Za-z0-9/_.-]+")
 _UNKNOWN_KEY = secrets.token_bytes(32)
 
 
-@dataclass(frozen=True)
+@frozen
 class SignedRequest:
     """A verified request: the agent that signed it (as of the last minute), when, and with which nonce."""
 
@@ -55,11 +55,12 @@ def signed_agent(request: HttpRequest, agent_id: str, *, marks_key_used: bool = 
     agent, key = _signer(key_id)
     _verify(request, signature, key.secret if key else _UNKNOWN_KEY, known=key is not None)
     digest_require(headers.get("Content-Digest", ""), request.body)
+    if agent is not None and key is not None:
+        actor_note(Actor("agent", agent.agent_id, agent.name))
     if agent is None or key is None or agent.agent_id != agent_id:
         raise Forbidden(
             "The path is another agent's. Sign with the key of the agent in the path.", code=ErrorCode.WRONG_AGENT
         )
-    actor_note(Actor("agent", agent.agent_id, agent.name))
     if agent.status == AgentStatus.RETIRED:
         raise Forbidden(
             "This agent is retired. Enrol the machine again with a new token.", code=ErrorCode.AGENT_RETIRED

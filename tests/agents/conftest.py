@@ -73,6 +73,27 @@ def machine(make_machine: Callable[..., Machine]) -> Machine:
     return make_machine()
 
 
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each read of the fleet gives two agents instead of a hundred."""
+    monkeypatch.setattr("controlplane.nosql.listing._BATCH", 2)
+
+
+@pytest.fixture
+def fleet(tables: None) -> Callable[[int], list[str]]:
+    """Enrols agents in two regions; gives their ids."""
+
+    _, token = enrolment_token_create(uses=100, expires_at=clock.now() + timedelta(days=1), actor=ADMIN)
+
+    def make(number: int) -> list[str]:
+        regions = [("eu", "us")[index % 2] for index in range(number)]
+        return [
+            agent_enrol(token=token, name="build", region=region, labels=[], slots=2).agent_id for region in regions
+        ]
+
+    return make
+
+
 def stored_heartbeat(agent_id: str) -> Heartbeat:
     heartbeat = Heartbeat.find(agent_id)
     assert heartbeat is not None

@@ -13,10 +13,12 @@ import pytest
 from apps.agents.services import agent_drain, lease_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.ids import new_id
 from controlplane.nosql.transaction import Transaction
 from tests.agents.machines import Machine
-from tests.clients import Client
+from tests.clients import Client, problem
 from tests.metering import dynamodb_calls
+from tests.signing import enrolled
 
 Enrol = Callable[..., str]
 JOB = "01kahtnvg00000000000000000"
@@ -110,14 +112,14 @@ def test_the_list_is_narrowed_by_region_and_status(operator: Client, enrol: Enro
     assert listed(operator, region="elsewhere") == []
 
 
-def test_a_list_costs_three_calls_and_shows_no_key(operator: Client, enrol: Enrol) -> None:
+def test_a_list_costs_three_calls_besides_the_token_and_shows_no_key(operator: Client, enrol: Enrol) -> None:
     for _ in range(20):
         enrol()
     operator.get("/agents")
     with dynamodb_calls() as metering:
         text = operator.get("/agents").text
-    # The counters, the index, the heartbeats.
-    assert metering.operations == ["Query", "Query", "BatchGetItem"]
+    # The token, the counters, the index, the heartbeats.
+    assert metering.operations == ["BatchGetItem", "Query", "Query", "BatchGetItem"]
     assert "encrypted" not in text
     assert "key" not in text
 
@@ -195,3 +197,16 @@ def test_all_paths_of_agents_are_in_the_api_document(outsider: Client) -> None:
         ("/agent.pyz", "get"),
     ]:
         assert method in document["paths"][path]
+
+
+def test_an_admin_drains_an_agent_and_resumes_it_and_an_operator_does_not(
+    admin: Client, operator: Client, server: str
+) -> None:
+    agent = enrolled(server)
+    agent.heartbeat()
+    path = f"/agents/{agent.agent_id}"
+    problem(operator.post(f"{path}/drain"), 403, "forbidden")
+    assert [admin.post(f"{path}/drain").json()["status"] for _ in range(2)] == ["draining", "draining"]
+    assert agent.heartbeat()["status"] == "draining"
+    assert admin.post(f"{path}/resume").json()["status"] == "healthy"
+    problem(admin.post(f"/agents/{new_id()}/resume"), 404, "agent_not_found")

@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 
 from apps.agents.models import Agent, Heartbeat
-from apps.agents.selectors import fleet_counts
+from apps.agents.selectors import fleet_counts, identity_get
 from apps.agents.serializers import heartbeat_report
 from apps.agents.services import agent_drain, agent_retire, agents_mark_silent, heartbeat_record
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, Forbidden, InvalidInput, NotFound, TooManyRequests
 from controlplane.lib.ids import new_id
+from controlplane.nosql.transaction import Transaction
 from tests.agents.conftest import counters_are_right, stored_agent, stored_heartbeat
+from tests.agents.interleaving import before_first
 from tests.agents.machines import REPORT, Machine
+from tests.agents.test_lost_answers import first_answer_lost
 from tests.metering import dynamodb_calls
 
 NOW = 1_800_000_000
@@ -53,6 +56,15 @@ def record(agent_id: str, created: int = NOW, nonce: str = "n" * 16, **members: 
 @pytest.fixture
 def agent_id(enrol: Callable[..., str]) -> str:
     return enrol()
+
+
+def test_a_heartbeat_of_a_silent_agent_that_was_deleted_is_not_found(agent_id: str) -> None:
+    with clock.shifted(timedelta(minutes=10)):
+        Heartbeat(agent_id).update(actions=[Heartbeat.status.set("dead")])
+        Agent(agent_id).delete()
+        with pytest.raises(NotFound) as refusal:
+            record(agent_id, created=NOW + 600)
+    assert refusal.value.code == "agent_not_found"
 
 
 def test_a_heartbeat_is_kept_as_it_was_sent(agent_id: str) -> None:
@@ -306,3 +318,78 @@ def test_a_heartbeat_writes_no_more_than_its_own_item(agent_id: str) -> None:
     before = stored_agent(agent_id).to_simple_dict()
     record(agent_id)
     assert [agent.to_simple_dict() for agent in Agent.scan()] == [before]
+
+
+# --- an unfit machine, and what comes between read and write ---------------------------------------------------------
+
+
+def test_a_draining_agent_with_an_unfit_machine_goes_on_draining(agent_id: str, admin_actor: Actor) -> None:
+    agent_drain(agent_id=agent_id, actor=admin_actor)
+    assert record(agent_id, fault="git is missing")
+    heartbeat = stored_heartbeat(agent_id)
+    assert (heartbeat.status, heartbeat.status_reason, stored_agent(agent_id).status) == ("draining", None, "draining")
+    assert counters_are_right()
+
+
+def test_a_later_heartbeat_decides_whether_the_machine_is_fit(agent_id: str) -> None:
+    with before_first(Transaction, "commit", lambda: record(agent_id, NOW + 1)) as commits:
+        result = heartbeat_record(
+            agent_id=agent_id, report=report(agent_id, fault="git is missing"), created=NOW, nonce="n" * 16
+        )
+    assert len(commits) == 1
+    heartbeat = stored_heartbeat(agent_id)
+    assert (heartbeat.status, heartbeat.created, result.heartbeat.created) == ("healthy", NOW + 1, NOW + 1)
+
+
+def test_a_heartbeat_whose_answer_was_lost_is_still_fresh(agent_id: str) -> None:
+    with first_answer_lost("UpdateItem") as sent:
+        assert record(agent_id)
+    assert len(sent) == 2
+    assert not record(agent_id)
+
+
+def test_the_same_heartbeat_twice_at_once_is_recorded_once(agent_id: str) -> None:
+    record(agent_id, nonce="first-nonce-0000")
+    # The usual write has failed, and the one for another heartbeat of the same second is about to be sent.
+    with before_first(Heartbeat, "update", lambda: record(agent_id, nonce="second-nonce-000"), nth=2):
+        assert not record(agent_id, nonce="second-nonce-000")
+    assert stored_heartbeat(agent_id).nonces == ["first-nonce-0000", "second-nonce-000"]
+
+
+def test_the_twentieth_of_a_second_leaves_no_room_for_another_at_the_same_time(agent_id: str) -> None:
+    for number in range(19):
+        record(agent_id, nonce=f"nonce-{number:016}")
+    with (
+        before_first(Heartbeat, "update", lambda: record(agent_id, nonce="the-twentieth-00"), nth=2),
+        pytest.raises(TooManyRequests),
+    ):
+        record(agent_id, nonce="one-too-many-000")
+    assert len(stored_heartbeat(agent_id).nonces) == 20
+
+
+def test_a_later_heartbeat_of_a_silent_agent_is_not_overwritten_by_an_earlier_one(agent_id: str) -> None:
+    with clock.shifted(timedelta(seconds=50)):
+        agents_mark_silent()
+        with before_first(Transaction, "commit", lambda: record(agent_id, NOW + 5)), pytest.raises(Conflict):
+            record(agent_id, NOW)
+    assert (stored_heartbeat(agent_id).created, stored_heartbeat(agent_id).status) == (NOW + 5, "healthy")
+
+
+def test_an_unhealthy_machine_says_its_latest_reason_and_its_status_is_written_once(agent_id: str) -> None:
+    record(agent_id, NOW, fault="git is missing")
+    with dynamodb_calls() as metering:
+        record(agent_id, NOW + 1, fault="the disk is read-only")
+    assert "TransactWriteItems" not in metering.operations
+    heartbeat = stored_heartbeat(agent_id)
+    assert (heartbeat.status, heartbeat.status_reason) == ("unhealthy", "the disk is read-only")
+
+
+def test_an_agent_that_comes_back_is_healthy_for_its_next_request_at_once(agent_id: str) -> None:
+    key_id = stored_agent(agent_id).keys[0].key_id
+    with clock.shifted(timedelta(seconds=50)):
+        agents_mark_silent()
+        for status in ("unhealthy", "healthy"):
+            identity = identity_get(agent_id, key_id)
+            assert identity is not None
+            assert identity.status == status
+            record(agent_id)

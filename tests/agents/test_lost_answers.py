@@ -103,14 +103,6 @@ def test_an_enrolment_token_is_made_once(tables: None, admin_actor: Actor) -> No
     assert agent_enrol(token=secret, **ENROLMENT).agent_id  # type: ignore[arg-type]
 
 
-def test_a_heartbeat_is_still_fresh(enrol: Enrol) -> None:
-    agent_id = enrol()
-    with first_answer_lost("UpdateItem") as sent:
-        assert heartbeat(agent_id)
-    assert len(sent) == 2
-    assert not heartbeat(agent_id)
-
-
 def test_a_silent_agent_comes_back_once(enrol: Enrol) -> None:
     agent_id = enrol()
     with clock.shifted(timedelta(seconds=50)):

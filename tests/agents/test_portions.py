@@ -3,25 +3,16 @@
 from collections.abc import Callable
 from datetime import timedelta
 
-import pytest
-
-from apps.agents.models import PROGRESS, Agent, Heartbeat, TaskProgress
 from apps.agents.selectors import fleet_counts
 from apps.agents.services import (
-    agent_enrol,
-    agent_retire,
     agents_mark_silent,
-    enrolment_token_create,
     portion,
-    retired_agents_delete,
 )
-from apps.agents.services.removals import KEPT_FOR
-from apps.audit.models import AuditRecord
 from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.services import job_create, jobs_claim, leases_expire
 from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
-from controlplane.lib.actor import SYSTEM, Actor
+from controlplane.lib.actor import Actor
 from controlplane.nosql.listing import Place
 from tests.conftest import ADMIN
 from tests.metering import dynamodb_calls
@@ -29,27 +20,6 @@ from tests.polling import polled
 from tests.properties.consistency import Everything
 
 PAST = timedelta(minutes=10)
-
-
-@pytest.fixture
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each read of the fleet gives two agents instead of a hundred."""
-    monkeypatch.setattr("controlplane.nosql.listing._BATCH", 2)
-
-
-@pytest.fixture
-def fleet(tables: None) -> Callable[[int], list[str]]:
-    """Enrols agents in two regions; gives their ids."""
-
-    _, token = enrolment_token_create(uses=100, expires_at=clock.now() + timedelta(days=1), actor=ADMIN)
-
-    def make(number: int) -> list[str]:
-        regions = [("eu", "us")[index % 2] for index in range(number)]
-        return [
-            agent_enrol(token=token, name="build", region=region, labels=[], slots=2).agent_id for region in regions
-        ]
-
-    return make
 
 
 # --- portions of a list ---------------------------------------------------------------------------------------------
@@ -125,53 +95,3 @@ def test_expiring_leases_goes_on_where_its_time_was_over(fleet: Callable[[int], 
         assert [leases_expire(seconds=0) for _ in range(9)] == [1] * 8 + [0]
     assert Everything.read().inconsistencies() == []
     assert len(Everything.read().entries) == 8
-
-
-def test_retired_agents_are_deleted_after_30_days(fleet: Callable[[int], list[str]]) -> None:
-    retired, other = fleet(2)
-    agent_retire(agent_id=retired, actor=ADMIN)
-    assert retired_agents_delete(seconds=5) == 0
-    with clock.shifted(KEPT_FOR - timedelta(minutes=1)):
-        assert retired_agents_delete(seconds=5) == 0
-    with clock.shifted(KEPT_FOR + timedelta(minutes=1)):
-        assert retired_agents_delete(seconds=5) == 1
-        assert retired_agents_delete(seconds=5) == 0
-    assert [agent.agent_id for agent in Agent.scan()] == [other]
-    assert [heartbeat.agent_id for heartbeat in Heartbeat.scan()] == [other]
-    assert fleet_counts() == {"us": {"healthy": 1}}
-    (event,) = [record for record in AuditRecord.scan() if record.action == "agent.deleted"]
-    assert (event.actor_id, event.target) == (SYSTEM.id, f"agent:{retired}")
-    assert event.detail["region"] == "eu"
-
-
-def test_the_time_of_a_retired_agent_begins_when_it_is_retired_not_with_its_last_heartbeat(
-    fleet: Callable[[int], list[str]],
-) -> None:
-    (agent_id,) = fleet(1)
-    with clock.shifted(timedelta(days=60)):
-        agent_retire(agent_id=agent_id, actor=ADMIN)
-        assert [retired_agents_delete(seconds=5) for _ in range(2)] == [0, 0]
-    assert Agent.find(agent_id) is not None
-
-
-def test_a_retired_agent_with_leases_stays_until_they_have_expired(fleet: Callable[[int], list[str]]) -> None:
-    (agent_id,) = fleet(1)
-    agent_retire(agent_id=agent_id, actor=ADMIN)
-    retired_agents_delete(seconds=5)
-    heartbeat = Heartbeat.get(agent_id)
-    lease = {"attempt": 1, "at": heartbeat.at, "started": True}
-    heartbeat.update(actions=[Heartbeat.lease_map["some-job"].set(lease)])
-    with clock.shifted(KEPT_FOR + timedelta(minutes=1)):
-        assert retired_agents_delete(seconds=5) == 0
-
-
-def test_many_retired_agents_take_a_task_only_its_time(fleet: Callable[[int], list[str]], small_batches: None) -> None:
-    """This fleet has six, and no time: each call leaves its place to the next one, and all are deleted in the end."""
-    for agent_id in fleet(6):
-        agent_retire(agent_id=agent_id, actor=ADMIN)
-    for _ in range(6):
-        retired_agents_delete(seconds=0)
-    with clock.shifted(KEPT_FOR + timedelta(minutes=1)):
-        assert [retired_agents_delete(seconds=0) for _ in range(6)] == [1] * 6
-    assert fleet_counts() == {}
-    assert TaskProgress.get(PROGRESS, "retired_agents_delete").place is not None

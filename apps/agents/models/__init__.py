@@ -1,13 +1,19 @@
 """The records of agents: identity and configuration, last heartbeat and leases, enrolment tokens, fleet counters."""
 
+from typing import TYPE_CHECKING
+
 from apps.agents.models.agent import Agent, AgentKey
-from apps.agents.models.enrolment import ENROLMENT_TOKENS, EnrolmentReceipt, EnrolmentToken
 from apps.agents.models.fleet import FLEET, PROGRESS, FleetCounter, TaskProgress
-from apps.agents.models.heartbeat import RUNNING_LIMIT_BYTES, Heartbeat, Lease
+from apps.agents.models.heartbeat import KEPT_ENDS, RUNNING_LIMIT_BYTES, Heartbeat, Lease
+from controlplane.lib.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from apps.agents.models.enrolment import ENROLMENT_TOKENS, EnrolmentReceipt, EnrolmentToken
 
 __all__ = [
     "ENROLMENT_TOKENS",
     "FLEET",
+    "KEPT_ENDS",
     "PROGRESS",
     "RUNNING_LIMIT_BYTES",
     "Agent",
@@ -19,3 +25,6 @@ __all__ = [
     "Lease",
     "TaskProgress",
 ]
+
+# A cold start loads none of these.
+__getattr__ = lazy_names(__name__, {"enrolment": ["ENROLMENT_TOKENS", "EnrolmentReceipt", "EnrolmentToken"]})

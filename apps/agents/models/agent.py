@@ -22,7 +22,7 @@ class AgentsByRegion(GlobalSecondaryIndex["Agent"]):
     """The agents of a region, with what lists show and never a key; rewritten only when an agent's status changes."""
 
     class Meta:
-        index_name = "by_region"
+        index_name = "region-index"
         billing_mode = "PAY_PER_REQUEST"
         projection = IncludeProjection(
             [
@@ -77,6 +77,8 @@ class Agent(Record):
     # Grows with every change of what the agent fetches as its configuration.
     config_version = NumberAttribute(default=1)
     created_at = UnicodeAttribute()
+    # The enrolment token with which it enrolled; null for agents of earlier versions.
+    token_id = UnicodeAttribute(null=True)
     # `controlplane.nosql.listing.search_key` of the name.
     name_key = UnicodeAttribute()
 

@@ -1,6 +1,8 @@
 """Enrolment tokens, and the receipts of enrolments."""
 
-from pynamodb.attributes import NumberAttribute, TTLAttribute, UnicodeAttribute
+from typing import Any
+
+from pynamodb.attributes import ListAttribute, NumberAttribute, TTLAttribute, UnicodeAttribute
 from pynamodb.indexes import GlobalSecondaryIndex, KeysOnlyProjection
 
 from controlplane.nosql.record import Record, table_name
@@ -29,7 +31,17 @@ class EnrolmentToken(Record):
 
     hash = UnicodeAttribute(hash_key=True)
     token_id = UnicodeAttribute()
+    # For people; empty for tokens of earlier versions.
+    name = UnicodeAttribute(default="")
+    # How many agents it enrols in all; null for tokens of earlier versions.
+    uses = NumberAttribute(null=True)
     uses_left = NumberAttribute()
+    # What its agents may ask for: any labels or regions if the list is empty, any number of slots if there is none.
+    labels: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
+    regions: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
+    slots = NumberAttribute(null=True)
+    # What its agents get.
+    deployment_targets: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
     created_by = UnicodeAttribute()
     created_at = UnicodeAttribute()
     # DynamoDB deletes expired items late, so the code checks this too.

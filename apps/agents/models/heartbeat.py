@@ -1,8 +1,8 @@
 """An agent's last heartbeat and its leases on jobs, which the heartbeat renews."""
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from pynamodb.attributes import Attribute, ListAttribute, MapAttribute, NumberAttribute, UnicodeAttribute
@@ -11,10 +11,14 @@ from pynamodb.expressions.condition import Condition, size
 
 from apps.agents.states import StepState
 from controlplane.lib import clock
+from controlplane.lib.frozen import frozen
 from controlplane.nosql.record import Record, table_name
 
 # A heartbeat with more than this is stored without its jobs' steps: DynamoDB's items have at most 400 KB.
 RUNNING_LIMIT_BYTES = 64 * 1024
+
+# How many ends of attempts a heartbeat keeps.
+KEPT_ENDS = 6
 
 # What a stored heartbeat has for each state of a step.
 _STEP_LETTERS = {
@@ -96,7 +100,7 @@ def _moment(milliseconds: int | None) -> str | None:
     return None if milliseconds is None else clock.timestamp(_EPOCH + timedelta(milliseconds=milliseconds))
 
 
-@dataclass(frozen=True)
+@frozen
 class Lease:
     """An agent's lease on an attempt: since when, whether the agent has started it, and the command for it, if any.
 
@@ -149,6 +153,13 @@ class Heartbeat(Record):
     fault_reason = UnicodeAttribute(null=True)
     ignored = NumberAttribute(default=0)
     ignored_at = UnicodeAttribute(null=True)
+    # When the last attempts ended that ran to their end, in seconds since 1970, the newest first; 0 for none.
+    ended_1 = NumberAttribute(null=True, attr_name="e1")
+    ended_2 = NumberAttribute(null=True, attr_name="e2")
+    ended_3 = NumberAttribute(null=True, attr_name="e3")
+    ended_4 = NumberAttribute(null=True, attr_name="e4")
+    ended_5 = NumberAttribute(null=True, attr_name="e5")
+    ended_6 = NumberAttribute(null=True, attr_name="e6")
     # Follows Agent.status, always in the same transaction.
     status = UnicodeAttribute()
     # Why an agent that sends heartbeats is unhealthy.
@@ -162,6 +173,19 @@ class Heartbeat(Record):
         """The condition that the agent has fewer leases than this."""
         condition: Condition = size(cls.lease_map) < slots
         return condition
+
+    @classmethod
+    def end_note(cls, at: int) -> list[Any]:
+        """The actions that note an attempt's end (seconds since 1970) without reading the item: each mark moves on."""
+        marks = [getattr(cls, f"ended_{number}") for number in range(1, KEPT_ENDS + 1)]
+        moved = [older.set(newer | 0) for newer, older in reversed([*pairwise(marks)])]
+        return [*moved, marks[0].set(at)]
+
+    @property
+    def ends(self) -> list[int]:
+        """When the last attempts ended, the newest first: `KEPT_ENDS` at most, in seconds since 1970."""
+        marks = (getattr(self, f"ended_{number}") for number in range(1, KEPT_ENDS + 1))
+        return [int(mark) for mark in marks if mark]
 
     @property
     def leases(self) -> dict[str, Lease]:

@@ -1,26 +1,35 @@
 """Reads of the app's records. Each says how consistent it is."""
 
-from apps.agents.selectors.agents import REGION, AgentPage, agent_get, agent_list
-from apps.agents.selectors.fleet import fleet_counts
-from apps.agents.selectors.heartbeats import fleet_heartbeats, fleet_place, heartbeats_get, silent_heartbeats
-from apps.agents.selectors.identities import (
-    IDENTITY_SECONDS,
-    AgentIdentity,
-    IdentityKey,
-    identity_forget,
-    identity_get,
-    key_context,
-    keys_alive,
-)
+from typing import TYPE_CHECKING
+
+from controlplane.lib.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from apps.agents.selectors.agents import REGION, AgentPage, agent_get, agent_list, agents_named
+    from apps.agents.selectors.candidates import Candidates, candidates_get
+    from apps.agents.selectors.fleet import fleet_counts
+    from apps.agents.selectors.heartbeats import fleet_heartbeats, fleet_place, heartbeats_get, silent_heartbeats
+    from apps.agents.selectors.identities import (
+        IDENTITY_SECONDS,
+        AgentIdentity,
+        IdentityKey,
+        identity_forget,
+        identity_get,
+        key_context,
+        keys_alive,
+    )
 
 __all__ = [
     "IDENTITY_SECONDS",
     "REGION",
     "AgentIdentity",
     "AgentPage",
+    "Candidates",
     "IdentityKey",
     "agent_get",
     "agent_list",
+    "agents_named",
+    "candidates_get",
     "fleet_counts",
     "fleet_heartbeats",
     "fleet_place",
@@ -31,3 +40,23 @@ __all__ = [
     "keys_alive",
     "silent_heartbeats",
 ]
+
+# A module is imported with the first use of one of its names: a cold start needs few of them.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "agents": ["REGION", "AgentPage", "agent_get", "agent_list", "agents_named"],
+        "candidates": ["Candidates", "candidates_get"],
+        "fleet": ["fleet_counts"],
+        "heartbeats": ["fleet_heartbeats", "fleet_place", "heartbeats_get", "silent_heartbeats"],
+        "identities": [
+            "IDENTITY_SECONDS",
+            "AgentIdentity",
+            "IdentityKey",
+            "identity_forget",
+            "identity_get",
+            "key_context",
+            "keys_alive",
+        ],
+    },
+)

@@ -3,14 +3,14 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from apps.agents.models import Agent
 from apps.agents.selectors.fleet import fleet_counts
 from apps.agents.states import AgentStatus
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import InvalidInput, NotFound
-from controlplane.nosql.listing import Listing, Place, place_decode
+from controlplane.lib.frozen import frozen
+from controlplane.nosql.listing import Listing, Place, place_decode, search_key
 
 REGION = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
@@ -20,6 +20,7 @@ _LOOK_AT_MOST = 2_000
 
 # The index has all that lists show. It is read 100 entries at a time, since the filter by status may drop many.
 _BY_REGION = Listing(Agent, Agent.by_region, is_complete=True, look=100)
+_BY_NAME = Listing(Agent, Agent.by_name)
 
 
 def agent_get(agent_id: str) -> Agent:
@@ -30,7 +31,7 @@ def agent_get(agent_id: str) -> Agent:
     return agent
 
 
-@dataclass(frozen=True)
+@frozen
 class AgentPage:
     """A page of a list, by region and then by age. `total` counts all that match; `fleet` is as of `fleet_counts`."""
 
@@ -73,6 +74,12 @@ def agent_list(
         next_cursor=page.next_cursor(scope),
         fleet=fleet,
     )
+
+
+def agents_named(name: str, *, limit: int) -> list[Agent]:
+    """Up to `limit` agents with this name, in any spelling of its case, from an index that lags by moments."""
+    within = _BY_NAME.range_key == search_key(name)
+    return _BY_NAME.page(sorted(fleet_counts()), limit=limit, within=within).records
 
 
 def agents_by_region(regions: Iterable[str], *, start: Place | None = None) -> Iterator[list[Agent]]:

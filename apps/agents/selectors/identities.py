@@ -2,7 +2,7 @@
 
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from cachetools import TLRUCache
 
@@ -10,13 +10,15 @@ from apps.agents.models import Agent
 from apps.agents.states import KEY_OVERLAP
 from controlplane.lib import clock
 from controlplane.lib.envelope import decrypt
+from controlplane.lib.frozen import frozen
+from controlplane.lib.labels import labels_offered
 
 # How long a process uses the keys, labels and status that it has read of an agent.
 IDENTITY_SECONDS = 60
 _IDENTITIES_AT_MOST = 10_000
 
 
-@dataclass(frozen=True)
+@frozen
 class IdentityKey:
     """A key with which an agent signs."""
 
@@ -25,7 +27,7 @@ class IdentityKey:
     used: bool
 
 
-@dataclass(frozen=True)
+@frozen
 class AgentIdentity:
     """An agent as its own requests need it, up to a minute old. `keys` are those that are accepted now."""
 
@@ -39,6 +41,11 @@ class AgentIdentity:
     config_version: int
     keys: tuple[IdentityKey, ...] = field(repr=False)
     read_at: int = field(repr=False)
+
+    @property
+    def labels_offered(self) -> tuple[str, ...]:
+        """The labels by which jobs find the agent: its own, and one for each of its deployment targets."""
+        return labels_offered(self.labels, self.deployment_targets)
 
     def key(self, key_id: str) -> IdentityKey | None:
         """The key of this id, if the agent has it."""

@@ -7,9 +7,10 @@ from rest_framework import serializers
 
 from apps.agents.selectors import REGION
 from apps.agents.states import MAX_SLOTS, AgentStatus, status_after_silence
-from controlplane.http.drf_fields import ChoiceField, TextField, WholeNumberField
+from controlplane.http.drf_fields import ChoiceField, ListField, TextField, WholeNumberField
 from controlplane.lib import clock
-from controlplane.lib.labels import LABEL, MAX_LABELS
+from controlplane.lib.errors import InvalidInput
+from controlplane.lib.labels import LABEL, MAX_LABELS, agent_labels_check
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,63}")
 MAX_TEXT = 255
@@ -43,7 +44,7 @@ class EnrolmentSerializer(serializers.Serializer[Any]):
     token = PrintableField(max_length=100, help_text="An enrolment token, hce_…")
     name = PrintableField(form=_NAME, help_text="For people. Two agents may have the same.")
     region = PrintableField(form=REGION)
-    labels = serializers.ListField(
+    labels = ListField(
         child=PrintableField(form=LABEL),
         max_length=MAX_LABELS,
         default=list,
@@ -56,6 +57,13 @@ class EnrolmentSerializer(serializers.Serializer[Any]):
     os = PrintableField(max_length=MAX_TEXT, allow_blank=True, default="")
     arch = PrintableField(max_length=MAX_TEXT, allow_blank=True, default="")
     version = PrintableField(max_length=MAX_TEXT, allow_blank=True, default="")
+
+    def validate_labels(self, value: list[str]) -> list[str]:
+        try:
+            agent_labels_check(value)
+        except InvalidInput as error:
+            raise serializers.ValidationError(error.errors[0]["message"]) from error
+        return value
 
 
 class CredentialsSerializer(serializers.Serializer[Any]):

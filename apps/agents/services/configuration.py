@@ -8,11 +8,11 @@ from apps.agents.models import Agent
 from apps.agents.selectors import agent_get, identity_forget
 from apps.agents.states import MAX_SLOTS
 from apps.audit.actions import Action
-from apps.audit.services import audit_add
+from apps.audit.services import audit_add, changes_detail
 from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, InvalidInput, NotFound
-from controlplane.lib.labels import LABEL, LABEL_FORM, MAX_LABELS
+from controlplane.lib.labels import agent_labels_check, targets_check
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 
@@ -35,9 +35,10 @@ def agent_configure(
     if int(current.config_version) != config_version:
         raise _changed_meanwhile()
     wanted: dict[str, Any] = {
-        "labels": _names_checked("labels", labels, current.labels),
+        # An agent keeps what it got under an earlier rule.
+        "labels": agent_labels_check(labels, known=current.labels),
         "slots": _slots_checked(slots),
-        "deployment_targets": _names_checked("deployment_targets", deployment_targets, current.deployment_targets),
+        "deployment_targets": targets_check(deployment_targets, known=current.deployment_targets),
     }
     changes = {member: value for member, value in wanted.items() if getattr(current, member) != value}
     if not changes:
@@ -57,9 +58,7 @@ def agent_configure(
         actor=actor,
         action=Action.AGENT_CONFIGURED,
         target=f"agent:{agent_id}",
-        detail={
-            member: ", ".join(value) if isinstance(value, list) else int(value) for member, value in changes.items()
-        },
+        detail=changes_detail({member: getattr(current, member) for member in changes}, changes),
     )
     try:
         tx.commit()
@@ -72,17 +71,6 @@ def agent_configure(
     finally:
         identity_forget(agent_id)
     return agent_get(agent_id)
-
-
-def _names_checked(field: str, names: Sequence[str], current: Sequence[str]) -> list[str]:
-    kept = list(dict.fromkeys(names))
-    if len(kept) > MAX_LABELS:
-        raise InvalidInput.field(field, f"must have at most {MAX_LABELS} entries")
-    for name in kept:
-        # An agent keeps what it got under an earlier rule.
-        if name not in current and not LABEL.fullmatch(name):
-            raise InvalidInput.field(field, f"“{name[:63]}” must be {LABEL_FORM}")
-    return kept
 
 
 def _slots_checked(slots: int) -> int:

@@ -1,14 +1,13 @@
-"""Enrolment: tokens, and the agents that machines become with them."""
+"""Enrolment: the agents that machines become with an enrolment token, and never more than the token allows."""
 
-import hashlib
 import re
-import secrets
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
+from typing import Any
 
-from apps.accounts.policies import Permission, permission_require
 from apps.agents.models import Agent, EnrolmentReceipt, EnrolmentToken, Heartbeat
 from apps.agents.selectors import keys_alive
+from apps.agents.services.enrolment_tokens import token_hash
 from apps.agents.services.keys import AgentCredentials, key_make
 from apps.agents.services.lifecycle import fleet_count
 from apps.agents.states import AgentStatus
@@ -17,73 +16,26 @@ from apps.audit.services import audit_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
-from controlplane.lib.errors import Conflict, InvalidInput, NotAuthenticated
+from controlplane.lib.errors import Conflict, Forbidden, NotAuthenticated
 from controlplane.lib.ids import new_id
+from controlplane.lib.labels import CONTAINER_LABEL
 from controlplane.nosql.listing import search_key
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
-PREFIX = "hce_"
 _FORM = re.compile(r"hce_[A-Za-z0-9_-]{43}")
-MAX_USES = 100_000
 
 # For how long a machine that repeats its enrolment gets the same answer.
 RECEIPT_LIFETIME = timedelta(hours=24)
 
 
-def enrolment_token_create(*, uses: int, expires_at: datetime, actor: Actor) -> tuple[EnrolmentToken, str]:
-    """Make a token that enrols `uses` agents until `expires_at`; returns it with its secret, which is not stored.
+def enrolment_token_require(token: str) -> None:
+    """Raise NotAuthenticated ``enrolment_token_invalid`` unless a token with this secret is stored.
 
-    Raises Forbidden without the permission ``agents.enrol``, InvalidInput (field "uses" or "expires_at").
+    This costs one read for a text of the right form and none for any other. A token without uses passes: a machine may
+    repeat its enrolment with it.
     """
-    permission_require(actor, Permission.AGENTS_ENROL)
-    if not 1 <= uses <= MAX_USES:
-        raise InvalidInput.field("uses", f"must be from 1 to {MAX_USES}")
-    if expires_at <= clock.now():
-        raise InvalidInput.field("expires_at", "must be in the future")
-    secret = PREFIX + secrets.token_urlsafe(32)
-    token = EnrolmentToken(
-        _hash(secret),
-        token_id=new_id(),
-        uses_left=uses,
-        created_by=actor.id,
-        created_at=clock.timestamp(clock.now()),
-        # DynamoDB's TTL has whole seconds.
-        expires_at=expires_at.replace(microsecond=0),
-    )
-    tx = Transaction()
-    tx.put("token", token)
-    audit_add(
-        tx,
-        actor=actor,
-        action=Action.ENROLMENT_TOKEN_CREATED,
-        target=f"enrolment_token:{token.token_id}",
-        detail={"uses": uses, "expires_at": clock.timestamp(token.expires_at)},
-    )
-    tx.commit()
-    return token, secret
-
-
-def enrolment_token_revoke(*, token: EnrolmentToken, actor: Actor) -> None:
-    """Delete the token, so that it enrols no more agents. The agents that it has enrolled stay.
-
-    A token that is gone already is no error. Raises Forbidden without the permission ``agents.enrol``.
-    """
-    permission_require(actor, Permission.AGENTS_ENROL)
-    tx = Transaction()
-    tx.delete("token", EnrolmentToken(token.hash))
-    audit_add(
-        tx,
-        actor=actor,
-        action=Action.ENROLMENT_TOKEN_REVOKED,
-        target=f"enrolment_token:{token.token_id}",
-        detail={"uses_left": int(token.uses_left)},
-    )
-    try:
-        tx.commit()
-    except TransactionFailed as error:
-        # The token expired or was revoked in the meantime.
-        if "token" not in error.failed:
-            raise
+    if not _FORM.fullmatch(token) or EnrolmentToken.find(token_hash(token)) is None:
+        raise _token_error(None)
 
 
 def agent_enrol(
@@ -101,16 +53,18 @@ def agent_enrol(
 ) -> AgentCredentials:
     """Exchange a valid token for a new agent. The values must have been validated.
 
-    The same token and `idempotency_key` again give the same agent and key, for 24 hours and until the agent has used
-    the key.
+    Without labels, the agent gets those of the token. Its deployment targets are the token's. The same token and
+    `idempotency_key` again give the same agent and key, for 24 hours and until the agent has used the key.
 
-    Raises NotAuthenticated (``enrolment_token_invalid``, ``enrolment_token_expired``, ``enrolment_token_used``), or
-    Conflict (``already_enrolled``) for an enrolment that is repeated too late.
+    Raises NotAuthenticated (``enrolment_token_invalid``, ``enrolment_token_expired``, ``enrolment_token_used``),
+    Forbidden (``enrolment_beyond_token``) whose errors say what the token allows, or Conflict (``already_enrolled``)
+    for an enrolment that is repeated too late.
     """
-    found = EnrolmentToken.find(_hash(token)) if _FORM.fullmatch(token) else None
+    found = EnrolmentToken.find(token_hash(token)) if _FORM.fullmatch(token) else None
     if found is None:
         raise _token_error(None)
     now = clock.now()
+    _bounds_require(found, labels=labels, region=region, slots=slots)
     agent_id = new_id()
     key, credentials = key_make(agent_id)
     agent = Agent(
@@ -118,8 +72,9 @@ def agent_enrol(
         name=name,
         name_key=search_key(name),
         region=region,
-        labels=list(dict.fromkeys(labels)),
+        labels=_labels_granted(found, labels),
         slots=slots,
+        deployment_targets=list(found.deployment_targets),
         status=AgentStatus.HEALTHY.value,
         hostname=hostname,
         os=os,
@@ -127,6 +82,7 @@ def agent_enrol(
         version=version,
         keys=[key],
         created_at=clock.timestamp(now),
+        token_id=found.token_id,
     )
     tx = Transaction()
     tx.update(
@@ -164,6 +120,42 @@ def agent_enrol(
     return credentials
 
 
+def _bounds_require(token: EnrolmentToken, *, labels: Sequence[str], region: str, slots: int) -> None:
+    """Raises Forbidden that names each field which asks for more than the token allows, and what it allows."""
+    errors: list[dict[str, Any]] = []
+    beyond = {*labels} - {*token.labels, CONTAINER_LABEL}
+    if token.labels and beyond:
+        allowed = ", ".join(token.labels)
+        errors.append({"field": "labels", "message": f"must be among {allowed}, without {', '.join(sorted(beyond))}"})
+    if token.regions and region not in token.regions:
+        errors.append({"field": "region", "message": f"must be {' or '.join(token.regions)}"})
+    if token.slots is not None and slots > token.slots:
+        errors.append({"field": "slots", "message": f"must be at most {int(token.slots)}"})
+    if not errors:
+        return
+    if token.expires_at <= clock.now() or token.uses_left <= 0:
+        raise _token_error(token)
+    raise Forbidden(
+        "This enrolment token does not allow what the machine asks for.",
+        code=ErrorCode.ENROLMENT_BEYOND_TOKEN,
+        errors=errors,
+    )
+
+
+def _labels_granted(token: EnrolmentToken, labels: Sequence[str]) -> list[str]:
+    """The labels of an agent that asks for these, which the token allows; without a request, all of the token.
+
+    The agent program itself adds `CONTAINER_LABEL` if its machine can run containers. So this label counts as no
+    request, and an agent gets it only if it asks for it and the token allows it.
+    """
+    if not token.labels:
+        return list(dict.fromkeys(labels))
+    chosen = [label for label in labels if label != CONTAINER_LABEL]
+    granted = chosen or [label for label in token.labels if label != CONTAINER_LABEL]
+    runs_containers = CONTAINER_LABEL in labels and CONTAINER_LABEL in token.labels
+    return list(dict.fromkeys([*granted, *([CONTAINER_LABEL] if runs_containers else [])]))
+
+
 def _enrolled_before(receipt: EnrolmentReceipt) -> AgentCredentials:
     agent = Agent.find(receipt.agent_id)
     keys = keys_alive(agent) if agent is not None and receipt.expires_at > clock.now() else ()
@@ -189,9 +181,5 @@ def _token_error(token: EnrolmentToken | None) -> NotAuthenticated:
     )
 
 
-def _hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
-
-
 def _receipt_hash(token: str, idempotency_key: str) -> str:
-    return _hash(f"receipt\n{token}\n{idempotency_key}")
+    return token_hash(f"receipt\n{token}\n{idempotency_key}")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +16,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, Forbidden, NotFound, TooManyRequests, Unavailable
+from controlplane.lib.frozen import frozen
 from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
@@ -38,7 +38,7 @@ _REPORTED = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class HeartbeatResult:
     """The agent's item after a heartbeat. `fresh` is False for a repeated one, which has changed nothing."""
 

@@ -1,8 +1,9 @@
 """The keys that agents sign with: 256 bits each, stored encrypted, at most two valid at a time."""
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from apps.accounts.policies import Permission, permission_require
 from apps.agents.models import Agent, AgentKey
 from apps.agents.selectors import agent_get, identity_forget, key_context
 from apps.agents.services.lifecycle import ATTEMPTS
@@ -14,13 +15,14 @@ from controlplane.lib.actor import Actor
 from controlplane.lib.envelope import encrypt
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, Unavailable
+from controlplane.lib.frozen import frozen
 from controlplane.nosql.connection import ConditionFailed
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 KEY_BYTES = 32
 
 
-@dataclass(frozen=True)
+@frozen
 class AgentCredentials:
     """What an agent needs to sign its requests."""
 
@@ -29,9 +31,9 @@ class AgentCredentials:
     secret: bytes = field(repr=False)
 
 
-def key_make(agent_id: str) -> tuple[AgentKey, AgentCredentials]:
-    """A new key as it is stored and as the agent gets it. Its id begins with the agent's id."""
-    key_id = f"{agent_id}.{secrets.token_hex(4)}"
+def key_make(agent_id: str, *, key_id: str | None = None) -> tuple[AgentKey, AgentCredentials]:
+    """A new key as it is stored and as the agent gets it. Its id is the agent's, a point and 8 hexadecimal digits."""
+    key_id = key_id or f"{agent_id}.{secrets.token_hex(4)}"
     secret = secrets.token_bytes(KEY_BYTES)
     key = AgentKey(  # type: ignore[no-untyped-call]
         key_id=key_id,
@@ -46,8 +48,11 @@ def agent_key_rotate(*, agent_id: str, actor: Actor, immediate: bool = False) ->
     """Give the agent a new key, which it fetches with its configuration; the one it uses stays valid for 24 hours.
 
     With `immediate`, for a key that has leaked, all others end at once (within a minute in other processes): an admin
-    must give the agent the new one by hand, or enrol it again. Raises NotFound, or Conflict when it is retired.
+    must give the agent the new one by hand, or enrol it again.
+
+    Raises Forbidden, NotFound, or Conflict when it is retired.
     """
+    permission_require(actor, Permission.AGENTS_MANAGE)
     for _ in range(ATTEMPTS):
         agent = agent_get(agent_id)
         if agent.status == AgentStatus.RETIRED:
@@ -61,8 +66,7 @@ def agent_key_rotate(*, agent_id: str, actor: Actor, immediate: bool = False) ->
             "agent",
             Agent(agent_id),
             actions=[Agent.keys.set([key, *kept]), Agent.config_version.add(1)],
-            condition=(Agent.config_version == agent.config_version)
-            & (Agent.keys[0]["key_id"] == newest.key_id)
+            condition=(Agent.keys[0]["key_id"] == newest.key_id)
             & (Agent.keys[0]["used"] == newest.used)
             & (Agent.status != AgentStatus.RETIRED.value),
         )

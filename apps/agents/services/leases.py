@@ -5,13 +5,13 @@ has the current item in ``failed["heartbeat"]``: a Heartbeat, or None when there
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from apps.agents.models import Heartbeat
 from apps.agents.states import LEAVING
 from controlplane.lib import clock
+from controlplane.lib.frozen import frozen
 from controlplane.nosql.transaction import Transaction
 
 
@@ -27,7 +27,7 @@ class End(StrEnum):
     OTHER = "other"
 
 
-@dataclass(frozen=True)
+@frozen
 class LeaseEnd:
     """How a lease ends. `reason` is the machine's failure.
 
@@ -116,7 +116,7 @@ def _notes(end: LeaseEnd) -> list[Any]:
     now = clock.timestamp(clock.now())
     match end.kind:
         case End.RAN:
-            return [Heartbeat.faults.set(0)]
+            return [Heartbeat.faults.set(0), *Heartbeat.end_note(clock.epoch())]
         case End.FAULT:
             return [Heartbeat.faults.add(1), Heartbeat.fault_at.set(now), Heartbeat.fault_reason.set(end.reason)]
         case End.IGNORED:

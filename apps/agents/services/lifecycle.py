@@ -1,52 +1,51 @@
 """Changes of an agent's status: each is one transaction with its heartbeat, the counters and the audit event."""
 
-import logging
-import math
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
+from apps.accounts.policies import Permission, permission_require
 from apps.agents.models import Agent, FleetCounter, Heartbeat
 from apps.agents.selectors import agent_get, identity_forget
-from apps.agents.services.portions import fleet_portion
-from apps.agents.states import TRANSITIONS, AgentStatus, status_after_silence
+from apps.agents.states import TRANSITIONS, AgentStatus
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
-from controlplane.lib import clock
-from controlplane.lib.actor import SYSTEM, Actor
+from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, Unavailable
 from controlplane.nosql.transaction import Transaction, TransactionFailed
-
-logger = logging.getLogger(__name__)
 
 # How often a change is tried when others change the agent at the same time.
 ATTEMPTS = 5
 
 
 def agent_drain(*, agent_id: str, actor: Actor) -> Agent:
-    """Give the agent no new work; its running jobs go on. Raises NotFound, or Conflict when it is retired."""
+    """Give the agent no new work; its running jobs go on.
+
+    Raises Forbidden, NotFound, or Conflict when it is retired.
+    """
     return _agent_become(agent_id, AgentStatus.DRAINING, actor)
 
 
 def agent_resume(*, agent_id: str, actor: Actor) -> Agent:
     """Give a draining or unhealthy agent work again, as if its machine had never failed.
 
-    A machine that still says that it is unfit becomes unhealthy again with its next heartbeat. Raises NotFound, or
-    Conflict when it is retired.
+    A machine that still says that it is unfit becomes unhealthy again with its next heartbeat.
+
+    Raises Forbidden, NotFound, or Conflict when it is retired.
     """
     return _agent_become(agent_id, AgentStatus.HEALTHY, actor)
 
 
 def agent_retire(*, agent_id: str, actor: Actor) -> Agent:
-    """Refuse the agent for good: its next heartbeat at once, other requests within a minute. Raises NotFound.
+    """Refuse the agent for good: its next heartbeat at once, other requests within a minute.
 
-    Its jobs return to the queue when its leases expire.
+    Its jobs return to the queue when its leases expire. Raises Forbidden or NotFound.
     """
     return _agent_become(agent_id, AgentStatus.RETIRED, actor)
 
 
 def _agent_become(agent_id: str, after: AgentStatus, actor: Actor) -> Agent:
+    permission_require(actor, Permission.AGENTS_MANAGE)
     for _ in range(ATTEMPTS):
         agent = agent_get(agent_id)
         before = AgentStatus(agent.status)
@@ -73,45 +72,6 @@ def _agent_become(agent_id: str, after: AgentStatus, actor: Actor) -> Agent:
         agent.status = after.value
         return agent
     raise Unavailable("The agent's status is being changed. Try again.")
-
-
-def agents_mark_silent(*, heard_since: datetime | None = None, seconds: float = math.inf) -> int:
-    """Mark agents unhealthy after 45 seconds without a heartbeat, and dead after 300. Returns how many were marked.
-
-    Their silence counts from `heard_since` on: before that, no agent could be heard. An agent that sends a heartbeat
-    meanwhile, or that another sweep has marked, is left as it is. The call takes at most so many seconds, and the next
-    one goes on where it stopped.
-    """
-    marked = 0
-    for region, heartbeats in fleet_portion("agents_mark_silent", seconds=seconds):
-        for heartbeat in heartbeats:
-            heard_at = clock.parse_timestamp(heartbeat.at)
-            silence = clock.now() - (max(heard_at, heard_since) if heard_since else heard_at)
-            before = AgentStatus(heartbeat.status)
-            after = status_after_silence(before, silence.total_seconds())
-            if after == before:
-                continue
-            tx = Transaction()
-            status_move(
-                tx,
-                agent_id=heartbeat.agent_id,
-                region=region,
-                before=before,
-                after=after,
-                actor=SYSTEM,
-                heartbeat_condition=Heartbeat.at == heartbeat.at,
-            )
-            try:
-                tx.commit()
-            except TransactionFailed:
-                continue
-            identity_forget(heartbeat.agent_id)
-            subject = {"agent_id": heartbeat.agent_id, "region": region}
-            logger.warning(
-                "agent is %s after %.0f s without a heartbeat", after, silence.total_seconds(), extra=subject
-            )
-            marked += 1
-    return marked
 
 
 def status_move(
