@@ -8,9 +8,14 @@ from rest_framework.views import APIView
 from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission, permission_require
 from apps.pipelines.definitions import PIPELINE_NAME
+from apps.pipelines.parsing import pipeline_parse
 from apps.pipelines.policies import pipeline_save_require
 from apps.pipelines.selectors import pipeline_get, pipeline_list
 from apps.pipelines.serializers import (
+    DefinitionCheckedSerializer,
+    DefinitionCheckSerializer,
+    DefinitionImportedSerializer,
+    DefinitionImportSerializer,
     PipelineListQuerySerializer,
     PipelinePageSerializer,
     PipelineSaveSerializer,
@@ -19,6 +24,8 @@ from apps.pipelines.serializers import (
 from apps.pipelines.services import pipeline_delete, pipeline_save
 from controlplane.http.openapi import problems
 from controlplane.http.requests import body_validated, query_validated
+from controlplane.lib.error_codes import ErrorCode
+from controlplane.lib.errors import InvalidInput
 
 _name_parameter = OpenApiParameter(
     "name", {"type": "string", "pattern": f"^{PIPELINE_NAME.pattern}$"}, OpenApiParameter.PATH
@@ -37,6 +44,9 @@ class PipelinesView(APIView):
 
 
 class PipelineView(APIView):
+    # The definition has up to 64 KB, of which JSON may escape each byte.
+    body_limit = 512 * 1024
+
     @extend_schema(parameters=[_name_parameter], responses=PipelineSerializer, operation_id="pipelines_get")
     def get(self, request: Request, name: str) -> Response:
         """Get one pipeline."""
@@ -66,3 +76,45 @@ class PipelineView(APIView):
         """Delete the pipeline. Its jobs stay."""
         pipeline_delete(actor=request_actor(request), name=name)
         return Response(status=204)
+
+
+class DefinitionCheckView(APIView):
+    # A file of 64 KB, of which JSON may escape each byte.
+    body_limit = 512 * 1024
+
+    @extend_schema(
+        request=DefinitionCheckSerializer,
+        responses=DefinitionCheckedSerializer,
+        operation_id="definitions_check",
+        tags=["pipelines"],
+    )
+    def post(self, request: Request) -> Response:
+        """Check the text of a pipeline file, and store nothing. `errors` has the line of each mistake."""
+        permission_require(request_actor(request), Permission.PIPELINES_READ)
+        members = body_validated(request.data, DefinitionCheckSerializer)
+        pipeline = pipeline_parse(members["definition"])
+        return Response({"jobs": list(pipeline.jobs), "parameters": list(pipeline.parameters)})
+
+
+class DefinitionImportView(APIView):
+    body_limit = 512 * 1024
+
+    @extend_schema(
+        request=DefinitionImportSerializer,
+        responses=DefinitionImportedSerializer,
+        operation_id="definitions_import",
+        tags=["pipelines"],
+    )
+    def post(self, request: Request) -> Response:
+        """Convert a file of another product to a pipeline file, and store nothing."""
+        pipeline_save_require(request_actor(request))
+        members = body_validated(request.data, DefinitionImportSerializer)
+        # It needs the readers of all products, and few requests do.
+        from apps.pipelines.importing.converting import pipeline_convert
+        from apps.pipelines.importing.remarks import ImportRefused
+
+        try:
+            conversion = pipeline_convert(members["product"], members["text"])
+        except ImportRefused as refusal:
+            raise InvalidInput(str(refusal), code=ErrorCode.DEFINITION_INVALID) from refusal
+        return Response(DefinitionImportedSerializer(conversion).data)

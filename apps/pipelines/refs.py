@@ -5,16 +5,24 @@ a shell or git could misread is not even stored.
 """
 
 import re
-from functools import lru_cache
+import unicodedata
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from agent.repositories import RepositoryPattern, repository_is_allowed
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import InvalidInput
 
-_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+@#-]{0,254}")
+if TYPE_CHECKING:
+    from agent.repositories import RepositoryPattern
+
+# The invisible joiners that many scripts and emoji need within a word. Other invisible characters could make one ref
+# look like another, or turn the text around it.
+_JOINERS = "\u200c\u200d"
+# What a query has in place of bytes that are not UTF-8.
+_BROKEN = "\ufffd"
 _SCHEMES = ("https", "http", "ssh", "git", "file")
 # A host and a path as scp and git write them: git@example.org:team/project.git
 _SCP_LIKE = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?![:/-])[^:\\]+")
@@ -24,15 +32,19 @@ _REPOSITORY_MAX_LENGTH = 2048
 def ref_validate(ref: str, *, field: str = "git_ref") -> str:
     """Return `ref` unchanged if it can be the name of a branch, tag or commit.
 
-    This is stricter than git: only letters, digits and ``. _ / + @ # -`` are allowed. Raises InvalidInput for `field`
-    with the code ``invalid_ref``.
+    This is stricter than git: of ASCII, only letters, digits and ``. _ / + @ # -`` are allowed. Of other characters,
+    those that can be seen are: letters of any script, digits, signs and emoji. Raises InvalidInput for `field` with the
+    code ``invalid_ref``.
     """
-    if not _REF.fullmatch(ref):
+    if not _ref_form().fullmatch(ref) or unicodedata.category(ref[0]).startswith(("M", "C")):
         raise _invalid_ref(
             field,
-            "must be 1 to 255 letters, digits and the characters . _ / + @ # -, beginning with a letter, a digit or _",
+            "must be 1 to 255 letters, digits and the characters . _ / + @ # -, or others beyond ASCII, beginning with "
+            "a letter, a digit or _",
         )
-    for part in ("..", "//", "@{", "/."):
+    if not all(character.isprintable() or character in _JOINERS for character in ref) or _BROKEN in ref:
+        raise _invalid_ref(field, "must be valid UTF-8 without white space and invisible characters")
+    for part in ("..", "//", "/."):
         if part in ref:
             raise _invalid_ref(field, f"must not contain {part!r}, which git does not allow in a ref")
     for end in ("/", ".", ".lock"):
@@ -64,6 +76,8 @@ def repository_validate(repository: str, *, field: str = "repository") -> str:
 
 def repository_allowed_require(repository: str, *, field: str = "repository") -> None:
     """Raises InvalidInput for `field` with the code ``repository_not_allowed`` unless ALLOWED_REPOSITORIES has it."""
+    from agent.repositories import repository_is_allowed
+
     patterns = allowed_repositories()
     if not repository_is_allowed(repository, patterns):
         raise InvalidInput.field(
@@ -74,13 +88,16 @@ def repository_allowed_require(repository: str, *, field: str = "repository") ->
         )
 
 
-def allowed_repositories() -> list[RepositoryPattern]:
+def allowed_repositories() -> "list[RepositoryPattern]":
     """The patterns of the setting ALLOWED_REPOSITORIES; empty: every repository. Raises ValueError."""
     return [_pattern(text.strip()) for text in settings.ALLOWED_REPOSITORIES]
 
 
 @lru_cache
-def _pattern(text: str) -> RepositoryPattern:
+def _pattern(text: str) -> "RepositoryPattern":
+    # Most stages allow all repositories, and no start needs the module.
+    from agent.repositories import RepositoryPattern
+
     return RepositoryPattern.parse(text)
 
 
@@ -109,6 +126,12 @@ def _url_validate(repository: str, field: str) -> None:
     elif not url.hostname or url.hostname.startswith("-") or (url.username or "").startswith("-"):
         # ssh would read a host with a leading dash as an option.
         raise _invalid_repository(field, "must have a valid host, as in https://example.org/project.git")
+
+
+@cache
+def _ref_form() -> re.Pattern[str]:
+    """Compiled when it is first needed: the ranges of Unicode take a fiftieth of a cold start."""
+    return re.compile(r"[A-Za-z0-9_\u0080-\U0010ffff][A-Za-z0-9._/+@#\u0080-\U0010ffff-]{0,254}")
 
 
 def _invalid_ref(field: str, message: str) -> InvalidInput:

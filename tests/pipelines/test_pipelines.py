@@ -1,4 +1,4 @@
-"""Writing pipelines: several savers, lost responses, and what a job reports about the repository's own file."""
+"""Writing pipelines: permissions, several savers, and lost responses."""
 
 import threading
 from collections.abc import Callable
@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
+from apps.accounts.policies import role_permissions
 from apps.pipelines.models import SCOPE, Pipeline
 from apps.pipelines.selectors import pipeline_get
-from apps.pipelines.services import pipeline_learn, pipeline_save
+from apps.pipelines.services import pipeline_delete, pipeline_save
 from controlplane.lib.actor import Actor
-from controlplane.lib.errors import Conflict
+from controlplane.lib.errors import Conflict, Forbidden
+from controlplane.nosql.transaction import Transaction
 from tests.accounts.test_lost_answers import first_answer_lost
+from tests.agents.interleaving import before_first
 from tests.clients import Client, problem
 from tests.metering import dynamodb_calls
 from tests.pipelines.pipelines import REPOSITORY, YAML, recorded, save
@@ -92,31 +95,22 @@ def test_a_pipeline_with_a_container_asks_for_agents_that_can_run_containers(ope
     assert operator.get("/pipelines/web").json()["labels"] == ["linux", "container"]
 
 
-def test_labels_that_a_job_found_in_the_repository_are_learnt(operator: Client) -> None:
-    save(operator, definition=None)
-    pipeline_learn(name="web", git_ref="main", labels=["gpu"], retries=5, timeout=60)
-    learnt = operator.get("/pipelines/web").json()
-    assert (learnt["labels"], learnt["revision"]) == (["gpu"], 1)
-    assert len(recorded()) == 1
-    with dynamodb_calls() as counted:
-        pipeline_learn(name="web", git_ref="main", labels=["gpu"], retries=5, timeout=60)
-    assert counted.operations == ["GetItem"]
+GRAPH = "jobs:\n  a: {labels: [gpu], steps: [{run: make}]}\n  b: {needs: a, steps: [{run: make}]}\n"
 
 
-def test_another_branch_teaches_nothing(operator: Client) -> None:
-    save(operator, definition=None)
-    pipeline_learn(name="web", git_ref="experiment", labels=["gpu"], retries=5, timeout=60)
-    assert operator.get("/pipelines/web").json()["labels"] == []
+def test_a_definition_with_jobs_is_saved_and_asks_for_no_labels_since_each_job_has_its_own(operator: Client) -> None:
+    saved = save(operator, definition=GRAPH)
+    assert (saved.status_code, saved.json()["definition"], saved.json()["labels"]) == (201, GRAPH, [])
+    assert save(operator, definition=GRAPH, labels=["linux"]).json()["code"] == "invalid_input"
+    (error,) = save(operator, definition=GRAPH.replace("needs: a", "needs: b")).json()["errors"]
+    assert (error["field"], error["line"], error["column"]) == ("jobs.b.needs", 3, 7)
 
 
-def test_a_definition_on_the_server_is_not_overruled(operator: Client) -> None:
-    save(operator, definition=YAML)
-    pipeline_learn(name="web", git_ref="main", labels=["gpu"], retries=5, timeout=60)
-    assert operator.get("/pipelines/web").json()["labels"] == ["linux"]
-
-
-def test_a_pipeline_that_is_gone_learns_nothing(tables: None) -> None:
-    pipeline_learn(name="web", git_ref="main", labels=["gpu"], retries=5, timeout=60)
+def test_a_definition_on_the_server_has_at_most_64_kilobytes(operator: Client) -> None:
+    assert save(operator, definition=GRAPH + "#" * (64 * 1024 - len(GRAPH))).status_code == 201
+    answer = save(operator, definition=GRAPH + "#" * (64 * 1024 - len(GRAPH) + 1))
+    assert (answer.status_code, answer.json()["code"]) == (400, "definition_invalid")
+    assert "keep a longer one in the repository" in answer.json()["errors"][0]["message"]
 
 
 @pytest.fixture
@@ -154,10 +148,73 @@ def test_a_save_gives_up_when_others_save_the_pipeline_again_and_again(
     assert len(recorded()) == 1
 
 
-def test_a_job_reports_nothing_over_a_save_that_came_between(
-    operator: Client, before_each_write: Callable[[Callable[[int], Any]], None]
-) -> None:
+# --- revisions ------------------------------------------------------------------------------------------------------
+
+
+def save_at(revision: int, default_ref: str = "mine") -> int:
+    """Save the pipeline as a user does who has seen it at this revision; returns its revision now."""
+    saved = pipeline_save(
+        actor=ADA, name="web", repository=REPOSITORY, default_ref=default_ref, definition=None, revision=revision
+    )
+    return int(saved.pipeline.revision)
+
+
+def test_a_save_requires_the_revision_that_the_user_has_seen(operator: Client) -> None:
+    with pytest.raises(Conflict) as caught:
+        save_at(1)
+    assert caught.value.code == "changed_meanwhile"
+    assert save_at(0) == 1
+    assert save_at(1, "other") == 2
+    for revision, code in ((0, "name_taken"), (1, "changed_meanwhile"), (3, "changed_meanwhile")):
+        with pytest.raises(Conflict) as caught:
+            save_at(revision)
+        assert caught.value.code == code
+    assert (pipeline_get("web").default_ref, len(recorded())) == ("other", 2)
+
+
+def test_a_save_that_comes_between_read_and_write_is_not_overwritten(operator: Client) -> None:
+    save_at(0, "first")
+    with before_first(Transaction, "commit", lambda: save_at(1, "theirs")), pytest.raises(Conflict) as caught:
+        save_at(1, "mine")
+    assert caught.value.code == "changed_meanwhile"
+    assert pipeline_get("web").default_ref == "theirs"
+
+
+def test_a_deletion_that_comes_between_read_and_write_is_not_undone(operator: Client) -> None:
+    save_at(0, "first")
+    deleter = Actor("user", "eve", "Eve", permissions=frozenset({"pipelines.delete"}))
+
+    def delete() -> None:
+        pipeline_delete(actor=deleter, name="web")
+
+    with before_first(Transaction, "commit", delete), pytest.raises(Conflict) as caught:
+        save_at(1)
+    assert caught.value.code == "changed_meanwhile"
+    assert Pipeline.find(SCOPE, "web") is None
+
+
+# --- permissions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["viewer", "auditor", None])
+def test_the_services_themselves_refuse_users_without_the_permission(operator: Client, role: str | None) -> None:
     save(operator)
-    before_each_write(changed_elsewhere)
-    pipeline_learn(name="web", git_ref="main", labels=["gpu"], retries=5, timeout=60)
-    assert operator.get("/pipelines/web").json()["labels"] == []
+    actor = Actor("user", "eve", "Eve", permissions=role_permissions(role) if role else frozenset())
+    with pytest.raises(Forbidden):
+        pipeline_save(actor=actor, name="web", repository=REPOSITORY, default_ref="mine", definition=None)
+    with pytest.raises(Forbidden):
+        pipeline_save(actor=actor, name="new", repository=REPOSITORY, default_ref="mine", definition=None)
+    with pytest.raises(Forbidden):
+        pipeline_delete(actor=actor, name="web")
+    assert pipeline_get("web").default_ref == "main"
+    assert len(recorded()) == 1
+
+
+def test_saving_and_deleting_are_two_permissions(operator: Client) -> None:
+    save(operator)
+    with pytest.raises(Forbidden):
+        pipeline_delete(actor=ADA, name="web")
+    deleter = Actor("user", "eve", "Eve", permissions=frozenset({"pipelines.delete"}))
+    with pytest.raises(Forbidden):
+        pipeline_save(actor=deleter, name="web", repository=REPOSITORY, default_ref="mine", definition=None)
+    pipeline_delete(actor=deleter, name="web")
