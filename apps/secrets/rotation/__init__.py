@@ -1,0 +1,1 @@
+"""Rotators and targets, and when rotations are due. They know no records."""

@@ -1,0 +1,1 @@
+"""What makes new values of secrets."""

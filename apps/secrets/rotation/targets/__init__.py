@@ -1,0 +1,1 @@
+"""The systems that can hold copies of secrets."""
