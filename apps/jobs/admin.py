@@ -1,29 +1,27 @@
-"""Jobs in the admin."""
+"""Jobs, environments and deployments in the admin."""
 
-from datetime import timedelta
 from typing import Any
 
+from django import forms
 from django.contrib.admin import display
 from django.urls import reverse
 from django.utils.html import format_html
 
 from apps.accounts.policies import Permission
-from apps.audit.admin import history_entry
-from apps.audit.selectors import audit_between
-from apps.jobs.models import Job
+from apps.jobs.models import SPACE, Deployment, Environment, Job
+from apps.jobs.selectors.deployments import BY_ENVIRONMENT, BY_MONTH
 from apps.jobs.selectors.jobs import BY_DAY, BY_OPEN, BY_OUTCOME
 from apps.jobs.services import job_cancel, job_retry
+from apps.jobs.services.environments import environment_change, environment_create, environment_delete
 from apps.jobs.states import Status
-from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.errors import Conflict, InvalidInput
 from controlplane.nosql.admin.filters import FieldFilter
+from controlplane.nosql.admin.forms import RecordForm, revision, text
 from controlplane.nosql.admin.options import NosqlModelAdmin, act, moment
-from controlplane.nosql.admin.site import History, site
+from controlplane.nosql.admin.site import site
 from controlplane.nosql.facade import Facade
-
-# A job's last audit event is recorded a moment after the time that the job itself has.
-_AFTERWARDS = timedelta(minutes=1)
-
+from controlplane.nosql.listing import Listing
 
 _HIDDEN = ("env", "definition", "open", "outcome", "started_by", "created_day")
 
@@ -44,6 +42,7 @@ class JobAdmin(NosqlModelAdmin):
     """The pages of jobs. Users can read, cancel and retry jobs there."""
 
     permissions = {"view": Permission.JOBS_READ}  # noqa: RUF012
+    history_kind = "job"
     list_display = (
         "job_id",
         "pipeline",
@@ -96,13 +95,6 @@ class JobAdmin(NosqlModelAdmin):
     def page(self, obj: Any) -> str:
         return format_html('<a href="{}">On the dashboard</a>', reverse("dashboard:job", args=[obj.pk]))
 
-    def history(self, obj: Any, cursor: str | None) -> History:  # noqa: ARG002 — the audit events of a job fit on one page
-        """The audit events of the job, read between its creation and its end, since no index contains them."""
-        last = obj.record.completed_at or clock.timestamp(clock.now())
-        end = clock.timestamp(clock.parse_timestamp(last) + _AFTERWARDS)
-        found = audit_between(target=f"job:{obj.pk}", first=obj.record.created_at, last=end)
-        return History([history_entry(record) for record in reversed(found)])
-
     @act(
         "Cancel",
         permission=Permission.JOBS_CANCEL,
@@ -118,3 +110,184 @@ class JobAdmin(NosqlModelAdmin):
 
 
 site.register(JobFacade, JobAdmin)
+
+
+class EnvironmentFacade(Facade, record=Environment, hidden=("freezes", "holders")):
+    """An environment as the admin shows it."""
+
+    listings = (Listing(Environment, None, lambda _asked: [SPACE]),)
+
+    @classmethod
+    def partition(cls, key: str) -> str:  # noqa: ARG003 — one partition holds them all
+        return SPACE
+
+    class Meta(Facade.Meta):
+        verbose_name = "environment"
+
+    def __str__(self) -> str:
+        return str(self.record.place)
+
+
+class EnvironmentForm(RecordForm):
+    """What an admin can change of an environment here. Its approvers and freezes are changed on its page."""
+
+    revision_field = "revision"
+
+    url = text(label="Address", required=False, max_length=500)
+    approvals = forms.IntegerField(min_value=0, max_value=10, initial=0)
+    wait_seconds = forms.IntegerField(min_value=0, max_value=30 * 86400, initial=0)
+    requester_may_not_approve = forms.BooleanField(required=False, label="Another person must approve")
+    revision = revision()
+
+    def write(self, actor: Actor) -> Environment:
+        names = ("approvals", "wait_seconds", "requester_may_not_approve")
+        members = {"url": self.cleaned_data["url"] or None, **{name: self.cleaned_data[name] for name in names}}
+        seen = self.cleaned_data["revision"]
+        return environment_change(actor=actor, name=self.instance.pk, revision=seen, **members)
+
+
+class EnvironmentAddForm(EnvironmentForm):
+    """The fields of a new environment. Approvals need approvers, so they are set on its page."""
+
+    name = text(max_length=55, help_text="As `environment:` of a job names it. It cannot be changed later.")
+    revision = None  # type: ignore[assignment]
+    approvals = None  # type: ignore[assignment]
+
+    field_order = ("name", "url", "wait_seconds", "requester_may_not_approve")
+
+    def write(self, actor: Actor) -> Environment:
+        given = self.cleaned_data
+        try:
+            return environment_create(actor=actor, **{**given, "url": given["url"] or None})
+        except Conflict as error:
+            raise InvalidInput.field("name", error.message) from error
+
+
+class EnvironmentAdmin(NosqlModelAdmin):
+    """The pages of environments."""
+
+    permissions = {  # noqa: RUF012
+        "view": Permission.PIPELINES_READ,
+        "add": Permission.ENVIRONMENTS_MANAGE,
+        "change": Permission.ENVIRONMENTS_MANAGE,
+        "delete": Permission.ENVIRONMENTS_MANAGE,
+    }
+    history_kind = "environment"
+    list_display = ("place", "approvals", "wait_seconds", "busy_with", "is_deleted")
+    search_fields = ("place",)
+    search_help_text = "The beginning of its name."
+    form = EnvironmentForm
+    add_form = EnvironmentAddForm
+    details = (
+        "place",
+        "ref_list",
+        "approver_list",
+        "freeze_list",
+        "busy_with",
+        "is_deleted",
+        "created_by",
+        moment("created_at"),
+        "changed_by",
+        moment("changed_at"),
+        "page",
+    )
+    delete_note = "Jobs that deploy to it fail until it is made again, also those that wait now."
+
+    def search(self, queryset: Any, term: str) -> Any:
+        return queryset.filter(place__startswith=term)
+
+    def record_delete(self, actor: Actor, obj: Any) -> None:
+        environment_delete(actor=actor, name=obj.pk)
+
+    @display(description="allowed refs", empty_value="all")
+    def ref_list(self, obj: Any) -> str:
+        return ", ".join(obj.record.allowed_refs)
+
+    @display(description="approvers", empty_value="none")
+    def approver_list(self, obj: Any) -> str:
+        return ", ".join([*obj.record.approver_roles, *obj.record.approver_ids])
+
+    @display(description="freezes", empty_value="none")
+    def freeze_list(self, obj: Any) -> str:
+        return ", ".join(f"{one['from']} to {one['until']} {one['zone']}" for one in obj.record.freezes or ())
+
+    @display(description="in progress", empty_value="-")
+    def busy_with(self, obj: Any) -> str:
+        return ", ".join(sorted(obj.record.holders or ()))
+
+    @display(description="deleted", empty_value="-")
+    def is_deleted(self, obj: Any) -> str:
+        return (obj.record.deleted_at or "")[:16].replace("T", " ")
+
+    @display(description="what is live")
+    def page(self, obj: Any) -> str:
+        return format_html('<a href="{}">On the dashboard</a>', reverse("dashboard:environment", args=[obj.pk]))
+
+
+site.register(EnvironmentFacade, EnvironmentAdmin)
+
+
+class DeploymentFacade(Facade, record=Deployment, hidden=("created_month", "approvals", "rejection")):
+    """A deployment as the admin shows it."""
+
+    listings = (BY_ENVIRONMENT, BY_MONTH)
+
+    class Meta(Facade.Meta):
+        verbose_name = "deployment"
+
+    def __str__(self) -> str:
+        return f"{self.record.pipeline} to {self.record.environment} ({self.record.deployment_id})"
+
+
+class DeploymentAdmin(NosqlModelAdmin):
+    """The pages of deployments. People decide about them on the dashboard."""
+
+    permissions = {"view": Permission.JOBS_READ}  # noqa: RUF012
+    history_kind = "deployment"
+    list_display = (
+        "deployment_id",
+        "environment",
+        "pipeline",
+        "status",
+        "commit",
+        "requested_by",
+        moment("created_at"),
+    )
+    search_fields = ("deployment_id",)
+    search_help_text = "The complete id of a deployment, which is that of its job."
+    details = (
+        "deployment_id",
+        "environment",
+        "pipeline",
+        "git_ref",
+        "commit",
+        "status",
+        "reason",
+        "requested_by",
+        "approval_list",
+        "rejected_by",
+        "repeats",
+        "before_id",
+        moment("created_at"),
+        moment("opened_at"),
+        moment("ended_at"),
+        "page",
+    )
+
+    def search(self, queryset: Any, term: str) -> Any:
+        return queryset.filter(pk=term.lower())
+
+    @display(description="approved by", empty_value="-")
+    def approval_list(self, obj: Any) -> str:
+        return ", ".join(str(one["by"]) for one in obj.record.approvals or ())
+
+    @display(description="rejected by", empty_value="-")
+    def rejected_by(self, obj: Any) -> str:
+        return str((obj.record.rejection or {}).get("by") or "")
+
+    @display(description="gates")
+    def page(self, obj: Any) -> str:
+        return format_html('<a href="{}">On the dashboard</a>', reverse("dashboard:deployment", args=[obj.pk]))
+
+
+site.register(DeploymentFacade, DeploymentAdmin)

@@ -1,4 +1,4 @@
-"""The paths at which agents send heartbeats and reports of their attempts."""
+"""The paths at which agents send heartbeats and reports of their attempts, without those of `agent_file_urls`."""
 
 from django.urls import path
 
@@ -8,7 +8,6 @@ from controlplane.http import converters  # noqa: F401 — registers them
 urlpatterns = [
     path("agents/<id:agent_id>/heartbeat", heartbeat.heartbeat, name="agent-heartbeat"),
     path("agents/<id:agent_id>/jobs/<id:job_id>/start", attempts.start, name="attempt-start"),
-    path("agents/<id:agent_id>/jobs/<id:job_id>/definition", attempts.definition, name="attempt-definition"),
     path(
         "agents/<id:agent_id>/jobs/<id:job_id>/log/<number:attempt>/<number:sequence>", attempts.log, name="attempt-log"
     ),

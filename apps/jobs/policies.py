@@ -5,7 +5,7 @@ from apps.jobs.models import Job
 from apps.jobs.states import LEASED, LOST
 from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
-from controlplane.lib.errors import Conflict, NotFound
+from controlplane.lib.errors import Conflict, Forbidden, NotFound
 
 
 def job_create_require(actor: Actor) -> None:
@@ -21,6 +21,28 @@ def job_cancel_require(actor: Actor) -> None:
 def job_retry_require(actor: Actor) -> None:
     """Raises Forbidden unless the actor may run jobs again."""
     permission_require(actor, Permission.JOBS_RETRY)
+
+
+def environment_manage_require(actor: Actor) -> None:
+    """Raises Forbidden unless the actor may make, change and delete environments: who does decides about gates."""
+    permission_require(actor, Permission.ENVIRONMENTS_MANAGE)
+
+
+def deployment_approve_require(actor: Actor) -> str:
+    """The id of the user who acts. Raises Forbidden unless it is a user, or a token of one with the permission.
+
+    Whether that user may approve deployments to the environment, `apps.jobs.selectors.gates` says.
+    """
+    permission_require(actor, Permission.DEPLOYMENTS_APPROVE)
+    if actor.person_id is None:
+        raise Forbidden("Only a person may approve or reject a deployment.")
+    return actor.person_id
+
+
+def run_allow_require(actor: Actor) -> None:
+    """Raises Forbidden unless the actor may let a fork's run have secrets and deploy."""
+    permission_require(actor, Permission.JOBS_CREATE)
+    permission_require(actor, Permission.SECRETS_MANAGE)
 
 
 def is_attempt_of(job: Job, *, agent_id: str, attempt: int) -> bool:

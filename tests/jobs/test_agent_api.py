@@ -20,14 +20,24 @@ from apps.jobs.selectors.queue import queue_head
 from apps.jobs.services import leases_expire
 from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
-from controlplane.lib.actor import SYSTEM, Actor
+from controlplane.lib.actor import Actor
 from controlplane.lib.ids import new_id
 from tests.clients import Client, problem
+from tests.conftest import ADMIN
 from tests.polling import polled
 from tests.signing import AgentClient, Signed, enrolled, finish_body
 
 MakeJob = Callable[..., str]
 
+# Of a job without artifacts, caches, reports and outputs.
+NOTHING_EXCHANGED: dict[str, Any] = {
+    "artifacts": None,
+    "caches": [],
+    "reports": None,
+    "outputs": [],
+    "environment": None,
+    "secrets": [],
+}
 STEPS = "steps:\n  - name: build\n    run: make\n    timeout: 5m\n"
 
 
@@ -127,7 +137,7 @@ def test_an_agent_that_drains_gets_nothing_new_and_may_end_what_it_runs(
     make_job()
     assignment = agent.take()
     waiting_job = make_job()
-    agent_drain(agent_id=agent.agent_id, actor=SYSTEM)
+    agent_drain(agent_id=agent.agent_id, actor=ADMIN)
     answer = agent.heartbeat(running=[assignment], free_slots=4)
     assert (answer["status"], answer["jobs"], answer["wishes"]) == ("draining", [], [])
     answered = agent.finish(assignment)
@@ -255,9 +265,12 @@ def test_starting_gives_all_that_is_needed_to_run_the_job(agent: AgentClient, ma
         "job_id": job_id,
         "attempt": 1,
         "run_id": job_get(job_id).run_id,
+        "name": "#first",
+        "group": None,
         "pipeline": "self",
         "repository": "https://git.example.com/app.git",
         "git_ref": "v1.0",
+        "ref": "v1.0",
         "env": {"A": "1"},
         "timeout": 3600,
         "definition": {
@@ -271,9 +284,12 @@ def test_starting_gives_all_that_is_needed_to_run_the_job(agent: AgentClient, ma
             "retries": 2,
             "container": None,
             "submodules": False,
+            **NOTHING_EXCHANGED,
         },
         "definition_path": ".hybrid-ci.yml",
         "log_limit": 100_000_000,
+        "deployment_targets": [],
+        "sealed_secrets": None,
     }
 
 
@@ -358,7 +374,7 @@ def test_an_attempt_that_is_no_number_is_refused(agent: AgentClient, act: str) -
 
 @pytest.mark.parametrize("act", ["start", "definition", "finish"])
 def test_a_body_that_is_no_json_object_is_refused(agent: AgentClient, act: str) -> None:
-    for body in (b"[]", b"{", b"1", b'{"attempt": 1, "text": "\\ud800"}', b'{"attempt": NaN}', b"\xff", b"[" * 50_000):
+    for body in (b"[]", b"{", b"1", b'{"attempt": 1, "text": "\\ud800"}', b'{"attempt": NaN}', b"\xff", b"[" * 1000):
         problem(agent.post(f"/jobs/{new_id()}/{act}", body), 400, "malformed_json")
 
 
@@ -391,6 +407,8 @@ def test_a_repositorys_definition_is_read_and_becomes_the_jobs_steps(
         "timeout": 3600,
         "container": None,
         "submodules": False,
+        **NOTHING_EXCHANGED,
+        "sealed_secrets": None,
     }
     job = operator.get(f"/jobs/{repository_job}").json()
     assert ([step["name"] for step in job["steps"]], job["commit"]) == (["build"], "d" * 40)
@@ -409,13 +427,13 @@ def test_a_wrong_definition_is_refused_with_line_and_field(agent: AgentClient, r
 
 def test_a_definition_that_is_too_long_is_a_mistake_in_it(agent: AgentClient, repository_job: str) -> None:
     assignment = agent.take()
-    errors = problem(agent.define(assignment, STEPS + "#" * 70_000), 422, "definition_invalid")["errors"]
+    errors = problem(agent.define(assignment, STEPS + "#" * 530_000), 422, "definition_invalid")["errors"]
     assert errors[0]["line"] == 1
 
 
 def test_a_definition_that_is_no_text_is_refused(agent: AgentClient, repository_job: str) -> None:
     assignment = agent.take()
-    texts: tuple[Any, ...] = (None, 1, ["steps"], {})
+    texts: tuple[Any, ...] = (1, ["steps"], {})
     for text in texts:
         assert problem(agent.define(assignment, text), 400, "invalid_input")["errors"][0]["field"] == "text"
 
@@ -441,15 +459,6 @@ def test_a_job_that_needs_another_machine_moves_there(server: str, agent: AgentC
     assert other.define(moved, text).status_code == 200
     problem(agent.define(assignment, text), 409, "stale_attempt")
     assert int(job_get(repository_job).lost_attempts) == 0
-
-
-def test_the_next_job_of_the_pipeline_waits_for_the_right_machine_at_once(
-    agent: AgentClient, repository_job: str, make_job: MakeJob
-) -> None:
-    agent.define(agent.take(), "labels: [gpu]\n" + STEPS)
-    assert waiting("gpu") == [repository_job]
-    again = make_job(pipeline="own")
-    assert waiting("gpu") == [repository_job, again]
 
 
 def test_a_job_that_would_move_but_is_to_be_cancelled_is_cancelled(
@@ -652,7 +661,7 @@ def test_a_result_of_a_wrong_kind_is_refused_and_ends_nothing(agent: AgentClient
 # --- replays --------------------------------------------------------------------------------------------------------
 
 REPLAYS = pytest.mark.parametrize(
-    "times", [pytest.param(200, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.nightly)]
+    "times", [pytest.param(64, marks=pytest.mark.slow), pytest.param(1000, marks=pytest.mark.nightly)]
 )
 
 

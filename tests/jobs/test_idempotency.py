@@ -135,3 +135,12 @@ def test_the_answer_stays_the_same_when_the_pipeline_is_gone(operator: Client, a
     assert create(operator, "k1").json() == first.json()
     problem(create(operator, "k1", git_ref="v1"), 422, "idempotency_key_reused")
     problem(create(operator, "k2"), 404, "pipeline_not_found")
+
+
+def test_an_expired_key_of_a_pipeline_that_is_gone_brings_no_old_job_back(operator: Client, admin: Client) -> None:
+    first = job_of(create(operator, "k1"))
+    assert admin.delete("/pipelines/self").status_code == 204
+    with clock.shifted(timedelta(hours=23, minutes=59)):
+        assert job_of(create(operator, "k1")) == first
+    with clock.shifted(timedelta(hours=24, seconds=2)):
+        problem(create(operator, "k1"), 404, "pipeline_not_found")

@@ -9,13 +9,14 @@ import pytest
 
 from apps.jobs.models import OPEN, Job
 from apps.jobs.selectors import jobs as jobs_selector
-from apps.jobs.services import job_create, logs_archive
+from apps.jobs.services import job_cancel, job_create, logs_archive
 from apps.jobs.states import Status
 from apps.pipelines.services import pipeline_save
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.ids import id_moment, new_id
 from tests.clients import Client, problem
+from tests.conftest import OPERATOR
 from tests.metering import dynamodb_calls
 from tests.signing import AgentClient, enrolled
 
@@ -229,14 +230,15 @@ def test_forged_foreign_and_broken_cursors_are_refused(
 
 
 @pytest.mark.slow
-def test_250_jobs_of_several_days_are_paged_without_loss_or_duplicates_while_others_are_added(
-    server: str, viewer: Client, pipeline: str, operator_actor: Actor
+@pytest.mark.parametrize("each_day", [15, pytest.param(50, marks=pytest.mark.nightly)])
+def test_jobs_of_several_days_are_paged_without_loss_or_duplicates_while_others_are_added(
+    server: str, viewer: Client, pipeline: str, operator_actor: Actor, each_day: int
 ) -> None:
     made: list[str] = []
     # The days reach into the next year, because the days with jobs are counted by year.
     for days in (0, 1, 2, 30, 45):
         with clock.shifted(timedelta(days=days)), ThreadPoolExecutor(4) as pool:
-            made += pool.map(lambda _: job_create(actor=operator_actor).job_id, range(50))
+            made += pool.map(lambda _: job_create(actor=operator_actor).job_id, range(each_day))
     moments = {job.job_id: job.created_at for job in Job.find_many(made)}
     with clock.shifted(timedelta(days=45)):
         later: list[str] = []
@@ -248,7 +250,7 @@ def test_250_jobs_of_several_days_are_paged_without_loss_or_duplicates_while_oth
         assert sorted(found) == sorted(made)
         # Jobs of the same millisecond have no order.
         assert [moments[job_id] for job_id in found] == sorted(moments.values(), reverse=True)
-        assert listed(viewer)["total"] == 250 + len(later)
+        assert listed(viewer)["total"] == 5 * each_day + len(later)
         assert all_ids(viewer, "limit=100") == later[::-1] + found
         for query in ("limit=33&status=queued", "limit=33&pipeline=self", "limit=33&git_ref=main"):
             assert all_ids(viewer, query) == later[::-1] + found, query
@@ -351,3 +353,30 @@ def test_the_first_page_costs_the_same_however_many_jobs_there_are(viewer: Clien
             assert len(listed(viewer, "limit=20")["jobs"]) == 20
         counts.append(metering.calls)
     assert counts[0] == counts[1] <= 6
+
+
+def test_jobs_are_filtered_by_the_day_on_which_they_ended(
+    operator: Client, make_job: MakeJob, agent: AgentClient
+) -> None:
+    with clock.shifted(timedelta(days=-2)):
+        old = make_job()
+        job_cancel(actor=OPERATOR, job_id=old)
+        waited = make_job()
+    job_cancel(actor=OPERATOR, job_id=waited)
+    made = [make_job() for _ in range(3)]
+    for job_id in made:
+        job_cancel(actor=OPERATOR, job_id=job_id)
+    today = clock.now().date().isoformat()
+    query = f"status=cancelled&ended={today}"
+    assert ids(operator, query) == [*reversed(made), waited]
+    assert all_ids(operator, f"{query}&limit=2") == [*reversed(made), waited]
+    assert ids(operator, f"{query}&pipeline=self") == [*reversed(made), waited]
+    assert ids(operator, f"{query}&git_ref=none") == []
+    assert ids(operator, f"status=failed&ended={today}") == []
+    with dynamodb_calls() as metering:
+        listed(operator, f"{query}&limit=4")
+    # The token; the day's counter and the days with jobs; two days and their jobs. No older day is read.
+    assert sorted(metering.operations) == ["BatchGetItem"] * 3 + ["Query"] * 4
+    for wrong in ("ended=today", f"ended={today}", f"status=running&ended={today}", "status=failed&ended=20261126"):
+        refused = problem(operator.get(f"/jobs?{wrong}"), 400, "invalid_input")
+        assert [error["field"] for error in refused["errors"]] == ["ended"]

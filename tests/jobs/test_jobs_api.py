@@ -53,8 +53,8 @@ def acts(target: str) -> list[tuple[str, str]]:
 def test_a_job_is_queued_by_query(operator: Client) -> None:
     answer = operator.post("/jobs?git_ref=release/1.2&pipeline=self&priority=70")
     assert answer.status_code == 201
-    assert answer.json() == {"job_id": answer.json()["job_id"], "status": "queued"}
-    assert re.fullmatch(ID_PATTERN, answer.json()["job_id"])
+    assert {name: text for name, text in answer.json().items() if not name.endswith("_id")} == {"status": "queued"}
+    assert all(re.fullmatch(ID_PATTERN, answer.json()[name]) for name in ("job_id", "run_id"))
     job = shown(operator, answer.json()["job_id"])
     assert (job["git_ref"], job["pipeline"], job["priority"], job["status"]) == ("release/1.2", "self", 70, "queued")
 
@@ -129,7 +129,8 @@ NO_REFS = [
     "a\\b",
     "ma\x00in",
     "ma\x7fin",
-    "mäin",
+    "ma\u202ein",
+    "ma\u00a0in",
     "a" * 256,
     "",
 ]
@@ -348,9 +349,11 @@ def test_a_new_job_is_shown_with_every_promised_member(operator: Client) -> None
     job = shown(operator, job_id)
     assert clock.parse_timestamp(job.pop("created_at")) <= clock.now()
     assert re.fullmatch(ID_PATTERN, job.pop("run_id"))
+    assert job.pop("waiting")["code"] == "no_agents"
     pending = {"state": "pending", "exit_code": None, "started_at": None, "completed_at": None}
     assert job == {
         "job_id": job_id,
+        "name": None,
         "status": "queued",
         "git_ref": "v1.0",
         "agent_id": None,
@@ -359,6 +362,8 @@ def test_a_new_job_is_shown_with_every_promised_member(operator: Client) -> None
         "completed_at": None,
         "exit_code": None,
         "logs_url": f"{operator.server}/jobs/{job_id}/log",
+        "attempts": [],
+        "retries_left": 2,
         "log_problem": None,
         "error_message": None,
         "pipeline": "self",
@@ -369,6 +374,7 @@ def test_a_new_job_is_shown_with_every_promised_member(operator: Client) -> None
         "labels": ["gpu"],
         "requested_by": "tests (operator@example.com)",
         "retry_of": None,
+        "retried_by": [],
         "cancel_requested": False,
     }
 

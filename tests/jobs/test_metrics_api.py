@@ -12,9 +12,12 @@ from apps.agents.services import agents_mark_silent
 from apps.jobs.api.metrics import exposition
 from apps.jobs.selectors.counters import DayOutcomes
 from apps.jobs.selectors.queue import FIGURED_ENTRIES, QueueFigures, queue_figures
+from apps.secrets.services import secret_create
+from apps.secrets.services.rotation_plans import rotation_configure
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM
 from tests.clients import Client, problem
+from tests.conftest import ADMIN, OPERATOR
 from tests.metering import dynamodb_calls
 from tests.signing import AgentClient
 
@@ -49,6 +52,7 @@ def test_an_empty_control_plane_reports_zeros_and_its_version(viewer: Client) ->
     assert found["hybrid_ci_jobs_ended_total", (("result", "failed"),)] == 0
 
 
+@pytest.mark.usefixtures("noon")
 def test_jobs_and_agents_are_counted(viewer: Client, agent: AgentClient, make_job: Callable[..., str]) -> None:
     make_job()
     agent.finish(agent.take())
@@ -76,8 +80,8 @@ def test_it_costs_the_same_whatever_the_number_of_jobs(viewer: Client, make_job:
     with dynamodb_calls() as many:
         found = scraped(viewer)
     assert found["hybrid_ci_queue_depth", ()] == 31
-    # Reads of the registry and its one set, today's counters, the fleet. The process has cached the token's user.
-    assert many.operations == few.operations == ["Query"] * 4
+    # The token with its owner; the registry and its one set, today's counters, the fleet.
+    assert many.operations == few.operations == ["BatchGetItem", *["Query"] * 4]
 
 
 def test_only_a_part_of_a_long_queue_is_read(make_job: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +100,20 @@ def test_it_needs_the_permissions_to_read_jobs_and_agents(server: str, outsider:
     for permissions, status in [(["jobs.read"], 403), (["agents.read"], 403), (["jobs.read", "agents.read"], 200)]:
         _, secret = api_token_create(user=owner, name=str(permissions), permissions=permissions, actor=SYSTEM)
         assert Client(server, secret).get("/metrics").status_code == status
+
+
+@pytest.mark.usefixtures("tables")
+def test_rotations_that_need_a_user_are_counted_for_those_who_may_read_secrets(
+    viewer: Client, operator: Client
+) -> None:
+    secret_create(actor=OPERATOR, name="DATABASE_URL", value="a value of a secret")
+    daily = {"every_days": 1, "at": "03:00"}
+    plan = rotation_configure(actor=ADMIN, secret_id="DATABASE_URL", rotator="generated", schedule=daily)
+    late = clock.parse_timestamp(plan.due_at) + timedelta(hours=2) - clock.now()
+    assert ("hybrid_ci_rotations_alarming", ()) not in scraped(viewer)
+    assert scraped(operator)["hybrid_ci_rotations_alarming", ()] == 0
+    with clock.shifted(late):
+        assert scraped(operator)["hybrid_ci_rotations_alarming", ()] == 1
 
 
 def test_a_region_may_have_any_name() -> None:

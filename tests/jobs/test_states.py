@@ -5,9 +5,11 @@ import pytest
 from apps.jobs.states import (
     FINAL,
     LEASED,
+    LOST,
     OPEN,
     Status,
     StepState,
+    late_transition_require,
     may_follow,
     status_after_finish,
     status_after_loss,
@@ -18,11 +20,15 @@ from controlplane.lib.errors import Conflict
 ALLOWED = {
     ("waiting", "queued"),
     ("waiting", "cancelled"),
+    ("waiting", "skipped"),
+    ("waiting", "failed"),
+    ("waiting", "completed"),
     ("queued", "assigned"),
     ("queued", "cancelled"),
     ("queued", "failed"),
     ("assigned", "running"),
     ("assigned", "queued"),
+    ("assigned", "waiting"),
     ("assigned", "cancelled"),
     ("assigned", "failed"),
     ("running", "queued"),
@@ -55,18 +61,32 @@ def test_a_transition_that_is_not_possible_is_refused_with_both_states() -> None
     transition_require(Status.ASSIGNED, Status.RUNNING)
 
 
+def test_a_late_report_ends_a_job_that_waits_or_has_failed_and_resumes_one_that_waits() -> None:
+    ends = FINAL - {Status.SKIPPED}
+    allowed = {(before, after) for before in ("queued", "failed") for after in ends} | {("queued", "running")}
+    for before in Status:
+        for after in Status:
+            if (before, after) in allowed:
+                late_transition_require(before, after)
+                continue
+            with pytest.raises(Conflict, match=f"A job that is {before} cannot become {after}.") as refused:
+                late_transition_require(before, after)
+            assert refused.value.code == "job_state"
+    assert {"queued", "failed"} == LOST
+
+
 def test_every_status_is_open_or_final_and_statuses_with_a_lease_are_open() -> None:
     assert set(Status) == OPEN | FINAL
     assert not OPEN & FINAL
     assert LEASED < OPEN
 
 
-def test_every_open_job_can_come_to_an_end() -> None:
+def test_every_open_job_can_come_to_an_end_and_only_one_that_waits_is_skipped() -> None:
     for status in OPEN:
         reachable = {status}
         while grown := {after for before in reachable for after in Status if may_follow(before, after)} - reachable:
             reachable |= grown
-        assert reachable >= FINAL, status
+        assert reachable >= (FINAL if status == Status.WAITING else FINAL - {Status.SKIPPED}), status
 
 
 @pytest.mark.parametrize(

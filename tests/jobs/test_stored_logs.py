@@ -40,8 +40,17 @@ def ended(cloud_services: CloudServices, job_id: str, agent: AgentClient) -> str
     return job_id
 
 
+def first_part(data: bytes) -> bytes:
+    """What the first response has of it: whole lines, up to 1 MB."""
+    return data if len(data) <= 1_000_000 else data[: data.rfind(b"\n", 0, 1_000_000) + 1]
+
+
 def objects(services: CloudServices) -> list[str]:
-    return [entry["Key"] for entry in services.s3.list_objects_v2(Bucket=services.bucket).get("Contents", ())]
+    """The names of the logs; each has an index beside it."""
+    names = {entry["Key"] for entry in services.s3.list_objects_v2(Bucket=services.bucket).get("Contents", ())}
+    logs = sorted(name for name in names if not name.endswith(".index"))
+    assert names == {*logs, *(f"{name}.index" for name in logs)}
+    return logs
 
 
 @contextmanager
@@ -78,7 +87,7 @@ def test_the_log_reads_the_same_from_chunks_and_from_s3(
     assert name == job_get(ended).log_stored
     assert whole(viewer, ended) == DATA
     for offset in (0, 1, len(DATA) - 1):
-        assert log_slice(viewer, ended, offset)[0] == DATA[offset : offset + 1_000_000]
+        assert log_slice(viewer, ended, offset)[0] == first_part(DATA[offset:])
     for offset in (len(DATA), 2**53):
         assert log_slice(viewer, ended, offset) == (b"", len(DATA), "true")
 
@@ -126,7 +135,7 @@ def test_a_job_names_where_its_log_is(viewer: Client, ended: str) -> None:
     job = viewer.get(f"/jobs/{ended}").json()
     assert job["logs_url"] == f"{viewer.server}/jobs/{ended}/log"
     logs_archive()
-    assert viewer.get(job["logs_url"].removeprefix(viewer.server)).content == DATA[:1_000_000]
+    assert viewer.get(job["logs_url"].removeprefix(viewer.server)).content == first_part(DATA)
     assert Job.find(ended) is not None
 
 
@@ -141,13 +150,14 @@ def test_below_a_stage_the_link_has_the_stage_in_it(ended: str) -> None:
     assert shown["logs_url"] == f"http://testserver/staging/jobs/{ended}/log"
 
 
-def test_a_log_of_100_megabytes_is_archived_in_parts_with_little_memory_and_no_temporary_file(
+@pytest.mark.ministack("moto gives an object of several parts the checksum of no part and of no whole")
+def test_a_log_of_60_megabytes_is_archived_in_parts_with_little_memory_and_no_temporary_file(
     viewer: Client, ended: str, cloud_services: CloudServices, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed = b"x" * 100_000
     packed = gzip.compress(printed)
     with LogChunk.batch_write() as batch:
-        for sequence in range(1000):
+        for sequence in range(600):
             expires_at = clock.now() + timedelta(days=1)
             row = LogChunk(f"{ended}#1", 1000 + sequence, packed=packed, size=len(printed), expires_at=expires_at)
             batch.save(row)
@@ -158,8 +168,8 @@ def test_a_log_of_100_megabytes_is_archived_in_parts_with_little_memory_and_no_t
         assert tracemalloc.get_traced_memory()[1] < 50_000_000
     finally:
         tracemalloc.stop()
-    size = len(DATA) + 100_000_000
+    size = len(DATA) + 60_000_000
     assert log_slice(viewer, ended, size - 10) == (b"x" * 10, size, "true")
     found = cloud_services.s3.head_object(Bucket=cloud_services.bucket, Key=job_get(ended).log_stored)
     # The name of a file in parts ends with their number.
-    assert found["ETag"].strip('"').endswith("-13")
+    assert found["ETag"].strip('"').endswith("-8")

@@ -5,11 +5,10 @@ from typing import Any
 from django.http import HttpRequest
 
 from apps.agents.authentication import SignedRequest
-from apps.jobs.agent_api.requests import agent_actor, agent_endpoint, decoded_body
-from apps.jobs.serializers.agent_protocol import DEFINITION_REPORT, FINISH, START, attempt_result
+from apps.jobs.agent_api.requests import AGENT_BODY_LIMIT, agent_actor, agent_endpoint, decoded_body, log_times
+from apps.jobs.serializers.agent_protocol import FINISH, START, attempt_result
 from apps.jobs.services import (
     CHUNK_LIMIT,
-    attempt_define,
     attempt_finish,
     attempt_start,
     log_append,
@@ -17,56 +16,59 @@ from apps.jobs.services import (
     next_dispatch,
     time_limit,
 )
+from apps.jobs.states import SOURCE_EVENTS
 from apps.pipelines.definitions import DEFINITION_PATH
+from controlplane.http.body_limits import body_limit
 from controlplane.http.documented import documented
 from controlplane.http.json_body import json_body
+from controlplane.lib.labels import targets_required
 
 
 @documented("post", "apps.jobs.agent_api.documentation.START")
 @agent_endpoint
 def start(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
     """Acknowledge an attempt. The answer contains all data that the agent needs to run it."""
-    attempt = START.check(json_body(request))["attempt"]
-    job = attempt_start(agent=agent_actor(signed), job_id=job_id, attempt=attempt)
+    # A cold start loads nothing of secrets.
+    from apps.jobs.services import Channel, start_fetch_access, start_secrets
+
+    asked = START.check(json_body(request))
+    agent, attempt = agent_actor(signed), asked["attempt"]
+    job = attempt_start(agent=agent, job_id=job_id, attempt=attempt)
+    channel = Channel(asked["secrets_key"], signed.agent.deployment_targets)
+    # A provider that does not answer delays the start: until then the attempt has got nothing.
+    access = start_fetch_access(agent=agent, job=job, attempt=attempt, channel=channel) if job.fetch_with else None
+    secrets = start_secrets(agent=agent, job=job, attempt=attempt, channel=channel)
     return {
         "job_id": job.job_id,
         "attempt": attempt,
         "run_id": job.run_id,
+        "name": job.node,
+        "group": job.group,
         "pipeline": job.pipeline,
         "repository": job.repository,
-        "git_ref": job.git_ref,
+        # All jobs of a run build the same commit, also when the ref has moved since; a deployment again that of then.
+        "git_ref": (job.commit if job.work or job.is_commit_given or job.event in SOURCE_EVENTS else None)
+        or job.git_ref,
+        "ref": job.git_ref,
         "env": job.env or {},
         # The repository's own file says how long the job may run, if there is no definition yet.
         "timeout": time_limit(job.timeout) if job.definition else None,
         "definition": job.definition,
-        "definition_path": DEFINITION_PATH,
+        "definition_path": None if job.is_defined_on_server else DEFINITION_PATH,
         "log_limit": log_limit(),
+        "deployment_targets": targets_required(job.labels),
+        "sealed_secrets": secrets,
+        **({"sealed_fetch": access} if access else {}),
     }
 
 
-@documented("post", "apps.jobs.agent_api.documentation.DEFINITION")
-@agent_endpoint
-def definition(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
-    """Report the repository's own pipeline file. The answer is the parsed definition to run."""
-    report = DEFINITION_REPORT.check(json_body(request))
-    parsed = attempt_define(
-        agent=agent_actor(signed),
-        agent_labels=signed.agent.labels,
-        job_id=job_id,
-        attempt=report["attempt"],
-        commit=report["commit"],
-        text=report["text"],
-    )
-    # A definition that an earlier version stored lacks the newer members.
-    work = {name: parsed[name] for name in ("steps", "env", "timeout", "container", "submodules") if name in parsed}
-    return {**work, "timeout": time_limit(parsed["timeout"])}
-
-
 @documented("post", "apps.jobs.agent_api.documentation.LOG")
+@body_limit(AGENT_BODY_LIMIT)
 @agent_endpoint
 def log(request: HttpRequest, signed: SignedRequest, job_id: str, attempt: int, sequence: int) -> dict[str, Any]:
     """Store one chunk of the attempt's log."""
     data, packed = decoded_body(request, limit=CHUNK_LIMIT)
+    age, times = log_times(request)
     command = log_append(
         agent_id=signed.agent_id,
         job_id=job_id,
@@ -74,11 +76,14 @@ def log(request: HttpRequest, signed: SignedRequest, job_id: str, attempt: int, 
         sequence=sequence,
         data=data,
         packed=packed,
+        age=age,
+        times=times,
     )
     return {"wish": command}
 
 
 @documented("post", "apps.jobs.agent_api.documentation.FINISH")
+@body_limit(AGENT_BODY_LIMIT)
 @agent_endpoint
 def finish(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str, Any]:
     """Report the end of an attempt. The answer is the next attempt for the free slot, if a job is queued."""
@@ -87,7 +92,7 @@ def finish(request: HttpRequest, signed: SignedRequest, job_id: str) -> dict[str
     first = attempt_finish(agent=agent, job_id=job_id, attempt=report["attempt"], result=attempt_result(report))
     following = next_dispatch(
         agent=agent,
-        labels=signed.agent.labels,
+        labels=signed.agent.labels_offered,
         slots=signed.agent.slots,
         is_repeated=not first,
         # The next heartbeat decides whether a machine that has just failed is fit for more.

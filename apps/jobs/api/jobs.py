@@ -3,24 +3,22 @@
 import re
 from typing import Any
 
-from django.http import HttpResponse
 from django.urls import get_script_prefix
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission, permission_require
-from apps.jobs.selectors import job_get, job_list, job_log_read, job_steps
+from apps.jobs.selectors import Job, job_get, job_list, job_steps
 from apps.jobs.serializers.jobs import (
     JobCreatedSerializer,
     JobCreateQuerySerializer,
     JobCreateSerializer,
     JobDetailSerializer,
     JobListQuerySerializer,
-    JobLogQuerySerializer,
     JobPageSerializer,
 )
 from apps.jobs.services import job_cancel, job_create, job_retry
@@ -28,11 +26,8 @@ from apps.jobs.states import Status
 from controlplane.http.requests import body_validated, query_validated
 from controlplane.lib.errors import InvalidInput
 
-# The most bytes of a log in one response, well below Lambda's limit.
-LOG_SLICE_BYTES = 1_000_000
-
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_idempotency_header = OpenApiParameter(
+IDEMPOTENCY_HEADER = OpenApiParameter(
     "Idempotency-Key",
     OpenApiTypes.STR,
     OpenApiParameter.HEADER,
@@ -42,6 +37,9 @@ _idempotency_header = OpenApiParameter(
 
 
 class JobsView(APIView):
+    # The variables have up to 16 KB, of which JSON may escape each byte.
+    body_limit = 128 * 1024
+
     @extend_schema(parameters=[JobListQuerySerializer], responses=JobPageSerializer, operation_id="jobs_list")
     def get(self, request: Request) -> Response:
         """Jobs, newest first."""
@@ -53,17 +51,17 @@ class JobsView(APIView):
         return Response(JobPageSerializer(page, context={"request": request}).data)
 
     @extend_schema(
-        parameters=[JobCreateQuerySerializer, _idempotency_header],
+        parameters=[JobCreateQuerySerializer, IDEMPOTENCY_HEADER],
         request=JobCreateSerializer,
         responses={201: JobCreatedSerializer},
         operation_id="jobs_create",
     )
     def post(self, request: Request) -> Response:
-        """Queue a job. Its members are in the query or in a JSON body."""
+        """Start a run, and queue its first job. Its members are in the query or in a JSON body."""
         permission_require(request_actor(request), Permission.JOBS_CREATE)
         members = _create_members(request)
-        job = job_create(actor=request_actor(request), idempotency_key=_idempotency_key(request), **members)
-        return _created(request, job.job_id)
+        job = job_create(actor=request_actor(request), idempotency_key=idempotency_key(request), **members)
+        return _created(request, job)
 
 
 class JobView(APIView):
@@ -72,35 +70,6 @@ class JobView(APIView):
         """One job with its steps."""
         permission_require(request_actor(request), Permission.JOBS_READ)
         return _detail(request, job_id)
-
-
-class JobLogView(APIView):
-    @extend_schema(
-        parameters=[JobLogQuerySerializer],
-        responses={
-            (200, "text/plain"): OpenApiResponse(
-                OpenApiTypes.BINARY,
-                "The log from the offset. X-Next-Offset is the next offset; X-Log-Complete is true at the log's end.",
-            )
-        },
-        operation_id="jobs_log",
-    )
-    def get(self, request: Request, job_id: str) -> HttpResponse:
-        """The output of the job from a byte offset on."""
-        permission_require(request_actor(request), Permission.JOBS_READ)
-        query = query_validated(request.query_params, JobLogQuerySerializer)
-        part = job_log_read(job=job_get(job_id), offset=query["offset"], limit=LOG_SLICE_BYTES)
-        return HttpResponse(
-            part.data,
-            # The bytes are unchanged, in the encoding that the job printed.
-            content_type="text/plain",
-            headers={
-                "X-Next-Offset": str(part.next_offset),
-                "X-Log-Complete": "true" if part.complete else "false",
-                "X-Content-Type-Options": "nosniff",
-                "Cache-Control": "no-store",
-            },
-        )
 
 
 class JobCancelView(APIView):
@@ -113,16 +82,16 @@ class JobCancelView(APIView):
 
 class JobRetryView(APIView):
     @extend_schema(
-        parameters=[_idempotency_header],
+        parameters=[IDEMPOTENCY_HEADER],
         request=None,
         responses={201: JobCreatedSerializer},
         operation_id="jobs_retry",
     )
     def post(self, request: Request, job_id: str) -> Response:
-        """Queue a new job like this one. This one must have ended."""
+        """Queue a new job like this one, in its place in the same run. This one must have ended."""
         permission_require(request_actor(request), Permission.JOBS_RETRY)
-        job = job_retry(actor=request_actor(request), job_id=job_id, idempotency_key=_idempotency_key(request))
-        return _created(request, job.job_id)
+        job = job_retry(actor=request_actor(request), job_id=job_id, idempotency_key=idempotency_key(request))
+        return _created(request, job)
 
 
 def _detail(request: Request, job_id: str) -> Response:
@@ -130,12 +99,12 @@ def _detail(request: Request, job_id: str) -> Response:
     return Response(JobDetailSerializer(job, context={"request": request, "steps": job_steps(job)}).data)
 
 
-def _created(request: Request, job_id: str) -> Response:
+def _created(request: Request, job: Job) -> Response:
     """The response to a new job. A repeated request gets the same response, even if the job has changed since."""
     return Response(
-        {"job_id": job_id, "status": Status.QUEUED.value},
+        {"job_id": job.job_id, "status": Status.QUEUED.value, "run_id": job.run_id},
         status=201,
-        headers={"Location": request.build_absolute_uri(f"{get_script_prefix()}jobs/{job_id}")},
+        headers={"Location": request.build_absolute_uri(f"{get_script_prefix()}jobs/{job.job_id}")},
     )
 
 
@@ -149,7 +118,8 @@ def _create_members(request: Request) -> dict[str, Any]:
     return body_validated(body, JobCreateSerializer)
 
 
-def _idempotency_key(request: Request) -> str | None:
+def idempotency_key(request: Request) -> str | None:
+    """The header Idempotency-Key, if the request has one. Raises InvalidInput."""
     key = request.headers.get("Idempotency-Key")
     if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidInput.field("Idempotency-Key", "must have 1 to 255 visible ASCII characters")

@@ -1,6 +1,7 @@
 """``GET /metrics``: queue and fleet for Prometheus.
 
-It needs no permission of its own, because it shows what `jobs.read` and `agents.read` show. Counters restart at
+It needs no permission of its own, because it shows what `jobs.read` and `agents.read` show, and what `secrets.read`
+shows if the token has that. Counters restart at
 midnight UTC; a year's sum would read 3,000 items at each scrape.
 """
 
@@ -37,16 +38,30 @@ class MetricsView(APIView):
         tags=["control plane"],
     )
     def get(self, request: Request) -> HttpResponse:
-        """Queue and fleet in Prometheus' format. Needs the permissions to read jobs and agents."""
+        """Queue and fleet in Prometheus' format. Needs the permissions to read jobs and agents.
+
+        With the permission to read secrets, it has the number of rotations that need a user, too.
+        """
         actor = request_actor(request)
         permission_require(actor, Permission.JOBS_READ)
         permission_require(actor, Permission.AGENTS_READ)
-        text = exposition(queue_figures(), job_outcomes(days=1)[-1], fleet_counts())
+        alarming = _rotations_alarming() if Permission.SECRETS_READ in actor.permissions else None
+        text = exposition(queue_figures(), job_outcomes(days=1)[-1], fleet_counts(), alarming)
         return HttpResponse(text, content_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
 
 
-def exposition(queue: QueueFigures, today: DayOutcomes, fleet: dict[str, dict[str, int]]) -> bytes:
-    """The figures in Prometheus' text format."""
+def _rotations_alarming() -> int:
+    # Few control planes are scraped, and each one that starts would load it.
+    from apps.secrets.selectors.rotations import rotations_alarming
+    from controlplane.lib import clock
+
+    return len(rotations_alarming(clock.now()))
+
+
+def exposition(
+    queue: QueueFigures, today: DayOutcomes, fleet: dict[str, dict[str, int]], alarming: int | None = None
+) -> bytes:
+    """The figures in Prometheus' text format. `alarming` is the number of rotations that need a user."""
     # Imported here, because no other endpoint needs it, and few control planes are scraped.
     from prometheus_client import generate_latest
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -75,5 +90,11 @@ def exposition(queue: QueueFigures, today: DayOutcomes, fleet: dict[str, dict[st
                 for status, count in sorted(statuses.items()):
                     agents.add_metric([region, status], count)
             yield agents
+            if alarming is not None:
+                yield GaugeMetricFamily(
+                    "hybrid_ci_rotations_alarming",
+                    "Secrets whose rotation has failed, does not get on, or is late.",
+                    value=alarming,
+                )
 
     return generate_latest(Figures())

@@ -20,3 +20,4 @@ class DayCounter(Record):
     failed = NumberAttribute(default=0)
     cancelled = NumberAttribute(default=0)
     timed_out = NumberAttribute(default=0)
+    skipped = NumberAttribute(default=0)

@@ -28,6 +28,12 @@ class LogChunk(Record):
     packed = BinaryAttribute(legacy_encoding=False, null=True)
     # The number of decompressed bytes.
     size = NumberAttribute(null=True)
+    # When its first byte was printed, in seconds since 1970 with three decimals: when the control plane got it, less
+    # the age that the agent sent. Chunks of earlier versions have whole seconds or none.
+    at = NumberAttribute(null=True)
+    # When later bytes were printed, as the agent sent it: ``283:10 400:57`` are places, each so many bytes and so many
+    # milliseconds after the one before.
+    times = UnicodeAttribute(null=True)
     # How many chunks a process has stored, in the row in which it counts.
     chunks = NumberAttribute(null=True)
     # Chunks expire some time after the log is archived. DynamoDB deletes expired items free of charge.
@@ -37,6 +43,24 @@ class LogChunk(Record):
     def length(self) -> int:
         """The number of bytes of `output`, without decompressing them."""
         return int(self.size) if self.packed else len(self.data or b"")
+
+    @property
+    def moments(self) -> list[tuple[int, int]]:
+        """When it was printed: places in `output`, the first one 0, each with the milliseconds since 1970.
+
+        It is empty if that is not known.
+        """
+        if not self.at:
+            return []
+        offset, at = 0, round(self.at * 1000)
+        found = [(offset, at)]
+        for later in (self.times or "").split():
+            further, after = later.split(":")
+            offset, at = offset + int(further), at + int(after)
+            if offset >= self.length:
+                break
+            found.append((offset, at))
+        return found
 
     @property
     def output(self) -> bytes:

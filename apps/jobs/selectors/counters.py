@@ -2,17 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, timedelta
 
 from apps.jobs.models import DayCounter
+from apps.jobs.states import FINAL
 from controlplane.lib import clock
+from controlplane.lib.frozen import frozen
 
 # No job is older than the product.
 _FIRST_YEAR = 2026
 
 
-@dataclass(frozen=True)
+@frozen
 class DayOutcomes:
     """How many jobs were created on a day, and how many ended on it with each status."""
 
@@ -22,6 +23,7 @@ class DayOutcomes:
     failed: int = 0
     cancelled: int = 0
     timed_out: int = 0
+    skipped: int = 0
 
 
 def job_outcomes(*, days: int) -> list[DayOutcomes]:
@@ -49,6 +51,11 @@ def outcome_total(status: str) -> int:
     return sum(counts[status] for counts in counted.values())
 
 
+def outcome_total_on(day: date, status: str) -> int:
+    """How many jobs ended with this status on this day. One call."""
+    return _counts(day, day).get(day, Counter[str]())[status]
+
+
 def _counts(first: date, last: date) -> dict[date, Counter[str]]:
     """The counts of each day that has any. A day has several counters, which this adds up."""
     counted: dict[date, Counter[str]] = {}
@@ -58,10 +65,5 @@ def _counts(first: date, last: date) -> dict[date, Counter[str]]:
         between = DayCounter.day_share.between(f"{begin:%m-%d}#", f"{end:%m-%d}#~")
         for share in DayCounter.query(str(year), between):
             day = date.fromisoformat(f"{year}-{share.day_share.split('#')[0]}")
-            counted.setdefault(day, Counter()).update(
-                {
-                    name: int(getattr(share, name))
-                    for name in ("created", "completed", "failed", "cancelled", "timed_out")
-                }
-            )
+            counted.setdefault(day, Counter()).update({name: int(getattr(share, name)) for name in ("created", *FINAL)})
     return counted

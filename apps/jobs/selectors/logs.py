@@ -1,7 +1,6 @@
 """Reading logs by byte offset: from chunks while a job runs, from object storage afterwards."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from django.core.cache import cache
@@ -11,6 +10,7 @@ from apps.jobs.models import Job, LogChunk
 from apps.jobs.states import FINAL
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import NotFound
+from controlplane.lib.frozen import frozen
 
 # How long a process caches the sizes of a log's chunks after it last read the log.
 _SIZES_SECONDS = 600
@@ -19,7 +19,7 @@ _SIZES_SECONDS = 600
 _PROBLEM_AFTER = 3
 
 
-@dataclass(frozen=True)
+@frozen
 class LogSlice:
     """Some bytes of a log. `complete` says that the log has ended and nothing comes after `next_offset`."""
 
@@ -27,10 +27,20 @@ class LogSlice:
     next_offset: int
     complete: bool
 
+    @property
+    def offset(self) -> int:
+        """The offset of the first byte."""
+        return self.next_offset - len(self.data)
+
 
 def log_stream(job_id: str, attempt: int) -> str:
     """The partition with the chunks of one attempt."""
     return f"{job_id}#{attempt}"
+
+
+def index_name(stored: str) -> str:
+    """The name of the file with the index of an archived log's lines."""
+    return f"{stored}.index"
 
 
 def job_log_problem(job: Job) -> str | None:
@@ -70,6 +80,42 @@ def job_log_read(*, job: Job, offset: int, limit: int) -> LogSlice:
         end = start
         return LogSlice(bytes(data), min(offset, end) + len(data) if offset < end else end, job.status in FINAL)
     return LogSlice(bytes(data), offset + len(data), complete=False)
+
+
+def job_log_link(*, job: Job, filename: str) -> str | None:
+    """A URL that needs no credentials, from which the archived log can be downloaded for some minutes, or None."""
+    storage: Any = storages["logs"]
+    return storage.link(job.log_stored, filename=filename) if job.log_stored else None
+
+
+def whole_characters(data: bytes) -> int:
+    """How many bytes come before a character of UTF-8 that the end cuts off."""
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte >= 0xC0:
+            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return len(data) - back if length > back else len(data)
+        if byte < 0x80:
+            break
+    return len(data)
+
+
+def stored_range(name: str, offset: int, limit: int) -> bytes:
+    """At most `limit` bytes of an archived log. Raises NotFound ``log_not_found``, and Unavailable."""
+    return _read_stored(name, offset, limit).data
+
+
+def stream_slice(stream: str, offset: int, limit: int, *, goes_on: bool) -> LogSlice:
+    """At most `limit` bytes of an attempt's chunks, as `job_log_read` reads those of all. Raises Unavailable."""
+    data, size = _read_stream(stream, offset, limit, goes_on=goes_on)
+    if size is None:
+        return LogSlice(data, offset + len(data), complete=False)
+    return LogSlice(data, min(offset, size) + len(data), complete=not goes_on)
+
+
+def stream_range(stream: str, offset: int, limit: int, *, goes_on: bool) -> bytes:
+    """At most `limit` bytes of an attempt's chunks, up to a gap if the attempt `goes_on`. Raises Unavailable."""
+    return _read_stream(stream, offset, limit, goes_on=goes_on)[0]
 
 
 def _read_stored(name: str, offset: int, limit: int) -> LogSlice:

@@ -1,17 +1,18 @@
 """The overview of all jobs, in three calls however many jobs there are."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from apps.jobs.models import OPEN, Job
 from apps.jobs.selectors.counters import DayOutcomes, job_outcomes
 from apps.jobs.states import LEASED
 from apps.jobs.states import OPEN as OPEN_STATUSES
+from controlplane.lib.frozen import frozen
 
 # How many open jobs the overview reads. If there are more, it says "100 or more".
 OPEN_LIMIT = 100
 
 
-@dataclass(frozen=True)
+@frozen
 class Overview:
     """Today's counts, the outcomes of the last days (oldest first, today last), and the open jobs, newest first."""
 

@@ -3,13 +3,13 @@
 import random
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 
 from apps.jobs.label_sets import agent_may_take, position_moment
 from apps.jobs.models import EMPTY, LEASES, SETS, QueueEntry, QueueSet
 from controlplane.lib import clock
+from controlplane.lib.frozen import frozen
 
 # How many entries a poll reads without contention: they fit into one read unit.
 HEAD = 20
@@ -26,7 +26,7 @@ FIGURED_ENTRIES = 1_000
 _rotation = count(random.randrange(1_000))  # noqa: S311
 
 
-@dataclass(frozen=True)
+@frozen
 class Registry:
     """The label sets in which jobs may wait, and the row about searches for expired leases (None: never searched)."""
 
@@ -101,7 +101,7 @@ class QueueFront:
             self._read(others[next(_rotation) % len(others)])
 
 
-@dataclass(frozen=True)
+@frozen
 class QueueFigures:
     """How many jobs are queued, and for how many seconds the oldest has waited (0 if no job is queued).
 

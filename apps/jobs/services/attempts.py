@@ -1,27 +1,25 @@
-"""An agent's reports about an attempt of a job: its start, its pipeline file and its end."""
+"""An agent's reports about an attempt of a job: its start and its end. `file_reports` has that of its pipeline file."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from apps.agents.services import End, LeaseEnd, lease_limit
+from apps.agents.services import End, LeaseEnd
 from apps.audit.actions import Action
-from apps.audit.services import audit_add
-from apps.jobs.label_sets import agent_may_take
 from apps.jobs.models import Job
 from apps.jobs.policies import attempt_require, is_attempt_of, is_lost_attempt_of
-from apps.jobs.services.limits import time_limit
-from apps.jobs.services.losses import attempt_fault, attempt_pass_on
+from apps.jobs.services.losses import attempt_fault, attempt_repeat, start_fail
 from apps.jobs.services.queue import entry_of
+from apps.jobs.services.run_following import run_follow
 from apps.jobs.services.steps import steps_of
-from apps.jobs.services.transitions import Move, attempt_fence, move_commit
+from apps.jobs.services.transitions import Move, move_commit
 from apps.jobs.states import FINAL, Status, status_after_finish
-from apps.pipelines.parsing import definition_parse
-from apps.pipelines.services import pipeline_learn
+from apps.pipelines.definitions import Definition
 from controlplane.lib import clock, metric_names
 from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
-from controlplane.lib.errors import Conflict, InvalidInput, Unprocessable
+from controlplane.lib.errors import Conflict, InvalidInput
+from controlplane.lib.frozen import frozen
+from controlplane.lib.labels import targets_required
 from controlplane.lib.work import measure
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
@@ -29,11 +27,13 @@ from controlplane.nosql.transaction import Transaction, TransactionFailed
 _TRIES = 3
 
 
-@dataclass(frozen=True)
+@frozen
 class AttemptResult:
     """The result of an attempt, as its agent reports it.
 
     `exit_code` is None when no step could be run. `agent_fault` is the failure of the machine that ended the attempt.
+    `outputs` are what the job hands on. `place` is the job's place in its run, from the answer to the start, so
+    that the end needs no read; None if the agent is too old to say it.
     """
 
     exit_code: int | None
@@ -42,16 +42,46 @@ class AttemptResult:
     log_chunks: int
     commit: str | None
     agent_fault: str | None = None
+    outputs: Mapping[str, str] | None = None
+    place: "JobPlace | None" = None
+
+
+@frozen
+class JobPlace:
+    """The place of a job in its run. The end of an attempt requires that the job's record has the same."""
+
+    run_id: str
+    node: str
+    group: str | None = None
 
 
 def attempt_start(*, agent: Actor, job_id: str, attempt: int) -> Job:
     """Acknowledge the attempt and return its job, with all data to run it. Starting again changes nothing.
 
-    Raises NotFound, or Conflict with code ``stale_attempt``.
+    The definition of a job of a graph is read from its run and filled in, and so is not in the job's record.
+    Raises NotFound, or Conflict with code ``stale_attempt``, also if the definition cannot be filled in: the job has
+    failed then.
     """
     job = attempt_require(Job.find(job_id), agent_id=agent.id, attempt=attempt)
+    try:
+        job.definition = _definition(job)
+    except InvalidInput as error:
+        start_fail(job=job, message=error.message)
+        raise _stale() from error
     if job.status == Status.RUNNING:
         return job
+    problem = _target_problem(job)
+    if problem:
+        start_fail(job=job, message=problem)
+        raise _stale()
+    transaction = Transaction()
+    if job.work and (job.definition or {}).get("environment"):
+        # Few jobs deploy, and no cold start shall load what these need.
+        from apps.jobs.services.deployment_gates import deployment_start_add
+
+        if not deployment_start_add(transaction, job, agent=agent):
+            run_follow(job)
+            raise _stale()
     move = Move(
         job=job,
         before=Status.ASSIGNED,
@@ -60,85 +90,43 @@ def attempt_start(*, agent: Actor, job_id: str, attempt: int) -> Job:
         actor=agent,
         action=Action.JOB_STARTED,
         agent_id=agent.id,
+        changes=[Job.steps.set(steps_of(job.definition))] if job.work and job.definition else [],
         detail={"attempt": attempt},
     )
     try:
-        move_commit(move)
+        move_commit(move, transaction=transaction)
     except TransactionFailed:
         # The same request arrived twice at the same time, or the agent has lost the attempt. The job shows which.
-        job = attempt_require(Job.find(job_id), agent_id=agent.id, attempt=attempt)
-        if job.status != Status.RUNNING:
+        again = attempt_require(Job.find(job_id), agent_id=agent.id, attempt=attempt)
+        if again.status != Status.RUNNING:
             raise Conflict("The attempt can no longer be started. Stop it.", code=ErrorCode.STALE_ATTEMPT) from None
+        again.definition = job.definition
+        return again
     return job
 
 
-def attempt_define(
-    *, agent: Actor, agent_labels: Collection[str], job_id: str, attempt: int, commit: str | None, text: str
-) -> Mapping[str, Any]:
-    """Read the repository's own pipeline file for a running attempt; returns the parsed definition.
+def _target_problem(job: Job) -> str | None:
+    """Why the job may not have the agents of an environment that its file asks for. No read for most jobs."""
+    labels = (job.definition or {}).get("labels") or ()
+    if not targets_required(labels):
+        return None
+    # Few jobs ask for a target, and no cold start shall load what these need.
+    from apps.jobs.selectors.environments import target_problem
 
-    Reporting it again changes nothing. Raises Unprocessable whose errors name line and field, Conflict with code
-    ``stale_attempt``, or Conflict with code ``job_moved`` when the file requires labels that this agent lacks: the job
-    then waits for an agent that has them.
+    return target_problem(labels, (job.definition or {}).get("environment"))
+
+
+def _definition(job: Job) -> Mapping[str, Any] | None:
+    """What an attempt of the job runs; None if that is in the repository's file, which is still to be read.
+
+    Raises InvalidInput.
     """
-    job = attempt_require(Job.find(job_id), agent_id=agent.id, attempt=attempt)
-    if job.status != Status.RUNNING:
-        raise _stale()
-    try:
-        definition = definition_parse(text).as_dict()
-    except InvalidInput as error:
-        raise Unprocessable(error.message, code=ErrorCode.DEFINITION_INVALID, errors=error.errors) from error
-    labels = sorted({*job.labels, *definition["labels"]})
-    pipeline_learn(
-        name=job.pipeline,
-        git_ref=job.git_ref,
-        labels=definition["labels"],
-        retries=definition["retries"],
-        timeout=definition["timeout"],
-    )
-    if not agent_may_take(labels, agent_labels):
-        attempt_pass_on(job=job, actor=agent, labels=labels)
-        raise Conflict("The job requires labels that this agent lacks. Stop it.", code=ErrorCode.JOB_MOVED)
-    if job.defined_attempt != attempt:
-        _definition_write(job, definition, agent=agent, attempt=attempt, commit=commit, labels=labels)
-    return definition
+    if not job.work:
+        return Definition.stored_fill(job.definition) if job.definition else None
+    # No cold start shall load the language of pipeline files, which only jobs of graphs need.
+    from apps.jobs.selectors.run_definitions import graph_definition
 
-
-def _definition_write(
-    job: Job, definition: Mapping[str, Any], *, agent: Actor, attempt: int, commit: str | None, labels: list[str]
-) -> None:
-    transaction = Transaction()
-    transaction.update(
-        "job",
-        job,
-        actions=[
-            *([Job.commit.set(commit)] if commit else []),
-            Job.defined_attempt.set(attempt),
-            Job.steps.set(steps_of(definition)),
-            Job.retries.set(definition["retries"]),
-            Job.timeout.set(time_limit(definition["timeout"])),
-            Job.labels.set(labels),
-        ],
-        condition=attempt_fence(agent.id, attempt)
-        & (Job.status == Status.RUNNING)
-        & (Job.defined_attempt.does_not_exist() | (Job.defined_attempt < attempt)),
-    )
-    lease_limit(
-        transaction,
-        agent_id=agent.id,
-        job_id=job.job_id,
-        attempt=attempt,
-        limit=time_limit(definition["timeout"]),
-    )
-    target = f"job:{job.job_id}"
-    audit_add(transaction, actor=agent, action=Action.JOB_DEFINED, target=target, detail={"commit": commit})
-    try:
-        transaction.commit()
-    except TransactionFailed:
-        # The same request arrived twice at the same time, or the agent has lost the attempt. The job shows which.
-        job = attempt_require(Job.find(job.job_id), agent_id=agent.id, attempt=attempt)
-        if job.defined_attempt != attempt:
-            raise _stale() from None
+    return graph_definition(job)
 
 
 def attempt_finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult) -> bool:
@@ -151,12 +139,21 @@ def attempt_finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptRe
     """
     if result.agent_fault:
         return attempt_fault(agent=agent, job_id=job_id, attempt=attempt, reason=result.agent_fault, steps=result.steps)
+    place = result.place
     try:
-        # The usual case needs no read.
-        _finish(agent=agent, job_id=job_id, attempt=attempt, result=result, cancel_requested=False)
-        return True
+        if place and not _has_failed(result):
+            # The usual case needs no read.
+            job = Job(job_id=job_id, run_id=place.run_id, node=place.node, group=place.group, commit=result.commit)
+            _finish(job, agent=agent, attempt=attempt, result=result, cancel_requested=False)
+            return True
     except TransactionFailed:
-        return _finish_otherwise(agent=agent, job_id=job_id, attempt=attempt, result=result)
+        pass
+    return _finish_otherwise(agent=agent, job_id=job_id, attempt=attempt, result=result)
+
+
+def _has_failed(result: AttemptResult) -> bool:
+    """Whether the job may have to run again because of the exit code: only its record says so."""
+    return bool(result.exit_code)
 
 
 def _finish_otherwise(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult) -> bool:
@@ -172,8 +169,11 @@ def _finish_otherwise(*, agent: Actor, job_id: str, attempt: int, result: Attemp
             job = attempt_require(job, agent_id=agent.id, attempt=attempt)
             if job.status != Status.RUNNING:
                 raise _stale()
+            code = result.exit_code
+            if code and code in (job.retry_codes or ()) and attempt_repeat(job=job, actor=agent, exit_code=code):
+                return True
             asked = bool(job.cancel_requested)
-            _finish(agent=agent, job_id=job_id, attempt=attempt, result=result, cancel_requested=asked)
+            _finish(job, agent=agent, attempt=attempt, result=result, cancel_requested=asked)
             return True
         except TransactionFailed:
             # The job has changed since it was read.
@@ -202,13 +202,18 @@ def _finish_late(job: Job, *, agent: Actor, result: AttemptResult) -> None:
             entry=entry_of(job, attempt=attempt + 1),
             changes=[*_result_changes(result), *([] if result.error_message else [Job.error_message.remove()])],
             is_late=True,
+            outputs=result.outputs,
             detail={"attempt": attempt, "exit_code": result.exit_code},
         )
     )
+    run_follow(job)
 
 
-def _finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult, cancel_requested: bool) -> None:
-    """End the job if it is running and its cancel request is as `cancel_requested` says. Raises TransactionFailed."""
+def _finish(job: Job, *, agent: Actor, attempt: int, result: AttemptResult, cancel_requested: bool) -> None:
+    """End the job if it is running and its cancel request is as `cancel_requested` says. Raises TransactionFailed.
+
+    `job` is its record, or has at least its place in the run.
+    """
     after = status_after_finish(
         exit_code=result.exit_code,
         error_message=result.error_message,
@@ -217,7 +222,7 @@ def _finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult, c
     )
     move_commit(
         Move(
-            job=Job(job_id=job_id),
+            job=job,
             before=Status.RUNNING,
             after=after,
             attempt=attempt,
@@ -227,9 +232,11 @@ def _finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptResult, c
             changes=_result_changes(result),
             lease_end=LeaseEnd(End.RAN),
             cancel_requested=cancel_requested,
+            outputs=result.outputs,
             detail={"attempt": attempt, "exit_code": result.exit_code},
         )
     )
+    run_follow(job)
     seconds = _seconds_run(result.steps)
     if seconds is not None:
         measure(metric_names.JOB_RUN, seconds)

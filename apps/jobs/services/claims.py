@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
 from itertools import islice
@@ -15,11 +14,11 @@ from apps.jobs.label_sets import position_job_id, position_priority
 from apps.jobs.models import Job, QueueEntry, QueueSet
 from apps.jobs.selectors.queue import HEAD, QueueFront, entry_avoids, waited_seconds
 from apps.jobs.services.queue import hints_correct
-from apps.jobs.services.reconciliation import entry_fail, entry_heal
 from apps.jobs.services.transitions import Move, move_commit
 from apps.jobs.states import Status
 from controlplane.lib import clock, metric_names
 from controlplane.lib.actor import Actor
+from controlplane.lib.frozen import frozen
 from controlplane.lib.work import measure, subject_note
 from controlplane.nosql.transaction import ItemTooLarge, TransactionConflicted, TransactionFailed
 
@@ -54,7 +53,7 @@ class _Outcome(Enum):
     AGENT_FULL = auto()
 
 
-@dataclass(frozen=True)
+@frozen
 class Assignment:
     """An attempt offered to an agent, which acknowledges it by starting it."""
 
@@ -187,6 +186,9 @@ def _entry_claim(entry: QueueEntry, *, agent: Actor, slots: int) -> _Outcome:
     except TransactionFailed as failure:
         return _claim_refused(entry, failure)
     except ItemTooLarge:
+        # No cold start shall load what heals the queue.
+        from apps.jobs.services.reconciliation import entry_fail
+
         entry_fail(entry)
         return _Outcome.GONE
     _narrow_spread()
@@ -202,6 +204,8 @@ def _claim_refused(entry: QueueEntry, failure: TransactionFailed) -> _Outcome:
         _widen_spread()
         return _Outcome.GONE
     if "job" in failure.failed:
+        from apps.jobs.services.reconciliation import entry_heal
+
         entry_heal(entry)
         return _Outcome.GONE
     return _Outcome.AGENT_FULL

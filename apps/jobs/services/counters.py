@@ -13,14 +13,14 @@ from controlplane.nosql.transaction import Transaction
 _SHARES = 8
 
 
-def counter_add(transaction: Transaction, *, status: Status, moment: datetime | None = None) -> None:
-    """Count one job: as created when `status` is queued or waiting, else under the status with which it ended.
+def counter_add(transaction: Transaction, *, status: Status, moment: datetime | None = None, number: int = 1) -> None:
+    """Count `number` jobs: as created when `status` is queued or waiting, else under the status with which it ended.
 
-    It counts for the day of `moment` (in UTC), by default now. Lists look for jobs on the days with a created job, so a
-    creation counts for the day in the job's own id.
+    They count for the day of `moment` (in UTC), by default now. Lists look for jobs on the days with a created job, so
+    a creation counts for the day in the job's own id.
     """
     name = status.value if status in FINAL else "created"
-    transaction.update("counter", _share(moment or clock.now()), actions=[_add(name, 1)])
+    transaction.update("counter", _share(moment or clock.now()), actions=[_add(name, number)])
 
 
 def counter_replace(transaction: Transaction, *, before: Status, ended_at: datetime, after: Status) -> None:

@@ -18,6 +18,7 @@ from apps.jobs.services.losses import attempt_end, attempt_expire, attempt_keep,
 from apps.jobs.states import Status
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.frozen import frozen
 
 # An assignment that is not acknowledged is released after this time.
 ACKNOWLEDGE_WITHIN = timedelta(seconds=60)
@@ -33,7 +34,7 @@ _JITTER = 0.2
 _MOST_AT_ONCE = 4
 
 
-@dataclass(frozen=True)
+@frozen
 class Command:
     """A command for an attempt that the agent runs: ``cancel`` it, or ``abandon`` it, since the agent has lost it."""
 

@@ -1,9 +1,6 @@
-"""The services for users: create, cancel and retry jobs."""
+"""The services for users: start a run with its first job, cancel a job, and run it again."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -11,32 +8,22 @@ from django.conf import settings
 from apps.audit.actions import Action
 from apps.jobs import policies
 from apps.jobs.label_sets import DEFAULT_PRIORITY
-from apps.jobs.models import OPEN, IdempotencyKey, Job
-from apps.jobs.models.job import created_day
+from apps.jobs.models import OPEN_RUNS, RUN, IdempotencyKey, Job, Run
 from apps.jobs.selectors.jobs import job_get
-from apps.jobs.services.queue import entry_of, set_open
-from apps.jobs.services.steps import steps_of
-from apps.jobs.services.transitions import Move, cancel_request_commit, move_commit
-from apps.jobs.states import FINAL, Status
-from apps.pipelines.definitions import DEFAULT_RETRIES
-from apps.pipelines.refs import ref_validate, repository_allowed_require
-from apps.pipelines.selectors import Pipeline, pipeline_definition, pipeline_get
+from apps.jobs.selectors.runs import run_get
+from apps.jobs.services.cancellation import job_stop
+from apps.jobs.services.new_jobs import deploys_only, idempotency_of, job_enqueue, job_made_with, job_of, run_of
+from apps.jobs.services.run_following import run_follow
+from apps.jobs.services.run_retries import node_retry, retry_note
+from apps.jobs.states import FINAL, SOURCE_EVENTS, Event, RunStatus
+from apps.pipelines.parsing import parameters_check
+from apps.pipelines.refs import ref_validate
+from apps.pipelines.selectors import pipeline_get, pipeline_parsed
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.error_codes import ErrorCode
-from controlplane.lib.errors import Conflict, InvalidInput, NotFound, Unprocessable
-from controlplane.lib.ids import id_moment, new_id
-from controlplane.lib.work import subject_note
-from controlplane.nosql.transaction import Transaction, TransactionConflicted, TransactionFailed
-
-IDEMPOTENCY_LIFETIME = timedelta(hours=24)
-
-# DynamoDB's items have at most 409,600 bytes. The rest is for later updates: at most 100 steps with names of 400 bytes
-# and 150 bytes of results each, an error message of 4 KB, and about 1 KB of everything else.
-MAX_NEW_JOB_BYTES = 256 * 1024
-
-# How often a cancellation is tried when the job changes meanwhile.
-_TRIES = 5
+from controlplane.lib.errors import Conflict, NotFound
+from controlplane.nosql.transaction import Transaction, TransactionFailed
 
 
 def job_create(
@@ -47,12 +34,16 @@ def job_create(
     env: Mapping[str, str] | None = None,
     priority: int = DEFAULT_PRIORITY,
     labels: Sequence[str] = (),
+    parameters: Mapping[str, Any] | None = None,
+    reuse: bool = True,
+    event: Event = Event.API,
     idempotency_key: str | None = None,
 ) -> Job:
-    """Queue a job of a pipeline (None: the default pipeline) for a ref (None: the pipeline's default ref).
+    """Start a run of a pipeline (None: the default pipeline) for a ref (None: the pipeline's default ref).
 
-    The job requires the pipeline's labels and `labels`. The same `idempotency_key` within 24 hours returns the job that
-    the first request created.
+    Returns its first job, which is queued, or waits if the pipeline is paused. All jobs of the run require the
+    pipeline's labels and `labels`, and have the variables `env`. Without `reuse`, no job of the run takes the result of
+    an earlier one. The same `idempotency_key` within 24 hours returns the job that the first request created.
 
     Raises NotFound for an unknown pipeline, InvalidInput for an invalid ref or a job that is too large,
     TooManyRequests when jobs wait under too many different sets of labels, Unprocessable when the key was used for
@@ -62,7 +53,9 @@ def job_create(
     if git_ref is not None:
         ref_validate(git_ref)
     payload = {"pipeline": pipeline, "git_ref": git_ref, "env": env, "priority": priority, "labels": list(labels)}
-    idempotency = _idempotency(actor, idempotency_key, payload)
+    payload |= {"parameters": dict(parameters)} if parameters else {}
+    payload |= {} if reuse else {"reuse": False}
+    idempotency = idempotency_of(actor, idempotency_key, payload)
     try:
         source = pipeline_get(pipeline or settings.DEFAULT_PIPELINE)
     except NotFound:
@@ -70,8 +63,12 @@ def job_create(
         made = IdempotencyKey.find(idempotency.key) if idempotency else None
         if idempotency is None or made is None or made.expires_at < clock.now():
             raise
-        return _job_made_with(made, idempotency)
-    job = _job_of(
+        return job_made_with(made, idempotency)
+    parsed = pipeline_parsed(source)
+    if parsed is not None:
+        # Those of a file in the repository are checked when it is read.
+        parameters = parameters_check(parsed, parameters or {})
+    job = job_of(
         source,
         actor=actor,
         git_ref=git_ref or source.default_ref,
@@ -79,31 +76,85 @@ def job_create(
         priority=priority,
         labels=sorted({*source.labels, *labels}),
     )
-    return _job_enqueue(job, actor=actor, action=Action.JOB_CREATED, idempotency=idempotency)
+    if event != Event.API:
+        job.event = event
+    transaction = Transaction()
+    transaction.put("run", run_of(job, source=source, event=event, parameters=parameters, reuse=reuse))
+    return job_enqueue(job, actor=actor, action=Action.JOB_CREATED, idempotency=idempotency, transaction=transaction)
 
 
 def job_retry(*, actor: Actor, job_id: str, idempotency_key: str | None = None) -> Job:
-    """Queue a new job like the ended one. Raises NotFound, or Conflict with code ``job_not_finished``."""
+    """Run an ended job again, as a new job in its place in the same run. Returns the new job.
+
+    Of the jobs of a graph, those that were skipped or cancelled because of it wait anew. The new job is without the
+    labels that only the repository's file required of the first one. The two jobs name each other. Of several requests
+    at the same moment, one is served. A job can be run again any number of times, one after the other.
+
+    Raises NotFound, or Conflict with code ``job_not_finished`` or ``job_just_retried``.
+    """
     policies.job_retry_require(actor)
     old = job_get(job_id)
     if old.status not in FINAL:
         raise Conflict(f"The job has not ended yet: it is {old.status}.", code=ErrorCode.JOB_NOT_FINISHED)
+    idempotency = idempotency_of(actor, idempotency_key, {"retry_of": job_id})
+    try:
+        if not old.node or old.is_first:
+            return _first_retry(old, actor=actor, idempotency=idempotency)
+        return node_retry(old, actor=actor, idempotency=idempotency)
+    except TransactionFailed as failure:
+        if failure.failed.keys().isdisjoint({"origin", "run", "node"}):
+            raise
+    newest = (job_get(job_id).retried_by or [""])[-1]
+    raise Conflict(
+        f"Another request has run this job again at the same moment: see job {newest}.",
+        code=ErrorCode.JOB_JUST_RETRIED,
+    )
+
+
+def _first_retry(old: Job, *, actor: Actor, idempotency: IdempotencyKey | None) -> Job:
+    """Run the job again that is its run's only one, or that failed to read the file of a graph."""
     source = pipeline_get(old.pipeline)
-    job = _job_of(
+    job = job_of(
         source,
         actor=actor,
         git_ref=old.git_ref,
         env=old.env or {},
         priority=int(old.priority),
-        labels=list(old.labels),
+        labels=sorted({*source.labels} | ({*old.labels} - {*old.file_labels})),
         retry_of=old.job_id,
+        run_id=old.run_id if old.node else None,
     )
-    return _job_enqueue(
-        job,
-        actor=actor,
-        action=Action.JOB_RETRIED,
-        idempotency=_idempotency(actor, idempotency_key, {"retry_of": job_id}),
-    )
+    # What strangers proposed stays proposed.
+    job.event = old.event
+    job.checks_key = old.checks_key
+    if old.event in SOURCE_EVENTS:
+        # The ref may have moved since.
+        job.commit = (run_get(str(old.run_id)).trigger or {}).get("commit")
+    if old.event == Event.DEPLOYMENT or old.is_commit_given:
+        deploys_only(job, commit=str(old.commit) if old.is_commit_given else None)
+    transaction = Transaction()
+    retry_note(transaction, old, job)
+    if not old.node:
+        transaction.put("run", run_of(job, source=source, event=Event.API))
+    else:
+        transaction.update(
+            "run",
+            Run(old.run_id, RUN),
+            actions=[
+                Run.job_id.set(job.job_id),
+                Run.status.set(RunStatus.QUEUED),
+                Run.completed_at.remove(),
+                Run.open.set(OPEN_RUNS),
+                Run.cancel_requested.remove(),
+                Run.unchanged_since.remove(),
+                Run.nothing_to_do.remove(),
+                Run.announced.set(True) if job.announced else Run.announced.remove(),
+                Run.revision.add(1),
+            ],
+            # An older job of the run may be run again, too: the newest one counts.
+            condition=Run.job_id.exists(),
+        )
+    return job_enqueue(job, actor=actor, action=Action.JOB_RETRIED, idempotency=idempotency, transaction=transaction)
 
 
 def job_cancel(*, actor: Actor, job_id: str) -> Job:
@@ -112,140 +163,6 @@ def job_cancel(*, actor: Actor, job_id: str) -> Job:
     Raises NotFound, or Conflict with code ``job_finished`` when it has ended in another way.
     """
     policies.job_cancel_require(actor)
-    for _ in range(_TRIES):
-        job = job_get(job_id)
-        if job.status == Status.CANCELLED or job.cancel_requested:
-            return job
-        try:
-            _cancel_in_state(job, actor=actor)
-        except TransactionFailed:
-            # The job has changed since it was read. Its new status decides how to cancel it.
-            continue
-        return job_get(job_id)
-    raise Conflict("The job keeps changing. Try again.", code=ErrorCode.JOB_STATE)
-
-
-def _cancel_in_state(job: Job, *, actor: Actor) -> None:
-    """Cancel the job as its status requires. Raises TransactionFailed when the job has changed since it was read."""
-    status, attempt = Status(job.status), int(job.attempt)
-    if status == Status.RUNNING:
-        cancel_request_commit(job=job, actor=actor)
-        return
-    move_commit(
-        Move(
-            job=job,
-            before=status,
-            after=Status.CANCELLED,
-            attempt=attempt,
-            actor=actor,
-            action=Action.JOB_CANCELLED,
-            agent_id=job.agent_id or "",
-            entry=entry_of(job, attempt=attempt + 1),
-        )
-    )
-
-
-def _job_of(
-    source: Pipeline,
-    *,
-    actor: Actor,
-    git_ref: str,
-    env: dict[str, str],
-    priority: int,
-    labels: list[str],
-    retry_of: str | None = None,
-) -> Job:
-    """A queued job of the pipeline, not yet written. Raises InvalidInput if its repository is not allowed any more."""
-    repository_allowed_require(source.repository, field="pipeline")
-    job_id = new_id()
-    created = id_moment(job_id)
-    definition = pipeline_definition(source)
-    return Job(
-        job_id=job_id,
-        run_id=new_id(),
-        pipeline=source.name,
-        repository=source.repository,
-        git_ref=git_ref,
-        env=env or None,
-        labels=labels,
-        priority=priority,
-        definition=definition,
-        steps=steps_of(definition) if definition else None,
-        timeout=definition["timeout"] if definition else None,
-        retries=definition["retries"] if definition else DEFAULT_RETRIES,
-        requested_by=actor.name,
-        retry_of=retry_of,
-        status=Status.QUEUED,
-        created_at=clock.timestamp(created),
-        created_day=created_day(job_id),
-        open=OPEN,
-    )
-
-
-def _job_enqueue(job: Job, *, actor: Actor, action: Action, idempotency: IdempotencyKey | None) -> Job:
-    """Write a new job and its queue entry, or return the job that the same request created before."""
-    subject_note(job_id=job.job_id)
-    _size_require(job)
-    set_open(labels=job.labels, pipeline=job.pipeline, actor=actor)
-    move = Move(
-        job=job,
-        before=None,
-        after=Status.QUEUED,
-        attempt=0,
-        actor=actor,
-        action=action,
-        entry=entry_of(job, attempt=1),
-        detail={"pipeline": job.pipeline, "git_ref": job.git_ref, "retry_of": job.retry_of},
-    )
-    transaction = Transaction()
-    if idempotency:
-        idempotency.job_id = job.job_id
-        absent = IdempotencyKey.key.does_not_exist() | (IdempotencyKey.expires_at < clock.now())
-        transaction.put("idempotency", idempotency, absent)
-    try:
-        move_commit(move, transaction=transaction)
-    except TransactionConflicted as conflict:
-        if "idempotency" in conflict.conflicted:
-            raise Conflict(
-                "A request with this Idempotency-Key is still being processed. Try again.",
-                code=ErrorCode.IDEMPOTENCY_KEY_IN_USE,
-            ) from conflict
-        raise
-    except TransactionFailed as failure:
-        made = failure.failed.get("idempotency")
-        if idempotency and isinstance(made, IdempotencyKey):
-            return _job_made_with(made, idempotency)
-        raise
+    job = job_stop(actor=actor, job_id=job_id)
+    run_follow(job)
     return job
-
-
-def _size_require(job: Job) -> None:
-    """Raises InvalidInput with code ``job_too_large`` if the record would lack room for its later updates."""
-    size = job.stored_bytes()
-    if size > MAX_NEW_JOB_BYTES:
-        raise InvalidInput.field(
-            "env",
-            f"must be shorter: the job would take {size:,} bytes with its definition, and may take "
-            f"{MAX_NEW_JOB_BYTES:,}",
-            code=ErrorCode.JOB_TOO_LARGE,
-        )
-
-
-def _job_made_with(made: IdempotencyKey, idempotency: IdempotencyKey) -> Job:
-    """The job that a request with the same key created. Raises Unprocessable if that request had another payload."""
-    if made.fingerprint != idempotency.fingerprint:
-        raise Unprocessable(
-            "This Idempotency-Key was used for other content. Send a new key.", code=ErrorCode.IDEMPOTENCY_KEY_REUSED
-        )
-    return job_get(made.job_id)
-
-
-def _idempotency(actor: Actor, key: str | None, payload: Mapping[str, Any]) -> IdempotencyKey | None:
-    if key is None:
-        return None
-    fingerprint = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
-    return IdempotencyKey(
-        key=hashlib.sha256(f"{actor.kind}:{actor.id}\n{key}".encode()).hexdigest(),
-        fingerprint=fingerprint,
-        expires_at=clock.now() + IDEMPOTENCY_LIFETIME,
-    )

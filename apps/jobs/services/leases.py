@@ -15,11 +15,12 @@ from typing import Any
 from django.conf import settings
 
 from apps.agents.selectors import silent_heartbeats
-from apps.agents.services import Lease, agents_mark_silent
+from apps.agents.services import Lease
 from apps.agents.states import LEASE
 from apps.jobs.models import LEASES, SETS, QueueSet
 from apps.jobs.selectors.queue import looks_row
 from apps.jobs.services.losses import attempt_expire
+from apps.jobs.states import REASON_SILENT
 from controlplane.lib import clock
 from controlplane.lib.errors import Unavailable
 from controlplane.nosql.connection import ConditionFailed
@@ -95,6 +96,9 @@ def agents_mark(*, seconds: float = math.inf) -> int:
 
     After the control plane was away, their silence counts from its return on.
     """
+    # Only the sweep comes here: no cold start shall load it.
+    from apps.agents.services import agents_mark_silent
+
     row, now = looks_row(), clock.now()
     heard_since = now if row is not None and _was_away(row, now) else _moment(row, "resumed_at")
     return agents_mark_silent(heard_since=heard_since, seconds=seconds)
@@ -142,7 +146,7 @@ def _expire(*, heard_since: datetime | None, now: datetime, seconds: float) -> i
 
 
 def _lease_expire(agent_id: str, heartbeat_at: str, job_id: str, lease: Lease) -> bool:
-    reason = f"its agent sent no heartbeat for {LEASE.seconds} s"
+    reason = f"{REASON_SILENT}{LEASE.seconds} s"
     try:
         return attempt_expire(
             agent_id=agent_id, job_id=job_id, attempt=lease.attempt, heartbeat_at=heartbeat_at, reason=reason

@@ -11,8 +11,9 @@ from typing import Any
 
 from django.core.files.storage import storages
 
+from apps.jobs.log_index import LogIndex, indexes_dump
 from apps.jobs.models import OPEN, Job
-from apps.jobs.selectors.logs import log_stream, stream_chunks
+from apps.jobs.selectors.logs import index_name, log_stream, stream_chunks
 from apps.jobs.states import FINAL
 from controlplane.lib import clock, metric_names
 from controlplane.lib.errors import Unavailable
@@ -105,7 +106,9 @@ def log_archive(*, job: Job, until: float | None = None) -> None:
     end = "".join(filter(str.isdigit, job.completed_at))
     name = f"{job.job_id}-{end}.log" if int(job.attempt) > 0 else None
     if name:
-        storage.save_stream(name, _whole_log(job, until))
+        indexes: list[LogIndex] = []
+        storage.save_stream(name, _whole_log(job, until, indexes))
+        storage.save_stream(index_name(name), [indexes_dump(indexes)])
     try:
         job.update(
             actions=[
@@ -123,14 +126,18 @@ def log_archive(*, job: Job, until: float | None = None) -> None:
         current = Job.find(job.job_id)
         if name and (current is None or current.log_stored != name):
             storage.delete(name)
+            storage.delete(index_name(name))
 
 
-def _whole_log(job: Job, until: float | None) -> Iterator[bytes]:
-    """The output of all attempts, chunk by chunk."""
+def _whole_log(job: Job, until: float | None, indexes: list[LogIndex]) -> Iterator[bytes]:
+    """The output of all attempts, chunk by chunk. It adds an index of each attempt's lines to `indexes`."""
     for attempt in range(1, int(job.attempt) + 1):
+        index = LogIndex()
+        indexes.append(index)
         for chunk in stream_chunks(log_stream(job.job_id, attempt)):
             if until is not None and time.monotonic() > until:
                 raise TookTooLong("the log is too long to be archived in the time of one sweep")
+            index.add(chunk.output, chunk.moments)
             yield chunk.output
 
 

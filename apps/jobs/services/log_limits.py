@@ -7,7 +7,7 @@ stored for the attempt, and adds up what all processes have stored. It writes to
 
 import secrets
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from django.conf import settings
@@ -15,6 +15,7 @@ from django.core.cache import cache
 
 from apps.jobs.models import LogChunk
 from apps.jobs.selectors.logs import counts_read
+from controlplane.lib.frozen import frozen
 
 # After so many bytes or chunks a process writes down what it has stored. All processes together may exceed the limit by
 # as much for each process.
@@ -35,7 +36,7 @@ _REMEMBERED_SECONDS = 24 * 3600
 _lock = threading.Lock()
 
 
-@dataclass(frozen=True)
+@frozen
 class _Count:
     """What this process has stored for an attempt, and how much of that it has written down. `row` is its row's key."""
 

@@ -23,13 +23,23 @@ _GATE_ATTRIBUTES = ["job_id", "status", "attempt", "agent_id", "lost_agent_id", 
 
 
 def log_append(
-    *, agent_id: str, job_id: str, attempt: int, sequence: int, data: bytes, packed: bytes | None = None
+    *,
+    agent_id: str,
+    job_id: str,
+    attempt: int,
+    sequence: int,
+    data: bytes,
+    packed: bytes | None = None,
+    age: int = 0,
+    times: str | None = None,
 ) -> str | None:
     """Store one chunk of an attempt's log. Returns the command for the attempt (``cancel``) or None.
 
-    `packed` is `data` as the agent compressed it with gzip. Agents number the chunks from 0 without gaps, in the order
-    of the output. Repeating a chunk does no harm. Chunks above the limit of the attempt's log are dropped, which is no
-    error: the attempt must not fail for its log, and the agent must not send the chunk again.
+    `packed` is `data` as the agent compressed it with gzip. `age` says how many milliseconds ago the first byte was
+    printed, and `times` is about later bytes (`LogChunk.times`), so that the agent's clock does not matter. Agents
+    number the chunks from 0 without gaps, in the order of the output. Repeating a chunk does no harm. Chunks above the
+    limit of the attempt's log are dropped, which is no error: the attempt must not fail for its log, and the agent must
+    not send the chunk again.
 
     Raises TooLarge above `CHUNK_LIMIT` bytes, NotFound, and Conflict with code ``stale_attempt``, or
     ``log_chunk_conflict`` when the chunk is stored already and has other content.
@@ -50,10 +60,16 @@ def log_append(
         cache.set(gate, command, _GATE_SECONDS)
     stream, expires_at = log_stream(job_id, attempt), clock.now() + _CHUNK_LIFETIME
     if not log_is_full(stream, sequence, expires_at=expires_at) and _chunk_add(
-        LogChunk(stream=stream, sequence=sequence, expires_at=expires_at), data, packed
+        LogChunk(stream=stream, sequence=sequence, at=_printed_at(age), times=times, expires_at=expires_at),
+        data,
+        packed,
     ):
         log_count(stream, len(data), expires_at=expires_at)
     return command or None
+
+
+def _printed_at(age: int) -> float:
+    return round(clock.now().timestamp() - age / 1000, 3)
 
 
 def _chunk_add(chunk: LogChunk, data: bytes, packed: bytes | None) -> bool:

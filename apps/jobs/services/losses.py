@@ -14,9 +14,20 @@ from apps.jobs.models import Job
 from apps.jobs.policies import attempt_require, is_attempt_of, is_lost_attempt_of
 from apps.jobs.services.limits import steps_ended
 from apps.jobs.services.queue import entry_of, set_open, set_register
+from apps.jobs.services.run_following import run_follow
 from apps.jobs.services.steps import steps_of
 from apps.jobs.services.transitions import Move, move_commit
-from apps.jobs.states import FINAL, LEASED, Status, StepState, status_after_loss
+from apps.jobs.states import (
+    FINAL,
+    LEASED,
+    REASON_MOVED,
+    REASON_NOT_STARTED,
+    REASON_REPEATED,
+    Status,
+    StepState,
+    reason_fault,
+    status_after_loss,
+)
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM, Actor
 from controlplane.lib.error_codes import ErrorCode
@@ -51,7 +62,7 @@ def attempt_release(*, agent_id: str, job_id: str, attempt: int) -> bool:
     return _requeue(
         job,
         actor=SYSTEM,
-        reason="the agent did not acknowledge it",
+        reason=REASON_NOT_STARTED,
         lease_end=LeaseEnd(End.IGNORED),
         avoid=[agent_id],
     )
@@ -107,11 +118,18 @@ def attempt_keep(*, agent: Actor, job_id: str, attempt: int) -> bool:
     """Whether the agent, which says that it runs this attempt without a lease, shall go on with it.
 
     It shall as long as it has only lost the attempt and no newer one has begun. If the job waits, the attempt runs
-    again with a new lease; if it has failed with the loss, the agent's report at the end still counts.
+    again with a new lease; if it has failed with the loss, the agent's report at the end still counts. A deployment is
+    to stop once another one to its environment has begun.
     """
     job = Job.find(job_id)
     if job is None or not is_lost_attempt_of(job, agent_id=agent.id, attempt=attempt):
         return False
+    if job.environment:
+        # Few jobs deploy, and no cold start shall load what these need.
+        from apps.jobs.selectors.deployments import deployment_is_last
+
+        if not deployment_is_last(str(job.job_id)):
+            return False
     if job.status != Status.QUEUED:
         return True
     move = Move(
@@ -166,7 +184,7 @@ def _fault(job: Job, *, agent: Actor, reason: str, steps: Sequence[Mapping[str, 
     began = any(step["state"] not in (StepState.PENDING, StepState.SKIPPED) for step in steps)
     lost = int(job.lost_attempts) + began
     changes = [Job.faults.set(faults), Job.lost_attempts.set(lost)]
-    end, cause = LeaseEnd(End.FAULT, reason=reason), f"the machine of {agent.name} failed: {reason}"
+    end, cause = LeaseEnd(End.FAULT, reason=reason), reason_fault(agent.name, reason)
     if job.cancel_requested:
         return _end(job, Status.CANCELLED, message=_lost(job, cause), reason=cause, changes=changes, lease_end=end)
     if lost > int(job.retries):
@@ -180,12 +198,13 @@ def _fault(job: Job, *, agent: Actor, reason: str, steps: Sequence[Mapping[str, 
     return _requeue(job, actor=agent, reason=cause, changes=changes, lease_end=end, avoid=avoid)
 
 
-def attempt_pass_on(*, job: Job, actor: Actor, labels: list[str]) -> bool:
+def attempt_pass_on(*, job: Job, actor: Actor, labels: list[str], lacking: Collection[str]) -> bool:
     """Queue a running job again for an agent with these labels. With a cancel request, the job ends instead.
 
-    False when the attempt has changed meanwhile. Raises Unprocessable with code ``too_many_label_sets``.
+    `lacking` are those of them that the agent lacks. False when the attempt has changed meanwhile. Raises Unprocessable
+    with code ``too_many_label_sets``.
     """
-    reason = "its pipeline requires other labels"
+    reason = f"{REASON_MOVED}{', '.join(sorted(lacking))}"
     if job.cancel_requested:
         return _end(job, Status.CANCELLED, message=_lost(job, reason), reason=reason)
     try:
@@ -193,7 +212,26 @@ def attempt_pass_on(*, job: Job, actor: Actor, labels: list[str]) -> bool:
     except TooManyRequests as error:
         # Agents repeat a request that is refused with 429. This one is their job's fault.
         raise Unprocessable(error.message, code=error.code) from error
-    return _requeue(job, actor=actor, reason=reason, labels=labels)
+    changes = [Job.file_labels.set(job.file_labels_of(labels))]
+    return _requeue(job, actor=actor, reason=reason, labels=labels, changes=changes)
+
+
+def start_fail(*, job: Job, message: str) -> bool:
+    """Fail a job whose attempt cannot start, since its definition cannot be filled in."""
+    return _end(job, Status.FAILED, message=message, reason=message)
+
+
+def attempt_repeat(*, job: Job, actor: Actor, exit_code: int) -> bool:
+    """Queue a running job again that has ended with an exit code after which its file asks for that.
+
+    It counts as a lost attempt. False when no retry is left, or when the attempt has changed meanwhile.
+    """
+    lost = int(job.lost_attempts) + 1
+    if job.cancel_requested or lost > int(job.retries):
+        return False
+    reason = f"{REASON_REPEATED}{exit_code}"
+    lease_end = LeaseEnd(End.RAN)
+    return _requeue(job, actor=actor, reason=reason, changes=[Job.lost_attempts.set(lost)], lease_end=lease_end)
 
 
 def attempt_end(
@@ -289,6 +327,8 @@ def _moved(move: Move, reason: str) -> bool:
     except TransactionFailed:
         return False
     subject = {"job_id": move.job.job_id, "agent_id": move.agent_id, "attempt": move.attempt}
+    if move.after in FINAL:
+        run_follow(move.job)
     outcome = "the job is queued again" if move.after == Status.QUEUED else f"the job has ended as {move.after}"
     logger.warning("attempt lost: %s; %s", reason, outcome, extra=subject)
     return True

@@ -16,7 +16,9 @@ from apps.jobs.models import OPEN, Job, QueueEntry
 from apps.jobs.selectors.jobs import BY_OPEN
 from apps.jobs.selectors.queue import queue_registry
 from apps.jobs.services.limits import time_limit
+from apps.jobs.services.pauses import first_jobs_release
 from apps.jobs.services.queue import entry_announce, entry_of, set_register
+from apps.jobs.services.run_following import run_follow
 from apps.jobs.services.transitions import Move, attempt_fence, move_commit
 from apps.jobs.states import LEASED, Status
 from controlplane.lib import clock
@@ -90,6 +92,7 @@ def entry_fail(entry: QueueEntry) -> None:
     except TransactionFailed:
         # It was cancelled meanwhile.
         return
+    run_follow(job)
     logger.warning("a job cannot be run: its record is too large; it has failed", extra=_subject(entry))
 
 
@@ -119,7 +122,8 @@ def _place_of_jobs(jobs: list[Job]) -> Place:
 
 
 def _jobs_heal(jobs: list[Job]) -> int:
-    """Give each job the entry or the lease that it lacks."""
+    """Give each job the entry or the lease that it lacks. Also queue those whose pipeline is not paused any more."""
+    first_jobs_release(jobs)
     return _entries_restore(jobs) + _leases_restore(jobs)
 
 

@@ -1,0 +1,100 @@
+"""Reading environments: what each asks of deployments, which wait for it, and what is live in it. All consistent."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from apps.jobs.models import LIVE, SPACE, WAITS, Environment, LiveDeployment, WaitingDeployment
+from apps.pipelines.definitions import ENVIRONMENT_NAME
+from controlplane.lib.error_codes import ErrorCode
+from controlplane.lib.errors import NotFound
+from controlplane.lib.freezes import Freeze
+from controlplane.lib.labels import targets_required
+
+__all__ = [
+    "Environment",
+    "EnvironmentView",
+    "LiveDeployment",
+    "environment_find",
+    "environment_freezes",
+    "environment_get",
+    "environment_list",
+    "environment_live",
+    "environment_view",
+    "target_problem",
+]
+
+
+@dataclass
+class EnvironmentView:
+    """An environment, its deployments that wait, the oldest first, and what each pipeline has live in it."""
+
+    environment: Environment
+    waiting: list[WaitingDeployment] = field(default_factory=list)
+    live: list[LiveDeployment] = field(default_factory=list)
+
+
+def environment_find(name: str) -> Environment | None:
+    """The environment, also a deleted one, or None."""
+    found = Environment.find(SPACE, name) if ENVIRONMENT_NAME.fullmatch(name) else None
+    return found if found is not None and found.created_at else None
+
+
+def environment_get(name: str) -> Environment:
+    """The environment. Raises NotFound with the code ``environment_not_found``, also for a deleted one."""
+    found = environment_find(name)
+    if found is None or found.deleted_at:
+        raise NotFound(f"There is no environment “{name[:60]}”.", code=ErrorCode.ENVIRONMENT_NOT_FOUND)
+    return found
+
+
+def environment_view(name: str) -> EnvironmentView | None:
+    """The environment, also a deleted one, with what waits and what is live, or None. One read and two queries."""
+    environment = environment_find(name)
+    if environment is None:
+        return None
+    within = f"{name}#"
+    waiting = WaitingDeployment.query(WAITS, WaitingDeployment.place.startswith(within), consistent_read=True)
+    live = LiveDeployment.query(LIVE, LiveDeployment.place.startswith(within), consistent_read=True)
+    return EnvironmentView(environment, list(waiting), list(live))
+
+
+def environment_live(name: str, pipeline: str) -> LiveDeployment | None:
+    """What this pipeline has live in the environment. One read."""
+    return LiveDeployment.find(LIVE, f"{name}#{pipeline}")
+
+
+def target_problem(labels: Collection[str], environment: str | None) -> str | None:
+    """Why a job whose file has these labels may not run, as a sentence, or None. One read for each other target of it.
+
+    A job that asks for the agents of an environment by a label, and does not say that it deploys there, would pass by
+    the gates of that. The labels of a pipeline are for all of its jobs, and operators give them.
+    """
+    for target in targets_required(labels):
+        found = environment_find(target) if target != environment else None
+        if found is not None and (found.approvals or found.wait_seconds or found.freezes or found.allowed_refs):
+            return (
+                f"The label deploy:{target} is for jobs that deploy to {target}, which has gates: "
+                f"write `environment: {target}` in the job."
+            )
+    return None
+
+
+def environment_list() -> list[EnvironmentView]:
+    """All environments by name: there is a limit to them. Three queries."""
+    found = (one for one in Environment.query(SPACE, consistent_read=True) if one.created_at and not one.deleted_at)
+    views = {one.name: EnvironmentView(one) for one in found}
+    # A name has no "#".
+    for waiting in WaitingDeployment.query(WAITS, consistent_read=True) if views else ():
+        view = views.get(str(waiting.place).partition("#")[0])
+        if view is not None:
+            view.waiting.append(waiting)
+    for live in LiveDeployment.query(LIVE, consistent_read=True) if views else ():
+        view = views.get(str(live.environment))
+        if view is not None:
+            view.live.append(live)
+    return list(views.values())
+
+
+def environment_freezes(environment: Environment) -> list[Freeze]:
+    """The windows of time in which it takes no deployment."""
+    return [Freeze.from_dict(members) for members in environment.freezes or ()]

@@ -1,0 +1,109 @@
+"""Concurrency groups: never more slots than the limit, first come first served."""
+
+from apps.jobs.models import Job
+from apps.jobs.selectors.groups import group_front, group_slots
+from apps.jobs.selectors.jobs_of_run import run_waits
+from apps.jobs.selectors.runs import run_view
+from apps.jobs.services import attempt_expire, job_cancel, run_cancel
+from tests.conftest import OPERATOR
+from tests.jobs.runs import Worker, states, status
+
+ONE = "jobs: {ship: {concurrency: {group: prod}, steps: [{run: make}]}}"
+
+
+def test_a_slot_goes_to_one_after_the_other_in_their_order(worker: Worker) -> None:
+    runs = [worker.run(ONE) for _ in range(3)]
+    assert [states(run_id)["ship"] for run_id in runs] == ["queued", "waiting", "waiting"]
+    for index in range(3):
+        worker.finish(worker.take())
+        expected = ["completed"] * (index + 1) + ["queued"] + ["waiting"] * 3
+        assert [states(run_id)["ship"] for run_id in runs] == expected[:3]
+    assert group_front("graph/prod").taken == 0
+    assert {status(run_id) for run_id in runs} == {"completed"}
+
+
+def test_a_group_has_as_many_slots_as_its_limit(worker: Worker) -> None:
+    run_id = worker.run(
+        "jobs: {ship: {matrix: {axes: {n: [1, 2, 3, 4]}}, concurrency: {group: prod, limit: 2}, steps: [{run: make}]}}"
+    )
+    assert sorted(states(run_id).values()) == ["queued", "queued", "waiting", "waiting"]
+    assert len(group_slots("graph/prod")) == 2
+    worker.finish(worker.take())
+    assert sorted(states(run_id).values()) == ["completed", "queued", "queued", "waiting"]
+
+
+def test_a_job_that_is_cancelled_in_the_line_leaves_it(worker: Worker) -> None:
+    runs = [worker.run(ONE) for _ in range(3)]
+    job_cancel(actor=OPERATOR, job_id=run_view(runs[1]).nodes["ship"].job_id)
+    assert status(runs[1]) == "cancelled"
+    worker.finish(worker.take())
+    assert states(runs[2])["ship"] == "queued"
+
+
+def test_a_cancelled_job_with_a_slot_gives_it_back(worker: Worker) -> None:
+    runs = [worker.run(ONE) for _ in range(2)]
+    run_cancel(actor=OPERATOR, run_id=runs[0])
+    assert [states(run_id)["ship"] for run_id in runs] == ["cancelled", "queued"]
+    assert group_front("graph/prod").taken == 1
+
+
+def test_a_lost_job_keeps_its_slot_for_its_next_attempt_and_gives_it_back_with_the_last(worker: Worker) -> None:
+    runs = [worker.run(ONE.replace("steps", "retries: 1, steps")) for _ in range(2)]
+    for attempt, expected in ((1, "queued"), (2, "failed")):
+        job, reason = worker.take(), "it is silent"
+        attempt_expire(agent_id=worker.agent.id, job_id=job.job_id, attempt=attempt, heartbeat_at=None, reason=reason)
+        assert states(runs[0])["ship"] == expected
+    assert states(runs[1])["ship"] == "queued"
+    assert group_front("graph/prod").taken == 1
+
+
+def test_a_newer_job_may_take_the_place_of_the_older_ones(worker: Worker) -> None:
+    text = "jobs: {ship: {concurrency: {group: '${{ branch }}', cancel_in_progress: true}, steps: [{run: make}]}}"
+    first = worker.run(text)
+    running = worker.take()
+    second = worker.run(text)
+    assert Job.get(running.job_id).cancel_requested
+    assert states(second)["ship"] == "waiting"
+    worker.finish(running, exit_code=143)
+    assert (status(first), states(second)["ship"]) == ("cancelled", "queued")
+    third = worker.run(text)
+    assert (states(second)["ship"], states(third)["ship"]) == ("cancelled", "queued")
+    assert group_front("graph/main").taken == 1
+
+
+WHOLE = """
+concurrency: {group: "deploy-${{ branch }}"}
+jobs: {build: {steps: [{run: make}]}, ship: {needs: build, steps: [{run: make}]}}
+"""
+
+
+def test_a_group_of_a_whole_run_lets_the_next_run_start_when_it_has_ended(worker: Worker) -> None:
+    runs = [worker.run(WHOLE) for _ in range(3)]
+    assert [states(run_id)["build"] for run_id in runs] == ["queued", "waiting", "waiting"]
+    waits = run_waits(run_view(runs[1]))["build"]
+    assert (waits.code, f"run {runs[0]}" in waits.message) == ("group_held", True)
+    worker.finish(worker.take())
+    assert [states(run_id)["build"] for run_id in runs] == ["completed", "waiting", "waiting"]
+    worker.finish(worker.take())
+    assert [status(run_id) for run_id in runs] == ["completed", "running", "running"]
+    assert [states(run_id)["build"] for run_id in runs] == ["completed", "queued", "waiting"]
+    assert states(worker.run(WHOLE, git_ref="other"))["build"] == "queued"
+
+
+def test_a_cancelled_run_gives_the_slot_of_its_group_back_or_leaves_the_line(worker: Worker) -> None:
+    runs = [worker.run(WHOLE) for _ in range(3)]
+    run_cancel(actor=OPERATOR, run_id=runs[1])
+    assert status(runs[1]) == "cancelled"
+    run_cancel(actor=OPERATOR, run_id=runs[0])
+    assert (status(runs[0]), states(runs[2])["build"]) == ("cancelled", "queued")
+    assert group_front("graph/deploy-main").taken == 1
+
+
+def test_a_newer_run_may_take_the_place_of_the_older_one(worker: Worker) -> None:
+    text = WHOLE.replace('branch }}"', 'branch }}", cancel_in_progress: true')
+    first = worker.run(text)
+    running = worker.take()
+    second = worker.run(text)
+    assert Job.get(running.job_id).cancel_requested
+    worker.finish(running, exit_code=143)
+    assert (status(first), states(second)["build"]) == ("cancelled", "queued")
