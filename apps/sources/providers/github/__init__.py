@@ -1,0 +1,13 @@
+"""GitHub. See `apps.sources.providers.interface`."""
+
+from controlplane.lib.lazy_names import lazy_names
+
+# The functions of the interface by their modules.
+FUNCTIONS: dict[str, list[str]] = {
+    "checks": ["check_send"],
+    "inbound": ["SIGNATURES", "delivery_id", "events", "kind_of", "verify"],
+    "deliveries": ["delivery_request", "missed_deliveries"],
+    "reads": ["clone_credentials", "compare", "repositories", "repository_get"],
+}
+
+__getattr__ = lazy_names(__name__, FUNCTIONS)

@@ -1,0 +1,192 @@
+"""Webhooks of GitHub: https://docs.github.com/webhooks. Those of an App, of an organisation and of a repository."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from apps.sources.providers.interface import Connection, SourceEvent, WebhookRequest
+from apps.sources.providers.payloads import (
+    MAX_MESSAGE,
+    Payload,
+    changed_paths,
+    commit_of,
+    first_line,
+    hmac_verify,
+    moment,
+    payload_of,
+    ref_parts,
+)
+from apps.sources.states import EventKind
+
+# Without one of these headers, a request is not signed.
+SIGNATURES = ("x-hub-signature-256",)
+_PREFIX = "sha256="
+# GitHub lists so many commits of a push at most.
+_MOST_COMMITS = 2048
+_MOST_NAMES = 100
+_PULL_REQUEST_ACTIONS = ("opened", "synchronize", "reopened", "closed")
+
+
+def verify(connection: Connection, request: WebhookRequest) -> None:
+    """HMAC-SHA256 over the body as it was sent, in X-Hub-Signature-256. See `interface.Provider`."""
+    signature = request.headers.get("x-hub-signature-256", "")
+    hmac_verify(connection, request.body, signature.removeprefix(_PREFIX))
+
+
+def delivery_id(request: WebhookRequest) -> str | None:
+    """GitHub's id of the delivery. A redelivery has the same."""
+    return request.headers.get("x-github-delivery")
+
+
+def kind_of(request: WebhookRequest) -> str:
+    """The event, as GitHub calls it."""
+    return request.headers.get("x-github-event", "")
+
+
+def app_of(request: WebhookRequest) -> str | None:
+    """The id of the App whose webhook it is; None for that of a repository or an organisation."""
+    is_app = request.headers.get("x-github-hook-installation-target-type") == "integration"
+    return request.headers.get("x-github-hook-installation-target-id") if is_app else None
+
+
+def events(request: WebhookRequest) -> list[SourceEvent]:
+    """What a push, a pull request, a check that is to run again, an installation or a new name says."""
+    read = _READERS.get(kind_of(request))
+    if read is None:
+        return []
+    payload = payload_of(request)
+    found = read(payload, _common(payload, delivery_id(request) or ""))
+    return [found] if found else []
+
+
+def _common(payload: Payload, delivery: str) -> SourceEvent:
+    repository = payload.at("repository")
+    return SourceEvent(
+        kind=EventKind.PUSH,
+        repository=repository.text("full_name") or "",
+        repository_id=repository.identifier("id"),
+        clone_url=repository.url("clone_url"),
+        web_url=repository.url("html_url"),
+        default_branch=repository.text("default_branch"),
+        delivery_id=delivery,
+        author=payload.text("sender", "login", limit=100),
+        installation_id=payload.identifier("installation", "id"),
+        action=payload.text("action", limit=50),
+    )
+
+
+def _push(payload: Payload, common: SourceEvent) -> SourceEvent | None:
+    branch, tag = ref_parts(payload.text("ref"))
+    if branch is None and tag is None:
+        return None
+    commits, before = payload.entries("commits"), commit_of(payload, "before")
+    is_forced = payload.flag("forced")
+    is_whole = before is not None and not is_forced and 0 < len(commits) < _MOST_COMMITS
+    message = payload.text("head_commit", "message", limit=MAX_MESSAGE)
+    # Of an annotated tag, `after` is the tag's own hash, and the commit is here.
+    head = commit_of(payload, "head_commit", "id")
+    return replace(
+        common,
+        kind=EventKind.TAG if tag is not None else EventKind.PUSH,
+        ref=payload.text("ref"),
+        branch=branch,
+        tag=tag,
+        before=before,
+        after=(head if tag is not None else None) or commit_of(payload, "after"),
+        changed_paths=changed_paths(commits) if is_whole else None,
+        is_forced=is_forced,
+        action="deleted" if payload.flag("deleted") else "created" if payload.flag("created") else None,
+        message=message,
+        title=first_line(message),
+        url=payload.url("compare"),
+        at=moment(payload.at("repository", "pushed_at")),
+    )
+
+
+def _pull_request(payload: Payload, common: SourceEvent) -> SourceEvent | None:
+    pull, number = payload.at("pull_request"), payload.number("number")
+    if common.action not in _PULL_REQUEST_ACTIONS or number is None:
+        return None
+    head, base = pull.at("head"), pull.at("base")
+    head_repository = head.text("repo", "full_name")
+    # The repository of the change is null once it is deleted: it was another one, then.
+    is_own = head.identifier("repo", "id") is not None and head.identifier("repo", "id") == common.repository_id
+    title = pull.text("title")
+    return replace(
+        common,
+        kind=EventKind.PULL_REQUEST,
+        number=number,
+        ref=f"refs/pull/{number}/head",
+        branch=head.text("ref"),
+        before=commit_of(payload, "before"),
+        after=commit_of(head, "sha"),
+        base=base.text("ref"),
+        base_commit=commit_of(base, "sha"),
+        head_repository=head_repository,
+        is_fork=not is_own,
+        title=title,
+        message=title,
+        author=pull.text("user", "login", limit=100) or common.author,
+        url=pull.url("html_url"),
+        at=moment(pull.at("updated_at")),
+    )
+
+
+def _check_run(payload: Payload, common: SourceEvent) -> SourceEvent | None:
+    if common.action != "rerequested":
+        return None
+    check = payload.at("check_run")
+    return replace(
+        common,
+        kind=EventKind.CHECK_RERUN,
+        after=commit_of(check, "head_sha"),
+        external_id=check.text("external_id", limit=200),
+        title=check.text("name"),
+        url=check.url("html_url"),
+    )
+
+
+def _check_suite(payload: Payload, common: SourceEvent) -> SourceEvent | None:
+    if common.action != "rerequested":
+        return None
+    suite = payload.at("check_suite")
+    return replace(common, kind=EventKind.CHECK_RERUN, after=commit_of(suite, "head_sha"))
+
+
+def _installation(payload: Payload, common: SourceEvent) -> SourceEvent:
+    added = payload.entries("repositories_added") or payload.entries("repositories")
+    removed = payload.entries("repositories_removed")
+    return replace(
+        common,
+        kind=EventKind.INSTALLATION,
+        title=payload.text("installation", "account", "login"),
+        repositories_added=_names(added),
+        repositories_removed=_names(removed),
+    )
+
+
+def _names(repositories: Sequence[Payload]) -> list[str]:
+    """The names of the first repositories: an installation may have thousands."""
+    return [name for entry in repositories[:_MOST_NAMES] if (name := entry.text("full_name"))]
+
+
+def _repository(payload: Payload, common: SourceEvent) -> SourceEvent | None:
+    owner, _, name = common.repository.partition("/")
+    if common.action == "renamed":
+        name = payload.text("changes", "repository", "name", "from") or ""
+    elif common.action == "transferred":
+        before = payload.at("changes", "owner", "from")
+        owner = before.text("user", "login") or before.text("organization", "login") or ""
+    if common.action not in ("renamed", "transferred") or not owner or not name:
+        return None
+    return replace(common, kind=EventKind.REPOSITORY_RENAMED, old_repository=f"{owner}/{name}")
+
+
+_READERS: Mapping[str, Callable[[Payload, SourceEvent], SourceEvent | None]] = {
+    "push": _push,
+    "pull_request": _pull_request,
+    "check_run": _check_run,
+    "check_suite": _check_suite,
+    "installation": _installation,
+    "installation_repositories": _installation,
+    "repository": _repository,
+}

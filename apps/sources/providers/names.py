@@ -1,0 +1,16 @@
+"""The full names of repositories, which become parts of addresses."""
+
+import re
+
+from controlplane.lib.errors import InvalidInput
+
+_PART = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]{1,255}"
+_FULL_NAME = re.compile(rf"{_PART}(?:/{_PART}){{1,20}}")
+_LONGEST = 500
+
+
+def repository_require(full_name: str, *, field: str = "repository") -> str:
+    """The name, if it is owner/name, or group/…/name as GitLab has them. Raises InvalidInput for the field."""
+    if len(full_name) > _LONGEST or not _FULL_NAME.fullmatch(full_name):
+        raise InvalidInput.field(field, "must be the full name of a repository, such as acme/shop")
+    return full_name
