@@ -1,0 +1,1 @@
+"""How a message is written for each kind of target, and how it is sent."""
