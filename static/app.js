@@ -2,7 +2,6 @@
 "use strict";
 
 (() => {
-  const LOG_LIMIT = 4_000_000; // characters of a followed log that are kept in the page
   const announcer = () => document.getElementById("announcer");
   let announced;
 
@@ -24,7 +23,7 @@
   const answers = new Map();
   document.addEventListener("htmx:beforeSwap", (event) => {
     const { target, serverResponse, requestConfig } = event.detail;
-    if (!target.id || requestConfig.verb !== "get" || target.id === "log-text") return;
+    if (!target.id || requestConfig.verb !== "get") return;
     if (answers.get(target.id) === serverResponse) event.detail.shouldSwap = false;
     answers.set(target.id, serverResponse);
   });
@@ -39,35 +38,15 @@
     }
     announced = news;
   };
-  document.addEventListener("htmx:afterSettle", () => announce(true));
-
-  // The log scrolls to its end, unless the user has scrolled away from it.
-  let following = true;
-  const log = () => document.getElementById("log");
-  const follow = () => {
-    const box = log();
-    if (box && following && box.hasAttribute("data-follow")) box.scrollTop = box.scrollHeight;
+  // The tab's title and icon carry the state of what the page is about.
+  const tab = () => {
+    const part = document.querySelector("[data-title]");
+    if (!part) return;
+    if (document.title !== part.dataset.title) document.title = part.dataset.title;
+    const icon = document.getElementById("favicon");
+    if (icon.getAttribute("href") !== part.dataset.favicon) icon.setAttribute("href", part.dataset.favicon);
   };
-  const forget = () => {
-    const text = document.getElementById("log-text");
-    let length = text.textContent.length;
-    while (length > LOG_LIMIT && text.childElementCount > 1) {
-      length -= text.firstElementChild.textContent.length;
-      text.firstElementChild.remove();
-    }
-  };
-  document.addEventListener("htmx:afterSwap", (event) => {
-    if (event.detail.target.id !== "log-text") return;
-    if (following) forget();
-    follow();
-  });
+  document.addEventListener("htmx:afterSettle", () => (tab(), announce(true)));
 
-  document.addEventListener("DOMContentLoaded", () => {
-    announce(false);
-    follow();
-    log()?.addEventListener("scroll", () => {
-      const box = log();
-      following = box.scrollHeight - box.scrollTop - box.clientHeight < 16;
-    });
-  });
+  document.addEventListener("DOMContentLoaded", () => announce(false));
 })();

@@ -1,5 +1,6 @@
-"""The geometry of the chart of ended jobs. The template only draws it."""
+"""The geometry of charts. The templates only draw them."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -60,17 +61,17 @@ class Chart:
     bar_width: int = BAR
 
 
-def outcome_chart(days: Iterable[DayOutcomes]) -> Chart:
-    """Place the bars. The day with the most jobs fills the height; each outcome that occurred is visible."""
+def outcome_chart(days: Iterable[DayOutcomes], outcomes: Sequence[str] = OUTCOMES) -> Chart:
+    """Place the bars. The day with the most of these outcomes fills the height; each one that occurred is visible."""
     ordered = sorted(((_date(day.day), day) for day in days), key=lambda pair: pair[0])
-    totals = [sum(getattr(day, outcome) for outcome in OUTCOMES) for _, day in ordered]
+    totals = [sum(getattr(day, outcome) for outcome in outcomes) for _, day in ordered]
     highest = max(totals, default=0)
     bars = []
     for place, ((when, day), total) in enumerate(zip(ordered, totals, strict=True)):
-        counts = [(outcome, int(getattr(day, outcome))) for outcome in OUTCOMES]
+        counts = [(outcome, int(getattr(day, outcome))) for outcome in outcomes]
         x = place * SLOT + (SLOT - BAR) // 2
         bars.append(Bar(when, x, x + BAR / 2, _segments(counts, highest), counts, total))
-    return Chart(bars, width=len(bars) * SLOT, height=HEIGHT, highest=highest, total=sum(totals))
+    return Chart(bars, len(bars) * SLOT, HEIGHT, highest, total=sum(totals), outcomes=outcomes)
 
 
 def _segments(counts: Sequence[tuple[str, int]], highest: int) -> list[Segment]:
@@ -86,3 +87,81 @@ def _segments(counts: Sequence[tuple[str, int]], highest: int) -> list[Segment]:
 
 def _date(day: date | str) -> date:
     return day if isinstance(day, date) else date.fromisoformat(day)
+
+
+LINE_WIDTH = 560
+# The least difference in a share between the lower and the upper edge of a chart, so that noise looks small.
+_LEAST_RANGE = 0.05
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A value of a line chart, in the chart's units."""
+
+    x: float
+    y: float
+    percent: float
+
+
+@dataclass(frozen=True)
+class LineChart:
+    """Shares (0 to 1) as a line, the oldest first, in a box of `width` × `height` from `low` to `high`."""
+
+    dots: Sequence[Dot]
+    low: float
+    high: float
+    width: int = LINE_WIDTH
+    height: int = HEIGHT
+
+    @property
+    def path(self) -> str:
+        """The line for the attribute `d`."""
+        return "M" + "L".join(f"{dot.x} {dot.y}" for dot in self.dots) if self.dots else ""
+
+
+def share_chart(shares: Sequence[float]) -> LineChart:
+    """Place the shares. The edges of the chart are whole per cents around them."""
+    low = math.floor(min(shares, default=0.0) * 100 + 1e-6) / 100
+    high = math.ceil(max(shares, default=1.0) * 100 - 1e-6) / 100
+    if high - low < _LEAST_RANGE:
+        low = max(0.0, min(low, 1.0 - _LEAST_RANGE))
+        high = low + _LEAST_RANGE
+    step = LINE_WIDTH / max(1, len(shares) - 1)
+    dots = [
+        Dot(round(place * step, 1), round((high - share) / (high - low) * HEIGHT, 1), share * 100)
+        for place, share in enumerate(shares)
+    ]
+    return LineChart(dots, low, high)
+
+
+@dataclass(frozen=True)
+class RunBar:
+    """The bar of a run, by how long it took."""
+
+    run_id: str
+    status: str
+    seconds: float
+    x: int
+    y: float
+    height: float
+
+
+@dataclass(frozen=True)
+class RunChart:
+    """The bars of runs, oldest first, in a box of `width` × `height`; `longest` is the number of seconds at its top."""
+
+    bars: Sequence[RunBar]
+    longest: float
+    width: int
+    height: int = HEIGHT
+    bar_width: int = BAR
+
+
+def run_chart(runs: Sequence[tuple[str, str, float]], *, places: int) -> RunChart:
+    """Place the bars of runs: id, status and seconds of each, oldest first. There is room for `places` of them."""
+    longest = max((seconds for _, _, seconds in runs), default=0.0)
+    bars = []
+    for place, (run_id, status, seconds) in enumerate(runs):
+        height = round(max(4.0, seconds / longest * HEIGHT if longest else 0.0), 2)
+        bars.append(RunBar(run_id, status, seconds, place * SLOT + (SLOT - BAR) // 2, HEIGHT - height, height))
+    return RunChart(bars, longest, max(places, len(bars)) * SLOT)

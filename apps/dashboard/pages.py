@@ -9,7 +9,7 @@ from django.shortcuts import render
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.views.decorators.http import require_http_methods
 
-from apps.accounts.authentication import page_permission, request_actor
+from apps.accounts.authentication import page_permission
 from apps.accounts.policies import Permission
 from controlplane.lib.errors import InvalidInput
 
@@ -50,9 +50,8 @@ def show(request: HttpRequest, template: str, context: dict[str, Any]) -> HttpRe
 
 
 def shared_context(request: HttpRequest) -> dict[str, Any]:
-    """The context of every page: the permissions of the user, and the address to show in commands."""
+    """The context of every page: the address to show in commands."""
     return {
-        "permissions": request_actor(request).permissions,
         "base_url": request.build_absolute_uri(request.META.get("SCRIPT_NAME", "") or "/").rstrip("/"),
     }
 
@@ -62,9 +61,9 @@ def refresh_seconds(*, busy: bool) -> int:
     return BUSY_SECONDS if busy else QUIET_SECONDS
 
 
-def offset_parameter(request: HttpRequest) -> int:
-    """The query parameter `offset`, bytes from the beginning of a log. Raises InvalidInput."""
-    text = request.GET.get("offset") or "0"
-    if not (text.isascii() and text.isdigit() and len(text) <= 15):
-        raise InvalidInput.field("offset", "must be a whole number of bytes")
+def number_parameter(request: HttpRequest, name: str) -> int:
+    """A query parameter that is a whole number; 0 if it is not given. Raises InvalidInput."""
+    text = request.GET.get(name) or "0"
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise InvalidInput.field(name, "must be a whole number")
     return int(text)

@@ -14,6 +14,7 @@ from controlplane.lib.actor import SYSTEM
 from tests.clients import Client
 from tests.conftest import PASSWORD
 from tests.dashboard.scene import Scene
+from tests.notifications.conftest import hook as hook
 
 _FORM = re.compile(r'<form[^>]*id="(?:\w+_form|changelist-form)".*?</form>', re.DOTALL)
 _INPUT = re.compile(r"<input\b[^>]*>")

@@ -147,7 +147,7 @@ def form_values_token(browser: Browser) -> str:
 
 
 def test_an_enrolment_token_is_shown_once_and_lets_a_machine_in(admin: Browser, server: str) -> None:
-    answer = admin.send(f"{TOKENS}add/", uses="2", hours="3")
+    answer = admin.send(f"{TOKENS}add/", name="office", uses="2", hours="3")
     assert answer.status_code == 200
     assert "no-store" in answer.headers["Cache-Control"]
     secret = re.search(r"hce_[\w-]{43}", answer.text)[0]
@@ -162,7 +162,7 @@ def test_an_enrolment_token_is_shown_once_and_lets_a_machine_in(admin: Browser, 
 
 
 def test_a_revoked_enrolment_token_enrols_no_agent(admin: Browser, server: str) -> None:
-    secret = re.search(r"hce_[\w-]{43}", admin.send(f"{TOKENS}add/", uses="2", hours="3").text)[0]
+    secret = re.search(r"hce_[\w-]{43}", admin.send(f"{TOKENS}add/", name="office", uses="2", hours="3").text)[0]
     (key,) = keys(admin.page(TOKENS))
     assert "Revoked" in admin.said(admin.act(TOKENS, "revoke", key))
     assert rows(admin.page(TOKENS)) == []
@@ -172,9 +172,53 @@ def test_a_revoked_enrolment_token_enrols_no_agent(admin: Browser, server: str) 
 
 def test_enrolment_tokens_are_listed_newest_first_and_found_by_day(admin: Browser) -> None:
     for uses in ("1", "2", "3"):
-        admin.send(f"{TOKENS}add/", uses=uses, hours="3")
+        admin.send(f"{TOKENS}add/", name=f"for {uses}", uses=uses, hours="3")
     page = admin.page(TOKENS)
     assert [EnrolmentToken.find(key).uses_left for key in keys(page)] == [3, 2, 1]
     day = EnrolmentToken.find(keys(page)[0]).created_at[:10]
     assert len(rows(admin.page(TOKENS, params={"q": day}))) == 3
     assert rows(admin.page(TOKENS, params={"q": "2020"})) == []
+
+
+def test_a_token_is_made_with_its_bounds_and_the_list_shows_how_many_uses_are_left(admin: Browser, server: str) -> None:
+    bounds = {"labels": "linux, gpu", "regions": "eu us", "slots": "2", "deployment_targets": "staging"}
+    answer = admin.send(f"{TOKENS}add/", name="The office's machines", uses="2", hours="3", **bounds)
+    secret = re.search(r"hce_[\w-]{43}", answer.text)[0]
+    machine = {"token": secret, "name": "build-01", "region": "eu"}
+    enrolled = Client(server).post("/agents/enrol", json=machine)
+    assert enrolled.status_code == 201
+    (row,) = rows(admin.page(TOKENS))
+    assert row.startswith("The office's machines 1 of 2 linux, gpu eu, us ")
+    (key,) = keys(admin.page(TOKENS))
+    details = admin.page(f"{TOKENS}{key}/change/")
+    for shown in ("The office&#x27;s machines", "linux, gpu", "eu, us", "staging", "1 of 2"):
+        assert shown in details
+    agent = agent_get(enrolled.json()["agent_id"])
+    assert (agent.labels, agent.deployment_targets) == (["linux", "gpu"], ["staging"])
+    assert agent.token_id in admin.page(f"{LIST}{agent.agent_id}/change/")
+
+
+def test_a_token_of_an_earlier_version_is_listed_by_its_time(admin: Browser) -> None:
+    admin.send(f"{TOKENS}add/", name="office", uses="2", hours="3")
+    (key,) = keys(admin.page(TOKENS))
+    earlier = EnrolmentToken.find(key)
+    earlier.update(actions=[EnrolmentToken.name.remove(), EnrolmentToken.uses.remove()])
+    (row,) = rows(admin.page(TOKENS))
+    assert row.startswith(f"token of {earlier.created_at[:16].replace('T', ' ')} 2 any any ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": ""}, "This field is required."),
+        ({"labels": "white;space"}, "letters, digits and"),
+        ({"regions": "eu/central"}, "letters, digits and"),
+        ({"slots": "65"}, "less than or equal to 64"),
+        ({"uses": "100001"}, "less than or equal to 100000"),
+    ],
+)
+def test_a_wrong_bound_is_reported_at_its_field(admin: Browser, changes: dict[str, str], message: str) -> None:
+    answer = admin.send(f"{TOKENS}add/", **{"name": "office", "uses": "2", "hours": "3", **changes})
+    assert answer.status_code == 200
+    assert message in errors(answer.text)
+    assert rows(admin.page(TOKENS)) == []

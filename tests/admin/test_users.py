@@ -1,12 +1,16 @@
 """People in the admin: found, made, changed, shut out, and never overwritten."""
 
+import re
+
 import pytest
 
 from apps.accounts.models import User
-from apps.accounts.selectors import user_by_email
-from apps.accounts.services import user_create, user_update
-from controlplane.lib.actor import SYSTEM
-from tests.admin.conftest import Browser, SignIn, errors, rows
+from apps.accounts.policies import ROLES
+from apps.accounts.selectors import user_by_email, user_get
+from apps.accounts.services import user_create, user_disable, user_update, users
+from apps.audit.models import AuditRecord
+from controlplane.lib.actor import SYSTEM, Actor
+from tests.admin.conftest import Browser, SignIn, errors, form_values, rows
 from tests.conftest import PASSWORD
 from tests.metering import dynamodb_calls
 
@@ -85,41 +89,10 @@ def test_a_page_of_a_list_costs_three_calls(admin: Browser) -> None:
     assert counted.calls <= 4
 
 
-def test_a_person_is_added_and_can_sign_in(admin: Browser, sign_in: SignIn) -> None:
-    answer = admin.send(
-        f"{LIST}add/", email="Eve@example.com", name="Eve", role="operator", password=PASSWORD, password_again=PASSWORD
-    )
-    assert "was added successfully" in admin.said(answer)
-    assert user_by_email("eve@example.com").role == "operator"
-    sign_in("operator", "eve@example.com")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"email": "admin@example.com"}, "There is a user with this e-mail address already."),
-        ({"email": "no address"}, "must be an e-mail address"),
-        ({"name": " "}, "This field is required."),
-        ({"role": "root"}, "Select a valid choice"),
-        ({"password_again": "another long password"}, "The two passwords differ."),
-        ({"password": "short", "password_again": "short"}, "too short"),
-    ],
-)
-def test_what_the_service_refuses_is_reported_at_the_field(
-    admin: Browser, changes: dict[str, str], message: str
-) -> None:
-    fields = {
-        "email": "eve@example.com",
-        "name": "Eve",
-        "role": "viewer",
-        "password": PASSWORD,
-        "password_again": PASSWORD,
-    }
-    answer = admin.send(f"{LIST}add/", **{**fields, **changes})
-    assert answer.status_code == 200
-    assert message in errors(answer.text)
-    assert PASSWORD not in answer.text
-    assert user_by_email("eve@example.com") is None
+def test_add_user_leads_to_the_form_that_invites(admin: Browser) -> None:
+    answer = admin.get(f"{LIST}add/")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/accounts/invitation/add/")
+    assert f'href="{LIST}add/' in admin.page(LIST)
 
 
 def test_a_person_is_changed_and_the_change_is_in_their_history(admin: Browser) -> None:
@@ -131,7 +104,7 @@ def test_a_person_is_changed_and_the_change_is_in_their_history(admin: Browser) 
     assert rows(admin.page(LIST, params={"q": "eva"})) != []
     history = rows(admin.page(f"{LIST}{eve.user_id}/history/"))
     assert [line.split("user ")[1] for line in history] == [
-        "changed name Eva, role auditor",
+        "changed name Eve → Eva, role viewer → auditor",
         "created email eve@example.com, role viewer",
     ]
     assert "Admin" in history[0]
@@ -143,8 +116,6 @@ def test_of_two_users_who_change_one_user_the_second_gets_a_conflict_and_nothing
     eve = make("Eve")
     path = f"{LIST}{eve.user_id}/change/"
     other = sign_in("admin", "other@example.com")
-    from tests.admin.conftest import form_values
-
     mine = form_values(admin.page(path))
     assert other.send(path, role="operator").status_code == 302
     answer = admin.post(path, data={**mine, "name": "Eva"})
@@ -200,10 +171,59 @@ def test_sessions_and_disabling_are_acts_that_ask_first(admin: Browser, sign_in:
     assert not User.find(user.user_id).is_active
 
 
-def test_the_admin_deletes_no_user(admin: Browser) -> None:
+def confirm_deletion(admin: Browser, user: User) -> str:
+    path = f"{LIST}{user.user_id}/delete/"
+    page = admin.page(path)
+    assert "The audit trail keeps their name." in page
+    token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
+    assert token
+    return admin.said(admin.post(path, data={"csrfmiddlewaretoken": token[1], "post": "yes"}))
+
+
+def test_a_user_is_deleted_after_a_question_and_the_trail_stays(admin: Browser, sign_in: SignIn) -> None:
+    viewer = sign_in("viewer")
+    user = user_by_email("viewer@example.com")
+    assert "was deleted successfully" in confirm_deletion(admin, user)
+    assert User.find(user.user_id) is None
+    assert viewer.get("/dashboard/").status_code == 302
+    names = {
+        record.action: record.actor_name for record in AuditRecord.scan(AuditRecord.target == f"user:{user.user_id}")
+    }
+    assert (names["user.signed_in"], names["user.deleted"]) == ("Viewer", "Admin")
+
+
+def test_users_cannot_delete_themselves(admin: Browser) -> None:
+    me = user_by_email("admin@example.com")
+    assert "You cannot delete yourself." in confirm_deletion(admin, me)
+    assert User.find(me.user_id)
+
+
+def test_the_last_admin_is_named_where_the_change_was_made(
+    admin: Browser, sign_in: SignIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two admins have each other's form open; the other one is quicker."""
+    sign_in("admin", "other@example.com")
+    me, other = user_by_email("admin@example.com"), user_by_email("other@example.com")
+    path = f"{LIST}{other.user_id}/change/"
+    form = form_values(admin.page(path))
+    done: list[str] = []
+
+    def read(user_id: str) -> User | None:
+        found = user_get(user_id)
+        if not done:
+            done.append(user_id)
+            user_disable(user_id=me.user_id, actor=Actor("user", other.user_id, "Other", frozenset(ROLES["admin"])))
+        return found
+
+    monkeypatch.setattr(users, "user_get", read)
+    answer = admin.post(path, data={**form, "role": "viewer"})
+    assert "is the last active admin. Make another user an admin first." in errors(answer.text)
+    assert User.find(other.user_id).role == "admin"
+
+
+def test_a_page_says_how_the_user_signs_in(admin: Browser) -> None:
     eve = make("Eve")
-    assert admin.get(f"{LIST}{eve.user_id}/delete/").status_code == 403
-    assert User.find(eve.user_id)
+    assert "password" in admin.page(f"{LIST}{eve.user_id}/change/").partition("Signs in with:")[2][:200]
 
 
 def test_roles_are_shown_with_what_they_allow(admin: Browser) -> None:

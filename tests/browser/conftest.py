@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_core_python.selenium import Axe
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
 
 from apps.accounts.services import user_create
-from controlplane.lib.actor import SYSTEM
+from controlplane.lib.actor import SYSTEM, Actor
+from tests.clients import Client
 from tests.conftest import PASSWORD
+from tests.dashboard.conftest import csrf_token
 from tests.dashboard.scene import Scene
 
 # What a browser does of its own accord must not reach out of this machine.
@@ -66,18 +70,15 @@ class Reader:
     def open(self, path: str) -> None:
         self.driver.get(self.server + path)
 
-    def sign_in(self, email: str) -> None:
-        self.open("/signin")
-        self.driver.find_element(By.NAME, "email").send_keys(email)
-        self.driver.find_element(By.NAME, "password").send_keys(PASSWORD)
-        self.driver.find_element(By.CSS_SELECTOR, "main button").click()
-        self.wait(lambda: "/signin" not in self.driver.current_url)
-
     def text(self, selector: str) -> str:
         return str(self.script("return document.querySelector(arguments[0])?.innerText ?? ''", selector))
 
     def click(self, selector: str) -> None:
         self.driver.find_element(By.CSS_SELECTOR, selector).click()
+
+    def press(self, keys: str) -> None:
+        """Type, wherever the focus is: the element that has it may be replaced at any moment by one that is alike."""
+        ActionChains(self.driver).send_keys(keys).perform()
 
     def script(self, script: str, *arguments: object) -> object:
         return self.driver.execute_script(script, *arguments)
@@ -98,9 +99,26 @@ class Reader:
     def command(self, name: str, arguments: dict[str, Any]) -> None:
         self.driver.execute_cdp_cmd(name, arguments)
 
+    def violations(self, *, context: dict[str, Any] | None = None, rule: str | None = None) -> list[tuple[str, str]]:
+        """The rule and the element of what axe finds in the page, or in its `context`: by all rules, or by one."""
+        # A page that has axe already, since it was checked in another window, does not need it again.
+        axe = Axe(axe_script="") if self.script("return 'axe' in window") else Axe()
+        only = {"runOnly": {"type": "rule", "values": [rule]}} if rule else {}
+        found = axe.run(self.driver, context=context, options={"resultTypes": ["violations"], **only})["violations"]
+        return [(each["id"], node["html"]) for each in found for node in each["nodes"]]
+
     def complaints(self) -> list[str]:
         """What the browser wrote to its console since this was last asked."""
         return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[attr-defined]
+
+
+def signed_in_cookies(server: str, email: str) -> dict[str, str]:
+    """The cookies of a browser that has signed in by the form. Two pages less to draw than in a real one."""
+    client = Client(server)
+    page = client.get("/signin", headers={"Accept": "text/html"})
+    form = {"email": email, "password": PASSWORD, "csrfmiddlewaretoken": csrf_token(page.text)}
+    assert client.post("/signin", data=form).status_code == 302
+    return dict(client.session.cookies)
 
 
 @pytest.fixture
@@ -109,13 +127,27 @@ def scene(tables: None) -> Scene:
 
 
 @pytest.fixture
+def agent(scene: Scene) -> Actor:
+    return scene.agent()
+
+
+@pytest.fixture
+def running_job(scene: Scene, agent: Actor) -> str:
+    """A job whose first attempt the agent has started."""
+    scene.pipeline()
+    scene.job()
+    return scene.start(agent)
+
+
+@pytest.fixture
 def reader(_browser: WebDriver, server: str) -> Iterator[Reader]:
-    """An operator who has just signed in. A test fails when the browser had anything to complain of."""
+    """An operator who has signed in. A test fails when the browser had anything to complain of."""
     user_create(email="olga@example.com", password=PASSWORD, name="Olga", role="operator", actor=SYSTEM)
-    _browser.delete_all_cookies()
     reader = Reader(_browser, server)
     reader.look()
-    reader.sign_in("olga@example.com")
+    reader.command("Network.clearBrowserCookies", {})
+    for name, value in signed_in_cookies(server, "olga@example.com").items():
+        reader.command("Network.setCookie", {"name": name, "value": value, "url": server})
     reader.complaints()
     yield reader
     assert reader.complaints() == []

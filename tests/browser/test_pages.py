@@ -3,11 +3,24 @@
 import pytest
 from selenium.webdriver.common.keys import Keys
 
+from apps.notifications.states import Occasion
 from controlplane.lib.actor import Actor
 from tests.browser.conftest import Reader
 from tests.dashboard.scene import Scene
+from tests.jobs.deployments import DEPLOYS, deployer, deployment_of, environment
+from tests.jobs.test_event_starts import deliver
+from tests.notifications.conftest import target_made, told
+from tests.pipelines.schedules import scheduled
+from tests.sources.hooks import connected, github_push
+from tests.webhooks import Receiver
 
-PAGES = ["/dashboard/", "/dashboard/jobs", "/dashboard/jobs/new", "/dashboard/agents", "/dashboard/pipelines"]
+PAGES = [
+    *("/dashboard/", "/dashboard/runs", "/dashboard/jobs", "/dashboard/jobs/new", "/dashboard/agents"),
+    *("/dashboard/pipelines", "/dashboard/pipelines/self", "/dashboard/new-pipeline"),
+    *("/dashboard/pipelines/self/schedules", "/dashboard/notifications"),
+    *("/dashboard/webhooks", "/dashboard/webhooks/hub"),
+    "/dashboard/environments",
+]
 
 OTHERS = ["/signin", "/docs", "/account/tokens"]
 
@@ -20,8 +33,30 @@ def agent(scene: Scene) -> Actor:
 @pytest.fixture
 def running_job(scene: Scene, agent: Actor) -> str:
     scene.pipeline()
+    scheduled(
+        zone="America/Argentina/ComodRivadavia", git_ref="feature/a-branch-with-a-very-long-name-that-has-to-wrap"
+    )
     scene.job(git_ref="feature/a-branch-with-a-very-long-name-that-has-to-wrap-somewhere")
+    connected()
+    deliver(github_push(f"refs/heads/{'long-' * 20}", repository="acme/a-repository-with-a-long-name-without-a-break"))
+    target = target_made(
+        Receiver(url="https://hooks.example.com"), path="/a-target-with-quite-a-long-name-in-its-table"
+    )
+    told(target, *Occasion, branches=["feature/a-branch-with-a-very-long-name-*", "main"])
     return scene.start(agent)
+
+
+def deployment_made() -> str:
+    """The page of a deployment that waits, with long names where there may be some."""
+    window = {"from": "FRI 16:00", "until": "MON 08:00", "zone": "America/Argentina/ComodRivadavia", "reason": "w" * 60}
+    environment(
+        allowed_refs=["feature/*", "release/" + "x" * 80],
+        approvals=1,
+        approver_roles=["operator", "admin"],
+        freezes=[window],
+    )
+    run = deployer().run(DEPLOYS, git_ref="feature/a-branch-with-a-very-long-name-that-has-to-wrap")
+    return f"/dashboard/deployments/{deployment_of(run).deployment_id}"
 
 
 def test_the_overview_shows_the_counts_and_follows_them(
@@ -44,18 +79,24 @@ def test_a_log_grows_while_its_job_runs_and_stops_at_its_end(
 ) -> None:
     scene.log(agent, running_job, b"first line\n")
     reader.open(f"/dashboard/jobs/{running_job}")
-    assert reader.text("#log-text") == "first line\n"
+    reader.wait_for_text("#log-lines", "first line")
     scene.log(agent, running_job, b"\x1b[32msecond\x1b[0m line \xff <b>\n", first=1)
-    reader.wait_for_text("#log-text", "second line \ufffd <b>")
+    reader.wait_for_text("#log-lines", "second line \ufffd <b>")
     scene.log(agent, running_job, b"third line\n", first=2)
-    reader.wait_for_text("#log-text", "third line")
+    reader.wait_for_text("#log-lines", "third line")
     scene.finish(agent, running_job, chunks=3)
-    reader.wait_for_text("#log-more", "End of the log.")
-    assert reader.text("#log-text") == "first line\nsecond line \ufffd <b>\nthird line\n"
-    assert "Completed" in reader.text("#job-head")
+    reader.wait_for_text("#log-edge", "3 lines.")
+    assert shown_lines(reader) == ["first line", "second line \ufffd <b>", "third line"]
+    reader.wait_for_text("#job-head", "Completed")
     assert "Run again" in reader.text("#job-head")
     reader.wait_for_text("#announcer", "Job completed")
     assert reader.script("return document.querySelectorAll('[hx-get]').length") == 0
+
+
+def shown_lines(reader: Reader) -> list[str]:
+    """The texts of the lines that are in the page."""
+    texts = reader.script("return [...document.querySelectorAll('.line')].map(line => line.textContent)")
+    return [str(text) for text in texts]  # type: ignore[attr-defined]
 
 
 def test_the_log_follows_its_end_unless_the_reader_has_scrolled_up(
@@ -68,12 +109,79 @@ def test_the_log_follows_its_end_unless_the_reader_has_scrolled_up(
     reader.open(f"/dashboard/jobs/{running_job}")
     reader.wait(lambda: reader.script(at_end))
     scene.log(agent, running_job, b"more\n" * 300, first=1)
-    reader.wait_for_text("#log-text", "more")
+    reader.wait_for_text("#log-lines", "more")
     reader.wait(lambda: reader.script(at_end))
-    reader.script("document.getElementById('log').scrollTop = 100")
+    # The page may be on its way to the end just then, so a reader may have to scroll twice.
+    scroll = "const log = document.getElementById('log'); const top = log.scrollTop; log.scrollTop = 1000; return top"
+    reader.wait(lambda: reader.script(scroll) == 1000)
     scene.log(agent, running_job, b"still more\n" * 300, first=2)
-    reader.wait_for_text("#log-text", "still more")
-    assert reader.script("return document.getElementById('log').scrollTop") == 100
+    reader.wait_for_text("#log-new", "300 new lines")
+    assert "still more" not in reader.text("#log-lines")
+    reader.click("#log-new")
+    reader.wait(lambda: shown_lines(reader)[-1] == "still more" and reader.script(at_end))
+    assert reader.script("return document.getElementById('log-new').hidden")
+
+
+def test_a_long_log_has_few_lines_in_the_page_and_all_of_them_are_reached(
+    reader: Reader, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    scene.log(
+        agent, running_job, *(b"".join(b"line %d\n" % n for n in range(s, s + 5000)) for s in range(0, 40_000, 5000))
+    )
+    scene.finish(agent, running_job, chunks=8)
+    reader.open(f"/dashboard/jobs/{running_job}#L20000-L20002")
+    chosen = "return [...document.querySelectorAll('.line-chosen')].map(line => line.textContent)"
+    reader.wait(lambda: reader.script(chosen) == ["line 19999", "line 20000", "line 20001"])
+    for share in (0, 0.75, 0.25, 1):
+        scroll = "const log = document.getElementById('log'); log.scrollTop = log.scrollHeight * arguments[0]"
+        reader.script(scroll, share)
+        wait_for_line(reader, round(40_000 * share))
+        assert len(shown_lines(reader)) <= 1200
+
+
+def wait_for_line(reader: Reader, number: int) -> None:
+    """Wait until a person sees about this line."""
+    first = """
+        const top = document.getElementById("log").getBoundingClientRect().top;
+        const seen = [...document.querySelectorAll(".line")].find((line) => line.getBoundingClientRect().bottom > top);
+        return Number(seen?.id.slice(1) ?? -1e6);
+    """
+    reader.wait(lambda: abs(int(str(reader.script(first))) - number) < 600)
+
+
+def test_a_search_goes_from_hit_to_hit_through_the_whole_log(
+    reader: Reader, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    lines = [b"needle %d\n" % number if number % 700 == 5 else b"hay\n" for number in range(3000)]
+    scene.log(agent, running_job, b"".join(lines))
+    scene.finish(agent, running_job, chunks=1)
+    reader.open(f"/dashboard/jobs/{running_job}#L1")
+    reader.driver.find_element("id", "log-query").send_keys("NEEDLE" + Keys.ENTER)
+    chosen = "return [...document.querySelectorAll('.line-chosen')].map(line => line.textContent).join()"
+    for number, said in ((5, "1 of 5"), (705, "2 of 5"), (1405, "3 of 5")):
+        reader.wait_for_text("#log-hits", said)
+        wait_for_line(reader, number)
+        assert reader.script(chosen) == f"needle {number}"
+        reader.click("#log-next")
+    reader.click("#log-previous")
+    reader.wait_for_text("#log-hits", "3 of 5")
+
+
+def test_a_step_and_the_next_error_are_one_click_away(
+    reader: Reader, scene: Scene, agent: Actor, running_job: str
+) -> None:
+    titles = ["── step 1/2: lint\n".encode(), "── step 2/2: test\n".encode()]
+    scene.log(agent, running_job, titles[0] + b"x\n" * 500, titles[1] + b"y\n" * 500 + b"error: no\n" + b"z\n" * 500)
+    scene.finish(agent, running_job, chunks=2, exit_code=3)
+    reader.open(f"/dashboard/jobs/{running_job}")
+    chosen = "return [...document.querySelectorAll('.line-chosen')].map(line => line.textContent).join()"
+    reader.wait(lambda: reader.script(chosen) == "error: no")
+    reader.click("[data-step='1']")
+    name = "return document.querySelector('.line-chosen .fold-name')?.textContent"
+    reader.wait(lambda: reader.script(name) == "lint")
+    reader.click("#log-error")
+    reader.wait(lambda: reader.script(chosen) == "error: no")
+    assert reader.text("#log-error") == "Next error (1 of 1)"
 
 
 def test_cancel_is_one_click_and_the_page_shows_the_result(
@@ -151,15 +259,16 @@ def test_the_pages_work_without_scripts(reader: Reader, scene: Scene, agent: Act
         reader.command("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-@pytest.mark.parametrize("width", [320, 390])
-def test_nothing_is_wider_than_a_phone(
-    reader: Reader, scene: Scene, agent: Actor, running_job: str, width: int
-) -> None:
+def test_nothing_is_wider_than_a_phone(reader: Reader, scene: Scene, agent: Actor, running_job: str) -> None:
     scene.log(agent, running_job, b"x" * 500 + b"\n")
-    reader.look(width=width)
-    for page in [*PAGES, f"/dashboard/jobs/{running_job}", f"/dashboard/agents/{agent.id}", *OTHERS]:
+    deployments = [deployment_made(), "/dashboard/environments/production"]
+    ones = [f"/dashboard/jobs/{running_job}", f"/dashboard/agents/{agent.id}"]
+    for page in [*PAGES, *deployments, *ones, *OTHERS]:
+        reader.look(width=320)
         reader.open(page)
-        assert reader.script("return document.documentElement.scrollWidth") == width, page
+        for width in (320, 390):
+            reader.look(width=width)
+            assert reader.script("return document.documentElement.scrollWidth") == width, (page, width)
 
 
 TONES = ("good", "bad", "warn", "busy", "idle")
@@ -216,8 +325,8 @@ def test_the_keyboard_reaches_the_skip_link_first_and_then_everything_to_act_wit
 ) -> None:
     reader.open(f"/dashboard/jobs/{running_job}")
     focused = []
-    for _ in range(14):
-        reader.driver.switch_to.active_element.send_keys(Keys.TAB)
+    for _ in range(30):
+        reader.press(Keys.TAB)
         focused.append(
             str(
                 reader.script(
@@ -234,8 +343,8 @@ def test_the_keyboard_reaches_the_skip_link_first_and_then_everything_to_act_wit
 
 def test_the_skip_link_leads_to_the_content(reader: Reader) -> None:
     reader.open("/dashboard/")
-    reader.driver.switch_to.active_element.send_keys(Keys.TAB)
-    reader.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    reader.press(Keys.TAB)
+    reader.press(Keys.ENTER)
     assert reader.script("return document.activeElement.id") == "content"
 
 
@@ -258,7 +367,7 @@ def test_a_token_is_made_shown_once_and_revoked(reader: Reader) -> None:
     reader.script("document.getElementById('id_name').value = 'ci'")
     reader.click("form .button-primary")
     reader.wait_for_text("#made", "“ci” is ready")
-    assert len(reader.text("#token")) == 47
+    assert len(reader.text("#token")) == 74
     reader.open("/account/tokens")
     assert reader.text("#token") == ""
     reader.click(".confirm summary")

@@ -44,8 +44,16 @@ def test_a_failure_is_shown_and_can_be_tried_again(visitor: Reader, provider: Pr
     visitor.wait_for_text("header", "Ada Lovelace")
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("dark", [False, True])
+# No size depends on the colours.
+@pytest.mark.parametrize(
+    ("width", "dark"),
+    [
+        (1280, False),
+        (390, True),
+        pytest.param(1280, True, marks=pytest.mark.nightly),
+        pytest.param(390, False, marks=pytest.mark.nightly),
+    ],
+)
 def test_the_pages_fit_and_can_be_used(visitor: Reader, provider: Provider, width: int, dark: bool) -> None:  # noqa: F811
     visitor.look(width=width, dark=dark)
     provider.person = Person(email="eve@evil.example")

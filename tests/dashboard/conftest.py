@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
+from controlplane.lib.actor import Actor
 from tests.clients import Client
 from tests.conftest import PASSWORD, someone
 from tests.dashboard.scene import Scene
+from tests.notifications.conftest import hook as hook
 
 # The Accept header of browsers.
 ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -18,6 +20,19 @@ SignedIn = Callable[[str], Client]
 @pytest.fixture
 def scene(tables: None) -> Scene:
     return Scene()
+
+
+@pytest.fixture
+def agent(scene: Scene) -> Actor:
+    return scene.agent()
+
+
+@pytest.fixture
+def running_job(scene: Scene, agent: Actor) -> str:
+    """A job whose first attempt the agent has started."""
+    scene.pipeline()
+    scene.job()
+    return scene.start(agent)
 
 
 def csrf_token(page: str) -> str:

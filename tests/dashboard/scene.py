@@ -81,10 +81,16 @@ class Scene:
 
     def finish(self, agent: Actor, job_id: str, *, exit_code: int = 0, chunks: int = 0, attempt: int = 1) -> None:
         moment = clock.timestamp(clock.now())
-        state = "completed" if exit_code == 0 else "failed"
+        codes = {name: exit_code if name == STEPS[-1] else 0 for name in STEPS}
         steps = [
-            {"name": name, "state": state, "exit_code": exit_code, "started_at": moment, "completed_at": moment}
-            for name in STEPS
+            {
+                "name": name,
+                "state": "failed" if code else "completed",
+                "exit_code": code,
+                "started_at": moment,
+                "completed_at": moment,
+            }
+            for name, code in codes.items()
         ]
         result = AttemptResult(
             exit_code=exit_code,

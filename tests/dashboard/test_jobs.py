@@ -5,51 +5,15 @@ import re
 
 import pytest
 
-from apps.dashboard.views.log import SLICE_BYTES
 from apps.jobs.models import Job
 from apps.jobs.selectors import job_get, job_list
-from apps.jobs.services import attempt_expire
 from controlplane.lib.actor import Actor
 from tests.clients import Client
 from tests.dashboard.conftest import csrf_token
 from tests.dashboard.scene import Scene
 
 
-@pytest.fixture
-def agent(scene: Scene) -> Actor:
-    return scene.agent()
-
-
-@pytest.fixture
-def running_job(scene: Scene, agent: Actor) -> str:
-    """A job whose first attempt the agent has started."""
-    scene.pipeline()
-    scene.job()
-    return scene.start(agent)
-
-
-def log_text(page: str) -> str:
-    """The text of the log in a page."""
-    shown = re.search(r'<pre id="log-text">(.*?)</pre>', page, re.DOTALL)
-    assert shown
-    return html.unescape(re.sub(r"<[^>]+>", "", shown[1]))
-
-
-def new_lines(answer: str) -> str:
-    """The text that the response to a refresh adds to the log."""
-    added = re.search(r'<span class="log-slice">(.*)</span>$', answer, re.DOTALL)
-    return html.unescape(re.sub(r"<[^>]+>", "", added[1])) if added else ""
-
-
-def next_address(page: str) -> str | None:
-    """The address from which the page requests the next slice of the log."""
-    asked = re.search(r'id="log-more"[^>]* hx-get="([^"]+)"', page)
-    return html.unescape(asked[1]) if asked else None
-
-
-def test_a_page_shows_the_job_its_steps_and_its_log(
-    operator: Client, scene: Scene, agent: Actor, running_job: str
-) -> None:
+def test_a_page_shows_the_job_and_its_steps(operator: Client, scene: Scene, agent: Actor, running_job: str) -> None:
     step = {
         "name": "lint",
         "state": "running",
@@ -58,60 +22,36 @@ def test_a_page_shows_the_job_its_steps_and_its_log(
         "completed_at": None,
     }
     scene.heartbeat(agent.id, [{"job_id": running_job, "attempt": 1, "steps": [step]}])
-    scene.log(agent, running_job, b"compiling\n")
     page = operator.get(f"/dashboard/jobs/{running_job}").text
     assert "Running" in page
     assert "https://git.example.com/app.git" in page
     assert ">lint<" in page
-    assert log_text(page) == "compiling\n"
 
 
-def test_a_refresh_adds_only_the_new_lines_to_the_log(
-    operator: Client, scene: Scene, agent: Actor, running_job: str
-) -> None:
-    scene.log(agent, running_job, b"one\n")
-    address = next_address(operator.get(f"/dashboard/jobs/{running_job}").text)
-    assert address
-    assert new_lines(operator.get(address).text) == ""
-    scene.log(agent, running_job, b"two\n", first=1)
-    answer = operator.get(address).text
-    assert new_lines(answer) == "two\n"
-    scene.log(agent, running_job, b"three\n", first=2)
-    assert new_lines(operator.get(next_address(answer) or "").text) == "three\n"
+def refresh_address(page: str) -> str | None:
+    """The address from which the page requests what has changed."""
+    asked = re.search(r'id="job-follow"[^>]* hx-get="([^"]+)"', page)
+    return html.unescape(asked[1]) if asked else None
 
 
 def test_a_page_stops_refreshing_when_the_job_has_ended(
     operator: Client, scene: Scene, agent: Actor, running_job: str
 ) -> None:
-    scene.log(agent, running_job, b"one\n")
-    address = next_address(operator.get(f"/dashboard/jobs/{running_job}").text)
+    address = refresh_address(operator.get(f"/dashboard/jobs/{running_job}").text)
     assert address
-    scene.finish(agent, running_job, chunks=1)
+    scene.finish(agent, running_job, chunks=0)
     answer = operator.get(address).text
-    assert next_address(answer) is None
-    assert "End of the log" in answer
+    assert refresh_address(answer) is None
     assert "Completed" in answer
     assert "Run again" in answer
-    assert next_address(operator.get(f"/dashboard/jobs/{running_job}").text) is None
+    assert refresh_address(operator.get(f"/dashboard/jobs/{running_job}").text) is None
 
 
 def test_the_head_of_a_page_is_only_sent_again_when_it_has_changed(operator: Client, running_job: str) -> None:
-    address = next_address(operator.get(f"/dashboard/jobs/{running_job}").text)
+    address = refresh_address(operator.get(f"/dashboard/jobs/{running_job}").text)
     assert address
     assert 'id="job-head"' not in operator.get(address).text
     assert 'id="job-head"' in operator.get(address.replace("seen=running", "seen=queued")).text
-
-
-def test_markup_in_a_log_is_shown_as_text(operator: Client, scene: Scene, agent: Actor, running_job: str) -> None:
-    hostile = b"<script>alert(1)</script></pre><img src=x onerror=alert(1)>\n"
-    scene.log(agent, running_job, hostile)
-    page = operator.get(f"/dashboard/jobs/{running_job}").text
-    assert log_text(page) == hostile.decode()
-    live = operator.get(f"/dashboard/jobs/{running_job}/live?offset=0").text
-    assert new_lines(live) == hostile.decode()
-    for text in (page, live):
-        assert "<script>alert" not in text
-        assert "<img" not in text
 
 
 def test_markup_in_names_is_shown_as_text(operator: Client, scene: Scene, agent: Actor) -> None:
@@ -120,75 +60,6 @@ def test_markup_in_names_is_shown_as_text(operator: Client, scene: Scene, agent:
     job_id = scene.start(agent)
     scene.finish(agent, job_id, exit_code=3)
     assert "<b>bold" not in operator.get(f"/dashboard/jobs/{job_id}").text
-
-
-def test_bytes_that_are_not_utf8_do_not_break_the_page(
-    operator: Client, scene: Scene, agent: Actor, running_job: str
-) -> None:
-    scene.log(agent, running_job, b"a\xff\xfe\x00b\n")
-    assert log_text(operator.get(f"/dashboard/jobs/{running_job}").text) == "a\ufffd\ufffdb\n"
-
-
-def test_a_character_that_two_chunks_share_is_shown_whole(
-    operator: Client, scene: Scene, agent: Actor, running_job: str
-) -> None:
-    first, second = "grün 🙂\n".encode()[:7], "grün 🙂\n".encode()[7:]
-    scene.log(agent, running_job, first)
-    page = operator.get(f"/dashboard/jobs/{running_job}").text
-    assert log_text(page) == "grün "
-    scene.log(agent, running_job, second, first=1)
-    assert new_lines(operator.get(next_address(page) or "").text) == "🙂\n"
-
-
-def test_a_colour_continues_in_the_next_slice_of_the_log(
-    operator: Client, scene: Scene, agent: Actor, running_job: str
-) -> None:
-    scene.log(agent, running_job, b"\x1b[31mred")
-    page = operator.get(f"/dashboard/jobs/{running_job}").text
-    scene.log(agent, running_job, b" and red", first=1)
-    assert '<span class="sgr-colour-1"> and red</span>' in operator.get(next_address(page) or "").text
-
-
-def test_both_attempts_of_a_job_are_in_its_log(operator: Client, scene: Scene, agent: Actor, running_job: str) -> None:
-    scene.log(agent, running_job, b"first attempt\n")
-    attempt_expire(agent_id=agent.id, job_id=running_job, attempt=1, heartbeat_at=None, reason="the agent was lost")
-    assert scene.start(agent) == running_job
-    scene.log(agent, running_job, b"second attempt\n", attempt=2)
-    page = operator.get(f"/dashboard/jobs/{running_job}").text
-    assert log_text(page) == "first attempt\nsecond attempt\n"
-    assert "1 lost with its agent" in page
-
-
-def test_a_page_shows_the_end_of_a_long_log_and_links_to_its_beginning(
-    operator: Client, scene: Scene, agent: Actor, running_job: str
-) -> None:
-    lines = [b"%07d\n" % number for number in range(SLICE_BYTES // 8 * 2)]
-    chunks = [b"".join(lines[start : start + 10_000]) for start in range(0, len(lines), 10_000)]
-    scene.log(agent, running_job, *chunks)
-    scene.finish(agent, running_job, chunks=len(chunks))
-    scene.store_log(running_job)
-    page = operator.get(f"/dashboard/jobs/{running_job}").text
-    assert log_text(page).endswith(lines[-1].decode())
-    assert log_text(page).splitlines()[0] + "\n" in {line.decode() for line in lines[:-1]}
-    assert "From the beginning" in page
-    read, offset = "", 0
-    while offset is not None:
-        page = operator.get(f"/dashboard/jobs/{running_job}?offset={offset}").text
-        read += log_text(page)
-        following = re.search(r'rel="next" href="\?offset=(\d+)"', page)
-        offset = int(following[1]) if following else None
-    assert read.encode() == b"".join(lines)
-
-
-def test_a_page_links_to_the_plain_text_of_the_log(
-    operator: Client, scene: Scene, agent: Actor, running_job: str
-) -> None:
-    scene.log(agent, running_job, b"as \x1b[31mprinted\xff\n")
-    link = re.search(r'href="([^"]+)">Plain text', operator.get(f"/dashboard/jobs/{running_job}").text)
-    assert link
-    answer = operator.get(link[1])
-    assert answer.headers["Content-Type"].startswith("text/plain")
-    assert answer.content == b"as \x1b[31mprinted\xff\n"
 
 
 def test_cancel_ends_a_waiting_job_at_once(operator: Client, scene: Scene) -> None:
@@ -323,6 +194,21 @@ def test_the_list_is_filtered_and_paged(operator: Client, scene: Scene) -> None:
     assert f"/dashboard/jobs/{foreign}" in narrowed
     assert ids[0] not in narrowed
     assert "No job matches" in operator.get("/dashboard/jobs?pipeline=unknown").text
+
+
+def test_refs_of_any_script_are_queued_by_the_form_shown_and_filtered(operator: Client, scene: Scene) -> None:
+    scene.pipeline()
+    for _ in range(26):
+        scene.job()
+        address = operator.post("/dashboard/jobs/new", data=queue_form(operator, git_ref="функция/ünïcode🚀"))
+    assert "функция/ünïcode🚀" in operator.get(address.headers["Location"]).text
+    first = operator.get("/dashboard/jobs", params={"git_ref": "функция/ünïcode🚀"}).text
+    assert "26 jobs match" in first
+    assert 'value="функция/ünïcode🚀"' in first
+    older = re.search(r'id="next-page" href="([^"]+)"', first)
+    assert older
+    second = operator.get(html.unescape(older[1])).text
+    assert second.count("функция/ünïcode🚀</td>") == 1
 
 
 def test_the_list_without_jobs_shows_how_to_queue_one(operator: Client) -> None:

@@ -5,7 +5,9 @@ import re
 from datetime import timedelta
 
 from apps.dashboard.chart import HEIGHT, outcome_chart
-from apps.jobs.selectors import DayOutcomes
+from apps.jobs.selectors import DayOutcomes, job_get
+from apps.jobs.selectors.queue import queue_registry
+from apps.jobs.services import job_cancel, jobs_claim
 from controlplane.lib import clock
 from tests.clients import Client
 from tests.dashboard.scene import Scene
@@ -35,12 +37,78 @@ def test_the_overview_counts_agents_jobs_and_errors(operator: Client, scene: Sce
     assert "Jobs ended, last 14 days" in text
 
 
-def test_the_newest_jobs_are_a_part_of_the_overview_that_loads_later(operator: Client, scene: Scene) -> None:
+def tile(page: str, name: str) -> tuple[str, str]:
+    """The words of a tile's link, and its address."""
+    found = re.search(rf'<a [^>]*id="tile-{name}" href="([^"]*)">(.*?)</a>', page, re.DOTALL)
+    assert found, name
+    return words(found[2]), html.unescape(found[1])
+
+
+def listed(operator: Client, address: str, kind: str = "jobs") -> set[str]:
+    """The ids on all pages of a list."""
+    found: set[str] = set()
+    while True:
+        page = operator.get(address).text
+        found |= set(re.findall(rf'<a [^>]*href="/dashboard/{kind}/(\w{{26}})"', page))
+        older = re.search(r'rel="next"[^>]* href="([^"]+)"', page)
+        if older is None:
+            return found
+        address = html.unescape(older[1])
+
+
+def test_each_tile_leads_to_a_list_of_exactly_what_it_counts(operator: Client, scene: Scene) -> None:
     scene.pipeline()
-    job_id = scene.job()
+    agent = scene.agent()
+    with clock.shifted(timedelta(hours=-26)):
+        scene.job()
+        scene.finish(agent, scene.start(agent), exit_code=1)
+        scene.job()
+        late = scene.start(agent)
+    failed = {late}
+    scene.finish(agent, late, exit_code=1)
+    for number in range(28):
+        scene.job()
+        job_id = scene.start(agent)
+        scene.finish(agent, job_id, exit_code=number % 14)
+        failed |= {job_id} if number % 14 else set()
+    cancelled = scene.job()
+    job_cancel(actor=scene.admin, job_id=cancelled)
+    scene.job()
+    running = scene.start(agent)
+    scene.job()
+    (offered,) = jobs_claim(agent=agent, sets=queue_registry().sets_for(()), limit=1)
+    waiting = {scene.job(), scene.job()}
+    page = operator.get("/dashboard/").text
+    said, address = tile(page, "failed")
+    assert said == "27 failed"
+    assert listed(operator, address) == failed
+    assert "27 jobs match" in operator.get(address).text
+    said, address = tile(page, "completed")
+    assert (said, len(listed(operator, address))) == ("2", 2)
+    said, address = tile(page, "cancelled")
+    assert (said, listed(operator, address)) == ("1 cancelled", {cancelled})
+    said, address = tile(page, "running")
+    assert (said, listed(operator, address)) == ("2", {running, offered.job_id})
+    said, address = tile(page, "waiting")
+    assert (said, listed(operator, address)) == ("2 waiting", waiting)
+
+
+def test_the_tile_of_agents_leads_to_those_that_it_counts(operator: Client, scene: Scene) -> None:
+    healthy = scene.agent()
+    unfit = scene.agent("build-02")
+    scene.heartbeat(unfit.id, fault="git is missing. Install it.")
+    page = operator.get("/dashboard/").text
+    for name, agent, words_of_it in (("agents", healthy, "1"), ("unhealthy", unfit, "1 unhealthy")):
+        said, address = tile(page, name)
+        assert (said, listed(operator, address, "agents")) == (words_of_it, {agent.id})
+
+
+def test_the_newest_runs_are_a_part_of_the_overview_that_loads_later(operator: Client, scene: Scene) -> None:
+    scene.pipeline()
+    run_id = str(job_get(scene.job()).run_id)
     assert '/dashboard/recent"' in operator.get("/dashboard/").text
     part = operator.get("/dashboard/recent", headers={"HX-Request": "true"}).text
-    assert job_id in part
+    assert f"/dashboard/runs/{run_id}" in part
     assert "<html" not in part
     assert "<html" in operator.get("/dashboard/recent").text
 

@@ -1,19 +1,28 @@
 """The pages of jobs: the list, one job, and the forms that queue, cancel and retry jobs."""
 
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
 from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission
-from apps.dashboard.forms import JobForm
-from apps.dashboard.pages import page, refresh_seconds, shared_context, show
-from apps.dashboard.views.log import job_facts, log_slice
+from apps.dashboard.forms.jobs import JobForm
+from apps.dashboard.pages import is_fragment, page, refresh_seconds, shared_context, show
+from apps.dashboard.views.artifacts import artifacts_of_ended
+from apps.dashboard.views.log import job_facts, log_view
+from apps.dashboard.views.tests import tests_of_ended
 from apps.jobs.selectors import job_get, job_list
 from apps.jobs.services import job_cancel, job_create, job_retry
-from apps.jobs.states import FINAL, Status
+from apps.jobs.states import FINAL, Event, Status, StatusGroup
+from apps.pipelines.definitions import Pipeline
+from apps.pipelines.parsing import parameters_check, pipeline_parse
 from apps.pipelines.selectors import pipeline_get, pipeline_list
-from controlplane.lib.errors import ApplicationError, Conflict, InvalidInput
+from controlplane.http.body_limits import body_limit
+from controlplane.lib.errors import ApplicationError, Conflict, InvalidInput, NotFound
 from controlplane.lib.ids import new_id
 
 PAGE_SIZE = 25
@@ -23,14 +32,16 @@ PIPELINE_CHOICES = 200
 
 @page(Permission.JOBS_READ)
 def job_list_page(request: HttpRequest) -> HttpResponse:
-    """Jobs, newest first, filtered by status, pipeline, ref and agent."""
-    chosen = {name: request.GET.get(name, "").strip() for name in ("status", "pipeline", "git_ref", "agent_id")}
+    """Jobs, newest first, filtered by status, pipeline, ref, agent and the day on which they ended."""
+    names = ("status", "pipeline", "git_ref", "agent_id", "ended")
+    chosen = {name: request.GET.get(name, "").strip() for name in names}
     cursor = request.GET.get("cursor") or None
     found = job_list(
         status=_status(chosen["status"]),
         pipeline=chosen["pipeline"] or None,
         git_ref=chosen["git_ref"] or None,
         agent_id=chosen["agent_id"] or None,
+        ended=_day(chosen["ended"]),
         limit=PAGE_SIZE,
         cursor=cursor,
     )
@@ -48,7 +59,7 @@ def job_list_page(request: HttpRequest) -> HttpResponse:
             "found": found,
             "chosen": chosen,
             "filtered": filtered,
-            "statuses": list(Status),
+            "statuses": [*Status, *StatusGroup],
             "cursor": cursor,
             "first_query": query.urlencode(),
             "next_query": following.urlencode() if found.next_cursor else "",
@@ -58,27 +69,44 @@ def job_list_page(request: HttpRequest) -> HttpResponse:
     )
 
 
-def _status(text: str) -> Status | None:
+def _status(text: str) -> Status | StatusGroup | None:
+    if text in set(StatusGroup):
+        return StatusGroup(text)
     try:
         return Status(text) if text else None
     except ValueError:
-        raise InvalidInput.field("status", f"must be one of {', '.join(Status)}") from None
+        raise InvalidInput.field("status", f"must be one of {', '.join([*Status, *StatusGroup])}") from None
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise InvalidInput.field("ended", "must be a day, as 2026-11-21") from None
 
 
 @page(Permission.JOBS_READ)
 def job_page(request: HttpRequest, job_id: str) -> HttpResponse:
     """One job: its facts, its steps and its log."""
     job = job_get(job_id)
-    context = {**shared_context(request), **job_facts(job), "log": log_slice(request, job)}
+    facts = job_facts(job)
+    log = log_view(request, job, facts)
+    results = {"tests": tests_of_ended(job), **artifacts_of_ended(request, job)}
+    context = {**shared_context(request), **facts, "log": log, **results}
     return render(request, "dashboard/job.html", {**context, "section": "jobs", "key": new_id()})
 
 
+# The variables and the parameters have up to 36,000 characters, of which the form may escape each byte.
+@body_limit(512 * 1024)
 @page(Permission.JOBS_CREATE, "GET", "HEAD", "POST")
 def job_new(request: HttpRequest) -> HttpResponse:
-    """A form that queues a job. After an error it keeps what the user entered."""
+    """A form that starts a run. After an error it keeps what the user entered."""
+    if is_fragment(request):
+        return _job_parameters(request)
     names = [pipeline.name for pipeline in pipeline_list(limit=PIPELINE_CHOICES).pipelines]
     if request.method == "POST":
-        form = JobForm(request.POST, pipelines=names)
+        definition = _definition(request.POST.get("pipeline", ""))
+        form = JobForm(request.POST, pipelines=names, parameters=definition.parameters if definition else None)
         if form.is_valid():
             try:
                 job = job_create(
@@ -86,23 +114,56 @@ def job_new(request: HttpRequest) -> HttpResponse:
                     pipeline=form.cleaned_data["pipeline"],
                     git_ref=form.cleaned_data["git_ref"] or None,
                     env=form.cleaned_data["env"],
+                    parameters=_given(form, definition),
+                    reuse=not form.cleaned_data["fresh"],
+                    event=Event.PAGE,
                     idempotency_key=form.idempotency_key,
                 )
             except ApplicationError as error:
                 form.refuse(error)
             else:
-                return redirect("dashboard:job", job_id=job.job_id)
+                return redirect("dashboard:run", run_id=job.run_id)
     else:
-        chosen = request.GET.get("pipeline", "")
-        if chosen and chosen not in names:
-            names.append(pipeline_get(chosen).name)
-        form = JobForm(
-            pipelines=names,
-            initial={"pipeline": chosen, "git_ref": request.GET.get("git_ref", ""), "key": new_id()},
-        )
+        form = _job_form(request, names)
     status = 422 if form.is_bound else 200
-    context = {**shared_context(request), "section": "jobs", "form": form, "pipelines": names}
+    context = {**shared_context(request), "section": "runs", "form": form, "pipelines": names}
     return render(request, "dashboard/job_new.html", context, status=status)
+
+
+def _job_form(request: HttpRequest, names: list[str]) -> JobForm:
+    """The empty form for the pipeline of the query, or for the first one."""
+    chosen = request.GET.get("pipeline", "")
+    if chosen and chosen not in names:
+        names.append(pipeline_get(chosen).name)
+    chosen = chosen or (names[0] if names else "")
+    initial = {"pipeline": chosen, "git_ref": request.GET.get("git_ref", ""), "key": new_id()}
+    definition = _definition(chosen)
+    return JobForm(pipelines=names, parameters=definition.parameters if definition else None, initial=initial)
+
+
+def _job_parameters(request: HttpRequest) -> HttpResponse:
+    """The part of the form that depends on the pipeline."""
+    chosen = request.GET.get("pipeline", "")
+    definition = _definition(chosen)
+    form = JobForm(pipelines=[], parameters=definition.parameters if definition else None, initial={"pipeline": chosen})
+    return render(request, "dashboard/job_parameters.html", {"form": form})
+
+
+def _definition(name: str) -> Pipeline | None:
+    """What the definition of the pipeline of that name says. None if only its repository has it, or nothing is known.
+
+    A definition that an earlier version has stored may be wrong now. In what way, the start of a run says.
+    """
+    try:
+        text = pipeline_get(name).definition if name else None
+        return pipeline_parse(text) if text else None
+    except (NotFound, InvalidInput):
+        return None
+
+
+def _given(form: JobForm, definition: Pipeline | None) -> Mapping[str, Any]:
+    """The values of the parameters. Raises InvalidInput that names the wrong ones."""
+    return parameters_check(definition, form.given) if definition else form.given
 
 
 @page(Permission.JOBS_CANCEL, "POST")

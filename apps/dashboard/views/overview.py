@@ -4,14 +4,16 @@ from collections import Counter
 
 from django.http import HttpRequest, HttpResponse
 
+from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission
 from apps.agents.selectors import fleet_counts
 from apps.dashboard.chart import outcome_chart
 from apps.dashboard.pages import page, refresh_seconds, show
-from apps.jobs.selectors import job_overview, jobs_recent
+from apps.jobs.selectors import job_overview, run_list
+from apps.secrets.selectors.rotations import rotation_next
 
 CHART_DAYS = 14
-RECENT_JOBS = 8
+RECENT_RUNS = 8
 # The overview names only so many running and waiting jobs; the list of jobs has them all.
 LISTED_JOBS = 10
 
@@ -36,7 +38,9 @@ def overview(request: HttpRequest) -> HttpResponse:
             "waiting": jobs.waiting[: -LISTED_JOBS - 1 : -1],
             "healthy": fleet["healthy"],
             "agents": fleet.total(),
-            "silent": fleet["unhealthy"] + fleet["dead"],
+            "fleet": fleet,
+            "rotation": rotation_next() if Permission.SECRETS_READ in request_actor(request).permissions else None,
+            "agent_states": [(status, fleet[status]) for status in ("unhealthy", "dead", "draining")],
             "chart": outcome_chart(jobs.outcomes),
             "seconds": refresh_seconds(busy=busy),
         },
@@ -45,5 +49,7 @@ def overview(request: HttpRequest) -> HttpResponse:
 
 @page(Permission.JOBS_READ)
 def recent(request: HttpRequest) -> HttpResponse:
-    """The newest jobs: a part of the overview that loads later, so that the rest does not wait for it."""
-    return show(request, "recent", {"section": "overview", "recent": jobs_recent(limit=RECENT_JOBS)})
+    """The newest runs: a part of the overview that loads later, so that the rest does not wait for it."""
+    found = run_list(limit=RECENT_RUNS)
+    rows = [(run, found.statuses[run.run_id]) for run in found.runs]
+    return show(request, "recent", {"section": "overview", "rows": rows})

@@ -1,0 +1,1 @@
+"""The forms that pages submit, by what they are about."""

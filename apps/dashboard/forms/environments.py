@@ -1,0 +1,173 @@
+"""The forms of environments and deployments."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from django import forms
+
+from apps.accounts.policies import ROLES
+from apps.accounts.selectors import user_by_email
+from apps.dashboard.forms.refusable import PLAIN, RefusableForm
+from controlplane.lib.error_codes import ErrorCode
+from controlplane.lib.errors import ApplicationError, InvalidInput
+
+# FRI 16:00 to MON 08:00 Europe/Berlin: weekend
+_TIME = r"\S+(?: [0-9]+:[0-9]+)?"
+_FREEZE = re.compile(
+    rf"(?P<begin>{_TIME}) to (?P<until>{_TIME}) (?P<zone>[A-Za-z][^\s:]*)(?:: *(?P<reason>.*))?", re.IGNORECASE
+)
+
+
+class EnvironmentForm(RefusableForm):
+    """An environment to change. `revision` is the one that the user has seen, so that no other change is lost."""
+
+    url = forms.CharField(
+        label="Address",
+        required=False,
+        max_length=500,
+        help_text="Where people see what is live.",
+        widget=forms.TextInput,
+    )
+    allowed_refs = forms.CharField(
+        label="Allowed refs",
+        required=False,
+        max_length=20_000,
+        help_text="One pattern per line, as main, release/* or refs/tags/v*. If empty, all refs may be deployed.",
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
+    )
+    approvals = forms.IntegerField(
+        label="Approvals", min_value=0, max_value=10, initial=0, help_text="How many people must approve."
+    )
+    approvers = forms.CharField(
+        label="Who may approve",
+        required=False,
+        max_length=10_000,
+        help_text="One role (operator, admin, …) or e-mail address of a user per line.",
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
+    )
+    requester_may_not_approve = forms.BooleanField(
+        label="Another person must approve",
+        required=False,
+        help_text="Not the one who started the run, or ran the job again.",
+    )
+    wait_minutes = forms.IntegerField(
+        label="Wait timer",
+        min_value=0,
+        max_value=30 * 24 * 60,
+        initial=0,
+        help_text="For so many minutes, each deployment waits once it is ready.",
+    )
+    freezes = forms.CharField(
+        label="Freezes",
+        required=False,
+        max_length=20_000,
+        help_text="When nothing is deployed, one per line: FRI 16:00 to MON 08:00 Europe/Berlin, or "
+        "2026-12-20T18:00 to 2027-01-04T08:00 Europe/Berlin: holidays.",
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false"}),
+    )
+    revision = forms.IntegerField(min_value=0, max_value=10**9, initial=0, widget=forms.HiddenInput)
+
+    def clean_approvers(self) -> tuple[list[str], list[str]]:
+        """Roles, and ids of users. Raises ValidationError for a line that is neither."""
+        roles, ids = [], []
+        for line in map(str.strip, self.cleaned_data["approvers"].splitlines()):
+            user = user_by_email(line) if "@" in line else None
+            if user is not None:
+                ids.append(str(user.user_id))
+            elif line in ROLES:
+                roles.append(line)
+            elif line:
+                raise forms.ValidationError(f"{line[:100]} is neither a role nor the e-mail address of a user.")
+        return roles, ids
+
+    def clean_freezes(self) -> list[dict[str, str | None]]:
+        """The lines as windows. Raises ValidationError with the number of a malformed line."""
+        found = []
+        for number, line in enumerate(self.cleaned_data["freezes"].splitlines(), start=1):
+            parts = _FREEZE.fullmatch(line.strip())
+            if parts:
+                found.append({**parts.groupdict(), "from": parts["begin"]})
+            elif line.strip():
+                raise forms.ValidationError(f"Line {number} is not of the form FROM to UNTIL ZONE: REASON.")
+        return [{name: one[name] for name in ("from", "until", "zone", "reason")} for one in found]
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """What the user says of the environment."""
+        given = self.cleaned_data
+        roles, ids = given["approvers"]
+        return {
+            "url": given["url"] or None,
+            "allowed_refs": given["allowed_refs"].split(),
+            "approvals": given["approvals"],
+            "approver_roles": roles,
+            "approver_ids": ids,
+            "requester_may_not_approve": given["requester_may_not_approve"],
+            "wait_seconds": given["wait_minutes"] * 60,
+            "freezes": given["freezes"],
+        }
+
+    def _field_of(self, path: str) -> str | None:
+        shown_by = {"approver_roles": "approvers", "approver_ids": "approvers", "wait_seconds": "wait_minutes"}
+        found = super()._field_of(path)
+        return found or shown_by.get(path)
+
+
+class EnvironmentNewForm(EnvironmentForm):
+    """An environment to make."""
+
+    name = forms.CharField(
+        max_length=55,
+        help_text="As `environment:` of a job names it. It cannot be changed later.",
+        widget=forms.TextInput(attrs=PLAIN),
+    )
+
+    revision = None  # type: ignore[assignment]
+
+    field_order = ("name",)
+
+    def refuse(self, error: ApplicationError) -> None:
+        """Show that the name is taken next to it, and other errors as for any environment."""
+        taken = error.code == ErrorCode.NAME_TAKEN
+        super().refuse(InvalidInput.field("name", error.message) if taken else error)
+
+
+class DeployForm(RefusableForm):
+    """A deployment to ask for. With `key`, submitting the same form twice starts only one run."""
+
+    pipeline = forms.CharField(max_length=63, widget=forms.TextInput(attrs={**PLAIN, "list": "pipelines"}))
+    git_ref = forms.CharField(
+        label="Git ref",
+        required=False,
+        max_length=255,
+        help_text="A branch, tag or commit. If empty, the pipeline's default ref.",
+        widget=forms.TextInput(attrs=PLAIN),
+    )
+    key = forms.CharField(required=False, max_length=64, widget=forms.HiddenInput)
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """A key that is equal only for the same form with the same content."""
+        key = self.cleaned_data["key"]
+        return json.dumps([key, self.cleaned_data["pipeline"], self.cleaned_data["git_ref"]]) if key else None
+
+
+def environment_initial(environment: Any, emails: Mapping[str, str]) -> dict[str, Any]:
+    """What the form of an environment begins with. `emails` are the addresses of the users who may approve, by id."""
+    freezes = [
+        f"{one['from']} to {one['until']} {one['zone']}" + (f": {one['reason']}" if one.get("reason") else "")
+        for one in environment.freezes or ()
+    ]
+    approvers = [*environment.approver_roles, *(emails.get(user_id, "") for user_id in environment.approver_ids)]
+    return {
+        "url": environment.url or "",
+        "allowed_refs": "\n".join(environment.allowed_refs),
+        "approvals": int(environment.approvals),
+        "approvers": "\n".join(filter(None, approvers)),
+        "requester_may_not_approve": bool(environment.requester_may_not_approve),
+        "wait_minutes": int(environment.wait_seconds) // 60,
+        "freezes": "\n".join(freezes),
+        "revision": int(environment.revision),
+    }

@@ -1,0 +1,1 @@
+"""What pages read that no other app knows: reports over several apps."""
