@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Optional
 
+from agent.job_secrets import AttemptKey
 from agent.protocol import Assignment
 
 # Why an attempt must end early, the weakest reason first: the user cancels the job; the agent stops; the control plane
@@ -24,9 +25,13 @@ class Attempt:
         self._lock = threading.Lock()
         self._end_reason: Optional[str] = None
         self._steps: list[dict[str, Any]] = []
+        # To which the control plane encrypts the secrets of the attempt.
+        self.key = AttemptKey()
         self.started = False
         # The failure of this machine that ended the attempt, if one did.
         self.agent_fault: Optional[str] = None
+        # That is not about the machine: its configuration does not allow the job.
+        self.is_declined = False
         # Set when the thread that runs the job must look again: a request to end came, or a command ended.
         self.wake = threading.Event()
         # Set when the agent must begin nothing more for this attempt.

@@ -32,7 +32,7 @@ GIT_ENVIRONMENT = {
 _REMOTE = "origin"
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _SHORT_OBJECT_ID = re.compile(r"[0-9a-f]{7,63}")
-_REF_CHARACTERS = re.compile(r"[^\x00-\x20\x7f~^:?*\[\\]{1,250}")
+_REF_CHARACTERS = re.compile(r"[^\x00-\x20\x7f~^:?*\[\\]{1,255}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _USERINFO = re.compile(r"(?P<scheme>[A-Za-z0-9+.-]+://)(?P<userinfo>[^/?#]*)@")
 _HELPER = re.compile(r"[A-Za-z0-9+.-]+::")
@@ -86,13 +86,15 @@ class Checkout:
 class Tools:
     """What a checkout uses: `git` runs git in the workspace, `has_lfs` says whether git-lfs is installed.
 
-    While another job fetches from the same repository, `waiting` is called several times a second; it may raise.
+    While another job fetches from the same repository, `waiting` is called several times a second; it may raise. Jobs
+    with another `realm` have their own mirrors, since they may read other repositories.
     """
 
     git: Git
     mirrors: Optional[Mirrors] = None
     has_lfs: bool = False
     waiting: Callable[[], None] = lambda: None
+    realm: str = ""
 
 
 def lfs_options(tools: Tools) -> list[str]:
@@ -225,7 +227,7 @@ class _Session:
         mirrors = self._tools.mirrors
         if mirrors is None or self._mirror_failed or url_without_credentials(self._url) != self._url:
             return False
-        with mirrors.use(self._url) as mirror:
+        with mirrors.use(self._url, realm=self._tools.realm) as mirror:
             self._mirror, self._generation = mirror, mirror.generation
             known = mirror.has(object_id)
             waiting = self._tools.waiting

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 TIMEOUT_SECONDS = 20
 # The longest Retry-After that the agent obeys.
 RETRY_AFTER_LIMIT_SECONDS = 300
+# The signature does not count for the moment, or the server is busy.
+_TEMPORARY = (401, 408, 429)
 _ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
 
 T = TypeVar("T")
@@ -54,13 +56,14 @@ class Unreachable(Exception):
     The network failed, the server is busy (429) or broken (5xx), or something else than the control plane answered.
 
     `retry_after` is the pause in seconds that the server asked for, or None. `code` is the control plane's error code,
-    or empty if it did not answer.
+    or empty if it did not answer. `status` is that of the answer, 0 if there was none.
     """
 
-    def __init__(self, reason: str, retry_after: Optional[float] = None, code: str = "") -> None:
+    def __init__(self, reason: str, retry_after: Optional[float] = None, code: str = "", status: int = 0) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
         self.code = code
+        self.status = status
 
 
 class GivenUp(Exception):
@@ -116,19 +119,26 @@ class Client:
         stop: threading.Event,
         body: bytes = b"",
         headers: Optional[dict[str, str]] = None,
+        fresh: Callable[[], dict[str, str]] = dict,
+        accepts_any_code: bool = False,
     ) -> T:
         """Retry the request until an answer comes. Returns what `understand` makes of the answer.
 
-        A refusal of the agent as a whole is retried: heartbeats decide what follows from it. Raises Refused if the
-        control plane refuses this request, or GivenUp if `stop` is set first.
+        `fresh` gives headers that differ with each try. With `accepts_any_code`, an error code that this agent does not
+        know counts as a refusal, too: a job must not wait for ever for what it can do without. A refusal of the agent
+        as a whole is retried: heartbeats decide what follows from it. Raises Refused if the control plane refuses this
+        request, or GivenUp if `stop` is set first.
         """
         backoff = Backoff()
         while not stop.is_set():
             failure: Exception
             retry_after = None
             try:
-                return self.send(method, path, understand=understand, body=body, headers=headers)
+                sent = {**(headers or {}), **fresh()}
+                return self.send(method, path, understand=understand, body=body, headers=sent)
             except Unreachable as error:
+                if accepts_any_code and error.code and 400 <= error.status < 500 and error.status not in _TEMPORARY:
+                    raise Refused(error.status, error.code, str(error), []) from error
                 failure, retry_after = error, error.retry_after
             except Refused as error:
                 if error.code not in ABOUT_AGENT:
@@ -309,7 +319,7 @@ class _Answer:
         if self.status < 500 and not self.code:
             to = f" to {self.headers['Location'][:200]!r}" if self.headers.get("Location") else ""
             reason += f"{to}: that is no answer of the control plane; check what is between it and this machine"
-        return Unreachable(reason, _retry_after(self.headers), self.code)
+        return Unreachable(reason, _retry_after(self.headers), self.code, self.status)
 
 
 def _log_clock(offset: int) -> None:

@@ -1,19 +1,20 @@
 """Keep the agent's secrets from the steps that it runs, as far as the operating system allows it.
 
 Linux shows the arguments and the environment with which a process began under /proc, and nothing that the process does
-later changes them. So an agent that was started with an enrolment token there starts itself again without it.
+later changes them. So an agent that was started with an enrolment token there starts itself again without it, before it
+imports the rest of the program. So this module imports only what is cheap.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import subprocess
 import sys
-from pathlib import Path
-from typing import Optional
 
 from agent.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional
 
 TOKEN_OPTION = "--token"
 TOKEN_VARIABLE = "HYBRID_CI_TOKEN"
@@ -21,6 +22,18 @@ _DESCRIPTOR_VARIABLE = "HYBRID_CI_TOKEN_FD"
 _PR_SET_DUMPABLE = 4
 # A pipe takes this many bytes before anything reads it.
 _LIMIT_BYTES = 4096
+
+
+def given_token(arguments: list[str]) -> Optional[str]:
+    """The token in the agent's arguments or else in its environment, or None."""
+    token = os.environ.get(TOKEN_VARIABLE)
+    following = iter(arguments)
+    for argument in following:
+        if argument == TOKEN_OPTION:
+            token = next(following, None)
+        elif argument.startswith(f"{TOKEN_OPTION}="):
+            token = argument[len(TOKEN_OPTION) + 1 :]
+    return token or None
 
 
 def start_again_without_token(arguments: list[str], token: str) -> None:
@@ -55,6 +68,8 @@ def inherited_token() -> Optional[str]:
 def forbid_inspection() -> None:
     """Forbid other processes of this user to read this process's memory, environment and open files (Linux only)."""
     if sys.platform == "linux":
+        import ctypes
+
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
@@ -62,9 +77,14 @@ def _program(arguments: int) -> list[str]:
     """How Python was started, up to the last `arguments` words, which the program sees as its own."""
     # Python has it as sys.orig_argv from 3.10 on.
     words = list(getattr(sys, "orig_argv", []))
-    if not words and Path("/proc/self/cmdline").exists():
-        words = [os.fsdecode(word) for word in Path("/proc/self/cmdline").read_bytes().split(b"\0")[:-1]]
     if not words:
+        from pathlib import Path
+
+        if Path("/proc/self/cmdline").exists():
+            words = [os.fsdecode(word) for word in Path("/proc/self/cmdline").read_bytes().split(b"\0")[:-1]]
+    if not words:
+        import subprocess
+
         return [sys.executable, *subprocess._args_from_interpreter_flags(), sys.argv[0]]  # type: ignore[attr-defined]
     return [sys.executable, *words[1 : len(words) - arguments]]
 

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from agent.job_folder import JobFolder
+from agent.job_folder import PROGRAM_VARIABLE, JobFolder
+from agent.job_outputs import VARIABLE as OUTPUT_VARIABLE
+from agent.job_secrets import JobSecrets
 from agent.process import Guard
 
 # Agents with an engine have this label, and the control plane asks for it where a pipeline has a container.
@@ -29,10 +31,14 @@ _OWNER_LABEL = "hybrid-ci-agent"
 _TOP = "/ci"
 _PROBE_SECONDS = 30
 _REMOVAL_SECONDS = 60
+# No secret has such a name.
+_SECRET_VARIABLES = ".variables.sh"
 # Shells refuse to set these, and end.
 _READ_ONLY = frozenset({"BASHOPTS", "BASH_VERSINFO", "EUID", "PPID", "SHELLOPTS", "UID"})
-# Variables come from a file: every user of the machine can read a command line.
+# Variables come from files: every user of the machine can read a command line, and engines keep the variables that they
+# set on disk.
 _SCRIPT = f". {_TOP}/variables.sh; exec /bin/sh -e {_TOP}/step.sh"
+_SECRET_SCRIPT = f". {_TOP}/secrets/{_SECRET_VARIABLES}; {_SCRIPT}"
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ class Container:
         self._name = name
         self._owner = owner
         self._folder = folder
+        self._has_secrets = False
         # Whether the folders must belong to the attempt's step user, if it has one.
         self.uses_step_user = not engine.is_rootless
 
@@ -112,24 +119,43 @@ class Container:
         """The environment of the engine's program."""
         return dict(self._engine.env)
 
+    def write_secrets(self, secrets: JobSecrets) -> None:
+        """Keep the secrets for the steps, which `command` gets. Raises OSError."""
+        self._has_secrets = bool(secrets)
+        if secrets:
+            paths = {name: f"{_TOP}/secrets/{name}" for name in secrets.files}
+            self._folder.write_secret(_SECRET_VARIABLES, _exports({**secrets.variables, **paths}))
+
     def command(self, script: Path, env: Mapping[str, str]) -> list[str]:
         """The command that runs the script in a new container, with the variables `env`. Raises OSError."""
-        own = {"HOME": f"{_TOP}/home", "TMPDIR": f"{_TOP}/temporary", "GIT_CONFIG_GLOBAL": f"{_TOP}/home/.gitconfig"}
+        own = {
+            "HOME": f"{_TOP}/home",
+            "TMPDIR": f"{_TOP}/temporary",
+            "GIT_CONFIG_GLOBAL": f"{_TOP}/home/.gitconfig",
+            OUTPUT_VARIABLE: f"{_TOP}/exchange/{self._folder.outputs.name}",
+        }
+        program = self._folder.program
+        if program is not None:
+            own[PROGRAM_VARIABLE] = f"{_TOP}/{program.name}"
         variables = self._folder.write_script(f"{script.stem}.variables.sh", _exports({**own, **env}))
         mounts = {
             str(self._folder.workspace): f"{_TOP}/workspace:Z",
             str(self._folder.home): f"{_TOP}/home:Z",
             str(self._folder.temporary): f"{_TOP}/temporary:Z",
+            str(self._folder.exchange): f"{_TOP}/exchange:Z",
             str(script): f"{_TOP}/step.sh:ro,Z",
             str(variables): f"{_TOP}/variables.sh:ro,Z",
+            **({str(program): f"{_TOP}/{program.name}:ro,Z"} if program is not None else {}),
+            **({str(self._folder.secrets): f"{_TOP}/secrets:ro,Z"} if self._has_secrets else {}),
         }
         return [
             *(self._engine.path, "run", "--rm"),
             *(f"--name={self._name}", f"--label={_OWNER_LABEL}={self._owner}"),
             *self._rights(),
+            *(("--ulimit=core=0:0",) if self._has_secrets else ()),
             *(f"--volume={source}:{target}" for source, target in mounts.items()),
             f"--workdir={_TOP}/workspace",
-            *("--entrypoint=/bin/sh", self._image, "-c", _SCRIPT),
+            *("--entrypoint=/bin/sh", self._image, "-c", _SECRET_SCRIPT if self._has_secrets else _SCRIPT),
         ]
 
     def remove(self, guard: Guard) -> None:

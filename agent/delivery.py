@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Optional
 
 from agent.attempt import ABANDON, Attempt
@@ -73,7 +74,8 @@ def _deliver_chunks(plane: ControlPlane, attempt: Attempt, spooled: SpooledAttem
     for sequence in sequences:
         command = None
         try:
-            command = plane.log(attempt.job, sequence, spooled.read_chunk(sequence), stop=attempt.muted)
+            data, times = spooled.read_chunk(sequence), partial(spooled.chunk_times, sequence)
+            command = plane.log(attempt.job, sequence, data, times=times, stop=attempt.muted)
         except Refused as error:
             if error.code not in _CHUNK_REFUSALS:
                 raise

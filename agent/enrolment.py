@@ -16,6 +16,7 @@ from agent.errors import RefusedByControlPlane
 from agent.files import write_private
 from agent.identity import Identity
 from agent.protocol import ControlPlane
+from agent.refusals import ENROLMENT_BEYOND_TOKEN
 from agent.state import StateDirectory
 
 logger = logging.getLogger(__name__)
@@ -45,10 +46,13 @@ def enrol(
     except Refused as error:
         state.enrolment.unlink()
         reason = "; ".join([str(error), *error.field_messages()])
-        raise RefusedByControlPlane(
-            f"The control plane refused to enrol this machine ({reason}). "
-            "Check the token and the options, or create a new token, and start the agent again."
-        ) from error
+        advice = "Check the token and the options, or create a new token, and start the agent again."
+        if error.code == ENROLMENT_BEYOND_TOKEN:
+            advice = (
+                "Start the agent with options that the token allows (--labels, --region, --slots), "
+                "or ask for a token that allows these."
+            )
+        raise RefusedByControlPlane(f"The control plane refused to enrol this machine ({reason}). {advice}") from error
     identity.save(state.identity)
     state.enrolment.unlink()
     logger.info("the control plane enrolled this machine as agent %s (id %s)", name, identity.agent_id)

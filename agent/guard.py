@@ -24,7 +24,7 @@ import sys
 import time
 
 from agent import processes
-from agent.privileges import become, keep_capabilities_from_programs
+from agent.privileges import become, forbid_core_dumps, forbid_inspection, keep_capabilities_from_programs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,8 +43,6 @@ CANNOT_START = 126
 _HEADER_BYTES = 9
 # How long the guard tries to kill processes; one in an uninterruptible call may never end.
 _KILL_LIMIT_SECONDS = 10
-# Python ignores these signals, and a command would inherit that.
-_IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFZ", "SIGXFSZ")
 
 
 def frame(kind: bytes, payload: bytes = b"") -> bytes:
@@ -82,11 +80,13 @@ def run_request(
     grace: float,
     silence: float,
     user: Optional[tuple[int, int, tuple[int, ...]]] = None,
+    secret: bool = False,
 ) -> bytes:
     """The frame that asks a guard to run `command` in the folder `cwd`.
 
     `grace` is the time in seconds between TERM and KILL, `silence` that after which the agent counts as frozen. `user`
     has the numbers of the user to run as, of its main group and of all its groups; None means the agent's own user.
+    With `secret`, `env` has secret values: no other process may read them from the guard, and no core dump has them.
     """
     # The guard may run under another locale, so it gets bytes. Agent and guard are the same interpreter.
     document = {
@@ -96,6 +96,7 @@ def run_request(
         "grace": grace,
         "silence": silence,
         "user": user,
+        "secret": secret,
     }
     return frame(RUN, marshal.dumps(document))
 
@@ -112,7 +113,10 @@ def guard_main(reports: int) -> int:
         kind, payload = request
         if kind != RUN:
             continue  # The command ended before the request to stop it arrived.
-        code = guard.run(marshal.loads(payload))  # noqa: S302 — the agent wrote it
+        document = marshal.loads(payload)  # noqa: S302 — the agent wrote it
+        # It may have secrets, which are needed no longer than the command takes to start.
+        del request, payload
+        code = guard.run(document)
         try:
             os.write(reports, frame(ABANDONED if guard.agent_is_frozen else ENDED, b"%d" % code))
         except BrokenPipeError:
@@ -156,16 +160,25 @@ class _Guard:
         return None
 
     def run(self, request: dict[str, Any]) -> int:
-        """Run one command, then kill its remaining processes. Returns its exit code as in a shell."""
+        """Run one command, then kill its remaining processes. Returns its exit code as in a shell.
+
+        The request is empty from the command's start on.
+        """
         self._code = self._kill_at = None
         self._grace = request["grace"]
         self._silence = _Silence(request["silence"])
         self.agent_is_frozen = False
+        if request["secret"]:
+            forbid_inspection()
         try:
             self._child = _start(request)
         except OSError as error:
             _say_cannot_start(request, error)
             return CANNOT_START
+        finally:
+            request.clear()
+        # A request to stop the command may have arrived together with the one to run it.
+        self._handle_messages()
         while not self._is_over():
             if not self._wait():
                 break
@@ -271,6 +284,13 @@ class _Silence:
         return self._lasted >= self._limit
 
 
+def _signals_restore() -> None:
+    """Ignore no signal: Python ignores some, and a shell some more in what it starts by `nohup` or with `&`."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _start(request: dict[str, Any]) -> int:
     """Start the command in a session of its own. Returns its process number. Raises OSError if there is no process."""
     child = os.fork()
@@ -280,9 +300,9 @@ def _start(request: dict[str, Any]) -> int:
             os.chdir(request["cwd"])
             os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(1, 2)
-            for name in _IGNORED_BY_PYTHON:
-                if hasattr(signal, name):
-                    signal.signal(getattr(signal, name), signal.SIG_DFL)
+            _signals_restore()
+            if request["secret"]:
+                forbid_core_dumps()
             if request["user"] is None:
                 keep_capabilities_from_programs()
             else:

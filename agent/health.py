@@ -21,6 +21,8 @@ WORK_FREE_BYTES = 100 * 1024 * 1024
 STATE_FREE_BYTES = 10 * 1024 * 1024
 # How long the agent takes no jobs after the machine failed one: twice as long after each further one, up to a limit.
 _PAUSE_SECONDS, _PAUSE_LIMIT_SECONDS = 30.0, 600.0
+# Jobs that start at the same time, and the heartbeat, look at the same folders: one would remove the file of another.
+_one_look = threading.Lock()
 
 
 class Health:
@@ -107,10 +109,11 @@ def _folder_fault(path: Path, least: int, name: str) -> Optional[str]:
             return (
                 f"the disk of the {name} {path} is full: {free // 2**20} MiB are free, {least // 2**20} MiB are needed"
             )
-        with suppress(FileNotFoundError):
+        with _one_look:
+            with suppress(FileNotFoundError):
+                probe.unlink()
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             probe.unlink()
-        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        probe.unlink()
     except OSError as error:
         return f"the {name} {path} cannot be written: {error.strerror or error}"
     return None

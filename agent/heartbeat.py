@@ -55,10 +55,17 @@ class Heartbeat:
         # The time of the last heartbeat that may be recorded, and of the last that was sent.
         self._last_created = self._created = self._read_last()
         self._monotonic = monotonic
+        self._idle_limit = _IDLE_RANGE_SECONDS[1]
         # The code of the last refusals of the agent, when they began, and how many they are.
         self._refused_by = ""
         self._refused_since = 0.0
         self._refusals = 0
+
+    def schedule(self, seconds: Optional[float]) -> None:
+        """Let an idle agent ask for work this often, and a fifth less often at most; None: as each answer says."""
+        low, high = _IDLE_RANGE_SECONDS
+        # Answers spread the heartbeats of many agents by a fifth.
+        self._idle_limit = high if seconds is None else min(high, max(low, seconds) * 1.2)
 
     def send_soon(self) -> None:
         """Send the next heartbeat early, since its report has changed."""
@@ -96,9 +103,8 @@ class Heartbeat:
         self._last_created = self._created
         self._refused_by = ""
         self._backoff.reset()
-        low, high = _IDLE_RANGE_SECONDS
-        interval = max(low, min(high, answer.next_check_interval))
         self._on_answer(answer)
+        interval = max(_IDLE_RANGE_SECONDS[0], min(self._idle_limit, answer.next_check_interval))
         return BUSY_SECONDS if report["running"] or answer.jobs else interval, True
 
     def _pause(self, error: Exception, retry_after: Optional[float]) -> float:

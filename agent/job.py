@@ -18,7 +18,6 @@ from agent.log_text import one_line
 from agent.machine import FAULT_CHARACTERS
 from agent.protocol import Assignment
 from agent.step_users import StepUser
-from agent.trash import discard
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +39,7 @@ def _run_job(
     context: JobContext, attempt: Attempt, wants_next: Callable[[], bool], owner: Optional[StepUser]
 ) -> Optional[Assignment]:
     try:
-        details = context.plane.start(attempt.job, stop=attempt.ending)
+        details = context.plane.start(attempt.job, secrets_key=attempt.key.public, stop=attempt.ending)
     except GivenUp:
         return None
     except Refused as error:
@@ -63,7 +62,9 @@ def _run_job(
 
     delivery = threading.Thread(target=deliver_all, name=f"delivery of {attempt.job}", daemon=True)
     delivery.start()
-    folder = JobFolder(context.work_dir / f"{attempt.job.job_id}.{attempt.job.attempt}", owner)
+    name = f"{attempt.job.job_id}.{attempt.job.attempt}"
+    private = None if context.private_dir is None else context.private_dir / name
+    folder = JobFolder(context.work_dir / name, owner, private=private)
     try:
         report = JobRun(context, attempt, details, stream, folder).report()
         if attempt.end_reason == ABANDON:
@@ -75,7 +76,7 @@ def _run_job(
         log_spool_failure(attempt, error)
         attempt.request_end(ABANDON)
         stream.abandon()
-    discard(folder.path)
+    folder.remove()
     delivery.join()
     if attempt.end_reason == ABANDON:
         spooled.remove()

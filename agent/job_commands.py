@@ -11,7 +11,7 @@ from typing import Optional
 
 from agent.attempt import ABANDON, Attempt
 from agent.job_ends import TIMED_OUT, Interrupted
-from agent.log_stream import LogStream
+from agent.log import Log
 from agent.machine import MachineFailed
 from agent.process import Guard, Launcher, RunningCommand
 from agent.step_users import StepUser
@@ -23,7 +23,7 @@ class JobCommands:
     """Runs the commands of one attempt, one after another, in its workspace. The job's time begins with this object."""
 
     def __init__(
-        self, launcher: Launcher, attempt: Attempt, stream: LogStream, workspace: Path, *, timeout: Optional[float]
+        self, launcher: Launcher, attempt: Attempt, stream: Log, workspace: Path, *, timeout: Optional[float]
     ) -> None:
         """`timeout` is for the whole job, in seconds, None for no limit."""
         self._launcher = launcher
@@ -48,10 +48,11 @@ class JobCommands:
         output: Callable[[bytes], None],
         limit: Optional[float],
         user: Optional[StepUser] = None,
+        secret: bool = False,
     ) -> int:
         """Run the command to its end and return its exit code. `limit` is a moment of the monotonic clock.
 
-        Without `user` it runs as the agent's own user.
+        Without `user` it runs as the agent's own user. `secret`: `env` has secret values.
 
         Raises Interrupted if a request to end or a time limit stopped it (`limit` or the job's), MachineFailed if it
         ended because its output could not be written, and OSError if it could not be started.
@@ -60,7 +61,13 @@ class JobCommands:
         job_limit = None if self.timeout is None else self.began + self.timeout
         limits = [moment for moment in (limit, job_limit) if moment is not None]
         process = self.guard().start(
-            command, cwd=self._workspace, env=env, output=output, on_end=self._attempt.wake.set, user=user
+            command,
+            cwd=self._workspace,
+            env=env,
+            output=output,
+            on_end=self._attempt.wake.set,
+            user=user,
+            secret=secret,
         )
         reason = self._wait_for_end(process, min(limits) if limits else None)
         if process.is_abandoned:

@@ -11,11 +11,12 @@ from agent import clock
 from agent.attempt import Attempt
 from agent.container import Container
 from agent.job_commands import JobCommands
-from agent.job_context import JobContext
+from agent.job_context import StepContext
 from agent.job_ends import TIMED_OUT, Interrupted, JobFailed
 from agent.job_folder import JobFolder
-from agent.log_stream import LogStream
-from agent.log_text import one_line, seconds_since
+from agent.job_secrets import JobSecrets
+from agent.log import Log
+from agent.log_text import echoed, one_line, seconds_since
 from agent.machine import MachineFailed
 from agent.protocol import Assignment, Definition, JobDetails, StepDefinition, StepState
 
@@ -73,15 +74,19 @@ class JobSteps:
 
     def __init__(
         self,
-        context: JobContext,
+        context: StepContext,
         job: Assignment,
         details: JobDetails,
         *,
         commands: JobCommands,
-        stream: LogStream,
+        stream: Log,
         folder: JobFolder,
         records: StepRecords,
+        secrets: JobSecrets,
     ) -> None:
+        self._secrets = secrets
+        # The paths of those that steps get as files.
+        self._paths: dict[str, str] = {}
         self._context = context
         self._job = job
         self._details = details
@@ -98,6 +103,10 @@ class JobSteps:
         container = self._container(definition.container)
         if container is None or container.uses_step_user:
             self._folder.hand_over()
+        for name, value in self._secrets.files.items():
+            self._paths[name] = str(self._folder.write_secret(name, value))
+        if container is not None:
+            container.write_secrets(self._secrets)
         for index, step in enumerate(definition.steps):
             title = f"── step {index + 1}/{len(definition.steps)}: {one_line(step.name)}"
             env = {**definition.env, **self._details.env, **step.env, **self._own_env(step, commit)}
@@ -107,13 +116,18 @@ class JobSteps:
         self, index: int, step: StepDefinition, title: str, env: dict[str, str], container: Optional[Container]
     ) -> None:
         self._commands.raise_if_ending()
-        self._stream.say(title)
+        self._stream.say("\n".join([title, *echoed(step.run)]))
         self._records.update(index, state=StepState.RUNNING, started_at=clock.timestamp())
         began = time.monotonic()
         limit = None if step.timeout is None else began + step.timeout
         try:
             script = self._folder.write_script(f"step-{index + 1}.sh", step.run)
-            code = self._run_script(script, env, limit, container)
+            try:
+                code = self._run_script(script, env, limit, container)
+            finally:
+                # What the step has done counts, even if the disk takes no more log.
+                with suppress(OSError):
+                    self._stream.end_output()
         except Interrupted as interruption:
             state = StepState.TIMED_OUT if interruption.reason == TIMED_OUT else StepState.CANCELLED
             self._records.update(index, state=state, completed_at=clock.timestamp())
@@ -131,7 +145,6 @@ class JobSteps:
             raise
         state = StepState.FAILED if code else StepState.COMPLETED
         self._records.update(index, state=state, exit_code=code, completed_at=clock.timestamp())
-        # What the step has done counts, even if the disk takes no more log.
         with suppress(OSError):
             self._stream.say(f"{title} · exit code {code} after {seconds_since(began)}")
         if code:
@@ -144,10 +157,17 @@ class JobSteps:
         if container is None:
             return self._commands.run(
                 ["/bin/sh", "-e", str(script)],
-                env={**self._context.step_env, **self._folder.environment(), **env},
+                env={
+                    **self._context.step_env,
+                    **self._folder.environment(),
+                    **env,
+                    **self._secrets.variables,
+                    **self._paths,
+                },
                 output=self._stream.write,
                 limit=limit,
                 user=self._folder.owner,
+                secret=bool(self._secrets),
             )
         command = container.command(script, {**self._context.container_env, **env})
         try:
@@ -178,7 +198,7 @@ class JobSteps:
             "CI": "true",
             "HYBRID_CI_JOB_ID": self._job.job_id,
             "HYBRID_CI_ATTEMPT": str(self._job.attempt),
-            "HYBRID_CI_GIT_REF": self._details.git_ref,
+            "HYBRID_CI_GIT_REF": self._details.shown_ref,
             "HYBRID_CI_COMMIT": commit,
             "HYBRID_CI_STEP": step.name,
         }

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Optional
 
+from agent.added_masks import AddedMasks, StepOutput
 from agent.log_tail import LogTail
+from agent.masking import Masks
 from agent.spool import SpooledAttempt
 
 CHUNK_BYTES = 100_000
@@ -26,8 +28,9 @@ _NEWLINE = ord("\n")
 class LogStream:
     """Takes output from the attempt's threads and gives the numbers of complete chunks to the delivery thread.
 
-    It keeps no output in memory: what was written is in the spool, also if the agent is killed. Output becomes a chunk
-    after at most `DELAY_SECONDS`. Above its limit the log goes on with its last bytes when it ends, and a line says how
+    It keeps no output in memory: what was written is in the spool, also if the agent is killed. Only what may be the
+    beginning of a secret value waits, since no value shall reach the disk. Output becomes a chunk after at most
+    `DELAY_SECONDS`. Above its limit the log goes on with its last bytes when it ends, and a line says how
     much was left out before them.
     """
 
@@ -35,6 +38,10 @@ class LogStream:
         """`limit` is in bytes."""
         self._spooled = spooled
         self._limit = limit
+        self.added = AddedMasks(Masks())
+        self._output = StepOutput(self.added)
+        # Since when output waits that would be put out if no more came.
+        self._waits_since: Optional[float] = None
         self._changed = threading.Condition()
         # The bytes in the chunk that grows, and since when it has some.
         self._growing = 0
@@ -55,12 +62,21 @@ class LogStream:
         if self._room:
             self._spooled.wait_for_room(self.ignore_limit)
         with self._changed:
-            self._add(data)
+            self._add(self._output.feed(data))
+            self._waits_since = time.monotonic() if self._output.waits else None
+            if self._waits_since is not None:
+                self._changed.notify_all()
+
+    def end_output(self) -> None:
+        """The output of a step is over: add what waited. Raises OSError if the disk does not take it."""
+        with self._changed:
+            self._waits_since = None
+            self._add(self._output.end())
 
     def say(self, text: str) -> None:
         """Add a line from the agent itself; it begins on a new line. Raises OSError if the disk does not take it."""
         with self._changed:
-            data = (text + "\n").encode(errors="replace")
+            data = self.added.masks.mask((text + "\n").encode(errors="replace"))
             self._add(data if self._at_line_start else b"\n" + data)
 
     def finish(self, report: dict[str, Any]) -> None:
@@ -70,6 +86,8 @@ class LogStream:
         """
         with self._changed:
             with suppress(OSError):
+                self._add(self._output.end())
+            with suppress(OSError):
                 self._add_tail()
             with suppress(OSError):
                 self._cut()
@@ -77,6 +95,15 @@ class LogStream:
             self._tail.remove()
             self._over = True
             self._changed.notify_all()
+
+    def keep_upload(self, document: dict[str, Any]) -> None:
+        """Keep in the spool what the next run of the agent needs to go on with an upload, if this one is killed.
+
+        The document gets the number of chunks so far. Raises OSError.
+        """
+        with self._changed:
+            self._cut()
+            self._spooled.write_upload({**document, "log_chunks": self._chunks})
 
     def abandon(self) -> None:
         """End the log without its rest. Threads that wait for a chunk or for room go on."""
@@ -96,11 +123,16 @@ class LogStream:
     def _wait_for(self, sequence: int) -> bool:
         with self._changed:
             while sequence >= self._chunks and not self._over:
-                left = None if self._since is None else self._since + DELAY_SECONDS - time.monotonic()
-                if left is not None and left <= 0:
-                    self._cut()
-                else:
+                began = [moment for moment in (self._since, self._waits_since) if moment is not None]
+                left = min(began) + DELAY_SECONDS - time.monotonic() if began else None
+                if left is None or left > 0:
                     self._changed.wait(left)
+                elif self._waits_since == min(began):
+                    self._waits_since = None
+                    with suppress(OSError):
+                        self._add(self._output.release())
+                else:
+                    self._cut()
             return sequence < self._chunks
 
     def _add(self, data: bytes) -> None:
@@ -182,6 +214,14 @@ class LogStream:
                 stream._add_tail()
                 stream._cut()
             tail.remove()
+
+    @classmethod
+    def resume(cls, spooled: SpooledAttempt, chunks: int) -> LogStream:
+        """Go on with the log of an attempt whose agent was killed when it had so many chunks. Raises OSError."""
+        cls.recover(spooled)
+        stream = cls(spooled)
+        stream._chunks = max([chunks, *(sequence + 1 for sequence in spooled.sequences())])
+        return stream
 
 
 def _size(size: int) -> str:

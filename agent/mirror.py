@@ -244,9 +244,13 @@ class Mirrors:
         self.shrink()
 
     @contextmanager
-    def use(self, url: str) -> Iterator[Mirror]:
-        """The mirror of the repository at `url`, which must contain no credentials. It is not removed meanwhile."""
-        name = hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()[:40] + ".git"
+    def use(self, url: str, *, realm: str = "") -> Iterator[Mirror]:
+        """The mirror of the repository at `url`, which must contain no credentials. It is not removed meanwhile.
+
+        Each `realm` has its own one: what some jobs may fetch, others may not.
+        """
+        place = f"{url}\n{realm}" if realm else url
+        name = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:40] + ".git"
         with self._lock:
             mirror = self._mirrors.setdefault(name, Mirror(self._folder / name, url))
             mirror.users += 1

@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
@@ -41,6 +42,21 @@ def keep_capabilities_from_programs() -> None:
     if sys.platform == "linux":
         # A kernel that does not know these capabilities passes none on.
         ctypes.CDLL(None).prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+
+
+def forbid_inspection() -> None:
+    """Forbid other processes of this user to read this process's memory and open files (Linux only), until an exec."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def forbid_core_dumps() -> None:
+    """Let neither this process nor a program that it starts leave its memory on a disk when it crashes."""
+    # Only processes with secrets need it.
+    import resource
+
+    # The kernel runs a program such as systemd-coredump whatever the limit is, unless it is one byte.
+    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
 
 
 def _check(result: int) -> None:

@@ -159,10 +159,12 @@ class Guard:
         output: Callable[[bytes], None],
         on_end: Callable[[], None],
         user: Optional[StepUser] = None,
+        secret: bool = False,
     ) -> RunningCommand:
         """Run `command` in the folder `cwd`; the command before it must be over. Raises OSError if the guard has ended.
 
         The command runs as `user`, or as the agent's own user if that is None.
+        With `secret`, `env` has secret values, which nothing else can read from the guard.
         A thread calls `output` with all that the command prints, and `on_end` when the command is over.
         """
         request = run_request(
@@ -172,6 +174,7 @@ class Guard:
             grace=self._grace,
             silence=self._frozen_limit,
             user=None if user is None else (user.uid, user.gid, user.groups),
+            secret=secret,
         )
         with self._lock:
             if self._current is not None:

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Optional
+from dataclasses import dataclass, field
+from typing import Any, Optional, TypeVar, Union
+from urllib.parse import quote, urlsplit
 
 from agent.client import Client
+from agent.endpoints import Endpoints
+from agent.exchange import Exchange
 from agent.identity import Identity, plain_id
+from agent.job_secrets import SecretUse
 from agent.machine import resolves
+from agent.reports import ReportAnswer, ReportFile, Reports
 
 # How many jobs an agent may run at once.
 MAX_SLOTS = 64
 
 # Below this, compressing costs more than it saves.
 _GZIP_FROM_BYTES = 512
+
+# So many bytes of the path of a report are sent, of which each may become three characters.
+_FILE_BYTES = 600
+# Members of the answer to a start that the finish report repeats.
+_ECHOED = ("run_id", "name", "group")
+
+T = TypeVar("T")
 
 
 class StepState:
@@ -82,15 +95,45 @@ class Definition:
     steps: list[StepDefinition]
     env: dict[str, str]
     timeout: Optional[float]
+    reports: Reports = field(default_factory=Reports)
     container: Optional[str] = None
     submodules: bool = False
+    exchange: Exchange = field(default_factory=Exchange)
+    # The secrets that the steps get, and their values as the control plane has encrypted them to the attempt.
+    secrets: list[SecretUse] = field(default_factory=list)
+    sealed: Optional[str] = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What the control plane wants to know of a commit before it decides which jobs there are.
+
+    `trees` are paths whose trees it compares. With `changes` it asks which paths differ from the commit `since` or,
+    without that, from where this commit left the branch `branch`; without a branch, the repository's default one.
+    """
+
+    trees: list[str]
+    changes: bool = False
+    since: Optional[str] = None
+    branch: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class CommitFacts:
+    """The answer to `Wants`. `changed_paths` is None if they are unknown or too many; a missing tree is empty."""
+
+    changed_paths: Optional[list[str]]
+    trees: dict[str, str]
 
 
 @dataclass(frozen=True)
 class JobDetails:
     """The answer to a start; without `definition`, the repository's file `definition_path` defines the job.
 
-    `log_limit` is the most bytes of output to send. An older control plane names none.
+    Without `definition_path`, too, the control plane has the definition and asks for the commit alone. `git_ref` is
+    what to check out, `ref` what the run was started for. `log_limit` is the most bytes of output to send,
+    `deployment_targets` are those that the job deploys to, `echo` is what the finish report repeats. An older control
+    plane names none.
     """
 
     pipeline: str
@@ -99,17 +142,37 @@ class JobDetails:
     env: dict[str, str]
     timeout: Optional[float]
     definition: Optional[Definition]
-    definition_path: str
+    definition_path: Optional[str]
     log_limit: Optional[int]
+    deployment_targets: frozenset[str] = frozenset()
+    ref: Optional[str] = None
+    exchange: Exchange = field(default_factory=Exchange)
+    echo: dict[str, Any] = field(default_factory=dict)
+    # As that of a definition, if this has one.
+    sealed: Optional[str] = field(default=None, repr=False)
+    # With what the repository is fetched, encrypted to the attempt. None: with what the machine has.
+    sealed_fetch: Optional[str] = field(default=None, repr=False)
+
+    @property
+    def shown_ref(self) -> str:
+        """The ref as people know it. What is checked out may be its commit."""
+        return self.ref or self.git_ref
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """This agent's configuration; `identity` has a new key, and is None while the present key stays."""
+    """This agent's configuration; `identity` has a new key, and is None while the present key stays.
+
+    `deployment_targets` are those that it may deploy to. `schedule_interval` is how many seconds it may pass without
+    asking for work; None if the control plane names none.
+    """
 
     version: Optional[int]
     slots: Optional[int]
     identity: Optional[Identity]
+    endpoints: Endpoints
+    deployment_targets: frozenset[str]
+    schedule_interval: Optional[float]
 
 
 class ControlPlane:
@@ -121,6 +184,18 @@ class ControlPlane:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._endpoints: Optional[Endpoints] = None
+        # Unknown until there is a configuration: then the control plane alone decides.
+        self._targets: Optional[frozenset[str]] = None
+
+    def use(self, configuration: Configuration) -> None:
+        """Send requests to the configuration's endpoints, and let no job deploy to other targets than its."""
+        self._endpoints = configuration.endpoints
+        self._targets = configuration.deployment_targets
+
+    def targets_beyond(self, details: JobDetails) -> list[str]:
+        """The targets of the job that this agent may not deploy to."""
+        return [] if self._targets is None else sorted(details.deployment_targets - self._targets)
 
     def enrol(self, body: dict[str, Any], *, idempotency_key: str, stop: threading.Event) -> Identity:
         """Enrol this machine. With the same key, a lost answer can be asked for again."""
@@ -143,6 +218,13 @@ class ControlPlane:
                 version=answer.get("config_version"),
                 slots=answer.get("slots"),
                 identity=Identity.from_answer(identity.url, answer) if new else None,
+                endpoints=Endpoints(
+                    identity.agent_id,
+                    given=answer.get("endpoints"),
+                    prefix=urlsplit(self._client.url).path.rstrip("/"),
+                ),
+                deployment_targets=frozenset(map(str, answer.get("deployment_targets") or ())),
+                schedule_interval=_seconds(answer.get("schedule_interval_seconds")),
             )
 
         return self._client.send("GET", f"/agents/{identity.agent_id}/config", understand=understand)
@@ -152,37 +234,81 @@ class ControlPlane:
         agent_id = self._identity.agent_id
         return self._client.send(
             "POST",
-            f"/agents/{agent_id}/heartbeat",
+            self._path("heartbeat"),
             body=_json({"agent_id": agent_id, **report}),
             headers={"Content-Type": "application/json"},
             understand=_heartbeat_answer,
             created=created,
         )
 
-    def start(self, job: Assignment, *, stop: threading.Event) -> JobDetails:
-        """Acknowledge an assignment."""
+    def start(self, job: Assignment, *, secrets_key: str, stop: threading.Event) -> JobDetails:
+        """Acknowledge an assignment. The answer has the job's secrets, encrypted to the key."""
         return self._client.insist(
             "POST",
-            f"{self._path(job)}/start",
-            body=_json({"attempt": job.attempt}),
+            self._path("start", job),
+            body=_json({"attempt": job.attempt, "secrets_key": secrets_key}),
             headers={"Content-Type": "application/json"},
             understand=_job_details,
             stop=stop,
         )
 
-    def definition(self, job: Assignment, *, commit: str, text: str, stop: threading.Event) -> Definition:
-        """Report the repository's own pipeline file; the answer is what it defines."""
+    def definition(
+        self,
+        job: Assignment,
+        *,
+        commit: str,
+        text: Optional[str],
+        secrets_key: str,
+        stop: threading.Event,
+        facts: Optional[CommitFacts] = None,
+    ) -> Union[Definition, Wants]:
+        """Report the repository's own pipeline file; the answer is what it defines, or what else is wanted first.
+
+        `text` is None if the control plane has the definition. `facts` are what it wanted. The answer has the job's
+        secrets, encrypted to the key.
+        """
+        report: dict[str, Any] = {"attempt": job.attempt, "commit": commit, "secrets_key": secrets_key}
+        if text is not None:
+            report["text"] = text
+        if facts is not None:
+            report.update(changed_paths=facts.changed_paths, trees=facts.trees, answers=True)
         return self._client.insist(
             "POST",
-            f"{self._path(job)}/definition",
-            body=_json({"attempt": job.attempt, "commit": commit, "text": text}),
+            self._path("definition", job),
+            body=_json(report),
             headers={"Content-Type": "application/json"},
-            understand=_definition,
+            understand=_definition_or_wants,
             stop=stop,
         )
 
-    def log(self, job: Assignment, sequence: int, data: bytes, *, stop: threading.Event) -> Optional[str]:
-        """Deliver one chunk of the log; returns the command for the attempt, if there is one."""
+    def post(
+        self,
+        request: str,
+        job: Assignment,
+        document: dict[str, Any],
+        *,
+        understand: Callable[[dict[str, Any]], T],
+        stop: threading.Event,
+        **values: str,
+    ) -> T:
+        """Send a document about the attempt; `values` are for the placeholders of the request's path."""
+        return self._client.insist(
+            "POST",
+            self._path(request, job, **values),
+            body=_json(document),
+            headers={"Content-Type": "application/json"},
+            understand=understand,
+            stop=stop,
+            accepts_any_code=True,
+        )
+
+    def log(
+        self, job: Assignment, sequence: int, data: bytes, *, times: Callable[[], str], stop: threading.Event
+    ) -> Optional[str]:
+        """Deliver one chunk of the log; returns the command for the attempt, if there is one.
+
+        `times` gives the header Log-Times, whose ages are as of the moment at which the request is sent.
+        """
         headers = {"Content-Type": "application/octet-stream"}
         if len(data) >= _GZIP_FROM_BYTES:
             packed = gzip.compress(data, compresslevel=3, mtime=0)
@@ -191,10 +317,30 @@ class ControlPlane:
                 headers["Content-Encoding"] = "gzip"
         return self._client.insist(
             "POST",
-            f"{self._path(job)}/log/{job.attempt}/{sequence}",
+            self._path("log", job, sequence=sequence),
             body=data,
             headers=headers,
+            fresh=lambda: {"Log-Times": times()},
             understand=lambda answer: _optional_text(answer["wish"]),
+            stop=stop,
+        )
+
+    def report(self, job: Assignment, number: int, report: ReportFile, *, stop: threading.Event) -> ReportAnswer:
+        """Send a file with test results or coverage; returns what is in it. The same number may be sent again."""
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Encoding": "gzip",
+            "Report-Kind": report.kind,
+            # The end of a long path says more than its beginning.
+            "Report-File": quote(os.fsencode(report.path)[-_FILE_BYTES:]),
+            "Report-Commit": report.commit,
+        }
+        return self._client.insist(
+            "POST",
+            self._path("report", job, number=number),
+            body=report.packed,
+            headers=headers,
+            understand=ReportAnswer.from_answer,
             stop=stop,
         )
 
@@ -204,16 +350,27 @@ class ControlPlane:
         """Report how the attempt ended; returns the next one, if it is wanted and there is one for this agent."""
         return self._client.insist(
             "POST",
-            f"{self._path(job)}/finish",
+            self._path("finish", job),
             body=_json({"attempt": job.attempt, **report, "wants_next": wants_next}),
             headers={"Content-Type": "application/json"},
             understand=lambda answer: _assignment(answer["next"]) if answer["next"] else None,
             stop=stop,
         )
 
+    def upload(self, job: Assignment, text: str, *, stop: threading.Event) -> list[str]:
+        """Add the jobs of a pipeline file to the run of the attempt. Returns their names."""
+        return self.post(
+            "upload", job, {"text": text}, understand=lambda answer: [str(name) for name in answer["jobs"]], stop=stop
+        )
+
     def host_resolves(self) -> bool:
         """Whether the control plane's host has an address at the moment, as this machine sees it."""
         return resolves(self._client.host)
+
+    @property
+    def agent_id(self) -> str:
+        """This agent, as the control plane knows it."""
+        return self._identity.agent_id
 
     @property
     def _identity(self) -> Identity:
@@ -222,8 +379,12 @@ class ControlPlane:
             raise AssertionError("this machine must enrol before it sends requests")
         return identity
 
-    def _path(self, job: Assignment) -> str:
-        return f"/agents/{self._identity.agent_id}/jobs/{job.job_id}"
+    def _path(self, request: str, job: Optional[Assignment] = None, **values: object) -> str:
+        if self._endpoints is None:
+            self._endpoints = Endpoints(self._identity.agent_id)
+        if job is not None:
+            values.update(job_id=job.job_id, attempt=job.attempt)
+        return self._endpoints.path(request, **values)
 
 
 def _json(document: dict[str, Any]) -> bytes:
@@ -256,8 +417,27 @@ def _job_details(answer: dict[str, Any]) -> JobDetails:
         env=_env(answer["env"]),
         timeout=_seconds(answer["timeout"]),
         definition=_definition(answer["definition"]) if answer["definition"] is not None else None,
-        definition_path=str(answer["definition_path"]),
+        definition_path=_optional_text(answer["definition_path"]),
         log_limit=int(answer["log_limit"]) if answer.get("log_limit") else None,
+        deployment_targets=frozenset(map(str, answer.get("deployment_targets") or ())),
+        ref=_optional_text(answer.get("ref")),
+        exchange=Exchange.from_answer(answer),
+        # An older control plane knows neither member.
+        echo={name: answer.get(name) for name in _ECHOED} if "name" in answer else {},
+        sealed=_optional_text(answer.get("sealed_secrets")),
+        sealed_fetch=_optional_text(answer.get("sealed_fetch")),
+    )
+
+
+def _definition_or_wants(answer: dict[str, Any]) -> Union[Definition, Wants]:
+    wants = answer.get("wants")
+    if not wants:
+        return _definition(answer)
+    return Wants(
+        trees=[str(path) for path in wants.get("trees") or ()],
+        changes=bool(wants.get("changes")),
+        since=_optional_text(wants.get("since")),
+        branch=_optional_text(wants.get("branch")),
     )
 
 
@@ -274,8 +454,12 @@ def _definition(document: dict[str, Any]) -> Definition:
         ],
         env=_env(document.get("env")),
         timeout=_seconds(document.get("timeout")),
+        reports=Reports.from_document(document.get("reports")),
         container=_optional_text(document.get("container")),
         submodules=bool(document.get("submodules")),
+        exchange=Exchange.from_answer(document),
+        secrets=[SecretUse.from_answer(use) for use in document.get("secrets") or ()],
+        sealed=_optional_text(document.get("sealed_secrets")),
     )
 
 

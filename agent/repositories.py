@@ -26,16 +26,15 @@ _DEFAULT_PORTS = {"https": "443", "ssh": "22", "http": "80", "git": "9418"}
 # What a pattern without a scheme means. The other schemes do not prove who answers.
 _AUTHENTIC = ("https", "ssh")
 
+# `re` compiles these at their first use: most processes of the control plane never need them.
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
 _USER = r"(?P<user>[A-Za-z0-9_][A-Za-z0-9._-]*@)?"
-_URL = re.compile(rf"(?P<scheme>[a-z]+)://{_USER}(?P<host>{_HOST})(?P<port>:[0-9]{{1,5}})?/(?P<path>.+)")
-_SCP_LIKE = re.compile(rf"{_USER}(?P<host>{_HOST}):/?(?P<path>[^/].*)")
-_LOCAL = re.compile(r"(?:file://)?/(?P<path>[^/].*)")
-_PATTERN = re.compile(
-    rf"(?:(?P<scheme>https|ssh|http|git)://)?(?P<host>(?:\*\.)?{_HOST})(?P<port>:[0-9]{{1,5}})?/(?P<path>.+)"
-)
-_PATH_OF_PATTERN = re.compile(r"[^\s\\?#%:@,\x00-\x1f\x7f]+")
-_NOT_IN_ADDRESS = re.compile(r"[\s\\?#\x00-\x1f\x7f]")
+_URL = rf"(?P<scheme>[a-z]+)://{_USER}(?P<host>{_HOST})(?P<port>:[0-9]{{1,5}})?/(?P<path>.+)"
+_SCP_LIKE = rf"{_USER}(?P<host>{_HOST}):/?(?P<path>[^/].*)"
+_LOCAL = r"(?:file://)?/(?P<path>[^/].*)"
+_PATTERN = rf"(?:(?P<scheme>https|ssh|http|git)://)?(?P<host>(?:\*\.)?{_HOST})(?P<port>:[0-9]{{1,5}})?/(?P<path>.+)"
+_PATH_OF_PATTERN = r"[^\s\\?#%:@,\x00-\x1f\x7f]+"
+_NOT_IN_ADDRESS = r"[\s\\?#\x00-\x1f\x7f]"
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,10 @@ class RepositoryPattern:
     def parse(cls, text: str) -> RepositoryPattern:
         """Raises ValueError with what a pattern must be."""
         local = text.startswith("/")
-        match = None if local else _PATTERN.fullmatch(text)
+        match = None if local else re.fullmatch(_PATTERN, text)
         path = text[1:] if local else match["path"] if match else ""
         parts = _parts(path)
-        if parts is None or not _PATH_OF_PATTERN.fullmatch(path):
+        if parts is None or not re.fullmatch(_PATH_OF_PATTERN, path):
             raise ValueError(
                 f"{text!r} must be a pattern such as github.com/acme/*, https://git.example.org/** or /srv/git/**"
             )
@@ -96,18 +95,18 @@ def repository_is_allowed(address: str, patterns: Iterable[RepositoryPattern]) -
 
 def _address(text: str) -> Optional[_Address]:
     """The address in its parts, or None if it could be read in more than one way."""
-    if _NOT_IN_ADDRESS.search(text):
+    if re.search(_NOT_IN_ADDRESS, text):
         return None
-    match = _LOCAL.fullmatch(text)
+    match = re.fullmatch(_LOCAL, text)
     if match is not None:
         scheme, host, port = "file", "", None
     elif "://" in text:
-        match = _URL.fullmatch(text)
+        match = re.fullmatch(_URL, text)
         if match is None or match["scheme"] not in _DEFAULT_PORTS or (match["user"] and match["scheme"] != "ssh"):
             return None
         scheme, host, port = match["scheme"], match["host"].lower(), match["port"] and str(int(match["port"][1:]))
     else:
-        match = _SCP_LIKE.fullmatch(text)
+        match = re.fullmatch(_SCP_LIKE, text)
         if match is None:
             return None
         scheme, host, port = "ssh", match["host"].lower(), None
@@ -120,7 +119,7 @@ def _parts(path: str, *, encoded: bool = False) -> Optional[tuple[str, ...]]:
     path = path[:-1] if path.endswith("/") else path
     path = path[:-4] if path.endswith(".git") else path
     parts = tuple(unquote(part, errors="strict") if encoded else part for part in path.split("/"))
-    if any(part in ("", ".", "..") or "/" in part or _NOT_IN_ADDRESS.search(part) for part in parts):
+    if any(part in ("", ".", "..") or "/" in part or re.search(_NOT_IN_ADDRESS, part) for part in parts):
         return None
     return parts
 

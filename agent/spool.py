@@ -13,18 +13,21 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Optional
 
 from agent.files import sync, write_private
+from agent.log_times import LogTimes
 from agent.protocol import Assignment
 from agent.removal import remove_folder
 
 logger = logging.getLogger(__name__)
 
 _REPORT = "finish.json"
+_UPLOAD = "upload.json"
 _CHUNK_SUFFIX = ".chunk"
 _GROWING_SUFFIX = ".growing"
 
@@ -96,6 +99,7 @@ class SpooledAttempt:
         self._kept_report: Optional[dict[str, Any]] = None
         # The file of the chunk that grows.
         self._growing: Optional[int] = None
+        self._times = LogTimes()
 
     @property
     def is_finished(self) -> bool:
@@ -118,6 +122,7 @@ class SpooledAttempt:
         except OSError:
             os.ftruncate(self._growing, os.fstat(self._growing).st_size - written)
             raise
+        self._times.note(sequence, len(data))
         self._spool.add_used(written)
 
     def complete(self, sequence: int) -> None:
@@ -134,8 +139,20 @@ class SpooledAttempt:
         """The bytes of a chunk in the spool."""
         return self._chunk(sequence).read_bytes()
 
+    def chunk_times(self, sequence: int) -> str:
+        """When the bytes of a chunk were printed, as of now, as the header Log-Times has it.
+
+        Of a chunk that an earlier run of the agent has left, only the time of its end is known.
+        """
+        times = self._times.header(sequence)
+        if times is None:
+            age = time.time() - self._chunk(sequence).stat().st_mtime  # noqa: TID251 — the clock that files go by
+            times = str(max(0, int(age * 1000)))
+        return times
+
     def delete_chunk(self, sequence: int) -> None:
         """Delete a chunk that the control plane has."""
+        self._times.forget(sequence)
         path = self._chunk(sequence)
         size = path.stat().st_size
         path.unlink()
@@ -144,6 +161,22 @@ class SpooledAttempt:
     def sequences(self) -> Iterator[int]:
         """The numbers of the chunks in the spool, in order."""
         yield from sorted(int(path.stem) for path in self._chunks())
+
+    @property
+    def has_upload(self) -> bool:
+        """Whether the steps have ended, so that only an upload is missing before the report."""
+        return (self.path / _UPLOAD).exists()
+
+    def write_upload(self, document: dict[str, Any]) -> None:
+        """Keep what is needed to go on with an upload after this process was killed."""
+        write_private(self.path / _UPLOAD, json.dumps(document).encode(), durable=False)
+
+    def read_upload(self) -> dict[str, Any]:
+        """What `write_upload` kept. Raises ValueError if it is damaged."""
+        document = json.loads((self.path / _UPLOAD).read_bytes())
+        if not isinstance(document, dict):
+            raise ValueError("no object")
+        return document
 
     def write_report(self, report: dict[str, Any]) -> None:
         """Keep the finish report. From now on the attempt's log and result survive even a power cut.

@@ -13,12 +13,13 @@ from typing import Any, Optional
 
 from agent.attempt import ABANDON, STOP, Attempt
 from agent.client import Client, Refused, Unreachable
-from agent.delivery import deliver, deliver_interrupted
+from agent.delivery import deliver, deliver_interrupted, log_spool_failure
 from agent.errors import AgentError, RefusedByControlPlane
 from agent.health import Health
 from agent.heartbeat import Heartbeat
 from agent.job import run_job
 from agent.job_context import JobContext
+from agent.job_folder import own_program
 from agent.machine import boot_id, hostname
 from agent.metrics import Metrics
 from agent.protocol import Assignment, ControlPlane, HeartbeatAnswer
@@ -27,6 +28,7 @@ from agent.spool import SpooledAttempt
 from agent.state import StateDirectory
 from agent.summary import running_summary
 from agent.trash import Trash
+from agent.upload_resume import resumable, upload_resume
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,12 @@ class Agent:
         The first SIGTERM or SIGINT lets the jobs finish, the second stops them, the third ends the process at once.
         Must be called in the main thread. Raises AgentError if the agent cannot go on.
         """
-        for spooled in self._context.spool.recover():
+        # Jobs get the program that runs, also after an update has replaced its file.
+        with suppress(ModuleNotFoundError, OSError):
+            own_program()
+        recovered = self._context.spool.recover()
+        self._context.archives.recover([spooled.job for spooled in recovered if spooled.has_upload])
+        for spooled in recovered:
             self._deliver_recovered(spooled)
         heartbeat = threading.Thread(target=self._heartbeat_loop, name="heartbeat", daemon=True)
         self._install_signal_handlers()
@@ -203,13 +210,14 @@ class Agent:
             if attempt is not None:
                 logger.info("the control plane asks the agent to %s %s", command.command, command.assignment)
                 attempt.request_end(command.command)
+        if answer.config_version != self._config_version:
+            # First, since it says how many jobs may run and what they may deploy to.
+            self._configure()
         for job in answer.jobs:
             self._accept(job)
-        if answer.config_version != self._config_version:
-            self._configure()
 
     def _configure(self) -> None:
-        """Fetch the configuration: the slots and, after a rotation, a new key, which is saved before it is used."""
+        """Fetch the configuration and obey it. After a rotation it has a new key, which is saved before it is used."""
         try:
             configuration = self._plane.configuration()
             if configuration.identity is not None:
@@ -223,6 +231,8 @@ class Agent:
         if configuration.identity is not None:
             self._client.identity = configuration.identity
             logger.info("the agent signs its requests with the new key %s from now on", configuration.identity.key_id)
+        self._plane.use(configuration)
+        self._heartbeat.schedule(configuration.schedule_interval)
         self._slots = self._fixed_slots or configuration.slots or 1
         if self._context.step_users.count:
             # Two jobs never share a user.
@@ -258,7 +268,9 @@ class Agent:
         except Exception as error:
             logger.exception("an unexpected error in the agent ended %s", attempt.job)
             attempt.agent_fault = f"an unexpected error in the agent: {error or type(error).__name__}"
-        if attempt.agent_fault is not None:
+        if attempt.is_declined:
+            logger.warning("the agent does not run %s: %s", attempt.job, attempt.agent_fault)
+        elif attempt.agent_fault is not None:
             self._health.note_failure(attempt.agent_fault)
         elif attempt.end_reason is None:
             self._health.note_success()
@@ -289,21 +301,25 @@ class Agent:
         """
         attempt = Attempt(spooled.job, self._heartbeat.send_soon)
         attempt.started = True
+        resumes = resumable(spooled, self._context.archives)
         if spooled.is_finished:
             attempt.set_steps(spooled.read_report()["steps"])
-        else:
+        elif not resumes:
             self._interrupted.append(attempt)
         with self._lock:
             self._attempts[spooled.job] = attempt
 
         def deliver_all() -> None:
             following = None
+            if resumes:
+                logger.info("the agent goes on to store the artifacts of %s", attempt.job)
+                self._resume_upload(attempt, spooled)
             if spooled.is_finished:
                 logger.info("the agent delivers the result of %s, which its previous run kept", attempt.job)
                 following = deliver(
                     self._plane, attempt, spooled, spooled.sequences(), lambda: self._wants_next(attempt)
                 )
-            else:
+            elif not resumes:
                 logger.info("the agent delivers the log of %s, which its previous run did not finish", attempt.job)
                 deliver_interrupted(self._plane, attempt, spooled)
             if attempt.end_reason == ABANDON:
@@ -311,6 +327,13 @@ class Agent:
             self._release_slot(attempt, following)
 
         threading.Thread(target=deliver_all, name=f"delivery of {attempt.job}", daemon=True).start()
+
+    def _resume_upload(self, attempt: Attempt, spooled: SpooledAttempt) -> None:
+        try:
+            upload_resume(self._context, attempt, spooled)
+        except OSError as error:
+            log_spool_failure(attempt, error)
+            attempt.request_end(ABANDON)
 
     def _wake_main_thread(self) -> None:
         # If the pipe is full, the main thread wakes up anyway.

@@ -3,71 +3,49 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from agent import processes
+from agent.guard_program import write_guard_program
+from agent.process import Guard, Launcher
 from tests.agent.fake_server import TOKEN, FakeControlPlane
 from tests.agent.peers import _connections_closed, peer  # noqa: F401 — fixtures
+from tests.engines import path_without_engine
+from tests.repositories import BareRepository, Entry, commit_stream, ref_stream, tag_stream
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-class History:
-    """A bare repository with three commits on `main`, a tag on the second, and some odd refs."""
+class History(BareRepository):
+    """A repository with three commits on `main`, a tag on the second, and some odd refs."""
 
     def __init__(self, folder: Path) -> None:
-        self._work = folder / "work"
-        self.path = folder / "repository.git"
-        self._work.mkdir(parents=True)
-        self._git("init", "--quiet", "--initial-branch=main")
-        self.commits = [self._commit(number) for number in (1, 2, 3)]
-        self._git("tag", "--annotate", "v1", "--message=the second", self.commits[1])
-        self._git("branch", "feature/slash", self.commits[1])
-        self._git("branch", "both", self.commits[0])
-        self._git("tag", "both", self.commits[2])
-        subprocess.run(["git", "clone", "--quiet", "--bare", self._work, self.path], check=True)
+        super().__init__(folder / "repository.git")
+        self.commits = self.write(
+            *(
+                commit_stream("main", {"number": b"%d\n" % mark}, on=None if mark == 1 else f":{mark - 1}", mark=mark)
+                for mark in (1, 2, 3)
+            ),
+            tag_stream("v1", ":2"),
+            ref_stream("refs/heads/feature/slash", ":2"),
+            ref_stream("refs/heads/both", ":1"),
+            ref_stream("refs/tags/both", ":3"),
+            *(b"get-mark :%d\n" % mark for mark in (1, 2, 3)),
+        )
 
-    @property
-    def url(self) -> str:
-        return f"file://{self.path}"
-
-    def commit_file(self, name: str, data: bytes, branch: str) -> str:
-        """Commit a file to a new branch. Returns the branch."""
-        self._git("checkout", "--quiet", "-B", branch, "main")
-        (self._work / name).write_bytes(data)
-        return self._push(branch)
-
-    def commit_link(self, name: str, target: str, branch: str) -> str:
-        self._git("checkout", "--quiet", "-B", branch, "main")
-        (self._work / name).symlink_to(target)
-        return self._push(branch)
-
-    def _push(self, branch: str) -> str:
-        self._git("add", "--all")
-        self._git("commit", "--quiet", "--message=one file")
-        self._git("push", "--quiet", "--force", str(self.path), branch)
-        self._git("checkout", "--quiet", "main")
+    def commit_entry(self, name: str, entry: Entry, branch: str) -> str:
+        """Add a file or a link to `main` on the branch. Returns the branch."""
+        self.commit(branch, {name: entry}, on=self.commits[2])
         return branch
-
-    def _commit(self, number: int) -> str:
-        (self._work / "number").write_text(f"{number}\n")
-        self._git("add", "number")
-        self._git("commit", "--quiet", f"--message=commit {number}")
-        return self._git("rev-parse", "HEAD").strip()
-
-    def _git(self, *arguments: str) -> str:
-        identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
-        return subprocess.run(
-            ["git", *identity, *arguments], cwd=self._work, check=True, capture_output=True, text=True
-        ).stdout
 
 
 class AgentProcess:
@@ -86,7 +64,7 @@ class AgentProcess:
         self, *arguments: str, command: list[str] | None = None, token: str | None = TOKEN, url: str | None = None
     ) -> AgentProcess:
         env = {
-            "PATH": os.environ["PATH"],
+            "PATH": path_without_engine(),
             "HOME": str(self._home),
             "LANG": "C.UTF-8",
             "SECRET_OF_THE_MACHINE": "not for steps",
@@ -172,13 +150,19 @@ def plane() -> Iterator[FakeControlPlane]:
     assert plane.problems == []
 
 
-@pytest.fixture
-def agent(tmp_path: Path, plane: FakeControlPlane) -> Iterator[AgentProcess]:
-    """An agent that the test starts. The test fails if a process of the agent remains."""
-    agent = AgentProcess(tmp_path, plane, "--grace=1")
+@contextmanager
+def ending(agent: AgentProcess) -> Iterator[AgentProcess]:
+    """Stop the agent in the end. Fails if a process of the agent remains."""
     yield agent
     agent.stop()
     eventually(lambda: not agent.leftovers())
+
+
+@pytest.fixture
+def agent(tmp_path: Path, plane: FakeControlPlane) -> Iterator[AgentProcess]:
+    """An agent that the test starts."""
+    with ending(AgentProcess(tmp_path, plane, "--grace=1")) as agent:
+        yield agent
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +177,33 @@ def shared_plane() -> Iterator[FakeControlPlane]:
 @pytest.fixture(scope="module")
 def shared_agent(tmp_path_factory: pytest.TempPathFactory, shared_plane: FakeControlPlane) -> Iterator[AgentProcess]:
     """One agent with four slots for all tests of a module."""
-    agent = AgentProcess(tmp_path_factory.mktemp("agent"), shared_plane, "--grace=1", "--slots=4").start()
-    yield agent
-    agent.stop()
-    eventually(lambda: not agent.leftovers())
+    with ending(AgentProcess(tmp_path_factory.mktemp("agent"), shared_plane, "--grace=1", "--slots=4")) as agent:
+        yield agent.start()
+
+
+@pytest.fixture(scope="module")
+def serial_agent(tmp_path_factory: pytest.TempPathFactory, shared_plane: FakeControlPlane) -> Iterator[AgentProcess]:
+    """One agent with one slot, which each test of a module must leave free."""
+    with ending(AgentProcess(tmp_path_factory.mktemp("agent"), shared_plane, "--grace=1")) as agent:
+        yield agent.start()
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("program")
+    write_guard_program(folder)
+    return folder
+
+
+@pytest.fixture
+def launcher(program: Path) -> Launcher:
+    return Launcher(program=program, marker=secrets.token_hex(8), grace=0.5)
+
+
+@pytest.fixture
+def guard(launcher: Launcher) -> Iterator[Guard]:
+    """A guard; the test fails if one of its processes remains."""
+    guard = launcher.guard()
+    yield guard
+    guard.close()
+    assert not processes.marked(launcher.marker, processes.process_table())

@@ -9,19 +9,23 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from http_message_signatures import HTTPMessageVerifier, HTTPSignatureKeyResolver, InvalidSignature, algorithms
 
 from agent import clock
+from tests.agent.fake_store import FakeStore
 
 TOKEN = "hce_only-for-tests"
 LOSE = "the answer is lost"
+_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 
 
 @dataclass
@@ -36,6 +40,24 @@ class FakeJob:
     env: dict[str, str]
     timeout: float | None
     log_limit: int | None = None
+    # The reports that came: by number, the kind, the path, and the content.
+    reported: dict[int, tuple[str, str, bytes]] = field(default_factory=dict)
+    deployment_targets: list[str] = field(default_factory=list)
+    # For which its steps asked for tokens.
+    audiences: list[str] = field(default_factory=list)
+    # Members of the answer to a start that only some jobs have.
+    extra: dict[str, Any] = field(default_factory=dict)
+    definition_path: str | None = ".hybrid-ci.yml"
+    # What the control plane wants to know of the commit before it answers with the definition.
+    wants: dict[str, Any] | None = None
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    # The values of secrets that are sent, and the keys that the agent has sent for them.
+    secrets: dict[str, str] | None = None
+    keys: list[str] = field(default_factory=list)
+    # With what the repository is fetched, if it is not public.
+    fetch: dict[str, str] | None = None
+    # What the secrets are encrypted for, if not for the attempt.
+    sealed_for: str | None = None
     attempt: int = 1
     assigned: bool = False
     starts: int = 0
@@ -43,7 +65,6 @@ class FakeJob:
     command_in_log_answers: bool = True
     stale: bool = False
     chunks: dict[int, bytes] = field(default_factory=dict)
-    arrivals: list[tuple[float, bytes]] = field(default_factory=list)
     sent: dict[str, Any] | None = None
     finish: dict[str, Any] | None = None
     finishes: int = 0
@@ -54,7 +75,9 @@ class FakeJob:
 
     @property
     def text(self) -> str:
-        return self.log.decode(errors="replace")
+        """The log without the commands that it shows, so that what a step prints is not confused with its script."""
+        lines = self.log.decode(errors="replace").splitlines(keepends=True)
+        return "".join(line for line in lines if not line.startswith(("── $ ", "── > ")))
 
 
 @dataclass
@@ -84,8 +107,13 @@ class FakeControlPlane:
         self.enrolments: dict[str, dict[str, Any]] = {}
         self.enrol_requests: list[tuple[str | None, dict[str, Any]]] = []
         self.requests: list[tuple[str, str]] = []
+        # When each request arrived, by the monotonic clock, and its path.
+        self.arrivals: list[tuple[float, str]] = []
         self.faults: list[Fault] = []
         self.problems: list[str] = []
+        # Artifacts and caches, for the tests that have any.
+        self.store: FakeStore | None = None
+        self.token_answer: tuple[int, dict[str, Any]] = (200, {"token": "head.body.signature"})
         self.is_unreachable = False
         self.config: dict[str, Any] = {"config_version": 1, "slots": 1}
         self.keys: dict[str, bytes] = {}
@@ -93,6 +121,8 @@ class FakeControlPlane:
         self.interval = 1
         # Seconds by which the control plane's clock is ahead of the machine's.
         self.clock_ahead = 0
+        # What precedes the usual paths, too.
+        self.moved = "/never-moved"
         self._created = 0
         self._nonces: set[str] = set()
         self._changed = threading.Condition()
@@ -120,9 +150,19 @@ class FakeControlPlane:
         pipeline_env: dict[str, str] | None = None,
         timeout: float | None = None,
         container: str | None = None,
+        wanted_reports: dict[str, Any] | None = None,
         submodules: bool = False,
+        deployment_targets: Sequence[str] = (),
+        secret_values: dict[str, str] | None = None,
+        files: Sequence[str] = (),
+        named: Sequence[str] | None = None,
+        fetch: dict[str, str] | None = None,
+        **extra: Any,
     ) -> FakeJob:
-        """Add a queued job. With `run` it has one step."""
+        """Add a queued job. With `run` it has one step. `extra` are more members of the answer to its start.
+
+        `secret_values` are those that it gets, of which `files` come as files. It names these, or `named`.
+        """
         chosen = [{"name": "only", "run": run or "true"}] if steps is None else steps
         complete = [{"env": {}, "timeout": None, **step} for step in chosen]
         definition = {
@@ -131,6 +171,10 @@ class FakeControlPlane:
             "timeout": timeout,
             "container": container,
             "submodules": submodules,
+            "reports": wanted_reports,
+            "secrets": [
+                {"name": name, "file": name in files} for name in (secret_values or () if named is None else named)
+            ],
         }
         job = FakeJob(
             job_id=f"01k{secrets.token_hex(11)}",
@@ -140,6 +184,10 @@ class FakeControlPlane:
             definition_answer=definition_answer,
             env=env or {},
             timeout=timeout,
+            deployment_targets=list(deployment_targets),
+            extra=extra,
+            secrets=secret_values,
+            fetch=fetch,
         )
         with self._changed:
             self.jobs[job.job_id] = job
@@ -197,13 +245,14 @@ class FakeControlPlane:
 
     def _answer(self, method: str, path: str, headers: Any, body: bytes) -> Any:
         self.requests.append((method, path))
+        self.arrivals.append((time.monotonic(), path))
         fault = self._fault(path)
         if fault is not None and fault.answer != LOSE:
             problem = {"code": fault.code, "detail": "a fault on demand"}
             return fault.answer, problem if fault.code else b"<html>Blocked</html>", fault.headers
         if not path.startswith(self.prefix + "/"):
             return self._broken(f"{path} lacks the prefix")
-        route = path[len(self.prefix) :]
+        route = path[len(self.prefix) :].removeprefix(self.moved)
         if route == "/agents/enrol":
             status, answer = self._enrol(headers.get("Idempotency-Key"), json.loads(body))
         else:
@@ -272,7 +321,12 @@ class FakeControlPlane:
             return 200, self._config(route.split("/")[2])
         if route.endswith("/heartbeat"):
             return 200, self._heartbeat(json.loads(body))
-        match = re.fullmatch(r"/agents/\w+/jobs/(\w+)/(start|definition|finish|log/(\d+)/(\d+))", route)
+        report = re.fullmatch(r"/agents/\w+/jobs/(\w+)/reports/(\d+)/(\d+)", route)
+        if report is not None:
+            return self._report(self.jobs[report[1]], int(report[2]), int(report[3]), headers, gzip.decompress(body))
+        if self.store is not None and (found := self.store.match(route)):
+            return self._exchange(self.store, found, json.loads(body))
+        match = re.fullmatch(r"/agents/\w+/jobs/(\w+)/(start|definition|finish|token|log/(\d+)/(\d+))", route)
         if match is None:
             self.problems.append(f"no such path: {route}")
             return 404, {"code": "not_found", "detail": "This address does not exist."}
@@ -280,11 +334,23 @@ class FakeControlPlane:
         if match[3] is not None:
             if headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
+            if not re.fullmatch(r"[0-9]{1,9}( [0-9]{1,6}:[0-9]{1,9}){0,100}", headers.get("Log-Times", "")):
+                self.problems.append(f"Log-Times {headers.get('Log-Times')}")
             return self._log(job, int(match[3]), int(match[4]), body)
         document = json.loads(body)
         if job.stale or document["attempt"] != job.attempt:
             return 409, {"code": "stale_attempt", "detail": "The attempt no longer belongs to this agent."}
         return getattr(self, f"_{match[2]}")(job, document)
+
+    def _token(self, job: FakeJob, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        job.audiences.append(document["audience"])
+        return self.token_answer
+
+    def _exchange(self, store: FakeStore, found: re.Match[str], document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        job = self.jobs[found["job_id"]]
+        if job.stale or int(found["attempt"]) != job.attempt:
+            return 409, {"code": "stale_attempt", "detail": "The attempt no longer belongs to this agent."}
+        return store.answer(job.extra.get("name", job.job_id), found, document)
 
     def _config(self, agent_id: str) -> dict[str, Any]:
         key_id = f"{agent_id}.1"
@@ -321,7 +387,10 @@ class FakeControlPlane:
 
     def _start(self, job: FakeJob, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         job.starts += 1
+        job.keys.append(body["secrets_key"])
         return 200, {
+            "sealed_secrets": self._sealed(job, body["secrets_key"]) if job.definition is not None else None,
+            **({"sealed_fetch": self._sealed_for(job, "fetch", body["secrets_key"], job.fetch)} if job.fetch else {}),
             "job_id": job.job_id,
             "attempt": job.attempt,
             "run_id": f"run{job.job_id}",
@@ -331,13 +400,32 @@ class FakeControlPlane:
             "env": job.env,
             "timeout": job.timeout,
             "definition": job.definition,
-            "definition_path": ".hybrid-ci.yml",
+            "definition_path": job.definition_path,
             **({"log_limit": job.log_limit} if job.log_limit else {}),
+            **({"deployment_targets": job.deployment_targets} if job.deployment_targets else {}),
+            **job.extra,
         }
 
     def _definition(self, job: FakeJob, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        key = body.pop("secrets_key")
+        job.keys.append(key)
         job.sent = body
-        return job.definition_answer
+        job.reports.append(body)
+        if job.wants is not None and "trees" not in body:
+            return 200, {"wants": job.wants}
+        status, answer = job.definition_answer
+        return status, {**answer, "sealed_secrets": self._sealed(job, key)} if job.secrets is not None else answer
+
+    def _sealed(self, job: FakeJob, key: str) -> str | None:
+        if job.secrets is None:
+            return None
+        document = {"secrets": [{"name": name, "value": value} for name, value in job.secrets.items()]}
+        return self._sealed_for(job, "secrets", key, document)
+
+    def _sealed_for(self, job: FakeJob, purpose: str, key: str, document: Any) -> str:
+        info = job.sealed_for or f"hybrid-ci {purpose}\0agent1\0{job.job_id}\0{job.attempt}"
+        public = X25519PublicKey.from_public_bytes(base64.b64decode(key, validate=True))
+        return base64.b64encode(_SUITE.encrypt(json.dumps(document).encode(), public, info=info.encode())).decode()
 
     def _log(self, job: FakeJob, attempt: int, sequence: int, data: bytes) -> tuple[int, dict[str, Any]]:
         if job.stale or attempt != job.attempt:
@@ -347,8 +435,21 @@ class FakeControlPlane:
         if job.chunks.get(sequence, data) != data:
             self.problems.append(f"chunk {sequence} came twice with different bytes")
         job.chunks[sequence] = data
-        job.arrivals.append((time.monotonic(), data))
         return 200, {"wish": job.command if job.command_in_log_answers else None}
+
+    def _report(self, job: FakeJob, attempt: int, number: int, headers: Any, data: bytes) -> tuple[int, dict[str, Any]]:
+        if job.stale or attempt != job.attempt:
+            return 409, {"code": "stale_attempt", "detail": "The attempt no longer belongs to this agent."}
+        if job.finish is not None:
+            self.problems.append(f"report {number} came after the end")
+        if b"broken" in data:
+            return 422, {"code": "report_invalid", "detail": "The report is not valid XML."}
+        report = (headers["Report-Kind"], headers["Report-File"], data)
+        if job.reported.setdefault(number, report) != report:
+            self.problems.append(f"report {number} came twice with different content")
+        tests = {"total": 3, "failed": 1, "skipped": 0, "coverage": None}
+        coverage = {"total": None, "failed": None, "skipped": None, "coverage": 0.875}
+        return 200, tests if report[0] == "junit" else coverage
 
     def _finish(self, job: FakeJob, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         job.finishes += 1

@@ -100,7 +100,7 @@ def test_an_invalid_address_is_refused_before_git_runs(url: str, tmp_path: Path)
     "ref",
     [
         *("", "-x", "--all", "a b", "a..b", "a~1", "a^", "a:b", "a?", "a*", "a[", "a\\b", "a\nb", "@", "a@{1}"),
-        *("/a", "a/", "a//b", "a.lock", ".a", "a/.b", "a.", "+a b", "x" * 251, "\x7f"),
+        *("/a", "a/", "a//b", "a.lock", ".a", "a/.b", "a.", "+a b", "x" * 256, "\x7f"),
     ],
 )
 def test_an_invalid_ref_is_refused_before_git_runs(ref: str, tmp_path: Path) -> None:
@@ -125,3 +125,36 @@ def test_an_invalid_ref_is_refused_before_git_runs(ref: str, tmp_path: Path) -> 
 )
 def test_an_address_is_shown_without_its_credentials(url: str, shown: str) -> None:
     assert url_without_credentials(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://robot:p%40ss%2Fword@127.0.0.1:1/x.git",
+        # Only a token.
+        "https://p%40ss%2Fword@127.0.0.1:1/x.git",
+        "ssh://git:p%40ss%2Fword@127.0.0.1:1/x.git",
+    ],
+)
+@pytest.mark.parametrize(
+    "printed", ["p%40ss%2Fword", "p@ss/word", "fatal: could not read from {url}", "p%40ss%2Fword and p@ss/word"]
+)
+def test_what_git_prints_shows_a_password_neither_encoded_nor_decoded(url: str, printed: str, tmp_path: Path) -> None:
+    def git(arguments: list[str]) -> tuple[int, bytes]:
+        return 128, f"fatal: {printed.format(url=url)}!".encode()
+
+    with pytest.raises(CheckoutFailed) as failure:
+        checkout(url=url, ref="main", workspace=tmp_path, tools=Tools(git))
+    shown = str(failure.value)
+    assert shown.startswith("fatal: ")
+    assert shown.endswith("!")
+    for secret in ("p%40ss", "p@ss", "word"):
+        assert secret not in shown
+
+
+def test_a_user_name_of_ssh_without_a_password_is_no_secret(tmp_path: Path) -> None:
+    def git(arguments: list[str]) -> tuple[int, bytes]:
+        return 128, b"git@example.org: Permission denied (publickey)."
+
+    with pytest.raises(CheckoutFailed, match=r"git@example.org: Permission denied \(publickey\)\."):
+        checkout(url="ssh://git@example.org/x.git", ref="main", workspace=tmp_path, tools=Tools(git))

@@ -208,12 +208,13 @@ def test_an_answer_that_comes_byte_by_byte_raises_a_retryable_error_in_time(monk
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=dribble, args=(listener,), daemon=True)
         thread.start()
+        # The whole answer would take 100 s.
         began = time.monotonic()
         with pytest.raises(Unreachable, match="timed out"):
             send(None, Client(f"http://127.0.0.1:{listener.getsockname()[1]}"))
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
         over.set()
-        thread.join(2)
+        thread.join(20)
 
 
 def test_after_a_failure_the_other_connections_are_not_tried_one_by_one(
@@ -249,7 +250,8 @@ def test_insist_ends_when_its_stop_event_is_set(peer: Any) -> None:
     began = time.monotonic()
     with pytest.raises(GivenUp):
         Client(peer.url).insist("POST", "/x", understand=lambda answer: answer, stop=stop)
-    assert time.monotonic() - began < 2
+    # The next try would come after 60 s.
+    assert time.monotonic() - began < 20
 
 
 def test_retry_pauses_grow_to_a_limit_vary_and_obey_retry_after() -> None:

@@ -35,7 +35,9 @@ if sys.argv[1] == "info":
 elif sys.argv[1] == "run":
     mounts = dict(word[9:].split(":")[1::-1] for word in sys.argv if word.startswith("--volume="))
     script = open(mounts["/ci/step.sh"]).read()
-    text = open(mounts["/ci/variables.sh"]).read() + script
+    secrets = mounts.get("/ci/secrets")
+    text = open(secrets + "/.variables.sh").read() if secrets else ""
+    text += open(mounts["/ci/variables.sh"]).read() + script
     for inside, outside in mounts.items():
         text = text.replace(inside, outside)
     os.chdir(mounts["/ci/workspace"])
@@ -87,7 +89,11 @@ def test_a_pipeline_s_container_runs_each_step_by_the_engine_with_these_mounts_a
     assert [step["exit_code"] for step in job.finish["steps"]] == [0, 3]
     assert f"\n3\n[{secret}]\nhome " in job.text
     (one, env), (two, _) = engine.calls("run")
-    folder = f"{agent.state}/work/agent-{(agent.state / 'marker').read_text()[:12]}/{job.job_id}.1"
+    marker = (agent.state / "marker").read_text()[:12]
+    folder = f"{agent.state}/work/agent-{marker}/{job.job_id}.1"
+    private = f"/dev/shm/hybrid-ci-{os.geteuid()}-{marker}/{job.job_id}.1"
+    if not Path("/dev/shm").is_dir():
+        private = f"{folder}/private"
     assert one == [
         "--rm",
         f"--name=hybrid-ci-{job.job_id}-1",
@@ -97,8 +103,10 @@ def test_a_pipeline_s_container_runs_each_step_by_the_engine_with_these_mounts_a
         f"--volume={folder}/workspace:/ci/workspace:Z",
         f"--volume={folder}/home:/ci/home:Z",
         f"--volume={folder}/tmp:/ci/temporary:Z",
+        f"--volume={private}/exchange:/ci/exchange:Z",
         f"--volume={folder}/step-1.sh:/ci/step.sh:ro,Z",
         f"--volume={folder}/step-1.variables.sh:/ci/variables.sh:ro,Z",
+        f"--volume={folder}/agent.pyz:/ci/agent.pyz:ro,Z",
         "--workdir=/ci/workspace",
         "--entrypoint=/bin/sh",
         "python:3.12-slim",
@@ -109,6 +117,24 @@ def test_a_pipeline_s_container_runs_each_step_by_the_engine_with_these_mounts_a
     assert "SECRET" not in env
     assert "SECRET_OF_THE_MACHINE" not in env
     assert [call for call, _ in engine.calls("rm")] == [["--force", f"hybrid-ci-{job.job_id}-1"]] * 2
+
+
+def test_secrets_reach_a_container_by_a_folder_in_memory_and_neither_the_engine_nor_its_arguments(
+    agent: AgentProcess, plane: FakeControlPlane, history: History, engine: FakeEngine
+) -> None:
+    values = {"TOKEN": "canary-it's-$HOME", "KUBECONFIG": "canary-file\nsecond-line"}
+    script = 'echo "${#TOKEN} $TOKEN"; cat "$KUBECONFIG"; ls -l "$KUBECONFIG"'
+    job = plane.add_job(history.url, container="image", run=script, secret_values=values, files=["KUBECONFIG"])
+    agent.start(command=with_path(engine.folder))
+    assert plane.finished(job)["error_message"] is None
+    assert "\n17 ***\n***-rw-------" in job.text
+    ((call, env),) = engine.calls("run")
+    (mount,) = [word for word in call if word.endswith(":/ci/secrets:ro,Z")]
+    assert mount.startswith("--volume=/dev/shm/hybrid-ci-") or not Path("/dev/shm").is_dir()
+    assert "--ulimit=core=0:0" in call
+    assert call[-1] == ". /ci/secrets/.variables.sh; . /ci/variables.sh; exec /bin/sh -e /ci/step.sh"
+    assert "canary" not in repr([call, env])
+    assert not Path(mount.removeprefix("--volume=").partition(":")[0]).exists()
 
 
 def test_a_pipeline_s_variables_never_reach_the_engine_s_own_program(
@@ -254,6 +280,7 @@ class Podman:
         (folder / "containers.conf").write_text(CONTAINERS_CONF)
         (folder / "storage.conf").write_text(STORAGE_CONF.format(folder=folder))
         self.env = {
+            "PATH": os.environ["PATH"],
             "CONTAINERS_CONF": str(folder / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
         }
@@ -348,6 +375,7 @@ echo attacked
 
 
 @needs_podman
+@pytest.mark.nightly
 @pytest.mark.parametrize("ends", [True, False])
 def test_podman_runs_a_step_that_sees_nothing_of_the_machine_but_its_workspace(
     ends: bool, podman: Podman, agent: AgentProcess, plane: FakeControlPlane, history: History
@@ -380,6 +408,24 @@ def test_podman_runs_a_step_that_sees_nothing_of_the_machine_but_its_workspace(
     eventually(lambda: not list((agent.state / "work").glob("agent-*/*")))
 
 
+def test_a_step_in_a_container_gets_an_identity_token(
+    agent: AgentProcess, plane: FakeControlPlane, history: History, engine: FakeEngine
+) -> None:
+    """The image needs python3, and sees the agent's program and the folder of requests."""
+    job = plane.add_job(
+        history.url,
+        container="python:3.12-slim",
+        run=f'T=$("{sys.executable}" "$HYBRID_CI_AGENT" token --audience aws); echo "length ${{#T}}"',
+        name="first",
+        run_id="run1",
+        group=None,
+    )
+    agent.start(command=with_path(engine.folder))
+    assert plane.finished(job)["error_message"] is None, job.text
+    assert f"length {len('head.body.signature')}\n" in job.text
+    assert job.audiences == ["aws"]
+
+
 @needs_podman
 def test_podman_s_container_of_a_killed_agent_is_removed(
     podman: Podman, agent: AgentProcess, plane: FakeControlPlane, history: History
@@ -403,10 +449,18 @@ def test_rootless_podman_runs_a_step_that_is_root_inside_and_the_agent_s_user_ou
     repository = shutil.copytree(history.path, place / "repository.git")
     for path in (repository, *repository.rglob("*")):
         os.chown(path, NOBODY, NOBODY)
-    script = ATTACK.format(state=agent.state, outside=ROOT, agent=1_000_000)
+    script = "test -r $HYBRID_CI_AGENT; echo a=1 > $HYBRID_CI_OUTPUT\n"
+    script += 'echo "secret ${#TOKEN} $(cat "$KUBECONFIG")"; ls -l "$KUBECONFIG"\n'
+    script += ATTACK.format(state=agent.state, outside=ROOT, agent=1_000_000)
     job = plane.add_job(
         f"file://{repository}",
         container="localhost/tiny:1",
+        name="in-a-container",
+        run_id="run1",
+        group=None,
+        outputs=["a"],
+        secret_values={"TOKEN": "canary-of-a-container", "KUBECONFIG": "canary-in-a-file"},
+        files=["KUBECONFIG"],
         steps=[{"name": "one", "run": script}, {"name": "two", "run": "cat file; sleep 300", "timeout": 3}],
     )
     try:
@@ -416,7 +470,11 @@ def test_rootless_podman_runs_a_step_that_is_root_inside_and_the_agent_s_user_ou
         assert "REACHED" not in job.text, job.text
         assert "\n0\n3\n" in job.text
         assert "\nwritten\n" in job.text
+        assert report["outputs"] == {"a": "1"}
+        assert "secret 21 ***\n-rw-------" in job.text
         eventually(lambda: not list((agent.state / "work").glob("agent-*/*")))
         assert rootless_podman.run("ps", "--all", "--quiet").stdout == ""
+        kept = subprocess.run(["grep", "-rl", "canary-", place], capture_output=True, text=True, check=False)
+        assert kept.stdout == ""
     finally:
         agent.stop()

@@ -6,6 +6,7 @@ import marshal
 import os
 import re
 import secrets
+import select
 import signal
 import subprocess
 import sys
@@ -13,35 +14,16 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent import guard as guard_module
 from agent import process, processes
-from agent.bundle import GUARD_MODULES, write_guard_program
-from agent.guard import ENDED, Frames, frame
+from agent.guard import ABANDONED, CANNOT_START, CONFIRM, ENDED, RUN, STOP, Frames, frame, guard_main, run_request
+from agent.guard_program import GUARD_MODULES, write_guard_program
 from agent.process import Guard, Launcher, RunningCommand
 from tests.agent.conftest import eventually
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("program")
-    write_guard_program(folder)
-    return folder
-
-
-@pytest.fixture
-def launcher(program: Path) -> Launcher:
-    return Launcher(program=program, marker=secrets.token_hex(8), grace=0.5)
-
-
-@pytest.fixture
-def guard(launcher: Launcher) -> Iterator[Guard]:
-    """A guard; the test fails if one of its processes remains."""
-    guard = launcher.guard()
-    yield guard
-    guard.close()
-    assert not processes.marked(launcher.marker, processes.process_table())
 
 
 class Shell:
@@ -93,8 +75,16 @@ def test_a_command_has_its_own_session_no_input_and_no_descriptor_of_the_guard(g
     assert Shell(guard, "exec ls /proc/self/fd").wait() == (0, "0\n1\n2\n3\n")
 
 
-def test_a_command_is_not_started_with_signals_ignored(guard: Guard) -> None:
-    _, text = Shell(guard, "grep SigIgn /proc/self/status").wait()
+def test_a_command_is_not_started_with_signals_ignored(launcher: Launcher) -> None:
+    # As a shell starts a program by `nohup` and with `&`.
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGQUIT)}
+    guard = launcher.guard()
+    try:
+        _, text = Shell(guard, "grep SigIgn /proc/self/status").wait()
+    finally:
+        guard.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
     # The C library uses 32 and 33 itself. A program that it started by posix_spawn, as make does, ignores them.
     internal = 1 << 31 | 1 << 32
     assert int(text.split()[1], 16) & ~internal == 0
@@ -124,42 +114,6 @@ def test_a_command_that_cannot_start_has_exit_code_126_and_says_why(guard: Guard
         assert running.exit_code == 126
     assert b"cannot start /no/such/program: [Errno 2] No such file or directory" in printed
     assert b"cannot start /bin/true: embedded null byte" in printed
-
-
-def test_a_request_larger_than_a_pipe_arrives(guard: Guard) -> None:
-    large = {f"LARGE_{number}": "x" * 100_000 for number in range(10)}
-    assert Shell(guard, "echo ${#LARGE_7}", env=large).wait() == (0, "100000\n")
-
-
-def test_a_guard_that_another_process_kills_ends_the_command_and_all_its_processes(launcher: Launcher) -> None:
-    guard = launcher.guard()
-    shell = Shell(guard, "(setsid sleep 300 &) ; echo begun; kill -9 $PPID; sleep 300")
-    assert shell.wait()[0] == 137
-    assert not processes.marked(launcher.marker, processes.process_table())
-    with pytest.raises(OSError, match="another process ended the guard of this job's commands"):
-        Shell(guard, "true")
-    guard.close()
-
-
-def test_a_frozen_guard_is_killed_with_all_processes(launcher: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_GUARD_LIMIT_SECONDS", 0.2)
-    monkeypatch.setattr(process, "_TICK_SECONDS", 0.1)
-    guard = launcher.guard()
-    shell = Shell(guard, "kill -STOP $PPID; echo begun; sleep 300")
-    eventually(lambda: b"begun" in shell.printed)
-    shell.command.stop()
-    assert shell.wait()[0] == 137
-    assert not processes.marked(launcher.marker, processes.process_table())
-    guard.close()
-
-
-def test_what_a_command_writes_to_the_report_pipe_cannot_confuse_the_agent(launcher: Launcher) -> None:
-    guard = launcher.guard()
-    forge = "for fd in /proc/$PPID/fd/*; do case $(readlink $fd) in pipe:*) echo nonsense-nonsense >$fd;; esac; done"
-    shell = Shell(guard, f"{forge} 2>/dev/null; sleep 300")
-    assert shell.wait()[0] == 137
-    assert not processes.marked(launcher.marker, processes.process_table())
-    guard.close()
 
 
 def test_the_end_of_the_agent_ends_every_process(program: Path) -> None:
@@ -224,3 +178,273 @@ def test_a_guard_of_another_python_version_compiles_the_sources(program: Path, t
     guard = Launcher(program=tmp_path, marker=secrets.token_hex(8), grace=1).guard()
     assert Shell(guard, "echo works").wait() == (0, "works\n")
     guard.close()
+
+
+# --- the time for which an agent is silent ----------------------------------------------------------------------------
+
+
+def test_the_time_for_which_the_whole_machine_was_suspended_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    silence = guard_module._Silence(120.0)
+    for _ in range(3):
+        clock[0] += 36_000
+        assert not silence.is_too_long()
+    silence.end()
+    looks = 0
+    while not silence.is_too_long():
+        clock[0] += silence.tick
+        looks += 1
+    assert clock[0] == 3 * 36_000 + 120
+    assert looks == 8
+
+
+def test_each_word_of_the_agent_ends_its_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    silence = guard_module._Silence(8.0)
+    assert silence.tick == 1
+    for _ in range(7):
+        clock[0] += 1
+        assert not silence.is_too_long()
+    silence.end()
+    for second in range(1, 9):
+        clock[0] += 1
+        assert silence.is_too_long() is (second == 8)
+
+
+# --- the protocol, spoken by hand -------------------------------------------------------------------------------------
+
+
+class Raw:
+    """A guard whose agent is the test: frames go in, frames and output come out."""
+
+    def __init__(self, program: Path) -> None:
+        self.marker = secrets.token_hex(8)
+        reports, guard_reports = os.pipe()
+        self.reports, self._frames = reports, Frames()
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", process._GUARD, str(program), str(guard_reports)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[guard_reports],
+            env={processes.MARKER_VARIABLE: self.marker},
+        )
+        os.close(guard_reports)
+
+    def send(self, *frames: bytes) -> None:
+        os.write(self.process.stdin.fileno(), b"".join(frames))
+
+    def run(self, script: str, *following: bytes, grace: float = 0.5, silence: float = 60.0, **options: Any) -> None:
+        env = {"PATH": os.environ["PATH"], processes.MARKER_VARIABLE: self.marker}
+        command = ["/bin/sh", "-c", script]
+        members = {"command": command, "cwd": "/", "env": env, "grace": grace, "silence": silence, **options}
+        self.send(run_request(**members), *following)
+
+    def report(self) -> tuple[bytes, bytes]:
+        """The next report. Fails if none comes."""
+        while (found := self._frames.next()) is None:
+            assert select.select([self.reports], [], [], 20)[0], "no report"
+            data = os.read(self.reports, 4096)
+            assert data, "the guard has ended"
+            self._frames.add(data)
+        return found
+
+    def printed(self, text: bytes) -> bytes:
+        """Wait for the output to contain the text; returns the output so far."""
+        data = b""
+        while text not in data:
+            assert select.select([self.process.stdout], [], [], 20)[0], data
+            data += os.read(self.process.stdout.fileno(), 65536)
+        return data
+
+    def rest(self) -> bytes:
+        """End the input, and return what is still printed until the guard ends."""
+        self.process.stdin.close()
+        return self.process.stdout.read()
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        processes.kill_marked(self.marker)
+        for descriptor in (self.process.stdin, self.process.stdout):
+            descriptor.close()
+        os.close(self.reports)
+
+
+@pytest.fixture
+def raw(program: Path) -> Iterator[Raw]:
+    guard = Raw(program)
+    yield guard
+    guard.close()
+
+
+def test_a_guard_reports_the_exit_code_of_each_command_as_in_a_shell(raw: Raw) -> None:
+    for script, code in (("exit 0", b"0"), ("exit 7", b"7"), ("kill -9 $$", b"137"), ("kill -TERM $$", b"143")):
+        raw.run(script)
+        assert raw.report() == (ENDED, code)
+
+
+def test_a_request_to_stop_that_comes_before_or_after_a_command_and_any_other_frame_is_passed_over(raw: Raw) -> None:
+    raw.send(frame(STOP), frame(CONFIRM), frame(b"?", b"later versions"))
+    raw.run("sleep 0.1; echo unharmed")
+    assert raw.report() == (ENDED, b"0")
+    raw.send(frame(STOP))
+    raw.run("exit 3")
+    assert raw.report() == (ENDED, b"3")
+
+
+def test_a_command_runs_in_its_folder_with_its_environment_and_both_outputs(raw: Raw, tmp_path: Path) -> None:
+    env = {"PATH": os.environ["PATH"], "NAME": "größe"}
+    raw.run("pwd; echo $NAME; echo error >&2; echo end", cwd=str(tmp_path), env=env)
+    assert raw.printed(b"end\n") == f"{tmp_path}\ngröße\nerror\nend\n".encode()
+
+
+def test_a_folder_that_is_missing_is_a_command_that_cannot_start(raw: Raw) -> None:
+    raw.run("echo never", cwd="/no/such/folder")
+    assert raw.report() == (ENDED, b"126")
+    assert b"cannot start /bin/sh: [Errno 2]" in raw.rest()
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP"])
+def test_a_command_cannot_end_its_guard_by_a_polite_signal(raw: Raw, name: str) -> None:
+    raw.run(f"kill -{name} $PPID; sleep 0.1; exit 5")
+    assert raw.report() == (ENDED, b"5")
+    raw.run("exit 6")
+    assert raw.report() == (ENDED, b"6")
+
+
+def test_a_request_to_stop_that_arrives_with_the_request_to_run_stops_the_command(raw: Raw) -> None:
+    raw.run("sleep 300", frame(STOP))
+    kind, code = raw.report()
+    # The command may not even have begun when the first signal came.
+    assert (kind, code in (b"143", b"137")) == (ENDED, True)
+
+
+def test_of_two_requests_to_stop_the_second_changes_nothing(raw: Raw) -> None:
+    raw.run("trap 'echo asked' TERM; echo begun; while :; do sleep 0.02; done", grace=1)
+    raw.printed(b"begun")
+    raw.send(frame(STOP))
+    raw.printed(b"asked")
+    raw.send(frame(STOP), frame(STOP))
+    assert raw.report() == (ENDED, b"137")
+    assert raw.rest() == b""
+
+
+def test_what_a_stopped_command_has_started_gets_the_grace_period_too(raw: Raw) -> None:
+    child = "trap 'sleep 0.2; echo tidied; exit' TERM; echo begun; while :; do sleep 0.02; done"
+    raw.run(f'(setsid sh -c "{child}") & wait', grace=20)
+    raw.printed(b"begun")
+    raw.send(frame(STOP))
+    # And no longer than it needs.
+    assert raw.report() == (ENDED, b"143")
+    assert raw.rest().endswith(b"tidied\n")
+
+
+def test_without_a_request_to_stop_what_a_command_leaves_behind_is_killed_at_once(raw: Raw) -> None:
+    raw.run("(trap 'echo asked' TERM; echo begun; sleep 300; :) & sleep 0.2; exit 4", grace=20)
+    assert raw.report() == (ENDED, b"4")
+    assert b"asked" not in raw.rest()
+    assert not processes.marked(raw.marker, processes.process_table())
+
+
+def test_a_guard_that_hears_nothing_kills_the_command_and_says_so_and_runs_the_next_one(raw: Raw) -> None:
+    raw.run("(sleep 300 &); echo begun; sleep 300", silence=0.3)
+    raw.printed(b"begun")
+    assert raw.report() == (ABANDONED, b"137")
+    assert len(processes.marked(raw.marker, processes.process_table())) == 1
+    raw.run("exit 8")
+    assert raw.report() == (ENDED, b"8")
+
+
+def test_a_guard_whose_input_ends_kills_the_command_and_ends_well(raw: Raw) -> None:
+    raw.run("trap '' TERM; echo begun; sleep 300", grace=60)
+    raw.printed(b"begun")
+    raw.process.stdin.close()
+    assert raw.process.wait(20) == 0
+    assert not processes.marked(raw.marker, processes.process_table())
+
+
+def test_a_guard_whose_reports_are_read_by_none_ends_well(program: Path) -> None:
+    guard = Raw(program)
+    os.close(guard.reports)
+    guard.run("exit 0")
+    assert guard.process.wait(20) == 0
+    guard.reports = os.open(os.devnull, os.O_RDONLY)
+    guard.close()
+
+
+# --- what cannot be made to happen ------------------------------------------------------------------------------------
+
+
+class Scripted:
+    """Stands in for the guard that has a command to run."""
+
+    def __init__(self, requests: list[tuple[bytes, bytes]], **state: bool) -> None:
+        self.requests = iter(requests)
+        self.agent_is_frozen = state.get("is_frozen", False)
+        self.left_processes = state.get("left", False)
+
+    def next_request(self) -> tuple[bytes, bytes] | None:
+        return next(self.requests, None)
+
+    def run(self, request: dict[str, Any]) -> int:
+        return int(request["code"])
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("has_reader", [False, True])
+def test_a_guard_says_by_its_exit_code_whether_processes_are_left(
+    monkeypatch: pytest.MonkeyPatch, is_frozen: bool, left: bool, has_reader: bool
+) -> None:
+    requests = [(STOP, b""), (RUN, marshal.dumps({"code": 3}))]
+    monkeypatch.setattr(guard_module, "_Guard", lambda _: Scripted(requests, is_frozen=is_frozen, left=left))
+    monkeypatch.setattr(guard_module, "_wake_on_signals", lambda: -1)
+    monkeypatch.setattr(processes, "become_subreaper", lambda: None)
+    read, write = os.pipe()
+    if not has_reader:
+        os.close(read)
+    assert guard_main(write) == int(left)
+    os.close(write)
+    if has_reader:
+        assert os.read(read, 100) == frame(ABANDONED if is_frozen else ENDED, b"3")
+        os.close(read)
+
+
+def test_a_process_that_cannot_be_killed_is_given_up_after_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, signalled = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda _: clock.__setitem__(0, clock[0] + 1))
+    monkeypatch.setattr(processes, "send_signal", lambda *arguments: signalled.append(arguments))
+    guard = guard_module._Guard(-1)
+    monkeypatch.setattr(guard, "_reap", lambda: False)
+    monkeypatch.setattr(guard, "_remaining", lambda: ["stuck"])
+    guard._kill_all()
+    assert (guard.left_processes, clock[0]) == (True, 11)
+    assert signalled == [("stuck", signal.SIGKILL)] * 11
+
+
+def test_processes_that_end_when_they_are_killed_are_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(processes, "send_signal", lambda *_: None)
+    for reaped, remaining in (([False, True], [["one"]]), ([False, False], [["one"], []])):
+        guard = guard_module._Guard(-1)
+        answers, tables = iter(reaped), iter(remaining)
+        monkeypatch.setattr(guard, "_reap", lambda answers=answers: next(answers))
+        monkeypatch.setattr(guard, "_remaining", lambda tables=tables: next(tables))
+        guard._kill_all()
+        assert (guard.left_processes, list(answers), list(tables)) == (False, [], [])
+
+
+def test_a_machine_without_room_for_a_process_is_a_command_that_cannot_start(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> int:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    request = {"command": [b"make"], "grace": 1.0, "silence": 1.0, "secret": False}
+    assert guard_module._Guard(-1).run(request) == CANNOT_START
+    assert capfd.readouterr().out == "cannot start make: [Errno 11] Resource temporarily unavailable\n"

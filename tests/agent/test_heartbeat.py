@@ -151,7 +151,7 @@ def test_a_refusal_by_something_in_between_ends_no_agent_and_no_job(
 def test_the_definition_of_a_job_survives_a_refusal_by_something_in_between(
     agent: AgentProcess, plane: FakeControlPlane, history: History
 ) -> None:
-    branch = history.commit_file(".hybrid-ci.yml", b"steps:\n", "behind-a-firewall")
+    branch = history.commit_entry(".hybrid-ci.yml", b"steps:\n", "behind-a-firewall")
     answer = {"steps": [{"name": "a", "run": "echo once", "env": {}, "timeout": None}], "env": {}, "timeout": None}
     job = plane.add_job(history.url, branch, from_repository=True, definition_answer=(200, answer))
     plane.fail("/definition", 403)

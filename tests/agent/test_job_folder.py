@@ -16,37 +16,35 @@ from tests.agent.fake_server import FakeControlPlane
 def decoy(tmp_path: Path) -> History:
     """The repository to which a hostile job redirects the others."""
     decoy = History(tmp_path / "decoy")
-    decoy.commit_file("file", b"", "decoy")
+    decoy.commit_entry("file", b"", "decoy")
     return decoy
 
 
 @pytest.mark.parametrize("scope", ["--global", '--file "$HOME/.gitconfig"'])
 def test_one_job_s_git_configuration_does_not_make_the_next_job_build_other_code(
-    scope: str, agent: AgentProcess, plane: FakeControlPlane, history: History, decoy: History
+    scope: str, serial_agent: AgentProcess, shared_plane: FakeControlPlane, history: History, decoy: History
 ) -> None:
-    hostile = plane.add_job(
+    hostile = shared_plane.add_job(
         history.url,
         run=f"git config {scope} url.{decoy.url}.insteadOf {history.url}; git ls-remote {history.url}",
     )
-    victim = plane.add_job(history.url, run=f"git config --global --list || true; git ls-remote {history.url}")
-    agent.start()
-    assert plane.finished(hostile)["exit_code"] == 0
+    victim = shared_plane.add_job(history.url, run=f"git config --global --list || true; git ls-remote {history.url}")
+    assert shared_plane.finished(hostile)["exit_code"] == 0
     # Here the redirection works: only the hostile job itself gets other code.
     assert "refs/heads/decoy" in hostile.text
-    assert plane.finished(victim)["commit"] == history.commits[2]
+    assert shared_plane.finished(victim)["commit"] == history.commits[2]
     assert "refs/heads/main" in victim.text
     assert "decoy" not in victim.text
 
 
 def test_each_job_has_its_own_empty_home_and_temporary_folder(
-    agent: AgentProcess, plane: FakeControlPlane, history: History, tmp_path: Path
+    serial_agent: AgentProcess, shared_plane: FakeControlPlane, history: History
 ) -> None:
     script = 'echo "home $HOME tmp $TMPDIR"; ls -A "$HOME" "$TMPDIR"; touch "$HOME/.left" "$TMPDIR/left"; mktemp'
-    jobs = [plane.add_job(history.url, steps=[{"name": "one", "run": script}]) for _ in range(2)]
-    agent.start()
+    jobs = [shared_plane.add_job(history.url, steps=[{"name": "one", "run": script}]) for _ in range(2)]
     places = set()
     for job in jobs:
-        assert plane.finished(job)["exit_code"] == 0
+        assert shared_plane.finished(job)["exit_code"] == 0
         assert "left" not in job.text
         (line,) = [line for line in job.text.splitlines() if line.startswith("home ")]
         places.add(line)
@@ -58,16 +56,17 @@ def test_each_job_has_its_own_empty_home_and_temporary_folder(
     assert len(places) == 2
 
 
-def test_steps_of_one_job_share_their_home(agent: AgentProcess, plane: FakeControlPlane, history: History) -> None:
-    job = plane.add_job(
+def test_steps_of_one_job_share_their_home(
+    serial_agent: AgentProcess, shared_plane: FakeControlPlane, history: History
+) -> None:
+    job = shared_plane.add_job(
         history.url,
         steps=[
             {"name": "set", "run": "git config --global user.name Someone; mkdir ~/cache"},
             {"name": "use", "run": "git config user.name; ls ~"},
         ],
     )
-    agent.start()
-    assert plane.finished(job)["exit_code"] == 0
+    assert shared_plane.finished(job)["exit_code"] == 0
     assert "\nSomeone\n" in job.text
     assert "\ncache\n" in job.text
 
@@ -88,7 +87,7 @@ def test_options_pass_variables_but_never_the_home_of_the_agent(tmp_path: Path) 
     own = JobFolder(tmp_path).environment()
     step = {**step_environment(machine, ["*"]), **own}
     assert step == {**own, "XDG_CACHE_HOME": "/cache"}
-    assert set(own) == {"HOME", "TMPDIR", "GIT_CONFIG_GLOBAL"}
+    assert set(own) == {"HOME", "TMPDIR", "GIT_CONFIG_GLOBAL", "HYBRID_CI_OUTPUT"}
     assert git_environment(machine) == {name: machine[name] for name in ("HOME", "TMPDIR", "GIT_CONFIG_GLOBAL")}
 
 

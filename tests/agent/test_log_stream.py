@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.log_stream import CHUNK_BYTES, LogStream
+from agent.log_stream import CHUNK_BYTES, DELAY_SECONDS, LogStream
 from agent.protocol import Assignment
 from agent.spool import Spool
 
@@ -33,13 +33,27 @@ def test_the_chunks_together_are_the_output(spool: Spool) -> None:
     assert spooled.read_report() == {"exit_code": 0, "log_chunks": len(chunks)}
 
 
-def test_a_little_output_is_delivered_soon(spool: Spool) -> None:
+def test_a_little_output_is_delivered_after_a_third_of_a_second_however_much_follows_it(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, waits = [100.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     stream = LogStream(spool.open(JOB))
+
+    def wait(seconds: float | None) -> None:
+        waits.append(seconds)
+        now[0] += 0.25
+        stream._add(b"more")
+
+    monkeypatch.setattr(stream._changed, "wait", wait)
     sequences = stream.sequences()
     stream.write(b"a")
-    began = time.monotonic()
     assert next(sequences) == 0
-    assert time.monotonic() - began < 0.6
+    assert waits == [pytest.approx(DELAY_SECONDS), pytest.approx(DELAY_SECONDS - 0.25)]
+    assert DELAY_SECONDS == 0.3
+    stream.write(b"b")
+    assert next(sequences) == 1
+    assert waits[2:] == waits[:2]
 
 
 def test_the_agent_s_own_lines_begin_on_a_new_line(spool: Spool) -> None:
@@ -68,16 +82,22 @@ def test_writers_wait_for_room_until_chunks_are_delivered(tmp_path: Path) -> Non
     threading.Thread(target=write, daemon=True).start()
     assert not written.wait(0.3)
     spooled.delete_chunk(0)
-    assert written.wait(2)
+    assert written.wait(20)
 
 
 def test_writers_do_not_wait_when_their_command_is_stopped(tmp_path: Path) -> None:
     stream = LogStream(Spool(tmp_path / "spool", limit=1).open(JOB))
     stream.write(b"x" * CHUNK_BYTES)
-    threading.Timer(0.1, stream.ignore_limit.set).start()
-    began = time.monotonic()
-    stream.write(b"last output")
-    assert time.monotonic() - began < 2
+    written = threading.Event()
+
+    def write() -> None:
+        stream.write(b"last output")
+        written.set()
+
+    threading.Thread(target=write, daemon=True).start()
+    assert not written.wait(0.1)
+    stream.ignore_limit.set()
+    assert written.wait(20)
 
 
 def test_attempts_are_recovered_whether_they_have_ended_or_not(tmp_path: Path) -> None:

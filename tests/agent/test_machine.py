@@ -7,10 +7,11 @@ import logging
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -293,13 +294,44 @@ def fit(tmp_path: Path, **options: Any) -> Health:
     return Health(work_dir=tmp_path / "work", state_dir=tmp_path, search_path=os.environ["PATH"], **options)
 
 
-def test_the_check_of_the_machine_is_cheap(tmp_path: Path) -> None:
+def test_the_check_of_the_machine_is_cheap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts no process, asks no network, and writes one empty file to each of two folders."""
     checked = fit(tmp_path)
     assert checked.check() is None
-    began = time.process_time()
-    for _ in range(100):
-        checked.check()
-    assert (time.process_time() - began) / 100 < 0.001
+    opened: list[object] = []
+    system_open = os.open
+
+    def open_noted(path: Path, *arguments: int) -> int:
+        opened.append(path)
+        return system_open(path, *arguments)
+
+    monkeypatch.setattr(os, "open", open_noted)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("the check starts a process"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("the check asks the network"))
+    assert checked.check() is None
+    assert opened == [tmp_path / "work" / ".probe", tmp_path / ".probe"]
+
+
+def test_two_looks_at_the_same_moment_do_not_take_each_other_for_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when two jobs start at once."""
+    checked = fit(tmp_path)
+    found: list[str | None] = []
+    other = threading.Thread(target=lambda: found.append(checked.check()))
+    system_open = os.open
+
+    def open_amid_another_look(path: Path, *arguments: int) -> int:
+        opened = system_open(path, *arguments)
+        monkeypatch.undo()
+        other.start()
+        other.join(0.1)
+        return opened
+
+    monkeypatch.setattr(os, "open", open_amid_another_look)
+    found.append(checked.check())
+    other.join()
+    assert found == [None, None]
 
 
 def test_a_machine_that_fails_jobs_pauses_longer_after_each_and_begins_anew_after_a_success(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -103,11 +104,11 @@ def test_a_commit_is_fetched_from_its_server_once(machine: Machine, server: GitS
 
 
 def test_a_new_commit_costs_only_what_is_new(machine: Machine, server: GitServer, origin: History) -> None:
-    origin.commit_file("large", os.urandom(300_000), "large")
+    origin.commit_entry("large", os.urandom(300_000), "large")
     machine.check_out("large")
     first = server.sent
     assert first > 300_000
-    origin.commit_file("small", b"small", "large")
+    origin.commit_entry("small", b"small", "large")
     _, workspace = machine.check_out("large")
     assert (workspace / "small").read_text() == "small"
     assert server.fetches == 2
@@ -137,7 +138,7 @@ def test_each_kind_of_ref_comes_from_the_mirror_as_it_comes_from_the_server(
 
 def test_a_branch_that_moves_is_built_at_its_new_commit(machine: Machine, origin: History) -> None:
     first = machine.check_out()[0].commit
-    origin.commit_file("more", b"more", "more")
+    origin.commit_entry("more", b"more", "more")
     subprocess.run(["git", "update-ref", "refs/heads/main", "refs/heads/more"], cwd=origin.path, check=True)
     second, workspace = machine.check_out()
     assert second.commit != first
@@ -194,10 +195,16 @@ def _damage(path: Path, how: str) -> None:
         os.utime(pack, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-@pytest.mark.parametrize("restarted", [False, True])
-@pytest.mark.parametrize(
-    "how", ["changed", "changed without a trace in its times", "cut", "empty", "missing", "no index"]
-)
+def damages() -> Iterator[Any]:
+    """Each kind, before an agent's next job and after its restart; by day, every second kind after a restart."""
+    kinds = ["changed", "changed without a trace in its times", "cut", "empty", "missing", "no index"]
+    for number, how in enumerate(kinds):
+        for restarted in (False, True):
+            marks = () if restarted == bool(number % 2) else pytest.mark.nightly
+            yield pytest.param(how, restarted, marks=marks)
+
+
+@pytest.mark.parametrize(("how", "restarted"), list(damages()))
 def test_a_damaged_mirror_harms_no_job_and_is_made_anew(
     how: str, restarted: bool, machine: Machine, server: GitServer, origin: History
 ) -> None:
@@ -273,7 +280,7 @@ def test_kill_9_at_any_moment_of_a_fetch_leaves_a_usable_mirror(
     data = os.urandom(200_000)
     for number in range(8):
         branch = f"branch-{number}"
-        origin.commit_file(f"file-{number}", data + bytes([number]), branch)
+        commit = origin.commit(branch, {f"file-{number}": data + bytes([number])}, on=origin.commits[2])
 
         def killed(arguments: list[str], after: float = number * 0.008) -> tuple[int, bytes]:
             process = subprocess.Popen(
@@ -288,7 +295,6 @@ def test_kill_9_at_any_moment_of_a_fetch_leaves_a_usable_mirror(
                 os.killpg(process.pid, 9)
                 return process.wait(), b""
 
-        commit = subprocess.check_output(["git", "rev-parse", branch], cwd=origin.path, text=True).strip()
         with machine.mirrors.use(machine.url) as shared:
             shared.fetch(killed, f"refs/heads/{branch}", commit, waiting=lambda: None)
         done, workspace = machine.check_out(branch)
@@ -302,8 +308,7 @@ def test_a_step_that_writes_to_the_mirror_changes_no_other_pipeline(
 ) -> None:
     machine.check_out()
     hostile = History(tmp_path / "hostile")
-    hostile.commit_file("number", b"poison\n", "poison")
-    poison = subprocess.check_output(["git", "rev-parse", "poison"], cwd=hostile.path, text=True).strip()
+    poison = hostile.commit("poison", {"number": b"poison\n"}, on=hostile.commits[2])
     git = machine.git(machine.path)
     assert git(["fetch", "--quiet", str(hostile.path), "poison"])[0] == 0
     # The name of the good commit means the other commit, and an attribute would run a command.
@@ -366,7 +371,7 @@ def test_many_fetches_become_one_pack_with_the_commits_that_were_used_last(
     monkeypatch.setattr(mirror, "MAX_PACKS", 5)
     monkeypatch.setattr(mirror, "_KEPT_COMMITS", 3)
     for number in range(14):
-        origin.commit_file("data", os.urandom(1000), f"branch-{number}")
+        origin.commit_entry("data", os.urandom(1000), f"branch-{number}")
         machine.check_out(f"branch-{number}")
     assert len(machine.packs()) <= 6
     assert len(list((machine.path / "refs" / "mirror").iterdir())) <= 9

@@ -52,7 +52,13 @@ def test_marked_processes_are_killed_with_their_descendants(family: subprocess.P
     assert not everyone.intersection(processes.process_table())
 
 
-def test_a_later_process_with_the_same_number_gets_no_signal(family: subprocess.Popen[bytes]) -> None:
+@pytest.mark.parametrize("has_pidfd", [True, False])
+def test_a_later_process_with_the_same_number_gets_no_signal(
+    has_pidfd: bool, family: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_pidfd:
+        # As on macOS.
+        monkeypatch.delattr(os, "pidfd_open")
     now = processes.process_table()[family.pid]
     earlier = processes.Process(now.pid, now.parent, str(int(now.started) - 1))
     processes.send_signal(earlier, signal.SIGKILL)

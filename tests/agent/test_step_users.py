@@ -19,6 +19,8 @@ from agent.removal import remove_folder
 from agent.step_users import StepUser, StepUsers
 from tests.agent.conftest import AgentProcess, History, eventually
 from tests.agent.fake_server import FakeControlPlane
+from tests.agent.fake_store import FakeStore
+from tests.agent.storage import FakeStorage
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may start processes of other users")
 
@@ -92,6 +94,54 @@ def test_a_step_of_another_user_reaches_neither_the_agent_s_key_nor_its_spool_no
     assert f"\n{USERS[0]}\n" in other.text
     other.command = "cancel"
     plane.finished(other)
+
+
+EXCHANGE = """
+cat dist/taken; echo changed > dist/taken; umask 077; mkdir -p dist/private; echo mine > dist/private/file
+echo version=1 > $HYBRID_CI_OUTPUT
+ln {secret} dist/secret && echo "REACHED secret"
+echo evil > $HYBRID_CI_AGENT && echo "REACHED program"
+ls {work}/*.archives && echo "REACHED archives"
+echo "jobs: ..." > more.yml; {python} "$HYBRID_CI_AGENT" upload more.yml
+"""
+
+
+@needs_root
+def test_steps_of_another_user_exchange_artifacts_outputs_and_uploads(
+    agent: AgentProcess, plane: FakeControlPlane, history: History, work_dir: Path, tmp_path: Path
+) -> None:
+    # The users cannot enter the folder of the Python that runs the tests.
+    python = shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin")
+    if python is None:
+        pytest.skip("this machine has no Python for other users")
+    secret = work_dir / "secret"
+    secret.write_text("secret")
+    secret.chmod(0o600)
+    storage = FakeStorage(tmp_path / "storage")
+    plane.store = FakeStore(storage, extension_answer=(200, {"jobs": ["more"]}))
+    paths = {"paths": ["dist"], "expire_in": None}
+    first = plane.add_job(
+        history.url, run="mkdir dist; echo taken > dist/taken", name="first", run_id="r", group=None, artifacts=paths
+    )
+    agent.start()
+    assert plane.finished(first)["error_message"] is None
+    second = plane.add_job(
+        history.url,
+        run=EXCHANGE.format(secret=secret, work=work_dir, python=python),
+        name="second",
+        run_id="r",
+        group=None,
+        take=["first"],
+        artifacts=paths,
+        outputs=["version"],
+    )
+    finish = plane.finished(second)
+    storage.close()
+    assert (finish["error_message"], finish["outputs"]) == (None, {"version": "1"}), second.text
+    assert "REACHED" not in second.text
+    assert "added to the run: more\n" in second.text
+    listed = plane.store.artifact("second").report["files"]
+    assert [(one["path"], one["mode"]) for one in listed] == [("dist/private/file", 0o600), ("dist/taken", 0o644)]
 
 
 DAEMON = """

@@ -16,6 +16,7 @@ from tests.agent.conftest import AgentProcess, History
 from tests.agent.fake_server import FakeControlPlane
 from tests.agent.git_server import GitServer
 from tests.agent.test_mirrors import Machine
+from tests.repositories import BareRepository, Entry
 
 
 class Repositories:
@@ -23,33 +24,21 @@ class Repositories:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._commits: dict[str, str] = {}
         folder.mkdir()
 
     def make(self, name: str, submodules: dict[str, str] | None = None, gitmodules: str | None = None) -> str:
         """Make `name` with submodules, given as path and URL. Returns the commit."""
-        work = self.folder.parent / f"work-{name}"
-        work.mkdir()
-        self._git(work, "init", "--quiet", "--initial-branch=main")
-        (work / "name").write_text(f"{name}\n")
+        entries: dict[str, Entry] = {"name": f"{name}\n".encode()}
+        listed = ""
         for path, url in (submodules or {}).items():
-            target = self.folder / f"{url.rpartition('/')[2].removesuffix('.git')}.git"
-            commit = self._git(target, "rev-parse", "main").strip() if target.exists() else "1" * 40
-            with (work / ".gitmodules").open("a") as file:
-                file.write(f'[submodule "{path}"]\n\tpath = {path}\n\turl = {url}\n')
-            self._git(work, "update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
-        if gitmodules is not None:
-            (work / ".gitmodules").write_text(gitmodules)
-        self._git(work, "add", "name", *([".gitmodules"] if (work / ".gitmodules").exists() else []))
-        self._git(work, "commit", "--quiet", "--message=one")
-        subprocess.run(["git", "clone", "--quiet", "--bare", work, self.folder / f"{name}.git"], check=True)
-        return self._git(work, "rev-parse", "HEAD").strip()
-
-    @staticmethod
-    def _git(folder: Path, *arguments: str) -> str:
-        identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
-        return subprocess.run(
-            ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True
-        ).stdout
+            entries[path] = self._commits.get(url.rpartition("/")[2].removesuffix(".git"), "1" * 40)
+            listed += f'[submodule "{path}"]\n\tpath = {path}\n\turl = {url}\n'
+        if listed or gitmodules:
+            entries[".gitmodules"] = (gitmodules or listed).encode()
+        commit = BareRepository(self.folder / f"{name}.git").commit("main", entries)
+        self._commits[name] = commit
+        return commit
 
 
 @pytest.fixture
@@ -168,30 +157,15 @@ def test_a_job_gets_the_submodules_that_its_pipeline_asks_for(
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n"
 
 
-def _lfs_branch(history: History) -> str:
-    history.commit_file(".gitattributes", b"*.bin filter=lfs diff=lfs merge=lfs -text\n", "lfs")
-    work = history.path.parent / "work"
-    subprocess.run(["git", "checkout", "--quiet", "lfs"], cwd=work, check=True)
-    content = POINTER.format(oid="0" * 64, size=5).encode()
-    blob = subprocess.check_output(["git", "hash-object", "-w", "--stdin"], cwd=work, input=content).decode().strip()
-    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
-    for arguments in (
-        ["update-index", "--add", "--cacheinfo", f"100644,{blob},large.bin"],
-        [*identity, "commit", "--quiet", "--message=a pointer"],
-        ["push", "--quiet", "--force", str(history.path), "lfs"],
-    ):
-        subprocess.run(["git", *arguments], cwd=work, check=True)
-    return "lfs"
-
-
 def test_a_file_of_lfs_without_git_lfs_fails_with_a_clear_sentence(tmp_path: Path) -> None:
     history = History(tmp_path / "origin")
-    branch = _lfs_branch(history)
+    attributes, pointer = b"*.bin filter=lfs diff=lfs merge=lfs -text\n", POINTER.format(oid="0" * 64, size=5).encode()
+    history.commit("lfs", {".gitattributes": attributes, "large.bin": pointer}, on=history.commits[2])
     (tmp_path / "machine").mkdir()
     machine = Machine(tmp_path / "machine", history.url)
     for _ in range(2):
         with pytest.raises(CheckoutFailed) as caught:
-            machine.check_out(branch)
+            machine.check_out("lfs")
         assert str(caught.value) == (
             "The repository keeps large.bin in Git LFS, and git-lfs is not installed on this agent's machine. "
             "Install git-lfs there, or give the pipeline a label of agents that have it."

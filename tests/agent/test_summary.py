@@ -11,7 +11,7 @@ from agent.protocol import MAX_SLOTS
 from agent.summary import LIMIT_BYTES, running_summary
 from apps.agents.models.heartbeat import RUNNING_LIMIT_BYTES, RunningAttribute
 from apps.agents.serializers.heartbeats import heartbeat_report
-from controlplane import settings
+from apps.jobs.agent_api.requests import AGENT_BODY_LIMIT
 from controlplane.lib.steps import MAX_STEP_NAME, MAX_STEPS
 
 JOB = "01kahtnvg00000000000000000"
@@ -54,7 +54,7 @@ def test_a_heartbeat_never_outgrows_the_body_limit_and_the_control_plane_stores_
     name: str, jobs: int, ended: int
 ) -> None:
     summary = running_summary(entries(jobs, steps(name, ended)))
-    assert size(summary) <= LIMIT_BYTES < settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 10
+    assert size(summary) <= LIMIT_BYTES < AGENT_BODY_LIMIT // 10
     report = heartbeat_report({**REST, "running": summary}, agent_id=JOB)
     assert [entry["attempt"] for entry in report["running"]] == list(range(1, jobs + 1))
     stored = RunningAttribute().serialize(report["running"])

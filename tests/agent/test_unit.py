@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import cli
+from agent.options import options_parser
 from tests.agent import test_step_users
 from tests.agent.conftest import ROOT
 
@@ -25,7 +25,7 @@ def values(name: str) -> list[str]:
 def test_the_unit_uses_only_options_and_variables_that_the_agent_knows() -> None:
     (command,) = values("ExecStart")
     words = shlex.split(command)
-    options = cli._parser().parse_args(words[words.index("/opt/hybrid-ci/agent.pyz") + 1 :])
+    options = options_parser().parse_args(words[words.index("/opt/hybrid-ci/agent.pyz") + 1 :])
     assert options.slots == len(options.step_user) == 2
     known = {f"HYBRID_CI_{name.upper()}" for name in vars(options)}
     assert {value.partition("=")[0] for value in values("Environment")} <= known | {"HOME"}
