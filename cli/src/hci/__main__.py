@@ -1,0 +1,5 @@
+"""``python -m hci``."""
+
+from hci.main import main
+
+main()

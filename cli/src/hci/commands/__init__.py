@@ -1,0 +1,42 @@
+"""The commands, a file for each noun."""
+
+from hci.commands import (
+    access,
+    agents,
+    artifacts,
+    audit,
+    completion,
+    deployments,
+    jobs,
+    logs,
+    pipelines,
+    rotations,
+    runs,
+    secrets,
+)
+
+ALL = [
+    access.login,
+    access.logout,
+    access.whoami,
+    runs.run,
+    runs.runs,
+    jobs.jobs,
+    jobs.why,
+    jobs.cancel,
+    jobs.retry,
+    logs.logs,
+    deployments.deploy,
+    deployments.approve,
+    deployments.reject,
+    deployments.rollback,
+    deployments.environments,
+    deployments.deployments,
+    agents.agents,
+    artifacts.artifacts,
+    pipelines.pipelines,
+    secrets.secrets,
+    rotations.rotations,
+    audit.audit,
+    completion.completion,
+]

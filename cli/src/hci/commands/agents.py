@@ -1,0 +1,67 @@
+"""``hci agents``."""
+
+from __future__ import annotations
+
+import click
+
+from hci import endpoints
+from hci.client import Json
+from hci.output import Column
+from hci.session import HciGroup, Session, limit_option, pass_session
+from hci.times import age
+
+_STATUSES = ["healthy", "unhealthy", "dead", "draining", "retired"]
+
+
+@click.group(cls=HciGroup, invoke_without_command=True)
+@click.option("--status", type=click.Choice(_STATUSES), help="Only with this status.")
+@click.option("--region", metavar="REGION", help="Only in this region.")
+@limit_option
+@click.pass_context
+def agents(context: click.Context, status: str | None, region: str | None, limit: int | None) -> None:
+    """List agents by region and then by age; drain them and resume them."""
+    if context.invoked_subcommand is not None:
+        return
+    session = context.ensure_object(Session)
+    query = {"status": status, "region": region}
+    session.rows(
+        session.listed(endpoints.AGENTS, "agents", limit=limit, query=query),
+        "agents",
+        "agent_id",
+        [
+            (Column("AGENT", whole=True), lambda one: one.get("agent_id")),
+            (Column("NAME"), lambda one: one.get("name")),
+            (Column("REGION"), lambda one: one.get("region")),
+            (Column("STATUS", whole=True, coloured=True), lambda one: one.get("status")),
+            (Column("FREE", right=True), lambda one: f"{one.get('free_slots')}/{one.get('slots')}"),
+            (Column("LABELS"), lambda one: ", ".join(map(str, one.get("labels") or []))),
+            (Column("VERSION"), lambda one: one.get("version")),
+            (Column("HEARD", whole=True, right=True), lambda one: age(one.get("last_heartbeat"))),
+        ],
+    )
+
+
+@agents.command()
+@click.argument("agent")
+@pass_session
+def drain(session: Session, agent: str) -> None:
+    """Give an AGENT no new jobs, for example before its machine is updated. Its running jobs go on."""
+    session.show(session.client.json(endpoints.AGENT_DRAIN, agent_id=agent), "agent_id", _members)
+
+
+@agents.command()
+@click.argument("agent")
+@pass_session
+def resume(session: Session, agent: str) -> None:
+    """Give a draining or unhealthy AGENT new jobs again."""
+    session.show(session.client.json(endpoints.AGENT_RESUME, agent_id=agent), "agent_id", _members)
+
+
+def _members(agent: Json) -> list[tuple[str, object]]:
+    running = agent.get("running_jobs")
+    return [
+        ("Agent", agent.get("agent_id")),
+        ("Name", agent.get("name")),
+        ("Status", agent.get("status")),
+        ("Running jobs", len(running) if isinstance(running, list) else None),
+    ]
