@@ -3,7 +3,7 @@
 Cold is a fresh process that imports the handler and answers its first event; warm is the CPU time of one more. Both
 packages get unchecked bytecode, and use the same emulator, whose work is not counted. Ours logs, counts metrics and
 checks whether it is traced, as on Lambda; the notes' stack does nothing of that. It is measured in its frameworks'
-documented form, to which the target applies, and in the fastest form for Lambda (see `notes_stack`).
+documented form and in the fastest form for Lambda (see `notes_stack`); each has its target.
 """
 
 import base64
@@ -27,7 +27,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = 8
 WARM = 100
-TARGET = 0.75
+# What ours may take of the notes' stack: a cold start and a warm request in its documented form, a warm request in its
+# fastest form.
+COLD_TARGET = WARM_TARGET = 0.60
+INLINE_TARGET = 0.80
 KINDS = ("health", "validate a session", "heartbeat")
 # Module and settings of each.
 STACKS = {
@@ -194,11 +197,13 @@ def validate_event(token: str) -> dict[str, Any]:
 
 
 def event(method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> dict[str, Any]:
-    """The event of an HTTP API for a request."""
+    """The event of an HTTP API for a request, which always has an id."""
     from tests.zappa.events import http_api_event
 
     lower = {name.lower(): value for name, value in (headers or {}).items()}
-    return http_api_event(method, path, headers={"host": "localhost", **lower}, body=body)
+    made = http_api_event(method, path, headers={"host": "localhost", **lower}, body=body)
+    made["requestContext"]["requestId"] = "JKJaXmPLvHcESHA="
+    return made
 
 
 def measure(
@@ -232,23 +237,31 @@ def measure(
 
 
 def table(measured: dict[tuple[str, str], dict[str, list[float]]]) -> Iterator[str]:
-    """The medians, and whether the ratio meets the target."""
+    """The medians, and whether the ratios meet the targets."""
     print(f"{'':<48}" + "".join(f"{head:>8}" for head in (*STACKS, "ratio")) + f"{'to inline':>11}")
     totals: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for (what, kind), by_stack in sorted(measured.items()):
         medians = {stack: statistics.median(values) for stack, values in by_stack.items()}
-        yield line(f"{what}: {kind}", medians, judged=False)
+        yield line(f"{what}: {kind}", medians)
         for stack, value in medians.items():
             totals[what][stack] += value / len(KINDS)
     for what, medians in sorted(totals.items()):
-        yield line(f"{what}, mean of the three", medians, judged="CPU" in what)
+        targets = {}
+        if what.startswith("cold") and "CPU" in what:
+            targets = {"notes": COLD_TARGET}
+        elif "CPU" in what:
+            targets = {"notes": WARM_TARGET, "inline": INLINE_TARGET}
+        yield line(f"{what}, mean of the three", medians, targets)
 
 
-def line(what: str, medians: Mapping[str, float], *, judged: bool) -> str:
-    ratio = medians["ours"] / medians["notes"]
-    verdict = (" kept" if ratio <= TARGET else " missed") if judged else ""
+def line(what: str, medians: Mapping[str, float], targets: Mapping[str, float] | None = None) -> str:
+    """A line of the table. With targets (the most that ours may take of a stack's time), it ends with the verdict."""
+    ratios = {stack: medians["ours"] / medians[stack] for stack in ("notes", "inline")}
+    verdict = ""
+    if targets:
+        verdict = " kept" if all(ratios[stack] <= most for stack, most in targets.items()) else " missed"
     figures = "".join(f"{medians[stack]:>8.0f}" for stack in STACKS)
-    text = f"{what:<48}{figures}{ratio:>8.2f}{medians['ours'] / medians['inline']:>11.2f}{verdict}"
+    text = f"{what:<48}{figures}{ratios['notes']:>8.2f}{ratios['inline']:>11.2f}{verdict}"
     print(text)
     return text
 

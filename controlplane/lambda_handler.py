@@ -1,10 +1,12 @@
 """The Lambda entry point: AWS calls it with each event (``lambda_handler`` in zappa_settings.json).
 
-A thin WSGI adapter serves requests from the HTTP API (payload format 2.0). Schedules, ``zappa manage`` and all other
-events go to Zappa's own handler. It is imported only then, because it costs more than all of ours.
+A thin WSGI adapter serves requests from the HTTP API (payload format 2.0). Of all other events it knows the two that
+this product sends: a rule of ``events`` in zappa_settings.json, which Zappa makes, and a command of ``zappa manage``.
+It refuses the rest, such as the code that ``zappa invoke --raw`` sends.
 """
 
 import gc
+import importlib
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Any
@@ -15,6 +17,8 @@ from apig_wsgi import make_lambda_handler
 Event = dict[str, Any]
 Environ = dict[str, Any]
 
+_SCHEDULES = "controlplane.schedules"
+
 # All other types are sent as base64: a job's log is text/plain too, in any encoding that the job printed.
 _TEXT_TYPES = ("application/json", "application/problem+json", "text/html", "text/css")
 
@@ -24,7 +28,7 @@ def handler(event: Event, context: Any) -> Any:
     http = (event.get("requestContext") or {}).get("http")
     if event.get("version") == "2.0" and http:
         return _request_handler(_without_ambiguous_headers(event), context)
-    return _other_handler()(event, context)
+    return _event_handle(event, context)
 
 
 def _without_ambiguous_headers(event: Event) -> Event:
@@ -51,10 +55,32 @@ def _serve(environ: Environ, start_response: Callable[..., Any]) -> Iterable[byt
     return answer
 
 
-def _other_handler() -> Callable[[Event, Any], Any]:
-    from zappa.handler import lambda_handler
+def _event_handle(event: Event, context: Any) -> Any:
+    """Run a schedule or a command. Raises ValueError for any other event, and whatever the work raises."""
+    if event.get("detail-type") == "Scheduled Event":
+        return _scheduled(event.get("resources") or [])(event, context)
+    if isinstance(event.get("manage"), str):
+        import shlex
 
-    return lambda_handler  # type: ignore[no-any-return]
+        from django.core.management import call_command
+
+        call_command(*shlex.split(event["manage"]))
+        return {}
+    raise ValueError(f"This function takes requests, schedules and commands, not an event with {sorted(event)}")
+
+
+def _scheduled(resources: list[str]) -> Callable[[Event, Any], Any]:
+    """The function of the rule that sent a scheduled event.
+
+    Zappa ends a rule's name with the function's, or, when that is too long, begins it with a hash. A rule can name
+    only what controlplane/schedules.py offers.
+    """
+    for resource in resources:
+        name = resource.rpartition("/")[2]
+        module, _, function = name.rpartition("-")[2].rpartition(".")
+        if module == _SCHEDULES and not function.startswith("_"):
+            return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
+    raise ValueError(f"No function of {_SCHEDULES} is scheduled by {resources}")
 
 
 def _start() -> Callable[..., Any]:
@@ -71,12 +97,11 @@ def _start() -> Callable[..., Any]:
         from django.conf import settings
         from django.urls import resolve
 
-        from controlplane.lib.ids import new_id
         from controlplane.nosql.connection import shared_connection
         from controlplane.wsgi import application
 
         _health_require(application, next(iter(settings.ALLOWED_HOSTS), "localhost"))
-        resolve(f"/agents/{new_id()}/heartbeat")
+        resolve(f"/agents/{'0' * 26}/heartbeat")
         shared_connection().client  # noqa: B018 — it is made by being asked for
         return application
     finally:

@@ -13,20 +13,46 @@ STAGE = env.str("STAGE", default="local")
 VERSION = "0.1.0"
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="")
+# Keys that signed before, or will sign next: what they signed is accepted. See docs/operations.md, "Changing the key".
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1"])
+# The control plane's address, the issuer of jobs' identity tokens. Empty: the address of each request, which an exposed
+# stage allows only below AWS's own address.
+PUBLIC_URL = env.str("PUBLIC_URL", default="").rstrip("/")
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+# Networks of reverse proxies whose X-Forwarded-For names the client, such as 172.18.0.1/32. On Lambda the gateway's
+# event names it.
+TRUSTED_PROXIES = env.list("TRUSTED_PROXIES", default=[])
 
 # botocore itself reads AWS_ENDPOINT_URL and the credentials.
 AWS_REGION = env.str("AWS_REGION", default="eu-central-1")
+
+# The next four matter only to the machine that deploys a stage. How the stage's tables are billed: on-demand, or
+# provisioned for those that are busy all day. Empty: as they are, or as controlplane/infrastructure/stages.py says.
+DYNAMODB_BILLING = env.str("DYNAMODB_BILLING", default="")
+# The US dollars a month at which AWS warns the address for alarms. None: as it is.
+BUDGET_DOLLARS = env.int("BUDGET_DOLLARS", default=None)
+# So many processes of the function are kept ready. Each one costs money while it waits.
+PROVISIONED_CONCURRENCY = env.int("PROVISIONED_CONCURRENCY", default=0)
+# Whether X-Ray traces the function.
+XRAY_TRACING = env.bool("XRAY_TRACING", default=False)
 
 # The file of the key that encrypts agents' keys, on a single machine.
 KEY_FILE = env.path("KEY_FILE", default=BASE_DIR / ".local" / "sealing.key")
 # The KMS key that is used instead of that file: its id, ARN or alias.
 KMS_KEY_ID = env.str("KMS_KEY_ID", default="")
+# The RSA keys of KMS that sign, instead of files beside KEY_FILE: the first one signs, the others verify.
+SIGNING_KEY_IDS = env.list("SIGNING_KEY_IDS", default=[])
 # The directory of archived logs, on a single machine.
 LOG_DIR = env.path("LOG_DIR", default=BASE_DIR / ".local" / "logs")
 # The S3 bucket that is used instead of that directory.
 LOG_BUCKET = env.str("LOG_BUCKET", default="")
+# The directory of artifacts and caches, on a single machine, and the S3 bucket that is used instead of it.
+ARTIFACT_DIR = env.path("ARTIFACT_DIR", default=BASE_DIR / ".local" / "artifacts")
+ARTIFACT_BUCKET = env.str("ARTIFACT_BUCKET", default="")
+# The most megabytes (of 1,000,000 bytes) of an artifact or a cache, and of all caches of a pipeline.
+ARTIFACT_LIMIT_MB = env.int("ARTIFACT_LIMIT_MB", default=5_000)
+CACHE_QUOTA_MB = env.int("CACHE_QUOTA_MB", default=10_000)
 # The most megabytes (of 1,000,000 bytes, before compression) of output that are kept of each attempt of a job. Of what
 # exceeds them, the agent leaves out the middle.
 ATTEMPT_LOG_LIMIT_MB = env.int("ATTEMPT_LOG_LIMIT_MB", default=100)
@@ -34,13 +60,37 @@ ATTEMPT_LOG_LIMIT_MB = env.int("ATTEMPT_LOG_LIMIT_MB", default=100)
 DEFAULT_PIPELINE = env.str("DEFAULT_PIPELINE", default="default")
 # Patterns of the repositories that pipelines may build: github.com/acme/*. Empty: all. See docs/operations.md.
 ALLOWED_REPOSITORIES = env.list("ALLOWED_REPOSITORIES", default=[])
+# Where the audit trail is sent to continuously: a bucket of S3, and the https address of a webhook with the secret
+# (whsec_…) by which its messages are signed. AUDIT_EXPORT_SCHEMA: native or ocsf, for the webhook.
+AUDIT_EXPORT_BUCKET = env.str("AUDIT_EXPORT_BUCKET", default="")
+AUDIT_EXPORT_URL = env.str("AUDIT_EXPORT_URL", default="")
+AUDIT_EXPORT_SECRET = env.str("AUDIT_EXPORT_SECRET", default="")
+AUDIT_EXPORT_SCHEMA = env.str("AUDIT_EXPORT_SCHEMA", default="native")
+# After how many days audit events expire, by the beginning of their action: user.sign_in_failed=90,job.=400. The
+# longest beginning counts. Events without one are kept for ever, and so are those about the trail itself.
+AUDIT_RETENTION = env.dict("AUDIT_RETENTION", default={})
+# The server that sends e-mail, such as smtp+tls://user:password@smtp.example.com:587 (django-environ's form), and the
+# sender. Without a server there are no notifications by e-mail.
+EMAIL_URL = env.str("EMAIL_URL", default="")
+DEFAULT_FROM_EMAIL = env.str("EMAIL_FROM", default="hybrid-ci@localhost")
+EMAIL_TIMEOUT = 5
+if EMAIL_URL:
+    vars().update(env.email_url_config(EMAIL_URL))
+# Networks, besides public addresses, that webhooks may reach, such as 10.1.2.0/24.
+OUTGOING_NETWORKS = env.list("OUTGOING_NETWORKS", default=[])
+# The servers that rotations of secrets may call, besides AWS and GitHub: vault.example.com, db.example.com:5432, or
+# http://127.0.0.1:8200 for one without TLS. They may have private addresses.
+ROTATION_HOSTS = env.list("ROTATION_HOSTS", default=[])
+# Rotators and targets of your own by their names: my-database=acme.rotation.MyDatabase. See docs/rotation.md.
+ROTATORS = env.dict("ROTATORS", default={})
+ROTATION_TARGETS = env.dict("ROTATION_TARGETS", default={})
 # Seconds between two polls of an agent without work. Each poll costs two calls to DynamoDB. At most 20, because an
 # agent counts as lost after 45 s without a heartbeat.
 AGENT_CHECK_SECONDS = env.int("AGENT_CHECK_SECONDS", default=15)
 
 INSTALLED_APPS = [
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
+    "controlplane.apps.AuthConfig",
+    "controlplane.apps.ContentTypesConfig",
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "corsheaders",
@@ -53,6 +103,9 @@ INSTALLED_APPS = [
     "apps.accounts",
     "apps.agents",
     "apps.pipelines",
+    "apps.secrets",
+    "apps.notifications",
+    "apps.sources",
     "apps.jobs",
     "apps.dashboard",
 ]
@@ -65,12 +118,12 @@ MIDDLEWARE = [
     "controlplane.http.content_policy.ContentPolicyMiddleware",
     "controlplane.http.problems.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "controlplane.http.static_files.StaticFilesMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "controlplane.http.lazy_middleware.UserMiddleware",
+    "controlplane.http.lazy_middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
 ]
@@ -81,8 +134,32 @@ WSGI_APPLICATION = "controlplane.wsgi.application"
 CORS_ALLOWED_ORIGINS = env.list("CORS_ALLOWED_ORIGINS", default=[])
 CORS_ALLOW_CREDENTIALS = True
 CORS_URLS_REGEX = r"^/(?!account/|admin/|dashboard/|oauth/|signin|signout)"
-CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key", "x-csrftoken"]
-CORS_EXPOSE_HEADERS = ["Retry-After", "X-Request-Id"]
+CORS_ALLOW_HEADERS = [
+    "accept",
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "if-none-match",
+    "if-range",
+    "range",
+    "x-csrftoken",
+]
+CORS_EXPOSE_HEADERS = [
+    "Accept-Ranges",
+    "Content-Disposition",
+    "Content-Range",
+    "Date",
+    "ETag",
+    "Link",
+    "Location",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Export-Until",
+    "X-Log-Complete",
+    "X-Next-Offset",
+    "X-Offset",
+    "X-Request-Id",
+]
 
 # API paths have no trailing slash.
 APPEND_SLASH = False
@@ -97,6 +174,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "apps.accounts.authentication.permissions_context",
             ],
         },
     },
@@ -144,7 +222,8 @@ PASSWORD_SIGN_IN = env.bool(
     default=not ((GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET) or (GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET)),
 )
 
-# The rate limits of sign-in: attempts per address and per account in SIGN_IN_WINDOW_SECONDS.
+# The rate limits of sign-in: failed passwords per address and per account in SIGN_IN_WINDOW_SECONDS. The other limits
+# are multiples of them: docs/operations.md.
 SIGN_IN_WINDOW_SECONDS = env.int("SIGN_IN_WINDOW_SECONDS", default=15 * 60)
 SIGN_IN_ATTEMPTS_PER_ADDRESS = env.int("SIGN_IN_ATTEMPTS_PER_ADDRESS", default=50)
 SIGN_IN_ATTEMPTS_PER_ACCOUNT = env.int("SIGN_IN_ATTEMPTS_PER_ACCOUNT", default=10)
@@ -162,6 +241,14 @@ CACHES = {
 SESSION_ENGINE = "apps.accounts.session_store"
 # dynamodb; or memory, for development: other processes do not see these sessions, and they end with the process.
 SESSION_STORE = env.str("SESSION_STORE", default="dynamodb")
+# The settings of django-dynamodb-sessions keep their names. `controlplane.checks` refuses values that cannot be obeyed,
+# and docs/decisions/0007 says why.
+DYNAMODB_SESSIONS_TABLE_NAME = env.str("DYNAMODB_SESSIONS_TABLE_NAME", default="") or f"hybrid-ci-cd-sessions-{STAGE}"
+DYNAMODB_SESSIONS_TABLE_HASH_ATTRIB_NAME = env.str("DYNAMODB_SESSIONS_TABLE_HASH_ATTRIB_NAME", default="session_id")
+DYNAMODB_SESSIONS_ALWAYS_CONSISTENT = env.bool("DYNAMODB_SESSIONS_ALWAYS_CONSISTENT", default=True)
+DYNAMODB_SESSIONS_AWS_REGION_NAME = env.str("DYNAMODB_SESSIONS_AWS_REGION_NAME", default="")
+DYNAMODB_SESSIONS_AWS_ACCESS_KEY_ID = env.str("DYNAMODB_SESSIONS_AWS_ACCESS_KEY_ID", default="")
+DYNAMODB_SESSIONS_AWS_SECRET_ACCESS_KEY = env.str("DYNAMODB_SESSIONS_AWS_SECRET_ACCESS_KEY", default="")
 # Seconds from sign-in until every session ends.
 SESSION_COOKIE_AGE = env.int("SESSION_COOKIE_AGE", default=12 * 60 * 60)
 # Seconds from the last request until an unused session ends.
@@ -209,10 +296,33 @@ STORAGES = {
         "BACKEND": "controlplane.lib.file_storage.FileStorage",
         "OPTIONS": {"location": LOG_DIR},
     },
+    # Names in it begin with audit-seals/.
+    "seals": {
+        "BACKEND": "controlplane.lib.object_storage.ObjectStorage",
+        "OPTIONS": {"bucket_name": LOG_BUCKET},
+    }
+    if LOG_BUCKET
+    else {
+        "BACKEND": "controlplane.lib.file_storage.FileStorage",
+        "OPTIONS": {"location": Path(str(LOG_DIR)).parent},
+    },
+    "artifacts": {
+        "BACKEND": "controlplane.lib.presigned_objects.PresignedObjects",
+        "OPTIONS": {"bucket_name": ARTIFACT_BUCKET},
+    }
+    if ARTIFACT_BUCKET
+    else {
+        "BACKEND": "controlplane.lib.presigned_files.PresignedFiles",
+        "OPTIONS": {"location": ARTIFACT_DIR},
+    },
 }
 
-# The largest body of any endpoint, in bytes. Log chunks have a smaller limit of their own.
-DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+# The largest body that an endpoint reads at once, in bytes: that of a test report. Each view has a limit of its own,
+# which `controlplane.http.body_limits` checks first.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 4_000_000
+
+# What records that a request of someone who is signed in was refused. It is imported at the first refusal.
+REFUSAL_RECORDER = "apps.audit.services.refusals.refusal_record"
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
@@ -231,9 +341,6 @@ SPECTACULAR_SETTINGS = {
     "TITLE": "Hybrid CI/CD control plane",
     "DESCRIPTION": "Queue jobs, watch them, and let agents on your own machines run them.",
     "VERSION": VERSION,
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
-    "SERVE_AUTHENTICATION": [],
     # From 3.1 on, schemas are JSON Schema, so that answers can be checked against them.
     "OAS_VERSION": "3.1.0",
     # Requests have rules that responses lack, such as that a text must not be empty.
@@ -272,5 +379,7 @@ LOGGING = {
         "pynamodb": {"level": "WARNING"},
         # The middleware writes one line about the end of each request, and its cause.
         "django.request": {"level": "CRITICAL"},
+        # A refused host or form is the client's mistake. Otherwise strangers could fill the log with tracebacks.
+        "django.security": {"level": "CRITICAL"},
     },
 }

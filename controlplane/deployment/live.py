@@ -70,6 +70,15 @@ class Live:
 
     # --- what there is --------------------------------------------------------------------------------------------
 
+    def exists(self) -> bool:
+        """Whether the stage has a live version."""
+        with aws_errors():
+            try:
+                self._lambda.get_alias(FunctionName=self.function, Name=LIVE_ALIAS)
+            except self._lambda.exceptions.ResourceNotFoundException:
+                return False
+        return True
+
     def state(self) -> State:
         """The current state of the alias. Raises InfrastructureError when there is none."""
         with aws_errors():

@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from django.conf import settings
+
 from controlplane.deployment.live import Live
+from controlplane.deployment.provisioned import Provisioned
 from controlplane.deployment.shift import version_shift
 from controlplane.deployment.smoke import address_door, smoke_test, version_door
 from controlplane.deployment.steps import api_address
@@ -27,8 +30,8 @@ class Release:
     seconds: float
     report: Report
 
-    def publish(self, description: str, *, version: str) -> None:
-        """Publish the uploaded code as a version, and make it live. `version` is the product's.
+    def publish(self, description: str, *, version: str | None) -> None:
+        """Publish the uploaded code as a version, and make it live. `version` is the product's, None if unknown.
 
         Raises InfrastructureError when the version is not live in the end.
         """
@@ -39,28 +42,45 @@ class Release:
             self.report(f"Version {number} is live and has this code and these settings already.")
             self._smoke_test(number, version)
             self._smoke_test_address(version)
+            Provisioned(self.stage, self.account, settings.PROVISIONED_CONCURRENCY).follow()
         else:
             self.report(f"Version {number} is {description}.")
-            self.shift(number, version=version)
+            self.shift(number, version=version, provisioned=settings.PROVISIONED_CONCURRENCY)
         pruned = live.prune()
         if pruned:
             self.report(f"Deleted old versions: {', '.join(pruned)}.")
 
-    def shift(self, number: str, *, version: str | None = None) -> None:
-        """Make a published version live, guarded. Raises InfrastructureError when it is not live in the end."""
+    def first_check(self, *, version: str | None) -> None:
+        """Request what every deployment must answer, of the version that was live at once, since it is the first one.
+
+        Raises InfrastructureError for the first wrong response.
+        """
+        self._smoke_test(Live(self.stage, self.account).state().version, version)
+        self._smoke_test_address(version)
+
+    def shift(self, number: str, *, version: str | None = None, provisioned: int | None = None) -> None:
+        """Make a published version live, guarded. Raises InfrastructureError when it is not live in the end.
+
+        It gets `provisioned` ready processes first; None: as many as the live version has.
+        """
         live = Live(self.stage, self.account)
         if live.state().share(number) == 100:
             raise InfrastructureError(f"Version {number} is live already.")
         watch = Watch(self.stage, self.account)
         self._smoke_test(number, version)
-        version_shift(
-            live,
-            number,
-            watch=watch,
-            seconds=self.seconds,
-            check=lambda: self._smoke_test_address(version),
-            report=self.report,
-        )
+        ready = Provisioned(self.stage, self.account, provisioned)
+        try:
+            ready.prepare(number)
+            version_shift(
+                live,
+                number,
+                watch=watch,
+                seconds=self.seconds,
+                check=lambda: self._smoke_test_address(version),
+                report=self.report,
+            )
+        finally:
+            ready.follow()
         self.report(f"Version {number} is live.")
 
     def share(self, number: str, percent: int) -> None:
@@ -71,6 +91,7 @@ class Release:
             raise InfrastructureError(f"Version {number} gets the rest. Name another version, or run `rollback`.")
         self._smoke_test(number, None)
         self.report(str(live.move(state, number) if percent == 100 else live.lend(state, number, percent)))
+        Provisioned(self.stage, self.account).follow()
 
     def _smoke_test(self, number: str, version: str | None) -> None:
         smoke_test(version_door(self.stage, self.account, number), stage=self.stage, version=version)

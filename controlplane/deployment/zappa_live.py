@@ -1,16 +1,15 @@
-"""Keeps Zappa from moving requests and schedules when it uploads code: the callback "settings" in zappa_settings.json.
+"""Keeps Zappa from moving requests and schedules when it uploads code.
 
 Zappa uploads to `$LATEST`, and its API uses the alias that ``apigateway_lambda_qualifier`` names. Zappa has no other
 support for aliases: it creates none, and its rules invoke `$LATEST` even before the new code has proved to run. So this
-module wraps Zappa's own methods, for each of its commands and each caller. Only `manage.py release` and `manage.py
-deploy` decide which version the alias names.
+module wraps Zappa's own methods, for each of its commands and each caller. Only a release decides which version the
+alias names.
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
-_ROOT = Path(__file__).resolve().parent.parent.parent
+from controlplane.deployment.revision import revision_describe
+from controlplane.deployment.steps import product_version
 
 
 def alias_use(zappa: Any) -> None:
@@ -20,9 +19,6 @@ def alias_use(zappa: Any) -> None:
     _versions_publish_once(core, alias)
     _rules_point(core, alias)
     _commands_invoke(core, alias)
-    if zappa.command == "update":
-        # New rules may need functions that the live version does not have yet.
-        zappa.schedule = _nothing
 
 
 def _versions_publish_once(core: Any, alias: str) -> None:
@@ -34,7 +30,8 @@ def _versions_publish_once(core: Any, alias: str) -> None:
 
     def create_with_alias(**arguments: Any) -> str:
         arn: str = create(**arguments, publish=False)
-        version = core.lambda_client.publish_version(FunctionName=arn, Description=_description())["Version"]
+        description = revision_describe(product_version())
+        version = core.lambda_client.publish_version(FunctionName=arn, Description=description)["Version"]
         core.wait_until_lambda_function_version_is_active(arn, version)
         core.lambda_client.create_alias(FunctionName=arn, Name=alias, FunctionVersion=version)
         return arn
@@ -76,16 +73,3 @@ def _commands_invoke(core: Any, alias: str) -> None:
         return invoke(*arguments, qualifier=qualifier or alias, **named)
 
     core.invoke_lambda_function = invoke_alias
-
-
-def _description() -> str:
-    # Zappa's command does not search its working directory for modules.
-    sys.path.append(str(_ROOT))
-    from controlplane.deployment.revision import revision_describe
-    from controlplane.settings import VERSION
-
-    return revision_describe(VERSION)
-
-
-def _nothing() -> None:
-    pass

@@ -19,7 +19,7 @@ def existing_resources(account: Account, body: dict[str, Any]) -> list[dict[str,
     found = []
     for logical_id, resource in body["Resources"].items():
         if resource.get("DeletionPolicy") == "Retain":
-            identifier = _identifier(account, resource["Type"], resource["Properties"], body)
+            identifier = _identifier(account, logical_id, body)
             if identifier is not None:
                 found.append(
                     {
@@ -45,8 +45,9 @@ def adoption_body(body: dict[str, Any], imports: list[dict[str, Any]]) -> dict[s
     return {"Resources": {logical_id: body["Resources"][logical_id] for logical_id in ids}}
 
 
-def _identifier(account: Account, kind: str, properties: dict[str, Any], body: dict[str, Any]) -> dict[str, str] | None:
+def _identifier(account: Account, logical_id: str, body: dict[str, Any]) -> dict[str, str] | None:
     """The identifier of the resource, or None when it does not exist."""
+    kind, properties = body["Resources"][logical_id]["Type"], body["Resources"][logical_id]["Properties"]
     try:
         match kind:
             case "AWS::DynamoDB::Table":
@@ -62,7 +63,7 @@ def _identifier(account: Account, kind: str, properties: dict[str, Any], body: d
                 groups = account.client("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
                 return {"LogGroupName": name} if any(group["logGroupName"] == name for group in groups) else None
             case "AWS::KMS::Key" | "AWS::KMS::Alias":
-                alias = body["Resources"][KEY_ALIAS]["Properties"]["AliasName"]
+                alias = body["Resources"][f"{logical_id.removesuffix('Alias')}Alias"]["Properties"]["AliasName"]
                 key = account.client("kms").describe_key(KeyId=alias)["KeyMetadata"]["KeyId"]
                 return {"KeyId": key} if kind == "AWS::KMS::Key" else {"AliasName": alias}
     except ClientError as error:

@@ -1,13 +1,16 @@
-"""The alarms of a stage, and the topic that sends them to people."""
+"""The alarms of a stage, and the topic that sends them to people.
 
-from collections.abc import Iterator, Sequence
+There are eleven, each of one metric. Ten are free; a further one, or a further metric of an expression, costs $0.10 a
+month.
+"""
+
+from collections.abc import Iterator
 from typing import Any
 
 from troposphere import Equals, Not, Parameter, Ref, Template, cloudwatch, sns
 
-from controlplane.infrastructure.names import PROJECT, function_name
+from controlplane.infrastructure.names import PROJECT, function_name, schedules_queue_name
 from controlplane.infrastructure.policies import tls_only
-from controlplane.infrastructure.schema import TableSchema
 from controlplane.infrastructure.stages import Stage
 from controlplane.lib import metric_names
 
@@ -16,8 +19,8 @@ RELEASE_ALARMS = ("FunctionErrorsAlarm", "FunctionThrottlesAlarm", "FunctionDura
 
 EMAIL_PARAMETER = "AlarmEmail"
 API_PARAMETER = "ApiId"
-_HAS_EMAIL = "HasAlarmEmail"
-_HAS_API = "HasApi"
+HAS_EMAIL = "HasAlarmEmail"
+HAS_API = "HasApi"
 
 _MINUTE = 60
 _FIVE_MINUTES = 300
@@ -27,6 +30,10 @@ _SLOW_MILLISECONDS = 10_000
 _LONG_WAIT_SECONDS = 900
 # DynamoDB refuses single requests while it scales, and clients retry them.
 _THROTTLED_REQUESTS = 10
+# At this share of the concurrency there is still time to raise the limit.
+_CONCURRENCY_SHARE = 0.8
+# The sweep runs each minute. Its alarm waits for so many missing ones.
+_MISSED_SWEEPS = 5
 
 
 def topic_add(template: Template, stage: Stage, key_arn: Any) -> sns.Topic:
@@ -34,14 +41,14 @@ def topic_add(template: Template, stage: Stage, key_arn: Any) -> sns.Topic:
     template.add_parameter(
         Parameter(EMAIL_PARAMETER, Type="String", Default="", Description="The e-mail address for alarms, or empty")
     )
-    template.add_condition(_HAS_EMAIL, Not(Equals(Ref(EMAIL_PARAMETER), "")))
+    template.add_condition(HAS_EMAIL, Not(Equals(Ref(EMAIL_PARAMETER), "")))
     topic = template.add_resource(
         sns.Topic("AlarmTopic", TopicName=f"{PROJECT}-alarms-{stage.name}", KmsMasterKeyId=key_arn)
     )
     template.add_resource(
         sns.SubscriptionResource(
             "AlarmEmailSubscription",
-            Condition=_HAS_EMAIL,
+            Condition=HAS_EMAIL,
             TopicArn=Ref(topic),
             Protocol="email",
             Endpoint=Ref(EMAIL_PARAMETER),
@@ -68,14 +75,25 @@ def _topic_policy(topic: sns.Topic) -> dict[str, Any]:
     }
 
 
-def alarms_add(template: Template, stage: Stage, tables: Sequence[TableSchema], topic: sns.Topic) -> list[str]:
-    """Add all alarms and return their names. The gateway's alarm is only created when its parameter has a value."""
+def alarms_add(template: Template, stage: Stage, topic: sns.Topic) -> list[str]:
+    """Add all alarms and return their names.
+
+    Those of the gateway and of the sweep are only created when the gateway's parameter has a value: before that, there
+    is no function that could sweep.
+    """
     template.add_parameter(
         Parameter(API_PARAMETER, Type="String", Default="", Description="The id of the HTTP API, once it exists")
     )
-    template.add_condition(_HAS_API, Not(Equals(Ref(API_PARAMETER), "")))
-    alarms = [*_function_alarms(stage), _gateway_alarm(), *_job_alarms(stage)]
-    alarms += [alarm for table in tables for alarm in _throttle_alarms(table, stage)]
+    template.add_condition(HAS_API, Not(Equals(Ref(API_PARAMETER), "")))
+    alarms = [
+        *_function_alarms(stage),
+        _concurrency_alarm(stage),
+        _gateway_alarm(),
+        _database_alarm(stage),
+        *_job_alarms(stage),
+        *_sweep_alarms(stage),
+        _rotation_alarm(stage),
+    ]
     for alarm in alarms:
         alarm.AlarmName = alarm_name(stage.name, alarm.title)
         alarm.AlarmActions = alarm.OKActions = [Ref(topic)]
@@ -115,6 +133,24 @@ def _function_alarms(stage: Stage) -> Iterator[cloudwatch.Alarm]:
     )
 
 
+def _concurrency_alarm(stage: Stage) -> cloudwatch.Alarm:
+    """Without a reservation, all functions of the account in this region share one limit."""
+    limit = stage.reserved_concurrency or stage.account_concurrency
+    whose = f"{limit} reserved" if stage.reserved_concurrency else f"the account's {limit}"
+    return _alarm(
+        "ConcurrencyAlarm",
+        f"{_CONCURRENCY_SHARE:.0%} of {whose} concurrent executions are in use. Beyond the limit, Lambda refuses "
+        "requests: raise it.",
+        namespace="AWS/Lambda",
+        metric="ConcurrentExecutions" if stage.reserved_concurrency else "ClaimedAccountConcurrency",
+        dimensions={"FunctionName": function_name(stage.name)} if stage.reserved_concurrency else {},
+        statistic="Maximum",
+        period=_MINUTE,
+        threshold=int(limit * _CONCURRENCY_SHARE),
+        periods=3,
+    )
+
+
 def _gateway_alarm() -> cloudwatch.Alarm:
     alarm = _alarm(
         "ApiServerErrorsAlarm",
@@ -125,8 +161,25 @@ def _gateway_alarm() -> cloudwatch.Alarm:
         period=_FIVE_MINUTES,
         threshold=5,
     )
-    alarm.Condition = _HAS_API
+    alarm.Condition = HAS_API
     return alarm
+
+
+def _database_alarm(stage: Stage) -> cloudwatch.Alarm:
+    """One alarm for reads and writes of all tables and indexes: the function itself counts what DynamoDB throttles.
+
+    A throttled index delays the writes of its table, which the function gets to know, too.
+    """
+    return _alarm(
+        "DatabaseThrottlesAlarm",
+        "DynamoDB throttled reads or writes: a capacity is too small, or one key gets too many requests. "
+        "The function's log names table and index.",
+        namespace=metric_names.NAMESPACE,
+        metric=metric_names.DYNAMODB_THROTTLES,
+        dimensions={metric_names.STAGE: stage.name},
+        period=_FIVE_MINUTES,
+        threshold=_THROTTLED_REQUESTS,
+    )
 
 
 def _job_alarms(stage: Stage) -> Iterator[cloudwatch.Alarm]:
@@ -150,6 +203,48 @@ def _job_alarms(stage: Stage) -> Iterator[cloudwatch.Alarm]:
         threshold=_LONG_WAIT_SECONDS,
         periods=3,
         **common,
+    )
+
+
+def _sweep_alarms(stage: Stage) -> Iterator[cloudwatch.Alarm]:
+    """A dead-man's switch for the sweep, and the queue of what it could not get done."""
+    stopped = _alarm(
+        "SweepStoppedAlarm",
+        f"For {_MISSED_SWEEPS} minutes, no sweep has measured anything: leases do not expire, and no other alarm about "
+        "jobs and agents can ring. Look at the schedule's rule, and at the function's log.",
+        namespace=metric_names.NAMESPACE,
+        metric=metric_names.QUEUE_DEPTH,
+        dimensions={metric_names.STAGE: stage.name},
+        statistic="SampleCount",
+        period=_MINUTE,
+        periods=_MISSED_SWEEPS,
+    )
+    stopped.ComparisonOperator = "LessThanThreshold"
+    stopped.TreatMissingData = "breaching"
+    stopped.Condition = HAS_API
+    yield stopped
+    yield _alarm(
+        "SchedulesFailedAlarm",
+        f"{schedules_queue_name(stage.name)} has events of schedules that failed or did not reach the function.",
+        namespace="AWS/SQS",
+        metric="ApproximateNumberOfMessagesVisible",
+        dimensions={"QueueName": schedules_queue_name(stage.name)},
+        statistic="Maximum",
+        period=_FIVE_MINUTES,
+    )
+
+
+def _rotation_alarm(stage: Stage) -> cloudwatch.Alarm:
+    """The metric has values only while a rotation needs a user. One that only begins late is back in time for this."""
+    return _alarm(
+        "RotationsAlarm",
+        "A rotation of a secret has failed, or is late. The page of the secret says why; the function's log names it.",
+        namespace=metric_names.NAMESPACE,
+        metric=metric_names.ROTATIONS_ALARMING,
+        dimensions={metric_names.STAGE: stage.name},
+        statistic="Maximum",
+        period=_MINUTE,
+        periods=3,
     )
 
 
@@ -181,24 +276,3 @@ def _alarm(
         TreatMissingData="notBreaching",
         **{kind: statistic},
     )
-
-
-def _throttle_alarms(table: TableSchema, stage: Stage) -> Iterator[cloudwatch.Alarm]:
-    """An alarm per table and kind, so that the message names the table. A throttled index delays its table's writes."""
-    name = table.full_name(stage.name)
-    for metric, index in (
-        ("ReadThrottleEvents", None),
-        ("WriteThrottleEvents", None),
-        *(("WriteThrottleEvents", index.name) for index in table.indexes),
-    ):
-        part = "".join(word.title() for word in (index or "").split("_"))
-        yield _alarm(
-            f"{table.logical_id}{part}{metric.removesuffix('Events')}Alarm",
-            f"DynamoDB throttled requests to {name}{f'/{index}' if index else ''}: "
-            "its capacity is too small, or one key gets too many requests.",
-            namespace="AWS/DynamoDB",
-            metric=metric,
-            dimensions={"TableName": name, **({"GlobalSecondaryIndexName": index} if index else {})},
-            period=_FIVE_MINUTES,
-            threshold=_THROTTLED_REQUESTS,
-        )

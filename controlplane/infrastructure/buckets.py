@@ -4,12 +4,13 @@ from typing import Any
 
 from troposphere import GetAtt, Ref, Sub, Template, s3
 
+from controlplane.infrastructure.names import ACCOUNT, REGION, Place
 from controlplane.infrastructure.policies import tls_only
 
 
-def account_name(name: str, account: str | None) -> Any:
-    """A bucket's name with `${AWS::AccountId}` in it, or with the number if the account is known."""
-    return name.replace("${AWS::AccountId}", account) if account else Sub(name)
+def place_name(name: str, place: Place | None) -> Any:
+    """A name with `REGION` and `ACCOUNT` in it, or with those of the place if it is known."""
+    return name.replace(REGION, place.region).replace(ACCOUNT, place.account) if place else Sub(name)
 
 
 def bucket_add(

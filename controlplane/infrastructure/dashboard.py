@@ -7,7 +7,8 @@ from typing import Any
 from troposphere import Sub, Template, cloudwatch
 
 from controlplane.infrastructure.alarms import API_PARAMETER
-from controlplane.infrastructure.names import PROJECT, function_name
+from controlplane.infrastructure.names import PROJECT, function_name, log_group_name
+from controlplane.infrastructure.schema import TableSchema
 from controlplane.infrastructure.stages import Stage
 from controlplane.lib import metric_names
 
@@ -15,8 +16,10 @@ _COLUMNS = 24
 _WIDTH, _HEIGHT = 8, 6
 
 
-def dashboard_add(template: Template, stage: Stage, alarm_names: Sequence[str]) -> cloudwatch.Dashboard:
-    """Add the dashboard: the alarms on top, then the gateway and the function, jobs and agents, the tables."""
+def dashboard_add(
+    template: Template, stage: Stage, tables: Sequence[TableSchema], alarm_names: Sequence[str]
+) -> cloudwatch.Dashboard:
+    """Add the dashboard: the alarms on top, then the gateway and the function, jobs and agents, tables, addresses."""
     arn = "arn:${AWS::Partition}:cloudwatch:${AWS::Region}:${AWS::AccountId}:alarm:"
     widgets: list[dict[str, Any]] = [
         {
@@ -28,7 +31,8 @@ def dashboard_add(template: Template, stage: Stage, alarm_names: Sequence[str]) 
             "properties": {"title": "Alarms", "alarms": [f"{arn}{name}" for name in alarm_names]},
         }
     ]
-    for number, (title, metrics, options) in enumerate(_graphs(stage)):
+    graphs = list(_graphs(stage, tables))
+    for number, (title, metrics, options) in enumerate(graphs):
         row, column = divmod(number, _COLUMNS // _WIDTH)
         widgets.append(
             {
@@ -40,6 +44,8 @@ def dashboard_add(template: Template, stage: Stage, alarm_names: Sequence[str]) 
                 "properties": {"title": title, "region": "${AWS::Region}", "metrics": metrics, "period": 60, **options},
             }
         )
+    rows = -(-len(graphs) // (_COLUMNS // _WIDTH))
+    widgets += _tables_of_logs(stage, 4 + rows * _HEIGHT)
     return template.add_resource(
         cloudwatch.Dashboard(
             "Dashboard",
@@ -52,7 +58,8 @@ def dashboard_add(template: Template, stage: Stage, alarm_names: Sequence[str]) 
 _Graph = tuple[str, list[list[Any]], dict[str, Any]]
 
 
-def _graphs(stage: Stage) -> Iterator[_Graph]:
+def _graphs(stage: Stage, tables: Sequence[TableSchema]) -> Iterator[_Graph]:
+    """Every metric is named in full. A search would find no table: its quoted terms are compared as a whole."""
     gateway = ["ApiId", f"${{{API_PARAMETER}}}"]
     function = ["FunctionName", function_name(stage.name)]
     own = [metric_names.STAGE, stage.name]
@@ -96,7 +103,10 @@ def _graphs(stage: Stage) -> Iterator[_Graph]:
     )
     yield (
         "Jobs ended",
-        [[metric_names.NAMESPACE, name, *own, {"stat": "Sum"}] for name in metric_names.JOBS_ENDED.values()],
+        [
+            [metric_names.NAMESPACE, name, *own, {"stat": "Sum"}]
+            for name in (metric_names.JOBS_COMPLETED, metric_names.JOBS_FAILED, metric_names.LOG_ARCHIVE_FAILURES)
+        ],
         {},
     )
     yield (
@@ -108,32 +118,59 @@ def _graphs(stage: Stage) -> Iterator[_Graph]:
         ],
         {},
     )
-    yield "Latency by address, p95 in ms", [_by_dimension(stage, metric_names.LATENCY, metric_names.ROUTE, "p95")], {}
     yield (
-        "DynamoDB a request",
-        [
-            [metric_names.NAMESPACE, name, *own, {"stat": "Average"}]
-            for name in (metric_names.DYNAMODB_CALLS, metric_names.READ_UNITS, metric_names.WRITE_UNITS)
-        ],
+        "DynamoDB throttled, as the function saw it",
+        [[metric_names.NAMESPACE, metric_names.DYNAMODB_THROTTLES, *own, {"stat": "Sum"}]],
         {},
     )
-    yield "Read units by table", [_by_table(stage, "ConsumedReadCapacityUnits")], {}
-    yield "Written units by table", [_by_table(stage, "ConsumedWriteCapacityUnits")], {}
-    yield "Throttled by table", [_by_table(stage, "ThrottledRequests", "TableName,Operation")], {}
+    yield "Read units", _of_tables(stage, tables, "ConsumedReadCapacityUnits"), {}
+    yield "Written units", _of_tables(stage, tables, "ConsumedWriteCapacityUnits"), {}
+    yield "Throttled reads", _of_tables(stage, tables, "ReadThrottleEvents"), {}
+    yield "Throttled writes", _of_tables(stage, tables, "WriteThrottleEvents"), {}
 
 
-def _by_dimension(stage: Stage, metric: str, dimension: str, statistic: str) -> list[Any]:
-    """One of our own metrics, with a line for each value of its second dimension."""
-    kind = f"{{{metric_names.NAMESPACE},{metric_names.STAGE},{dimension}}}"
-    search = f'{kind} MetricName="{metric}" {metric_names.STAGE}="{stage.name}"'
-    return [{"expression": f"SEARCH('{search}', '{statistic}', 60)", "label": ""}]
-
-
-def _by_table(stage: Stage, metric: str, dimensions: str = "TableName") -> list[Any]:
-    """All tables of the stage, also future ones."""
-    search = f'{{AWS/DynamoDB,{dimensions}}} MetricName="{metric}" TableName=("{PROJECT}-" "-{stage.name}")'
-    return [{"expression": f"SEARCH('{search}', 'Sum', 60)", "label": ""}]
+def _of_tables(stage: Stage, tables: Sequence[TableSchema], metric: str) -> list[list[Any]]:
+    """A line for each table and for each index."""
+    lines: list[list[Any]] = []
+    for table in tables:
+        place = ["AWS/DynamoDB", metric, "TableName", table.full_name(stage.name)]
+        lines.append([*place, {"stat": "Sum", "label": table.name}])
+        lines += [
+            [*place, "GlobalSecondaryIndexName", index.name, {"stat": "Sum", "label": f"{table.name}/{index.name}"}]
+            for index in table.indexes
+        ]
+    return lines
 
 
 def _limit(label: str, value: int | None) -> dict[str, Any]:
     return {} if value is None else {"annotations": {"horizontal": [{"label": label, "value": value}]}}
+
+
+# Titles, and queries of Logs Insights on the figures that the function writes of each address.
+_QUERIES = (
+    (
+        "Addresses by time, ms",
+        "stats sum(milliseconds) / sum(requests) as mean, max(slowest) as longest, sum(requests) as number by route",
+    ),
+    (
+        "Addresses by failures and cost",
+        "stats sum(failed) as n5xx, sum(refused) as n4xx, sum(read_units) as read, sum(write_units) as write by route",
+    ),
+)
+
+
+def _tables_of_logs(stage: Stage, first_row: int) -> Iterator[dict[str, Any]]:
+    for number, (title, query) in enumerate(_QUERIES):
+        yield {
+            "type": "log",
+            "x": number * _COLUMNS // len(_QUERIES),
+            "y": first_row,
+            "width": _COLUMNS // len(_QUERIES),
+            "height": _HEIGHT,
+            "properties": {
+                "title": title,
+                "region": "${AWS::Region}",
+                "view": "table",
+                "query": f"SOURCE '{log_group_name(stage.name)}' | filter ispresent(requests) | {query}",
+            },
+        }

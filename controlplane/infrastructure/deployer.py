@@ -13,16 +13,26 @@ from typing import Any
 
 from troposphere import Equals, If, Output, Parameter, Ref, Sub, Template, iam
 
+from controlplane.infrastructure.key import signing_keys_allowed
 from controlplane.infrastructure.names import (
+    ACCOUNT,
     PROJECT,
+    REGION,
+    api_log_group_name,
+    artifact_bucket_name,
     deployer_role_name,
     function_boundary_name,
     function_name,
     function_role_name,
+    job_log_bucket_name,
     key_alias,
     log_group_name,
     operators_policy_name,
+    package_bucket_name,
+    rollback_role_name,
+    schedules_queue_name,
     stack_name,
+    template_bucket_name,
 )
 from controlplane.infrastructure.stages import STAGES
 
@@ -66,7 +76,9 @@ def deployer_template() -> Template:
         )
     )
     for stage in STAGES:
-        _stage_add(template, stage, provider_arn=If(_OWN_PROVIDER, Ref(provider), Ref("ProviderArn")))
+        provider_arn = If(_OWN_PROVIDER, Ref(provider), Ref("ProviderArn"))
+        _stage_add(template, stage, provider_arn=provider_arn)
+        _rollback_add(template, stage, provider_arn=provider_arn)
     return template
 
 
@@ -80,7 +92,7 @@ def _stage_add(template: Template, stage: str, *, provider_arn: Any) -> None:
     boundary = template.add_resource(
         iam.ManagedPolicy(
             f"FunctionBoundary{title}",
-            ManagedPolicyName=function_boundary_name(stage),
+            ManagedPolicyName=Sub(function_boundary_name(stage, REGION)),
             Description=f"The most that the function of {PROJECT} {stage} can ever be allowed",
             PolicyDocument={"Version": _VERSION, "Statement": _boundary_statements(stage)},
         )
@@ -88,7 +100,7 @@ def _stage_add(template: Template, stage: str, *, provider_arn: Any) -> None:
     role = template.add_resource(
         iam.Role(
             f"Deployer{title}",
-            RoleName=deployer_role_name(stage),
+            RoleName=Sub(deployer_role_name(stage, REGION)),
             Description=f"Deploys {PROJECT} {stage} from GitHub Actions",
             MaxSessionDuration=3600,
             AssumeRolePolicyDocument={"Version": _VERSION, "Statement": [_trust(stage, provider_arn)]},
@@ -98,6 +110,7 @@ def _stage_add(template: Template, stage: str, *, provider_arn: Any) -> None:
                     PolicyDocument={
                         "Version": _VERSION,
                         "Statement": [
+                            *_kept_statements(stage),
                             *_infrastructure_statements(stage),
                             *_identity_statements(stage, Ref(boundary)),
                             *_function_statements(stage),
@@ -116,8 +129,36 @@ def _stage_add(template: Template, stage: str, *, provider_arn: Any) -> None:
     )
 
 
-def _trust(stage: str, provider_arn: Any) -> Statement:
-    """Allow only jobs of this repository that run in the stage's environment, which GitHub protects."""
+def _rollback_add(template: Template, stage: str, *, provider_arn: Any) -> None:
+    """A role that can only roll back, because its environment waits for no reviewer."""
+    title = stage.title()
+    function = f"function:{function_name(stage)}"
+    allowed = _allow(
+        "lambda",
+        "GetAlias ListVersionsByFunction UpdateAlias",
+        [_arn("lambda", function), _arn("lambda", f"{function}:*")],
+    )
+    role = template.add_resource(
+        iam.Role(
+            f"Rollback{title}",
+            RoleName=Sub(rollback_role_name(stage, REGION)),
+            Description=f"Rolls {PROJECT} {stage} back from GitHub Actions",
+            MaxSessionDuration=3600,
+            AssumeRolePolicyDocument={"Version": _VERSION, "Statement": [_trust(f"{stage}-rollback", provider_arn)]},
+            Policies=[iam.Policy(PolicyName="rollback", PolicyDocument={"Version": _VERSION, "Statement": [allowed]})],
+        )
+    )
+    template.add_output(
+        Output(
+            f"{title}RollbackRoleArn",
+            Description=f"ROLLBACK_ROLE_ARN of the environment {stage}-rollback",
+            Value=Sub(f"${{{role.title}.Arn}}"),
+        )
+    )
+
+
+def _trust(environment: str, provider_arn: Any) -> Statement:
+    """Allow only jobs of this repository that run in the environment, which GitHub protects."""
     return {
         "Effect": "Allow",
         "Principal": {"Federated": provider_arn},
@@ -125,7 +166,7 @@ def _trust(stage: str, provider_arn: Any) -> Statement:
         "Condition": {
             "StringEquals": {
                 f"{_ISSUER}:aud": "sts.amazonaws.com",
-                f"{_ISSUER}:sub": Sub(f"repo:${{Repository}}:environment:{stage}"),
+                f"{_ISSUER}:sub": Sub(f"repo:${{Repository}}:environment:{environment}"),
             }
         },
     }
@@ -146,6 +187,10 @@ def _allow(service: str, actions: str, resource: Any, **conditions: Any) -> Stat
     return {"Effect": "Allow", "Action": named, "Resource": resource, **condition}
 
 
+def _deny(service: str, actions: str, resource: Any) -> Statement:
+    return {"Effect": "Deny", "Action": [f"{service}:{action}" for action in actions.split()], "Resource": resource}
+
+
 def _boundary_statements(stage: str) -> list[Statement]:
     tables = f"table/{PROJECT}-*-{stage}"
     return [
@@ -154,15 +199,11 @@ def _boundary_statements(stage: str) -> list[Statement]:
             "BatchGetItem ConditionCheckItem DeleteItem GetItem PutItem Query UpdateItem",
             [_arn("dynamodb", tables), _arn("dynamodb", f"{tables}/index/*")],
         ),
-        {
-            "Effect": "Deny",
-            "Action": ["dynamodb:DeleteItem", "dynamodb:UpdateItem"],
-            "Resource": _arn("dynamodb", f"table/{PROJECT}-audit-{stage}"),
-        },
+        _deny("dynamodb", "DeleteItem UpdateItem", _audit_tables(stage)),
         _allow(
             "s3",
-            "AbortMultipartUpload DeleteObject GetObject ListBucket PutObject",
-            [_bucket(f"{PROJECT}-job-logs-{stage}-${{AWS::AccountId}}{rest}") for rest in ("", "/*")],
+            "AbortMultipartUpload DeleteObject GetObject ListBucket ListMultipartUploadParts PutObject",
+            [_bucket(name + rest) for name in _kept_buckets(stage) for rest in ("", "/*")],
         ),
         _allow(
             "kms",
@@ -170,30 +211,80 @@ def _boundary_statements(stage: str) -> list[Statement]:
             _arn("kms", "key/*"),
             **{"ForAnyValue:StringEquals": {"kms:ResourceAliases": key_alias(stage)}},
         ),
+        signing_keys_allowed(stage),
         _allow("logs", "CreateLogStream PutLogEvents", _arn("logs", f"log-group:{log_group_name(stage)}:*")),
+        _allow("sqs", "SendMessage", _arn("sqs", schedules_queue_name(stage))),
+        _allow("ssm", "GetParameters", _arn("ssm", f"parameter/{PROJECT}/{stage}/*")),
+        _allow("secretsmanager", "GetSecretValue", _arn("secretsmanager", f"secret:{PROJECT}/{stage}/*")),
+        _allow("secretsmanager", "BatchGetSecretValue", "*"),
+        _allow("sts", "AssumeRole", Sub(f"arn:${{AWS::Partition}}:iam::*:role/{PROJECT}-rotation-*")),
         _allow("xray", "PutTelemetryRecords PutTraceSegments", "*"),
+        _allow("sts", "AssumeRole", Sub(f"arn:${{AWS::Partition}}:iam::*:role/{PROJECT}-rotation-*")),
     ]
 
 
+def _kept_statements(stage: str) -> list[Statement]:
+    """What no deployer may do, whatever else allows it: only an administrator changes what the audit trail rests on.
+
+    A new key, a new bucket of logs or artifacts, and a change of one, are an administrator's, too: the role has no
+    action for these.
+    """
+    tables = f"table/{PROJECT}-*-{stage}"
+    return [
+        _deny(
+            "dynamodb",
+            "UpdateContinuousBackups UpdateTimeToLive",
+            _arn("dynamodb", f"table/{PROJECT}-audit*-{stage}"),
+        ),
+        _deny("dynamodb", "DeleteBackup DeleteResourcePolicy DeleteTable PutResourcePolicy", _arn("dynamodb", tables)),
+        _deny(
+            "s3",
+            "DeleteBucket* PutBucket* PutEncryptionConfiguration PutLifecycleConfiguration",
+            [_bucket(name) for name in _kept_buckets(stage)],
+        ),
+        _deny(
+            "s3",
+            "DeleteObject* GetObject* PutObject*",
+            [_bucket(f"{name}/*") for name in _kept_buckets(stage)],
+        ),
+        _deny("kms", "Disable* PutKeyPolicy ScheduleKeyDeletion", "*"),
+    ]
+
+
+def _audit_tables(stage: str) -> list[Any]:
+    """The trail and its seals. The table audit-tasks is none of it: it says how far exports and holds are."""
+    return [_arn("dynamodb", f"table/{PROJECT}-{name}-{stage}") for name in ("audit", "audit-seals")]
+
+
+def _kept_buckets(stage: str) -> list[str]:
+    """The buckets with what jobs have made. Only the function reads and writes their objects."""
+    return [name(stage, REGION, ACCOUNT) for name in (job_log_bucket_name, artifact_bucket_name)]
+
+
 def _infrastructure_statements(stage: str) -> list[Statement]:
-    """What the stage's stack consists of. No statement here reads an item or a log, or deletes a table."""
+    """What the stage's stack consists of. No statement here reads an item, a log or an artifact, or deletes a table."""
     ours = {"aws:ResourceTag/project": PROJECT, "aws:ResourceTag/stage": stage}
-    templates = f"{PROJECT}-templates-${{AWS::Region}}-${{AWS::AccountId}}"
-    packages = f"{PROJECT}-packages-{stage}-${{AWS::AccountId}}"
-    logs = f"{PROJECT}-job-logs-{stage}-${{AWS::AccountId}}"
+    templates = template_bucket_name(REGION, ACCOUNT)
+    packages = package_bucket_name(stage, REGION, ACCOUNT)
     return [
         _allow(
             "cloudformation",
             "CreateChangeSet CreateStack DeleteChangeSet DeleteStack DescribeChangeSet DescribeEvents "
-            "DescribeStackEvents DescribeStackResource DescribeStacks ExecuteChangeSet GetTemplate ListStackResources "
-            "TagResource UpdateStack UpdateTerminationProtection",
+            "DescribeStackEvents DescribeStackResource DescribeStacks ExecuteChangeSet GetTemplate TagResource "
+            "UpdateStack UpdateTerminationProtection",
             [_arn("cloudformation", f"stack/{name}/*") for name in (stack_name(stage), function_name(stage))],
         ),
         _allow(
             "s3",
-            "CreateBucket GetBucket* GetEncryptionConfiguration GetLifecycleConfiguration ListBucket PutBucket* "
-            "PutEncryptionConfiguration PutLifecycleConfiguration",
-            [_bucket(name) for name in (templates, packages, logs)],
+            "GetBucketOwnershipControls GetBucketPolicy GetBucketPublicAccessBlock GetBucketTagging "
+            "GetBucketVersioning GetEncryptionConfiguration GetLifecycleConfiguration ListBucket",
+            [_bucket(name) for name in (templates, packages, *_kept_buckets(stage))],
+        ),
+        _allow(
+            "s3",
+            "CreateBucket PutBucketOwnershipControls PutBucketPolicy PutBucketPublicAccessBlock PutBucketTagging "
+            "PutBucketVersioning PutEncryptionConfiguration PutLifecycleConfiguration",
+            [_bucket(name) for name in (templates, packages)],
         ),
         _allow("s3", "DeleteObject GetObject PutObject", [_bucket(f"{name}/*") for name in (templates, packages)]),
         _allow(
@@ -211,29 +302,32 @@ def _infrastructure_statements(stage: str) -> list[Statement]:
         ),
         _allow(
             "kms",
-            "CreateKey TagResource",
-            "*",
-            StringEquals={name.replace("Resource", "Request"): value for name, value in ours.items()},
-        ),
-        _allow(
-            "kms",
-            "CreateAlias DeleteAlias DescribeKey DisableKeyRotation EnableKeyRotation GetKeyPolicy "
-            "GetKeyRotationStatus ListResourceTags PutKeyPolicy TagResource UntagResource UpdateAlias "
-            "UpdateKeyDescription",
+            "DescribeKey GetKeyPolicy GetKeyRotationStatus ListResourceTags",
             _arn("kms", "key/*"),
             StringEquals=ours,
         ),
-        _allow("kms", "CreateAlias DeleteAlias UpdateAlias", _arn("kms", key_alias(stage))),
         _allow(
             "logs",
             "CreateLogGroup ListTagsForResource PutRetentionPolicy TagResource UntagResource",
-            _arn("logs", f"log-group:{log_group_name(stage)}*"),
+            [_arn("logs", f"log-group:{name(stage)}*") for name in (log_group_name, api_log_group_name)],
         ),
         _allow(
             "sns",
-            "CreateTopic DeleteTopic GetTopicAttributes ListSubscriptionsByTopic ListTagsForResource "
-            "SetTopicAttributes Subscribe TagResource Unsubscribe UntagResource",
+            "CreateTopic DeleteTopic GetDataProtectionPolicy GetSubscriptionAttributes GetTopicAttributes "
+            "ListSubscriptionsByTopic ListTagsForResource SetTopicAttributes Subscribe TagResource Unsubscribe "
+            "UntagResource",
             _arn("sns", f"{PROJECT}-alarms-{stage}*"),
+        ),
+        _allow(
+            "sqs",
+            "CreateQueue DeleteQueue GetQueueAttributes GetQueueUrl ListQueueTags SetQueueAttributes TagQueue "
+            "UntagQueue",
+            _arn("sqs", schedules_queue_name(stage)),
+        ),
+        _allow(
+            "budgets",
+            "ListTagsForResource ModifyBudget TagResource UntagResource ViewBudget",
+            _arn("budgets", f"budget/{PROJECT}-{stage}-*", region=False),
         ),
         _allow(
             "cloudwatch",
@@ -248,19 +342,27 @@ def _infrastructure_statements(stage: str) -> list[Statement]:
             "DeleteDashboards GetDashboard PutDashboard",
             _arn("cloudwatch", f"dashboard/{PROJECT}-{stage}", region=False),
         ),
-        # These actions support no resource-level permissions.
+        # These actions support no resource-level permissions. Those on deliveries are for the API's access log.
         _allow("cloudwatch", "DescribeAlarms GetMetricStatistics", "*"),
         _allow("kms", "ListAliases", "*"),
-        _allow("logs", "DescribeLogGroups", "*"),
+        _allow(
+            "logs",
+            "CreateLogDelivery DeleteLogDelivery DescribeLogGroups DescribeResourcePolicies GetLogDelivery "
+            "ListLogDeliveries PutResourcePolicy UpdateLogDelivery",
+            "*",
+        ),
+        # The names of the stored secrets, without their values.
+        _allow("ssm", "DescribeParameters", "*"),
+        _allow("secretsmanager", "ListSecrets", "*"),
     ]
 
 
 def _identity_statements(stage: str, boundary_arn: Any) -> list[Statement]:
-    role = _arn("iam", f"role/{function_role_name(stage)}", region=False)
+    role = _arn("iam", f"role/{function_role_name(stage, REGION)}", region=False)
     return [
         _allow(
             "iam",
-            "AttachRolePolicy CreateRole DeleteRolePolicy DetachRolePolicy PutRolePermissionsBoundary PutRolePolicy",
+            "CreateRole DeleteRolePolicy PutRolePermissionsBoundary PutRolePolicy",
             role,
             StringEquals={"iam:PermissionsBoundary": boundary_arn},
         ),
@@ -274,30 +376,36 @@ def _identity_statements(stage: str, boundary_arn: Any) -> list[Statement]:
         _allow(
             "iam",
             "CreatePolicy DeletePolicy GetPolicy GetPolicyVersion ListPolicyVersions TagPolicy UntagPolicy",
-            _arn("iam", f"policy/{operators_policy_name(stage)}", region=False),
+            _arn("iam", f"policy/{operators_policy_name(stage, REGION)}", region=False),
         ),
         _allow("iam", "GetPolicy", boundary_arn),
         _allow(
             "iam",
             "CreateServiceLinkedRole",
             "*",
-            StringEquals={"iam:AWSServiceName": "dynamodb.application-autoscaling.amazonaws.com"},
+            StringEquals={
+                "iam:AWSServiceName": ["dynamodb.application-autoscaling.amazonaws.com", "ops.apigateway.amazonaws.com"]
+            },
         ),
     ]
 
 
 def _function_statements(stage: str) -> list[Statement]:
-    """What Zappa creates, and what the release of a version calls."""
+    """What Zappa creates, and what the release of a version calls.
+
+    With UpdateFunctionCode, a deployer can run code as the function: no statement can change that.
+    """
     function = f"function:{function_name(stage)}"
     # Zappa begins the names of rules with this when they would be too long otherwise.
     digest = hashlib.sha1(function_name(stage).encode(), usedforsecurity=False).hexdigest()[:16]
     return [
         _allow(
             "lambda",
-            "AddPermission CreateAlias CreateFunction DeleteFunction DeleteFunctionConcurrency GetAlias GetFunction "
-            "GetFunctionConcurrency GetFunctionConfiguration GetPolicy GetProvisionedConcurrencyConfig InvokeFunction "
-            "ListFunctionUrlConfigs ListTags ListVersionsByFunction PublishVersion PutFunctionConcurrency "
-            "RemovePermission TagResource UntagResource UpdateAlias UpdateFunctionCode UpdateFunctionConfiguration",
+            "AddPermission CreateAlias CreateFunction DeleteFunction DeleteFunctionConcurrency "
+            "DeleteProvisionedConcurrencyConfig GetAlias GetFunction GetFunctionConcurrency GetFunctionConfiguration "
+            "GetPolicy GetProvisionedConcurrencyConfig InvokeFunction ListFunctionUrlConfigs ListVersionsByFunction "
+            "PublishVersion PutFunctionConcurrency PutFunctionEventInvokeConfig PutProvisionedConcurrencyConfig "
+            "RemovePermission TagResource UpdateAlias UpdateFunctionCode UpdateFunctionConfiguration",
             [_arn("lambda", function), _arn("lambda", f"{function}:*")],
         ),
         # AWS chooses the id of an API.
@@ -314,5 +422,6 @@ def _function_statements(stage: str) -> list[Statement]:
             "DeleteRule DescribeRule ListTargetsByRule PutRule PutTargets RemoveTargets",
             [_arn("events", f"rule/{name}*") for name in (f"{function_name(stage)}-", digest)],
         ),
-        _allow("events", "ListRuleNamesByTarget ListRules", "*"),
+        _allow("events", "ListRuleNamesByTarget", "*"),
+        _allow("lambda", "GetAccountSettings", "*"),
     ]

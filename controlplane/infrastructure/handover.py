@@ -4,19 +4,30 @@ from botocore.exceptions import ClientError
 
 from controlplane.infrastructure.clients import Account, aws_errors
 from controlplane.infrastructure.errors import InfrastructureError
-from controlplane.infrastructure.names import job_log_bucket_name, key_alias, package_bucket_name
+from controlplane.infrastructure.names import (
+    artifact_bucket_name,
+    job_log_bucket_name,
+    key_alias,
+    package_bucket_name,
+    signing_key_alias,
+)
 
 _MISSING = frozenset({"403", "404", "NoSuchBucket"})
 
 
-def function_settings(stage: str, account_number: str) -> dict[str, str]:
-    """The settings that name the function's log bucket and key. Stage and account determine both names."""
-    return {"KMS_KEY_ID": key_alias(stage), "LOG_BUCKET": job_log_bucket_name(stage, account_number)}
+def function_settings(stage: str, region: str, account_number: str) -> dict[str, str]:
+    """The settings that name the function's buckets and keys. Stage, region and account determine all names."""
+    return {
+        "KMS_KEY_ID": key_alias(stage),
+        "SIGNING_KEY_IDS": signing_key_alias(stage),
+        "LOG_BUCKET": job_log_bucket_name(stage, region, account_number),
+        "ARTIFACT_BUCKET": artifact_bucket_name(stage, region, account_number),
+    }
 
 
 def package_bucket_require(stage: str, account: Account) -> str:
     """The name of the bucket for packages. Raises InfrastructureError when this account has no such bucket."""
-    name = package_bucket_name(stage, account.number)
+    name = package_bucket_name(stage, account.region, account.number)
     with aws_errors():
         try:
             account.client("s3").head_bucket(Bucket=name, ExpectedBucketOwner=account.number)

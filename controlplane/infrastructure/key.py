@@ -1,18 +1,21 @@
-"""The stage's KMS key: it encrypts the tables, the archived job logs, the alarms' topic, and secrets.
+"""The stage's KMS keys: one encrypts the tables, the archived job logs, the alarms' topic and secrets; one signs.
 
-The key outlives the stack, because the tables do, and without the key they cannot be read.
+Both outlive the stack. The tables do, and cannot be read without the first key; and the audit trail's seals do, which
+only the public part of the second one verifies.
 """
 
 from typing import Any
 
 from troposphere import GetAtt, Ref, Sub, Template, kms
 
-from controlplane.infrastructure.names import PROJECT, key_alias
+from controlplane.infrastructure.names import ACCOUNT, PROJECT, REGION, key_alias, signing_key_alias
 from controlplane.infrastructure.stages import Stage
 
 KEY = "Key"
 # Resources that the key encrypts depend on its alias, so that the key of what a failed deployment leaves can be found.
 KEY_ALIAS = "KeyAlias"
+SIGNING_KEY = "SigningKey"
+_VERSION = "2012-10-17"
 _ROOT = Sub("arn:${AWS::Partition}:iam::${AWS::AccountId}:root")
 
 
@@ -41,6 +44,56 @@ def key_add(template: Template, stage: Stage) -> GetAtt:
     return GetAtt(key, "Arn")
 
 
+def signing_key_add(template: Template, stage: Stage) -> None:
+    """Add the key that signs the audit trail's seals and jobs' identity tokens, and its alias.
+
+    KMS rotates no such key. docs/operations.md says how a person does.
+    """
+    key = template.add_resource(
+        kms.Key(
+            SIGNING_KEY,
+            Description=f"{PROJECT} {stage.name}: signatures of the audit trail and of identity tokens",
+            # What verifies tokens of OpenID Connect must accept RS256: RSA with SHA-256.
+            KeySpec="RSA_2048",
+            KeyUsage="SIGN_VERIFY",
+            PendingWindowInDays=30,
+            KeyPolicy={"Version": _VERSION, "Statement": [_iam_decides()]},
+            DeletionPolicy="Retain",
+            UpdateReplacePolicy="Retain",
+        )
+    )
+    template.add_resource(
+        kms.Alias(
+            f"{SIGNING_KEY}Alias",
+            AliasName=signing_key_alias(stage.name),
+            TargetKeyId=Ref(key),
+            DeletionPolicy="Retain",
+            UpdateReplacePolicy="Retain",
+        )
+    )
+
+
+def signing_keys_allowed(stage: str) -> dict[str, Any]:
+    """The right to sign with the stage's keys that sign, by their aliases: also with one that takes its place."""
+    alias = signing_key_alias(stage)
+    return {
+        "Effect": "Allow",
+        "Action": ["kms:GetPublicKey", "kms:Sign"],
+        "Resource": Sub(f"arn:${{AWS::Partition}}:kms:{REGION}:{ACCOUNT}:key/*"),
+        "Condition": {"ForAnyValue:StringLike": {"kms:ResourceAliases": [alias, f"{alias}-*"]}},
+    }
+
+
+def _iam_decides() -> dict[str, Any]:
+    return {
+        "Sid": "IamDecides",
+        "Effect": "Allow",
+        "Principal": {"AWS": _ROOT},
+        "Action": "kms:*",
+        "Resource": "*",
+    }
+
+
 def _policy() -> dict[str, Any]:
     """Administrators manage the key by IAM. Services use it only for principals with access to what it encrypts.
 
@@ -48,15 +101,9 @@ def _policy() -> dict[str, Any]:
     in this stage only the function's role has one.
     """
     return {
-        "Version": "2012-10-17",
+        "Version": _VERSION,
         "Statement": [
-            {
-                "Sid": "IamDecides",
-                "Effect": "Allow",
-                "Principal": {"AWS": _ROOT},
-                "Action": "kms:*",
-                "Resource": "*",
-            },
+            _iam_decides(),
             {
                 "Sid": "TablesAndBuckets",
                 "Effect": "Allow",

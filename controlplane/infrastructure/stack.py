@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -11,13 +11,15 @@ from botocore.exceptions import ClientError
 
 from controlplane.infrastructure.adoption import adoption_body, existing_resources
 from controlplane.infrastructure.alarms import API_PARAMETER, EMAIL_PARAMETER
+from controlplane.infrastructure.budget import BUDGET_PARAMETER
 from controlplane.infrastructure.clients import Account, aws_errors
+from controlplane.infrastructure.concurrency import concurrency_possible
 from controlplane.infrastructure.deployer import boundary_apply
 from controlplane.infrastructure.errors import InfrastructureError
-from controlplane.infrastructure.names import PROJECT, function_boundary_name, function_name, stack_name
+from controlplane.infrastructure.names import PROJECT, Place, function_boundary_name, function_name, stack_name
 from controlplane.infrastructure.stages import Stage
 from controlplane.infrastructure.steps import next_step
-from controlplane.infrastructure.template import stage_template, template_body
+from controlplane.infrastructure.template import BILLING_PARAMETER, stage_template, template_body
 from controlplane.infrastructure.uploads import template_argument
 from controlplane.lib import clock
 
@@ -80,12 +82,24 @@ class Kept:
 class Stack:
     """The stack of one stage in one account. Raises InfrastructureError for everything that AWS refuses."""
 
-    def __init__(self, stage: Stage, account: Account, *, email: str | None = None, api_id: str | None = None) -> None:
-        """Without `email` or `api_id`, the stack keeps its current value, or else looks it up in the account."""
+    def __init__(
+        self,
+        stage: Stage,
+        account: Account,
+        *,
+        email: str | None = None,
+        api_id: str | None = None,
+        billing: str | None = None,
+        budget: int | None = None,
+    ) -> None:
+        """Each value that is None stays what it is in the stack. At first, `api_id` is looked up in the account.
+
+        `billing` is that of the tables, `budget` is in US dollars a month.
+        """
         self.stage = stage
         self.account = account
         self.name = stack_name(stage.name)
-        self._email, self._api_id = email, api_id
+        self._email, self._api_id, self._billing, self._budget = email, api_id, billing, budget
         self._cloudformation = account.client("cloudformation")
 
     # --- what there is --------------------------------------------------------------------------------------------
@@ -141,11 +155,30 @@ class Stack:
         parsed: dict[str, Any] = json.loads(body) if isinstance(body, str) else json.loads(json.dumps(body))
         return parsed
 
+    def _stage_there(self) -> Stage:
+        """The stage with what the person who deploys, the stack and the account decide."""
+        found = concurrency_possible(self.stage, self.account.client("lambda"))
+        return replace(
+            self.stage,
+            billing=self._billing or self._parameters_known().get(BILLING_PARAMETER, self.stage.billing),
+            reserved_concurrency=found.reserved,
+            account_concurrency=found.account,
+        )
+
+    def _parameters_known(self) -> dict[str, str]:
+        """The values of the parameters of the last deployment."""
+        current = self._describe(self.name)
+        if current is None or current["StackStatus"] == _WITHOUT_RESOURCES:
+            return {}
+        return {entry["ParameterKey"]: entry["ParameterValue"] for entry in current.get("Parameters", ())}
+
     def _wanted_template(self) -> dict[str, Any]:
         """The template from the code, with the boundary of the function's role if the account has one."""
-        body: dict[str, Any] = json.loads(template_body(stage_template(self.stage, account=self.account.number)))
+        place = Place(self.account.region, self.account.number)
+        body: dict[str, Any] = json.loads(template_body(stage_template(self._stage_there(), place=place)))
         partition = self.account.principal.split(":")[1]
-        boundary = f"arn:{partition}:iam::{self.account.number}:policy/{function_boundary_name(self.stage.name)}"
+        name = function_boundary_name(self.stage.name, self.account.region)
+        boundary = f"arn:{partition}:iam::{self.account.number}:policy/{name}"
         iam = self.account.client("iam")
         try:
             iam.get_policy(PolicyArn=boundary)
@@ -247,12 +280,12 @@ class Stack:
 
     def _parameters(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         """Values from the command line, else those of the stack, else what can be found in the account."""
-        current = self._describe(self.name)
-        is_new = current is None or current["StackStatus"] == _WITHOUT_RESOURCES
-        known = set() if is_new else {entry["ParameterKey"] for entry in (current or {}).get("Parameters", ())}
+        known = self._parameters_known()
         values = {
             EMAIL_PARAMETER: self._email,
             API_PARAMETER: self._api_id if self._api_id is not None else self._api_find(),
+            BILLING_PARAMETER: self._billing,
+            BUDGET_PARAMETER: None if self._budget is None else str(self._budget),
         }
         parameters: list[dict[str, Any]] = []
         for name in body.get("Parameters", ()):

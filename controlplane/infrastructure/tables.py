@@ -1,5 +1,6 @@
-"""The tables in the template, and the auto-scaling of a provisioned stage."""
+"""The tables in the template, and the auto-scaling of those that are provisioned."""
 
+import re
 from collections.abc import Iterator
 
 from troposphere import AWSObject, GetAtt, Ref, Sub, applicationautoscaling, dynamodb
@@ -13,6 +14,7 @@ _KINDS = ("Read", "Write")
 
 def table_resources(table: TableSchema, stage: Stage, key_arn: GetAtt) -> Iterator[AWSObject]:
     """The table and, if its capacity is provisioned, the auto-scaling of the table and its indexes."""
+    capacity = stage.capacity(table.name)
     yield dynamodb.Table(
         table.logical_id,
         TableName=table.full_name(stage.name),
@@ -27,14 +29,14 @@ def table_resources(table: TableSchema, stage: Stage, key_arn: GetAtt) -> Iterat
         DependsOn=KEY_ALIAS,
         DeletionPolicy="Retain",
         UpdateReplacePolicy="Retain",
-        **_capacity(stage.capacity),
-        **_indexes(table, stage.capacity),
+        **_capacity(capacity),
+        **_indexes(table, capacity),
         **_ttl(table),
     )
-    if stage.capacity is not None:
+    if capacity is not None:
         for name in (None, *(index.name for index in table.indexes)):
             for kind in _KINDS:
-                yield from _scaling(table, name, kind, stage.capacity)
+                yield from _scaling(table, name, kind, capacity)
 
 
 def _key_schema(key: tuple[str, ...]) -> list[dynamodb.KeySchema]:
@@ -83,7 +85,7 @@ def _ttl(table: TableSchema) -> dict[str, object]:
 
 def _scaling(table: TableSchema, index: str | None, kind: str, capacity: Capacity) -> Iterator[AWSObject]:
     """The auto-scaling of one dimension (reading or writing) of a table, or of one of its indexes."""
-    part = "".join(word.title() for word in (index or "").split("_"))
+    part = "".join(word.title() for word in re.split("[_-]", index or ""))
     target = applicationautoscaling.ScalableTarget(
         f"{table.logical_id}{part}{kind}Target",
         ServiceNamespace="dynamodb",

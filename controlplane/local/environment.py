@@ -29,6 +29,7 @@ def control_plane_settings(state: StateDirectory, *, database_port: int) -> dict
         "SECRET_KEY": state.secret_key(),
         "KEY_FILE": str(state.encryption_key),
         "LOG_DIR": str(state.job_logs),
+        "ARTIFACT_DIR": str(state.artifacts),
         "DEFAULT_PIPELINE": "self",
         # Calls cost nothing here, and a job in a trial should start at once.
         "AGENT_CHECK_SECONDS": "2",

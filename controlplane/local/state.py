@@ -34,6 +34,7 @@ class StateDirectory:
         self.environment = self.path / "environment"
         self.encryption_key = self.path / "sealing.key"
         self.job_logs = self.path / "job-logs"
+        self.artifacts = self.path / "artifacts"
         self.output = self.path / "log"
         self.agents = self.path / "agents"
         try:
@@ -70,10 +71,10 @@ class StateDirectory:
         os.pwrite(self.lock_fd, str(os.getpid()).encode(), 0)
 
     def forget_without_database(self) -> None:
-        """Delete what is useless without its database: credentials, the identities of agents, archived logs."""
+        """Delete what is useless without its database: credentials, identities of agents, archived logs, artifacts."""
         if not self.database.exists():
             self.credentials.unlink(missing_ok=True)
-            for folder in (self.agents, self.job_logs):
+            for folder in (self.agents, self.job_logs, self.artifacts):
                 if folder.exists():
                     shutil.rmtree(folder)
 

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -34,12 +34,16 @@ class _Stopped(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `manage.py local`. `port` 0 means any free port."""
+    """The options of `manage.py local`. `port` 0 means any free port.
+
+    With `reload`, the server starts again when its code or a template changes; the agents and the sweeper do not.
+    """
 
     folder: Path
     state_dir: Path
     port: int
     agents: int
+    reload: bool = False
 
 
 class Supervisor:
@@ -80,9 +84,9 @@ class Supervisor:
         settings = self._start_database()
         self._prepare(settings, checkout)
         self._start_server(settings, web)
-        self._children.start(
-            self._manage("sweeper", settings, "sweep", "--every", str(SWEEP_EVERY_SECONDS)),
-        )
+        # Its messages have links.
+        known = {**settings, "PUBLIC_URL": self._base.get("PUBLIC_URL") or self._url}
+        self._children.start(self._manage("sweeper", known, "sweep", "--every", str(SWEEP_EVERY_SECONDS)))
         credentials = json.loads(self._state.credentials.read_text())
         self._start_agents(credentials)
         self._say(_instructions(credentials, checkout, self._state.output))
@@ -128,6 +132,8 @@ class Supervisor:
         while not child.ended:
             self._pause(0.05, except_for=child)
         if child.process.returncode != 0:
+            # Ctrl-C also reaches a child that has no process group of its own yet.
+            self._pause(0.05, except_for=child)
             raise self._failure(child)
         self._children.forget(child)
 
@@ -139,6 +145,7 @@ class Supervisor:
                 *(sys.executable, "-m", "gunicorn", "controlplane.wsgi:application"),
                 *("--bind", f"fd://{web.fileno()}", "--no-control-socket"),
                 *("--worker-class", "gthread", "--workers", "2", "--threads", "8", "--graceful-timeout", "3"),
+                *self._reload_arguments(),
             ],
             stage=Stage.SERVER,
             environment={**self._base, **settings},
@@ -146,6 +153,13 @@ class Supervisor:
         )
         self._children.start(server)
         self._wait_for("the web server", web.getsockname()[1], "/health")
+
+    def _reload_arguments(self) -> Iterator[str]:
+        if self._options.reload:
+            yield "--reload"
+            # gunicorn watches modules. A process keeps the templates that it has read.
+            for template in sorted((self._options.folder / "templates").rglob("*.html")):
+                yield f"--reload-extra-file={template}"
 
     def _start_agents(self, credentials: dict[str, str]) -> None:
         for number in range(1, self._options.agents + 1):
@@ -245,6 +259,19 @@ Ready.
 Queue a job that builds this checkout as committed at {checkout.ref}:
 
   {curl}
-
+{_command_line(credentials, checkout)}
 Ctrl-C stops everything.
+"""
+
+
+def _command_line(credentials: dict[str, Any], checkout: Checkout) -> str:
+    """How to do the same with `hci`, where `make` has put it beside this Python."""
+    hci = Path(sys.executable).with_name("hci")
+    if not hci.exists():
+        return ""
+    return f"""
+The same from the command line (docs/cli.md):
+
+  echo {credentials["api_token"]} | {hci} login --server {credentials["url"]} --token-stdin
+  {hci} run --ref {shlex.quote(checkout.ref)} --follow
 """

@@ -4,19 +4,20 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from functools import cache
+from dataclasses import asdict
+from functools import cache, partial
 from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from controlplane.lib import metric_names as names
 from controlplane.lib.actor import Actor
+from controlplane.lib.addresses import request_address
 from controlplane.lib.ids import new_id
 from controlplane.lib.work import Work, actor_note, at_work, current_work
 from controlplane.observability.logs import work_costs
-from controlplane.observability.metrics import process_metrics
+from controlplane.observability.metrics import RouteFigures, process_metrics
 from controlplane.observability.traces import trace_followed
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class ObservabilityMiddleware:
         if REHEARSAL in request.META:
             return self.get_response(request)
         began = time.perf_counter()
-        work = Work(request_id=_request_id(request), route=_UNMATCHED)
+        work = Work(request_id=_request_id(request), route=_UNMATCHED, client=partial(request_address, request.META))
         with at_work(work):
             with trace_followed(work):
                 response = self.get_response(request)
@@ -92,6 +93,7 @@ def _line_write(work: Work, request: HttpRequest, status: int, milliseconds: flo
     if not logger.isEnabledFor(level):
         return
     failure = work.failure if level > logging.INFO else None
+    figures = asdict(RouteFigures.of(work, status, milliseconds)) if _is_each_logged() else {}
     logger.log(
         level,
         "%s %s: %d in %.0f ms",
@@ -105,22 +107,19 @@ def _line_write(work: Work, request: HttpRequest, status: int, milliseconds: flo
             "status": status,
             "code": getattr(work.failure, "code", None),
             **work_costs(work, milliseconds),
+            **figures,
         },
     )
 
 
+def _is_each_logged() -> bool:
+    """Whether each request has a line of its own, which then has its figures: it needs no further line."""
+    return settings.METRICS_EMF and logger.isEnabledFor(logging.INFO)
+
+
 def _metrics_write(work: Work, status: int, milliseconds: float) -> None:
-    process_metrics.add(
-        {
-            None: [
-                (names.DYNAMODB_CALLS, work.dynamodb_calls),
-                (names.READ_UNITS, work.read_units),
-                (names.WRITE_UNITS, work.write_units),
-                *work.measures,
-            ],
-            (names.STATUS_CLASS, f"{status // 100}xx"): [(names.REQUESTS, 1)],
-            (names.ROUTE, work.route): [(names.LATENCY, milliseconds)],
-        }
-    )
+    process_metrics.add(work.measures)
+    if not _is_each_logged():
+        process_metrics.request_add(work, status, milliseconds)
     # Events of jobs are rare, and no figure of them may be lost.
     process_metrics.write(at_once=bool(work.measures))

@@ -39,6 +39,6 @@ def observed(name: str, *, request_id: str | None = None) -> Iterator[None]:
             logger.info("%s: done in %.0f ms", name, milliseconds, extra=work_costs(work, milliseconds))
     finally:
         if settings.METRICS_EMF:
-            process_metrics.add({None: work.measures})
+            process_metrics.add(work.measures)
             # This process may have no further work that would write them.
             process_metrics.write(at_once=True)

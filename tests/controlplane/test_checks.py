@@ -16,50 +16,98 @@ SAFE = {
     "GOOGLE_CLIENT_SECRET": "secret",
     "ALLOWED_DOMAINS": "example.com=viewer",
     "CORS_ALLOWED_ORIGINS": "https://app.example.com",
+    "PUBLIC_URL": "https://ci.example.com",
     "KMS_KEY_ID": "alias/hybrid-ci-cd-staging",
+    "SIGNING_KEY_IDS": "alias/hybrid-ci-cd-staging-signing",
     "LOG_BUCKET": "hybrid-ci-cd-job-logs-staging-123456789012",
+    "ARTIFACT_BUCKET": "hybrid-ci-cd-artifacts-staging-123456789012",
 }
 SERVE = ("-c", "import controlplane.wsgi")
+# A command and then a server, in one process.
+COMMAND_AND_SERVE = """
+import manage
+try:
+    manage.main()
+except SystemExit as end:
+    print("the command ended with", end.code)
+import controlplane.wsgi
+print("served")
+"""
 
 
 @pytest.mark.parametrize("stage", ["staging", "production"])
-def test_safe_settings_start(stage: str) -> None:
-    assert manage("check", **SAFE, STAGE=stage).returncode == 0
-    assert manage(*SERVE, **SAFE, STAGE=stage).returncode == 0
-
-
-def test_djangos_own_deployment_checks_find_no_issues() -> None:
-    checked = manage("check", "--deploy", "--fail-level", "WARNING", **SAFE, STAGE="production")
-    assert checked.returncode == 0, checked.stderr
-    assert "no issues" in checked.stdout
+def test_safe_settings_pass_all_checks_and_serve(stage: str) -> None:
+    # Django's own checks for deployments come on top of those of each command.
+    done = manage("-c", COMMAND_AND_SERVE, "check", "--deploy", "--fail-level", "WARNING", **SAFE, STAGE=stage)
+    assert done.returncode == 0, done.stderr
+    assert "no issues" in done.stdout
+    assert done.stdout.endswith("\nserved\n")
 
 
 def test_serving_does_not_import_social_login() -> None:
     code = "import sys, controlplane.wsgi; print([name for name in sys.modules if name.startswith('social_')])"
     served = manage("-c", code, **SAFE, STAGE="production")
-    assert served.stdout.strip() == "[]", served.stderr
+    assert (served.returncode, served.stdout.strip()) == (0, "[]"), served.stderr
 
 
 @pytest.mark.parametrize("stage", ["staging", "production"])
 def test_an_unsafe_setting_stops_commands_and_servers_of_an_exposed_stage(stage: str) -> None:
-    unsafe = {**SAFE, "DEBUG": "true", "STAGE": stage}
-    checked, served = manage("check", **unsafe), manage(*SERVE, **unsafe)
-    assert checked.returncode == served.returncode == 1
-    assert "DEBUG" in checked.stderr
-    assert "ImproperlyConfigured: DEBUG" in served.stderr
+    done = manage("-c", COMMAND_AND_SERVE, "check", **SAFE | {"DEBUG": "true", "STAGE": stage})
+    assert (done.returncode, done.stdout) == (1, "the command ended with 1\n")
+    assert "SystemCheckError" in done.stderr.partition("Traceback")[0]
+    assert "ImproperlyConfigured: DEBUG" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TABLE_NAME", "a table"),
+        ("TABLE_HASH_ATTRIB_NAME", "session_key"),
+        ("ALWAYS_CONSISTENT", False),
+        ("AWS_REGION_NAME", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI"),
+    ],
+)
+def test_a_setting_of_django_dynamodb_sessions_that_cannot_be_obeyed_is_refused(
+    name: str, value: Any, settings: Any
+) -> None:
+    assert settings_check() == []
+    setattr(settings, f"DYNAMODB_SESSIONS_{name}", value)
+    (problem,) = settings_check()
+    assert problem.msg.startswith(f"DYNAMODB_SESSIONS_{name} must be ")
+    # It may be a secret.
+    assert str(value) not in problem.msg
+
+
+def test_the_table_of_sessions_has_the_name_of_djangos_package_setting() -> None:
+    code = "from apps.accounts.models import Session; print(Session.Meta.table_name, end='')"
+    shown = manage("-c", f"import django; django.setup(); {code}", DYNAMODB_SESSIONS_TABLE_NAME="my-sessions")
+    assert shown.stdout == "my-sessions", shown.stderr
+
+
+def test_a_stage_has_its_own_table_of_sessions(production: Any, settings: Any) -> None:
+    settings.DYNAMODB_SESSIONS_TABLE_NAME = "my-sessions"
+    (problem,) = settings_check()
+    assert "must be hybrid-ci-cd-sessions-production" in problem.msg
 
 
 @pytest.fixture
 def production(settings: Any) -> Any:
     """The settings of this process, changed to those of production."""
     settings.STAGE = "production"
+    settings.DYNAMODB_SESSIONS_TABLE_NAME = "hybrid-ci-cd-sessions-production"
     settings.SECRET_KEY = SAFE["SECRET_KEY"]
     settings.ALLOWED_HOSTS = ["ci.example.com"]
     settings.GOOGLE_CLIENT_ID = settings.GOOGLE_CLIENT_SECRET = "something"
     settings.CORS_ALLOWED_ORIGINS = ["https://app.example.com"]
-    settings.KMS_KEY_ID, settings.LOG_BUCKET = SAFE["KMS_KEY_ID"], SAFE["LOG_BUCKET"]
+    settings.SIGNING_KEY_IDS = [SAFE["SIGNING_KEY_IDS"]]
+    for name in ("PUBLIC_URL", "KMS_KEY_ID", "LOG_BUCKET", "ARTIFACT_BUCKET"):
+        setattr(settings, name, SAFE[name])
     assert settings_check() == []
     settings_require_safe()
+    settings.SECRET_KEY_FALLBACKS = ["another key " + SAFE["SECRET_KEY"]]
+    assert settings_check() == []
     return settings
 
 
@@ -68,9 +116,12 @@ def production(settings: Any) -> Any:
     [
         ("DEBUG", True),
         ("SECRET_KEY", ""),
-        ("SECRET_KEY", "0123456789" * 4),
+        ("SECRET_KEY", "0123456789" * 4 + "012345678"),
         ("SECRET_KEY", "x" * 50),
         ("SECRET_KEY", "django-insecure-" + "0123456789" * 5),
+        ("SECRET_KEY_FALLBACKS", [SAFE["SECRET_KEY"], "0123456789" * 4 + "012345678"]),
+        ("SECRET_KEY_FALLBACKS", ["x" * 50]),
+        ("SECRET_KEY_FALLBACKS", ["django-insecure-" + "0123456789" * 5]),
         ("ALLOWED_HOSTS", ["*"]),
         ("ALLOWED_HOSTS", []),
         ("GOOGLE_CLIENT_ID", ""),
@@ -80,9 +131,23 @@ def production(settings: Any) -> Any:
         ("CORS_ALLOWED_ORIGINS", ["https://*.example.com"]),
         ("CORS_ALLOW_ALL_ORIGINS", True),
         ("SESSION_STORE", "memory"),
+        ("PUBLIC_URL", ""),
+        ("PUBLIC_URL", "http://ci.example.com"),
+        ("PUBLIC_URL", "https://ci.example.com/?stage=production"),
+        ("PUBLIC_URL", "https://ada:secret@ci.example.com"),
+        ("PUBLIC_URL", "ci.example.com"),
         ("KMS_KEY_ID", ""),
+        ("SIGNING_KEY_IDS", []),
         ("LOG_BUCKET", ""),
+        ("ARTIFACT_BUCKET", ""),
         ("ALLOWED_REPOSITORIES", ["github.com"]),
+        ("TRUSTED_PROXIES", ["10.0.0.0/8", "proxy.internal"]),
+        ("TRUSTED_PROXIES", ["10.0.0.1/8"]),
+        ("TRUSTED_PROXIES", ["0.0.0.0/0"]),
+        ("TRUSTED_PROXIES", [""]),
+        ("OUTGOING_NETWORKS", ["10.0.0.1/8"]),
+        ("AUDIT_RETENTION", {"job.": "7"}),
+        ("AUDIT_EXPORT_SCHEMA", "ecs"),
     ],
 )
 def test_production_does_not_start_with(production: Any, name: str, value: Any) -> None:
@@ -94,11 +159,41 @@ def test_production_does_not_start_with(production: Any, name: str, value: Any) 
         settings_require_safe()
 
 
+@pytest.mark.parametrize("url", ["https://ci.example.com", "https://ci.example.com:8443", "https://example.com/ci/v1"])
+def test_the_address_of_the_control_plane_may_have_a_port_and_a_path(production: Any, url: str) -> None:
+    production.PUBLIC_URL = url
+    assert settings_check() == []
+
+
+def test_below_awss_own_address_alone_a_stage_needs_no_other(production: Any) -> None:
+    """AWS chooses that address when the stage is deployed for the first time, and routes no other name to it."""
+    production.PUBLIC_URL = ""
+    production.ALLOWED_HOSTS = [".execute-api.eu-central-1.amazonaws.com"]
+    assert settings_check() == []
+    production.ALLOWED_HOSTS = [".execute-api.eu-central-1.amazonaws.com", "ci.example.com"]
+    (found,) = settings_check()
+    assert found.id == "controlplane.E013"
+
+
+@pytest.mark.parametrize("url", ["http://siem.example.com/", "https://10.0.0.1/", "siem.example.com"])
+def test_no_stage_starts_with_a_webhook_that_may_not_be_reached(settings: Any, url: str) -> None:
+    settings.AUDIT_EXPORT_URL, settings.AUDIT_EXPORT_SECRET = url, f"whsec_{'A' * 32}"
+    (found,) = settings_check()
+    assert str(found.msg).startswith("AUDIT_EXPORT_URL ")
+
+
+def test_no_stage_starts_with_a_webhook_without_a_secret_that_signs(settings: Any) -> None:
+    settings.AUDIT_EXPORT_URL, settings.AUDIT_EXPORT_SECRET = "https://siem.example.com/", "changeme"
+    (found,) = settings_check()
+    assert str(found.msg).startswith("AUDIT_EXPORT_SECRET must be whsec_")
+    assert "changeme" not in str(found.msg)
+
+
 def test_without_a_secret_key_commands_run_locally_but_nothing_is_served() -> None:
-    assert manage("check", SECRET_KEY="").returncode == 0
-    served = manage(*SERVE, SECRET_KEY="")
-    assert served.returncode == 1
-    assert "ImproperlyConfigured: SECRET_KEY is empty." in served.stderr
+    done = manage("-c", COMMAND_AND_SERVE, "check", SECRET_KEY="")
+    assert done.returncode == 1
+    assert "no issues" in done.stdout
+    assert "ImproperlyConfigured: SECRET_KEY is empty." in done.stderr
 
 
 def test_no_stage_starts_with_a_pattern_that_allows_something_unknown(settings: Any) -> None:

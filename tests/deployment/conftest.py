@@ -12,14 +12,16 @@ from django.conf import settings
 from controlplane.infrastructure.alarms import RELEASE_ALARMS, alarm_name
 from controlplane.infrastructure.clients import Account
 from controlplane.infrastructure.names import LIVE_ALIAS, function_name
-from tests.infrastructure.conftest import _aws, aws  # noqa: F401 — fixtures
+from tests.infrastructure.conftest import _aws_engines, aws  # noqa: F401 — fixtures
 
 FUNCTION = function_name("staging")
 
 
 @pytest.fixture
-def account(aws: str) -> Account:  # noqa: F811
-    """A new account for each test."""
+def account(aws: str, monkeypatch: pytest.MonkeyPatch) -> Account:  # noqa: F811
+    """A new account for each test, in the region that commands take from the environment."""
+    monkeypatch.setenv("AWS_REGION", settings.AWS_REGION)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", settings.AWS_REGION)
     boto3.setup_default_session()
     return Account(settings.AWS_REGION)
 
@@ -28,12 +30,13 @@ def account(aws: str) -> Account:  # noqa: F811
 def function(account: Account) -> Iterator[Any]:
     """Creates versions 1 to 3, of which the first is live. The client of Lambda."""
     client = account.client("lambda")
+    role = account.client("iam").create_role(RoleName="any", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("code.py", "")
     client.create_function(
         FunctionName=FUNCTION,
-        Role="arn:aws:iam::000000000001:role/any",
+        Role=role,
         Runtime="python3.11",
         Handler="code.handler",
         Code={"ZipFile": packed.getvalue()},

@@ -24,6 +24,7 @@ def test_a_part_of_the_requests_goes_to_a_version_and_the_rest_stays(live: Live,
     assert str(live.state()) == "10 % of all requests go to version 2, the rest to 1."
 
 
+@pytest.mark.ministack("moto never removes the weights of an alias")
 def test_moving_removes_the_weights_and_records_the_earlier_version(live: Live, function: Any) -> None:
     live.move(live.lend(live.state(), "2", 10), "2")
     alias = function.get_alias(FunctionName=FUNCTION, Name=LIVE_ALIAS)
@@ -45,6 +46,7 @@ def test_a_rollback_of_a_partial_release_ends_it(live: Live) -> None:
     assert (state.version, state.candidate, state.before) == ("2", None, ("1",))
 
 
+@pytest.mark.ministack("moto changes an alias whatever its revision")
 def test_a_change_of_an_outdated_state_is_refused(live: Live) -> None:
     old = live.state()
     live.move(old, "2")

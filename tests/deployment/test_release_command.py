@@ -24,6 +24,7 @@ def test_list_shows_each_versions_share_and_description(account: Account, functi
     assert rows == [("3", "10 %", "0.1.3 abc"), ("2", "90 %", "0.1.2 abc"), ("1", "before", "0.1.1 abc")]
 
 
+@pytest.mark.ministack("moto's Lambda has no provisioned concurrency, which a rollback moves")
 def test_rollback_prints_the_live_version(account: Account, function: Any) -> None:
     live = Live("staging", account)
     live.move(live.state(), "2")

@@ -14,10 +14,11 @@ from pynamodb.indexes import AllProjection, GlobalSecondaryIndex, KeysOnlyProjec
 from troposphere import cloudwatch
 
 from controlplane.infrastructure import access, stack
-from controlplane.infrastructure.template import stage_template
 from controlplane.nosql.record import Record, table_name
 from controlplane.nosql.tables import record_tables
-from tests.infrastructure.conftest import infrastructure
+from tests.infrastructure.conftest import DEPLOYS, infrastructure
+
+pytestmark = DEPLOYS
 
 STAGING = "hybrid-ci-cd-infrastructure-staging"
 _EMPTY_ZIP = "UEsFBgAAAAAAAAAAAAAAAAAAAAAAAA=="
@@ -101,8 +102,10 @@ def test_deploy_creates_everything_and_prints_the_outputs(aws: str, staging_stac
     assert table_names() == {name.replace("-test", "-staging") for name in record_tables()}
     assert "add      DynamoDB::Table JobsTable" in staging_stack
     assert "CREATE_COMPLETE" in staging_stack
-    assert f"FunctionRoleArn: arn:aws:iam::{aws}:role/hybrid-ci-cd-function-staging" in staging_stack
-    bucket = f"hybrid-ci-cd-job-logs-staging-{aws}"
+    assert f"FunctionRoleArn: arn:aws:iam::{aws}:role/hybrid-ci-cd-function-staging-eu-central-1" in staging_stack
+    assert "SessionsTableName: hybrid-ci-cd-sessions-staging\n" in staging_stack
+    assert "FunctionName: hybrid-ci-cd-staging\n" in staging_stack
+    bucket = f"hybrid-ci-cd-job-logs-staging-eu-central-1-{aws}"
     assert f"JobLogBucketName: {bucket}" in staging_stack
     assert client("s3").get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]["BlockPublicPolicy"]
     key = client("kms").describe_key(KeyId="alias/hybrid-ci-cd-staging")["KeyMetadata"]["KeyId"]
@@ -198,8 +201,11 @@ def test_without_a_terminal_nothing_changes_and_the_error_names_the_option_yes(
 
 def test_the_next_deployment_imports_what_destroy_has_kept(aws: str, staging_stack: str) -> None:
     client("dynamodb").put_item(TableName="hybrid-ci-cd-fleet-staging", Item={"fleet": {"S": "f"}, "key": {"S": "k"}})
-    client("s3").put_object(Bucket=f"hybrid-ci-cd-job-logs-staging-{aws}", Key="1.log", Body=b"log")
-    key = client("kms").describe_key(KeyId="alias/hybrid-ci-cd-staging")["KeyMetadata"]["KeyId"]
+    client("s3").put_object(Bucket=f"hybrid-ci-cd-job-logs-staging-eu-central-1-{aws}", Key="1.log", Body=b"log")
+    key, signing_key = (
+        client("kms").describe_key(KeyId=f"alias/hybrid-ci-cd-staging{end}")["KeyMetadata"]["KeyId"]
+        for end in ("", "-signing")
+    )
 
     said = infrastructure("destroy", "--stage", "staging", "--yes")
     assert "DynamoDB::Table hybrid-ci-cd-jobs-staging" in said
@@ -210,6 +216,7 @@ def test_the_next_deployment_imports_what_destroy_has_kept(aws: str, staging_sta
     said = infrastructure("deploy", "--stage", "staging", "--yes")
     assert "import   DynamoDB::Table JobsTable (hybrid-ci-cd-jobs-staging)" in said
     assert f"import   KMS::Key Key ({key})" in said
+    assert f"import   KMS::Key SigningKey ({signing_key})" in said
     assert "No changes." in infrastructure("deploy", "--stage", "staging", "--yes")
     assert client("dynamodb").scan(TableName="hybrid-ci-cd-fleet-staging")["Count"] == 1
     assert client("kms").describe_key(KeyId="alias/hybrid-ci-cd-staging")["KeyMetadata"]["KeyId"] == key
@@ -225,7 +232,7 @@ def test_tables_without_their_key_are_not_imported(staging_stack: str) -> None:
 def test_a_failed_first_deployment_reports_the_reason_and_the_next_one_starts_again(
     aws: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = stage_template
+    whole: Any = vars(stack)["stage_template"]
 
     def with_what_fails(*arguments: Any, **options: Any) -> Any:
         template = whole(*arguments, **options)
@@ -253,7 +260,7 @@ def test_a_failed_first_deployment_reports_the_reason_and_the_next_one_starts_ag
 def test_destroy_refuses_while_the_function_is_deployed(aws: str, staging_stack: str) -> None:
     client("lambda").create_function(
         FunctionName="hybrid-ci-cd-staging",
-        Role=f"arn:aws:iam::{aws}:role/hybrid-ci-cd-function-staging",
+        Role=f"arn:aws:iam::{aws}:role/hybrid-ci-cd-function-staging-eu-central-1",
         Runtime="python3.11",
         Handler="a.b",
         Code={"ZipFile": base64.b64decode(_EMPTY_ZIP)},
@@ -263,21 +270,7 @@ def test_destroy_refuses_while_the_function_is_deployed(aws: str, staging_stack:
     assert stack_status() == "CREATE_COMPLETE"
 
 
-def test_production_is_deployed_protected_and_destroyed_only_by_its_full_name(
-    aws: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = stage_template
-
-    def without_scaling(*arguments: Any, **options: Any) -> Any:
-        # The emulator has no Application Auto Scaling.
-        template = whole(*arguments, **options)
-        scaling = [name for name, part in template.resources.items() if "AutoScaling" in part.resource_type]
-        for name in scaling:
-            del template.resources[name]
-        assert scaling
-        return template
-
-    monkeypatch.setattr(stack, "stage_template", without_scaling)
+def test_production_is_deployed_protected_and_destroyed_only_by_its_full_name(aws: str) -> None:
     infrastructure("deploy", "--stage", "production", "--yes")
     table = client("dynamodb").describe_table(TableName="hybrid-ci-cd-jobs-production")["Table"]
     assert table["ProvisionedThroughput"]["ReadCapacityUnits"] == 20

@@ -13,7 +13,7 @@ from controlplane.infrastructure.clients import Account
 from controlplane.infrastructure.errors import InfrastructureError
 from controlplane.infrastructure.stack import Stack
 from controlplane.infrastructure.stages import STAGES
-from tests.infrastructure.conftest import infrastructure
+from tests.infrastructure.conftest import DEPLOYS, infrastructure
 
 NAME = "hybrid-ci-cd-infrastructure-staging"
 STACK_ID = f"arn:aws:cloudformation:eu-central-1:123456789012:stack/{NAME}/1"
@@ -84,6 +84,7 @@ def test_a_stack_that_cannot_be_changed_is_left_alone(stack: tuple[Stack, Stubbe
     stubber.assert_no_pending_responses()
 
 
+@DEPLOYS
 def test_a_refused_template_leaves_nothing_and_the_error_has_the_reason(
     stack: tuple[Stack, Stubber],
 ) -> None:
@@ -92,7 +93,7 @@ def test_a_refused_template_leaves_nothing_and_the_error_has_the_reason(
         "service_error_code": "ValidationError",
         "service_message": f"Stack with id {NAME} does not exist",
     }
-    for _ in range(3):
+    for _ in range(4):
         stubber.add_client_error("describe_stacks", **absent)
     stubber.add_response("create_change_set", {"Id": f"{STACK_ID}-change", "StackId": STACK_ID}, None)
     refused = {"Status": "FAILED", "StatusReason": "Template error: something is wrong"}

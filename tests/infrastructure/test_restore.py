@@ -30,8 +30,9 @@ from tests.accounts.browser import Browser
 from tests.clients import Client
 from tests.conftest import ADMIN, ada_create
 from tests.faults.world import World
-from tests.infrastructure.conftest import infrastructure
+from tests.infrastructure.conftest import DEPLOYS, infrastructure
 from tests.infrastructure.test_deployment import _EMPTY_ZIP, client
+from tests.jobs.runs import Worker, graph_pipeline, states, status
 from tests.polling import polled
 from tests.properties.consistency import Everything
 
@@ -44,7 +45,7 @@ SET_UP, KEEPING, FROM_MOMENT, FROM_BACKUP, COUNTING, SWITCHING, STARTING = BLOCK
 
 # The tables that it restores, and those that it leaves unchanged.
 RESTORED = set(re.search(r'TABLES="(.*?)"', SET_UP)[1].split())
-LEFT = {"audit", "rate-limits", "oauth-states", "sessions"}
+LEFT = {"audit", "audit-seals", "audit-tasks", "rate-limits", "oauth-states", "device-authorizations", "sessions"}
 # A few tables are enough, because each takes a second to create. One has a TTL, one has indexes.
 SOME = ("idempotency", "users")
 SETTING = f'{SET_UP}\nTABLES="{" ".join(SOME)}"\n'
@@ -94,7 +95,7 @@ def stage(aws: str) -> str:
             )
     client("lambda").create_function(
         FunctionName="hybrid-ci-cd-staging",
-        Role=f"arn:aws:iam::{aws}:role/hybrid-ci-cd-function-staging",
+        Role=f"arn:aws:iam::{aws}:role/hybrid-ci-cd-function-staging-eu-central-1",
         Runtime="python3.11",
         Handler="a.b",
         Code={"ZipFile": base64.b64decode(_EMPTY_ZIP)},
@@ -123,7 +124,8 @@ def things(suffix: str = "") -> list[set[str]]:
     ]
 
 
-@pytest.mark.slow
+@DEPLOYS
+@pytest.mark.nightly
 def test_the_manuals_commands_bring_a_stage_back_to_a_backup(stage: str, shell: Callable[..., str]) -> None:
     dynamodb = client("dynamodb")
     thing_put("old")
@@ -160,6 +162,7 @@ def test_the_manuals_commands_bring_a_stage_back_to_a_backup(stage: str, shell: 
     assert key == client("kms").describe_key(KeyId="alias/hybrid-ci-cd-staging")["KeyMetadata"]["Arn"]
 
 
+@DEPLOYS
 @pytest.mark.slow
 def test_the_manuals_commands_restore_a_point_in_time_next_to_the_existing_tables(
     stage: str, shell: Callable[..., str]
@@ -204,12 +207,10 @@ class Rewind:
 
 def _caches_forget() -> None:
     """Forget all caches, as a new process would."""
-    from apps.accounts.services import api_tokens
     from apps.agents.selectors import identities
 
     cache.clear()
     identities._identities.clear()
-    api_tokens._verified._entries.clear()
 
 
 @pytest.fixture
@@ -222,7 +223,7 @@ def world(server: str) -> Iterator[World]:
 def test_a_session_ended_since_the_backup_is_valid_until_the_secret_key_changes(
     world: World, server: str, settings: Any
 ) -> None:
-    user = ada_create("admin")
+    user = ada_create("operator")
     browser = Browser(server)
     browser.sign_in()
     then = Rewind()
@@ -305,3 +306,37 @@ def test_entries_of_jobs_that_the_restore_has_undone_hold_up_no_other(world: Wor
     waiting = world.job()
     assert [assignment.job_id for assignment in world.heartbeat().assignments] == [waiting]
     assert [entry.position for entry in Everything.read().entries] == []
+
+
+SHIP = "jobs: {ship: {concurrency: {group: prod}, steps: [{run: make}]}}"
+
+
+@pytest.fixture
+def worker(world: World) -> Worker:
+    graph_pipeline()
+    return Worker(world.agent)
+
+
+def test_runs_and_the_line_of_their_group_go_on_as_they_were(worker: Worker) -> None:
+    runs = [worker.run(SHIP) for _ in range(2)]
+    then = Rewind()
+    for _ in runs:
+        worker.finish(worker.take())
+    then.restore()
+    for expected in (["queued", "waiting"], ["completed", "queued"]):
+        assert [states(run_id)["ship"] for run_id in runs] == expected
+        worker.finish(worker.take())
+    assert {status(run_id) for run_id in runs} == {"completed"}
+
+
+def test_a_run_that_misses_the_end_of_a_job_is_started_anew_in_another_group_as_the_manual_says(worker: Worker) -> None:
+    assert "start it anew" in SECTION
+    assert "give the group another name" in SECTION
+    run_id = worker.run(SHIP)
+    then = Rewind()
+    worker.finish(worker.take())
+    then.restore("runs", "groups")
+    call_command("sweep")
+    assert (status(run_id), states(run_id)) == ("running", {"ship": "queued"})
+    assert states(worker.run(SHIP)) == {"ship": "waiting"}
+    assert states(worker.run(SHIP.replace("prod", "live"))) == {"ship": "queued"}

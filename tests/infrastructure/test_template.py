@@ -1,17 +1,26 @@
 """The template agrees with the records and the stage's settings."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
 
-from controlplane.infrastructure.stages import STAGES
+from apps.jobs.services.artifacts import zips_folder
+from apps.secrets.rotation.targets.aws import ROLE_PREFIX
+from controlplane.infrastructure.access import TABLE_ACCESS
+from controlplane.infrastructure.names import Place
+from controlplane.infrastructure.schema import table_schemas
+from controlplane.infrastructure.stages import ON_DEMAND, PROVISIONED, STAGES, Stage
 from controlplane.infrastructure.template import stage_template, template_body
 from controlplane.lib import metric_names
+from controlplane.lib.presigned import UPLOAD_DAYS, kept_folder
 from controlplane.nosql.connection import shared_connection
 from controlplane.nosql.tables import record_tables
 from tests.infrastructure.conftest import Body, infrastructure, of_type
@@ -19,6 +28,26 @@ from tests.infrastructure.conftest import Body, infrastructure, of_type
 
 def tables_by_name(body: Body) -> dict[str, Body]:
     return {table["TableName"]: table for table in of_type(body, "AWS::DynamoDB::Table").values()}
+
+
+def test_the_outputs_name_the_api_the_function_and_the_tables(stage_body: Body) -> None:
+    outputs, stage = stage_body["Outputs"], stage_body["Description"].split()[1].rstrip(":")
+    assert outputs["FunctionName"]["Value"] == f"hybrid-ci-cd-{stage}"
+    assert outputs["ApiEndpoint"]["Value"]["Fn::Sub"].endswith(f".${{AWS::URLSuffix}}/{stage}")
+    assert outputs["ApiEndpoint"]["Condition"] in stage_body["Conditions"]
+    named = {outputs[name]["Value"]["Ref"] for name in outputs if name.endswith("TableName")}
+    assert {"SessionsTable", "JobsTable", "AgentsTable"} < named
+    assert named == {name for name in stage_body["Resources"] if name.endswith("Table")}
+
+
+def test_the_agreed_indexes_have_their_names(staging: Body) -> None:
+    indexes = {
+        name: {index["IndexName"] for index in table["Properties"].get("GlobalSecondaryIndexes", ())}
+        for name, table in staging["Resources"].items()
+        if name.endswith("Table")
+    }
+    assert "user_id-created_at-index" in indexes["SessionsTable"]
+    assert "region-index" in indexes["AgentsTable"]
 
 
 def as_sets(description: Body) -> Any:
@@ -62,16 +91,27 @@ def test_every_table_is_retained_encrypted_and_restorable(stage_body: Body) -> N
         assert sse == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": {"Fn::GetAtt": ["Key", "Arn"]}}
 
 
-def test_staging_pays_per_request(staging: Body) -> None:
-    for table in of_type(staging, "AWS::DynamoDB::Table").values():
-        assert table["BillingMode"] == "PAY_PER_REQUEST"
-        assert "ProvisionedThroughput" not in json.dumps(table)
-    assert not of_type(staging, "AWS::ApplicationAutoScaling::ScalableTarget")
+def test_an_on_demand_stage_pays_per_request(staging: Body) -> None:
+    on_demand = stage_template(replace(STAGES["production"], billing=ON_DEMAND)).to_dict()
+    for body in (staging, on_demand):
+        for table in of_type(body, "AWS::DynamoDB::Table").values():
+            assert table["BillingMode"] == "PAY_PER_REQUEST"
+            assert "ProvisionedThroughput" not in json.dumps(table)
+        assert not of_type(body, "AWS::ApplicationAutoScaling::ScalableTarget")
 
 
-def test_production_starts_with_20_units_and_scales_every_table_and_index_both_ways(production: Body) -> None:
+def test_a_provisioned_stage_gives_agents_jobs_and_sessions_20_units_that_scale_and_the_rest_pays_per_request(
+    production: Body,
+) -> None:
+    assert stage_template(replace(STAGES["staging"], billing=PROVISIONED)).to_dict()["Resources"].keys() == (
+        production["Resources"].keys()
+    )
     wanted = set()
     for logical_id, table in of_type(production, "AWS::DynamoDB::Table").items():
+        if logical_id not in ("AgentsTable", "JobsTable", "SessionsTable"):
+            assert table["BillingMode"] == "PAY_PER_REQUEST"
+            assert "ProvisionedThroughput" not in json.dumps(table)
+            continue
         assert table["BillingMode"] == "PROVISIONED"
         for part, where in [
             (table, ""),
@@ -93,9 +133,12 @@ def test_production_starts_with_20_units_and_scales_every_table_and_index_both_w
 
 
 @pytest.mark.parametrize(("stage", "days"), [("staging", 7), ("production", 30)])
-def test_the_functions_log_has_the_stages_retention(stage: str, days: int) -> None:
-    (group,) = of_type(stage_template(STAGES[stage]).to_dict(), "AWS::Logs::LogGroup").values()
-    assert (group["LogGroupName"], group["RetentionInDays"]) == (f"/aws/lambda/hybrid-ci-cd-{stage}", days)
+def test_the_logs_of_function_and_gateway_have_the_stages_retention(stage: str, days: int) -> None:
+    groups = of_type(stage_template(STAGES[stage]).to_dict(), "AWS::Logs::LogGroup").values()
+    assert {group["LogGroupName"]: group["RetentionInDays"] for group in groups} == {
+        f"/aws/lambda/hybrid-ci-cd-{stage}": days,
+        f"/aws/vendedlogs/apis/hybrid-ci-cd-{stage}": days,
+    }
 
 
 def statements(document: Body) -> list[Body]:
@@ -113,15 +156,26 @@ def actions_on(body: Body, logical_id: str) -> set[str]:
     return {
         action
         for statement in role_statements(body)
-        if isinstance(statement["Resource"], list) and arn in statement["Resource"]
+        if statement["Effect"] == "Allow" and isinstance(statement["Resource"], list) and arn in statement["Resource"]
         for action in statement["Action"]
     }
 
 
-def test_the_function_can_neither_change_nor_delete_audit_events(stage_body: Body) -> None:
-    allowed = actions_on(stage_body, "AuditTable")
+@pytest.mark.parametrize("table", ["AuditTable", "AuditSealsTable"])
+def test_the_function_can_neither_change_nor_delete_audit_events_and_seals(stage_body: Body, table: str) -> None:
+    allowed = actions_on(stage_body, table)
     assert "dynamodb:PutItem" in allowed
     assert allowed <= {"dynamodb:PutItem", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:Query"}
+    (denied,) = [part for part in role_statements(stage_body) if part.get("Sid") == "TrailStays"]
+    assert denied["Effect"] == "Deny"
+    assert {"Fn::GetAtt": [table, "Arn"]} in denied["Resource"]
+    assert {"dynamodb:DeleteItem", "dynamodb:UpdateItem"} <= {*denied["Action"]}
+
+
+def test_the_function_cannot_delete_copies_of_seals(stage_body: Body) -> None:
+    (statement,) = [part for part in role_statements(stage_body) if part.get("Sid") == "SealsStay"]
+    assert (statement["Effect"], statement["Action"]) == ("Deny", ["s3:DeleteObject", "s3:DeleteObjectVersion"])
+    assert statement["Resource"] == {"Fn::Sub": "${JobLogBucket.Arn}/audit-seals/*"}
 
 
 def test_the_function_has_permissions_on_every_table_and_no_wildcards(stage_body: Body) -> None:
@@ -129,23 +183,73 @@ def test_the_function_has_permissions_on_every_table_and_no_wildcards(stage_body
     for statement in role_statements(stage_body):
         assert "*" not in json.dumps(statement["Action"])
         if statement["Resource"] == "*":
-            # X-Ray supports no resource-level permissions.
-            assert all(action.startswith("xray:") for action in statement["Action"])
+            # These support no resource-level permissions. Each secret of the batch needs GetSecretValue, too.
+            batch = "secretsmanager:BatchGetSecretValue"
+            assert all(action == batch or action.startswith("xray:") for action in statement["Action"])
+
+
+def test_the_function_queries_the_indexes_of_its_access_and_no_others(stage_body: Body) -> None:
+    (statement,) = [part for part in role_statements(stage_body) if part.get("Sid") == "Indexes"]
+    assert statement["Action"] == "dynamodb:Query"
+    pattern = statement["Resource"]["Fn::Sub"]
+    tables = of_type(stage_body, "AWS::DynamoDB::Table")
+    indexes = {
+        (schema.name, index.name): "arn:${AWS::Partition}:dynamodb:${AWS::Region}:${AWS::AccountId}:table/"
+        f"{tables[schema.logical_id]['TableName']}/index/{index.name}"
+        for schema in table_schemas()
+        for index in schema.indexes
+    }
+    allowed = {one for one, arn in indexes.items() if fnmatchcase(arn, pattern)}
+    assert allowed == {(name, index) for name, access in TABLE_ACCESS.items() for index in access.indexes}
+
+
+def test_the_function_reads_the_secrets_of_its_own_stage_only(stage_body: Body) -> None:
+    (statement,) = [part for part in role_statements(stage_body) if part.get("Sid") == "Secrets"]
+    assert statement["Action"] == ["secretsmanager:GetSecretValue", "ssm:GetParameters"]
+    stage = stage_body["Resources"]["FunctionRole"]["Properties"]["RoleName"]["Fn::Sub"].split("-")[4]
+    for resource in statement["Resource"]:
+        assert resource["Fn::Sub"].endswith(f"hybrid-ci-cd/{stage}/*")
 
 
 def test_the_roles_policy_is_shorter_than_iams_limit(production: Body) -> None:
     (policy,) = of_type(production, "AWS::IAM::Role")["FunctionRole"]["Policies"]
-    text = json.dumps(policy["PolicyDocument"], separators=(",", ":"))
-    # An ARN is at most this much longer than its reference.
-    references = text.count("Fn::")
-    assert len(text) + 90 * references < 10_240
+    values = {"AWS::Partition": "aws-us-gov", "AWS::Region": "ap-northeast-1", "AWS::AccountId": "1" * 12}
+
+    def arn(logical_id: str) -> str:
+        """The longest that it can be. What has no name in the template has one that CloudFormation makes."""
+        properties = production["Resources"][logical_id].get("Properties", {})
+        name = str(properties.get("TableName", "x" * 90))
+        return f"arn:aws-us-gov:dynamodb:ap-northeast-1:{'1' * 12}:table/{name}"
+
+    def resolved(part: Any) -> Any:
+        """The part as IAM gets it."""
+        if isinstance(part, list):
+            return [resolved(item) for item in part]
+        if not isinstance(part, dict):
+            return part
+        if "Fn::GetAtt" in part:
+            return arn(part["Fn::GetAtt"][0])
+        if "Fn::Sub" in part:
+            return re.sub(r"\$\{([\w:]+)(\.Arn)?\}", lambda one: values.get(one[1]) or arn(one[1]), part["Fn::Sub"])
+        return {name: resolved(item) for name, item in part.items()}
+
+    text = json.dumps(resolved(policy["PolicyDocument"]), separators=(",", ":"))
+    assert "Fn::" not in text
+    assert len(text) < 10_240
+
+
+def test_the_function_assumes_only_roles_for_rotations(stage_body: Body) -> None:
+    role = stage_body["Resources"]["FunctionRole"]["Properties"]
+    statements = role["Policies"][0]["PolicyDocument"]["Statement"]
+    (statement,) = (one for one in statements if "sts:AssumeRole" in one["Action"])
+    assert statement["Resource"] == {"Fn::Sub": f"arn:${{AWS::Partition}}:iam::*:role/{ROLE_PREFIX}*"}
 
 
 def test_only_the_operators_policy_allows_to_invoke_the_function(stage_body: Body) -> None:
     (operators,) = of_type(stage_body, "AWS::IAM::ManagedPolicy").values()
     (statement,) = statements(operators["PolicyDocument"])
     assert statement["Action"] == "lambda:InvokeFunction"
-    assert operators["ManagedPolicyName"].startswith("hybrid-ci-cd-operators-")
+    assert operators["ManagedPolicyName"]["Fn::Sub"].startswith("hybrid-ci-cd-operators-")
     others = {name: resource for name, resource in stage_body["Resources"].items() if name != "OperatorsPolicy"}
     assert "lambda:Invoke" not in json.dumps(others)
 
@@ -156,6 +260,24 @@ def test_archived_logs_are_private_and_retained(stage_body: Body) -> None:
     (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
     assert not any("ExpirationInDays" in rule for rule in bucket["LifecycleConfiguration"]["Rules"])
+
+
+def test_artifacts_are_encrypted_and_deleted_when_the_days_of_their_folder_are_over(stage_body: Body) -> None:
+    bucket = of_type(stage_body, "AWS::S3::Bucket")["ArtifactBucket"]
+    (encryption,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
+    # No version of before stays.
+    assert "VersioningConfiguration" not in bucket
+    *expiring, leftovers = bucket["LifecycleConfiguration"]["Rules"]
+    days = {rule["Prefix"]: rule["ExpirationInDays"] for rule in expiring}
+    asked = (3600, 86_400, 5 * 86_400, 30 * 86_400, 90 * 86_400)
+    for seconds in asked:
+        # From the beginning of the upload on.
+        assert days[f"{kept_folder(seconds)}/"] >= seconds / 86_400 + UPLOAD_DAYS
+    assert days["keep-1/"] == 1 + UPLOAD_DAYS
+    assert zips_folder("run").startswith("keep-1/")
+    assert len(days) == len(expiring) == 6
+    assert leftovers["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": UPLOAD_DAYS}
 
 
 def test_packages_expire_and_need_no_key_of_ours(stage_body: Body) -> None:
@@ -181,19 +303,41 @@ def test_every_bucket_is_retained_and_private_and_requires_tls(stage_body: Body)
 
 
 def test_the_key_rotates_and_outlives_the_stack_with_its_alias(stage_body: Body) -> None:
-    (key,) = of_type(stage_body, "AWS::KMS::Key").values()
-    assert key["EnableKeyRotation"] is True
+    assert of_type(stage_body, "AWS::KMS::Key")["Key"]["EnableKeyRotation"] is True
     for name in ("Key", "KeyAlias"):
         assert stage_body["Resources"][name]["DeletionPolicy"] == "Retain"
-    encrypted = [*of_type(stage_body, "AWS::DynamoDB::Table"), "JobLogBucket"]
+    encrypted = [*of_type(stage_body, "AWS::DynamoDB::Table"), "ArtifactBucket", "JobLogBucket"]
     assert all(stage_body["Resources"][name]["DependsOn"] == "KeyAlias" for name in encrypted)
 
 
 def test_using_the_key_directly_requires_an_iam_policy(stage_body: Body) -> None:
-    (key,) = of_type(stage_body, "AWS::KMS::Key").values()
-    for statement in statements(key["KeyPolicy"]):
-        if statement["Principal"] == {"AWS": "*"}:
-            assert set(statement["Condition"]["StringEquals"]) == {"kms:CallerAccount", "kms:ViaService"}
+    for key in of_type(stage_body, "AWS::KMS::Key").values():
+        for statement in statements(key["KeyPolicy"]):
+            if statement["Principal"] == {"AWS": "*"}:
+                assert set(statement["Condition"]["StringEquals"]) == {"kms:CallerAccount", "kms:ViaService"}
+
+
+def test_the_key_that_signs_outlives_the_stack_and_no_service_has_a_right_to_it(stage_body: Body) -> None:
+    key = of_type(stage_body, "AWS::KMS::Key")["SigningKey"]
+    assert (key["KeySpec"], key["KeyUsage"]) == ("RSA_2048", "SIGN_VERIFY")
+    # KMS refuses it for such keys.
+    assert "EnableKeyRotation" not in key
+    (statement,) = statements(key["KeyPolicy"])
+    assert statement["Principal"]["AWS"]["Fn::Sub"].endswith(":root")
+    stage = stage_body["Description"].split()[1].rstrip(":")
+    alias = of_type(stage_body, "AWS::KMS::Alias")["SigningKeyAlias"]
+    assert alias == {"AliasName": f"alias/hybrid-ci-cd-{stage}-signing", "TargetKeyId": {"Ref": "SigningKey"}}
+    for name in ("SigningKey", "SigningKeyAlias"):
+        resource = stage_body["Resources"][name]
+        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain")
+
+
+def test_the_function_signs_only_with_keys_of_its_stage_that_sign(stage_body: Body) -> None:
+    stage = stage_body["Description"].split()[1].rstrip(":")
+    (allowed,) = (part for part in role_statements(stage_body) if "kms:Sign" in part["Action"])
+    assert allowed["Action"] == ["kms:GetPublicKey", "kms:Sign"]
+    alias = f"alias/hybrid-ci-cd-{stage}-signing"
+    assert allowed["Condition"] == {"ForAnyValue:StringLike": {"kms:ResourceAliases": [alias, f"{alias}-*"]}}
 
 
 def test_all_alarms_go_to_the_topic_and_are_on_the_dashboard(stage_body: Body) -> None:
@@ -206,38 +350,134 @@ def test_all_alarms_go_to_the_topic_and_are_on_the_dashboard(stage_body: Body) -
     assert len(shown) == len(alarms) == len({alarm["AlarmName"] for alarm in alarms.values()})
 
 
-def test_each_failure_that_matters_has_an_alarm(stage_body: Body) -> None:
-    watched = {
-        (alarm["Namespace"], alarm["MetricName"]) for alarm in of_type(stage_body, "AWS::CloudWatch::Alarm").values()
-    }
-    assert watched == {
-        ("AWS/Lambda", "Errors"),
-        ("AWS/Lambda", "Throttles"),
-        ("AWS/Lambda", "Duration"),
-        ("AWS/ApiGateway", "5xx"),
-        ("AWS/DynamoDB", "ReadThrottleEvents"),
-        ("AWS/DynamoDB", "WriteThrottleEvents"),
-        (metric_names.NAMESPACE, metric_names.AGENTS_DEAD),
-        (metric_names.NAMESPACE, metric_names.OLDEST_WAIT),
-    }
+def alarms(body: Body) -> dict[str, Body]:
+    """The alarms by the end of their names."""
+    return {alarm["AlarmName"].split("-", 4)[4]: alarm for alarm in of_type(body, "AWS::CloudWatch::Alarm").values()}
 
 
-def test_every_table_and_every_index_has_a_throttling_alarm(stage_body: Body) -> None:
-    watched = {
-        tuple(dimension["Value"] for dimension in alarm["Dimensions"])
-        for alarm in of_type(stage_body, "AWS::CloudWatch::Alarm").values()
-        if alarm["MetricName"] == "WriteThrottleEvents"
+def test_each_failure_that_matters_has_an_alarm_and_all_but_one_are_free(stage_body: Body) -> None:
+    found = {name: (alarm["Namespace"], alarm["MetricName"]) for name, alarm in alarms(stage_body).items()}
+    concurrency = found.pop("concurrency")
+    assert concurrency in {("AWS/Lambda", "ConcurrentExecutions"), ("AWS/Lambda", "ClaimedAccountConcurrency")}
+    assert found == {
+        "function-errors": ("AWS/Lambda", "Errors"),
+        "function-throttles": ("AWS/Lambda", "Throttles"),
+        "function-duration": ("AWS/Lambda", "Duration"),
+        "api-server-errors": ("AWS/ApiGateway", "5xx"),
+        "database-throttles": (metric_names.NAMESPACE, metric_names.DYNAMODB_THROTTLES),
+        "agents-dead": (metric_names.NAMESPACE, metric_names.AGENTS_DEAD),
+        "jobs-waiting": (metric_names.NAMESPACE, metric_names.OLDEST_WAIT),
+        "sweep-stopped": (metric_names.NAMESPACE, metric_names.QUEUE_DEPTH),
+        "schedules-failed": ("AWS/SQS", "ApproximateNumberOfMessagesVisible"),
+        "rotations": (metric_names.NAMESPACE, metric_names.ROTATIONS_ALARMING),
     }
+    # A metric of an expression would be billed as an alarm.
+    assert not any("Metrics" in alarm for alarm in alarms(stage_body).values())
+
+
+def test_a_sweep_that_stops_rings(stage_body: Body) -> None:
+    alarm = alarms(stage_body)["sweep-stopped"]
+    assert (alarm["Statistic"], alarm["ComparisonOperator"], alarm["Threshold"]) == (
+        "SampleCount",
+        "LessThanThreshold",
+        1,
+    )
+    assert (alarm["Period"], alarm["EvaluationPeriods"], alarm["TreatMissingData"]) == (60, 5, "breaching")
+    silent = {name for name, other in alarms(stage_body).items() if other["TreatMissingData"] == "notBreaching"}
+    assert silent == alarms(stage_body).keys() - {"sweep-stopped"}
+
+
+def test_an_alarm_rings_at_80_per_cent_of_the_reserved_or_of_the_accounts_concurrency() -> None:
+    def alarm(stage: Stage) -> Body:
+        return alarms(stage_template(stage).to_dict())["concurrency"]
+
+    production = STAGES["production"]
+    reserved = alarm(production)
+    assert (reserved["MetricName"], reserved["Threshold"]) == ("ConcurrentExecutions", 80)
+    assert reserved["Dimensions"] == [{"Name": "FunctionName", "Value": "hybrid-ci-cd-production"}]
+    shared = alarm(replace(production, reserved_concurrency=None, account_concurrency=10))
+    assert (shared["MetricName"], shared["Threshold"], shared.get("Dimensions", [])) == (
+        "ClaimedAccountConcurrency",
+        8,
+        [],
+    )
+
+
+def test_the_dashboard_names_every_table_and_index_in_full(stage_body: Body) -> None:
+    (dashboard,) = of_type(stage_body, "AWS::CloudWatch::Dashboard").values()
+    widgets = json.loads(dashboard["DashboardBody"]["Fn::Sub"])["widgets"]
+    assert "SEARCH" not in dashboard["DashboardBody"]["Fn::Sub"]
     wanted: set[tuple[str, ...]] = set()
     for name, table in tables_by_name(stage_body).items():
         wanted |= {(name,), *((name, index["IndexName"]) for index in table.get("GlobalSecondaryIndexes", ()))}
-    assert watched == wanted
+    for metric in (
+        "ConsumedReadCapacityUnits",
+        "ConsumedWriteCapacityUnits",
+        "ReadThrottleEvents",
+        "WriteThrottleEvents",
+    ):
+        lines = [
+            line
+            for widget in widgets
+            for line in widget["properties"].get("metrics", ())
+            if line[:2] == ["AWS/DynamoDB", metric]
+        ]
+        assert {tuple(line[3:-1:2]) for line in lines} == wanted
+        assert len(lines) == len(wanted) < 500
+    log_group = of_type(stage_body, "AWS::Logs::LogGroup")["FunctionLogGroup"]["LogGroupName"]
+    queries = [widget["properties"]["query"] for widget in widgets if widget["type"] == "log"]
+    assert queries
+    assert all(query.startswith(f"SOURCE '{log_group}' | ") for query in queries)
 
 
-@pytest.mark.parametrize("stage", ["staging", "production"])
+def test_only_large_logs_move_to_cheaper_storage(stage_body: Body) -> None:
+    rules = of_type(stage_body, "AWS::S3::Bucket")["JobLogBucket"]["LifecycleConfiguration"]["Rules"]
+    (moving,) = [rule for rule in rules if "Transitions" in rule]
+    assert {part["StorageClass"] for part in moving["Transitions"]} == {"STANDARD_IA", "GLACIER_IR"}
+    # Both bill at least 128 KB for each object.
+    assert int(moving["ObjectSizeGreaterThan"]) >= 128 * 1024 - 1
+
+
+def test_names_that_aws_knows_in_all_regions_contain_the_region(stage_body: Body) -> None:
+    names = [
+        *(bucket["BucketName"] for bucket in of_type(stage_body, "AWS::S3::Bucket").values()),
+        *(role["RoleName"] for role in of_type(stage_body, "AWS::IAM::Role").values()),
+        *(policy["ManagedPolicyName"] for policy in of_type(stage_body, "AWS::IAM::ManagedPolicy").values()),
+    ]
+    assert len(names) == 5
+    assert all("-${AWS::Region}" in name["Fn::Sub"] for name in names)
+    # The longest region and account.
+    assert all(
+        len(name["Fn::Sub"].replace("${AWS::Region}", "ap-southeast-1").replace("${AWS::AccountId}", "1" * 12)) <= 63
+        for name in names
+    )
+
+
+def test_the_budget_warns_the_address_for_alarms_unless_it_is_zero(stage_body: Body) -> None:
+    (budget,) = of_type(stage_body, "AWS::Budgets::Budget").values()
+    assert budget["Budget"]["BudgetLimit"] == {"Amount": {"Ref": "BudgetDollars"}, "Unit": "USD"}
+    subscribers = [part["Subscribers"] for part in budget["NotificationsWithSubscribers"]]
+    assert subscribers == [[{"SubscriptionType": "EMAIL", "Address": {"Ref": "AlarmEmail"}}]] * 2
+    condition = stage_body["Conditions"][stage_body["Resources"]["Budget"]["Condition"]]
+    assert condition == {
+        "Fn::And": [{"Condition": "HasAlarmEmail"}, {"Fn::Not": [{"Fn::Equals": [{"Ref": "BudgetDollars"}, "0"]}]}]
+    }
+
+
+def test_only_the_rules_of_the_stage_and_its_function_send_to_the_queue_of_failed_schedules(stage_body: Body) -> None:
+    (policy,) = of_type(stage_body, "AWS::SQS::QueuePolicy").values()
+    allowed, tls = statements(policy["PolicyDocument"])
+    assert allowed["Principal"] == {"Service": "events.amazonaws.com"}
+    assert ":rule/hybrid-ci-cd-" in allowed["Condition"]["ArnLike"]["aws:SourceArn"]["Fn::Sub"]
+    assert tls["Effect"] == "Deny"
+    (own,) = [part for part in role_statements(stage_body) if part.get("Sid") == "FailedSchedules"]
+    assert (own["Action"], own["Resource"]) == ("sqs:SendMessage", {"Fn::GetAtt": ["SchedulesQueue", "Arn"]})
+
+
+@pytest.mark.parametrize("stage", [pytest.param("staging", marks=pytest.mark.nightly), "production"])
 def test_the_template_passes_cfn_lint(stage: str, tmp_path: Path) -> None:
     file = tmp_path / "template.json"
-    file.write_text(template_body(stage_template(STAGES[stage], account="123456789012")))
+    file.write_text(template_body(stage_template(STAGES[stage], place=Place("eu-central-1", "123456789012"))))
     program = Path(sys.executable).parent / "cfn-lint"
     checked = subprocess.run([program, file], capture_output=True, text=True, timeout=60, check=False)
     assert (checked.returncode, checked.stdout) == (0, "")
@@ -248,8 +488,6 @@ def test_zappas_settings_agree_with_the_stage(stage: str) -> None:
     zappa = json.loads((settings.BASE_DIR / "zappa_settings.json").read_text())[stage]
     assert zappa["memory_size"] == STAGES[stage].memory_mb
     assert zappa.get("lambda_concurrency") == STAGES[stage].reserved_concurrency
-    role = of_type(stage_template(STAGES[stage]).to_dict(), "AWS::IAM::Role")["FunctionRole"]
-    assert zappa["role_name"] == role["RoleName"]
 
 
 def test_show_prints_the_template_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:

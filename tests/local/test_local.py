@@ -21,6 +21,7 @@ from django.conf import settings
 
 from controlplane.local.checkout import Checkout
 from controlplane.local.supervisor import _instructions
+from tests.engines import path_without_engine
 
 READY = "Ctrl-C stops everything."
 PATIENCE_SECONDS = 60
@@ -34,6 +35,7 @@ class Local:
         self.output = ""
         surroundings = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         surroundings |= {"DJANGO_SETTINGS_MODULE": "controlplane.settings", "STAGE": "local"}
+        surroundings["PATH"] = path_without_engine()
         # A person's own account. A call to it would fail the test.
         surroundings |= {
             "AWS_PROFILE": "work",
@@ -83,6 +85,10 @@ class Local:
             session.trust_env = False
             return session.request(method, credentials["url"] + path, headers=headers, timeout=20, **options)  # type: ignore[arg-type]
 
+    def jobs(self) -> list[tuple[str, str]]:
+        """The name and the status of each job."""
+        return [(job["name"], job["status"]) for job in self.call("GET", "/jobs").json()["jobs"]]
+
     def processes(self) -> dict[str, int]:
         """The processes of this state directory, which their environment names: command line to process id."""
         listing = subprocess.run(["ps", "axeww", "-o", "pid=,args="], capture_output=True, text=True, check=True).stdout
@@ -112,7 +118,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "the condition did not become true in time"
-        time.sleep(0.05)
+        # A condition costs a request, or a look at all processes.
+        time.sleep(0.2)
 
 
 @contextmanager
@@ -158,11 +165,13 @@ def test_the_printed_commands_work_and_failures_are_reported(tmp_path: Path) -> 
         curl = re.search(r"^ +(curl .*)$", run.output, re.MULTILINE)
         assert curl is not None
         answer = subprocess.run(["sh", "-c", curl[1]], capture_output=True, text=True, check=True).stdout
-        job_id = json.loads(answer)["job_id"]
-        assert run.call("GET", f"/jobs/{job_id}").json()["pipeline"] == "self"
-        wait_until(lambda: run.call("GET", f"/jobs/{job_id}").json()["status"] == "running")
-        run.call("POST", f"/jobs/{job_id}/cancel")
-        wait_until(lambda: run.call("GET", f"/jobs/{job_id}").json()["status"] == "cancelled")
+        run_id = json.loads(answer)["run_id"]
+        assert run.call("GET", f"/runs/{run_id}").json()["pipeline"] == "self"
+        # The first job reads the file. Those that it names are there when one of them runs.
+        wait_until(lambda: ("lint", "running") in run.jobs())
+        assert run.call("POST", f"/runs/{run_id}/cancel").ok
+        wait_until(lambda: run.call("GET", f"/runs/{run_id}").json()["status"] == "cancelled")
+        assert ("lint", "cancelled") in run.jobs()
 
         # A second run names the process of the first one.
         with local(state_dir) as second:
@@ -187,11 +196,21 @@ def test_make_run_warns_that_pipelines_run_as_you() -> None:
     assert "docs/security.md" in text
 
 
+def test_make_run_says_how_to_log_in_with_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials = {"url": "http://127.0.0.1:1", "api_token": "hcp_x", "email": "me@example.org", "password": "x"}
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    assert "hci" not in _instructions(credentials, Checkout(url="file:///here", ref="main"), Path("output"))
+    (tmp_path / "hci").touch()
+    text = _instructions(credentials, Checkout(url="file:///here", ref="main"), Path("output"))
+    assert f"echo hcp_x | {tmp_path}/hci login --server http://127.0.0.1:1 --token-stdin" in text
+    assert f"{tmp_path}/hci run --ref main --follow" in text
+
+
 def test_ctrl_c_during_the_start_leaves_no_process(tmp_path: Path) -> None:
     with local(tmp_path / "state") as run:
         run.wait_for("Creating tables")
         os.killpg(run.process.pid, signal.SIGINT)
-        assert run.end() == 0
+        assert run.end() == 0, run.output
         assert READY not in run.output
         assert run.is_all_gone(), run.processes()
 

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,13 +22,14 @@ class Written:
     def __init__(self) -> None:
         self._logs = io.StringIO()
         self._metric_lines: list[str] = []
-        self.metrics = Metrics(self._metric_lines.append)
+        self._figure_lines: list[str] = []
+        self.metrics = Metrics(lambda line: (self._metric_lines if "_aws" in line else self._figure_lines).append(line))
         self.handler = logging.StreamHandler(self._logs)
         self.handler.setFormatter(JsonFormatter())
 
     @property
     def text(self) -> str:
-        return self._logs.getvalue() + "\n".join(self._metric_lines)
+        return self._logs.getvalue() + "\n".join([*self._metric_lines, *self._figure_lines])
 
     @property
     def lines(self) -> list[dict[str, Any]]:
@@ -48,10 +50,20 @@ class Written:
                 found.setdefault(key, []).extend(values)
         return found
 
-    def values(self, name: str, **dimension: str) -> list[float]:
-        """The values of a metric of this stage, with a second dimension if it has one."""
-        key = (name, (("Namespace", "HybridCICD"), ("Stage", "test"), *dimension.items()))
-        return self.series.get(key, [])
+    @property
+    def routes(self) -> dict[str, dict[str, Any]]:
+        """The sums of the requests to each address, also those that are not written yet."""
+        self.metrics.write(at_once=True)
+        found: dict[str, Counter[str]] = {}
+        for line in map(json.loads, self._figure_lines):
+            route, stage = line.pop("route"), line.pop("stage")
+            assert stage == "test"
+            found.setdefault(route, Counter()).update(line)
+        return {route: dict(figures) for route, figures in found.items()}
+
+    def values(self, name: str) -> list[float]:
+        """The values of a metric of this stage."""
+        return self.series.get((name, (("Namespace", "HybridCICD"), ("Stage", "test"))), [])
 
 
 @pytest.fixture

@@ -9,8 +9,9 @@ from datetime import timedelta
 import pytest
 from django.test import override_settings
 
+from apps.accounts.models import api_token_new, invitation_token_new
 from apps.accounts.policies import Permission
-from apps.accounts.services import session_start, user_create
+from apps.accounts.services import invitation_create, session_start, user_create
 from apps.agents.services import enrolment_token_create
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM, Actor
@@ -44,6 +45,7 @@ def test_no_secret_of_a_real_request_is_logged(server: str, pipeline: str, writt
     grace = user_create(email=ADDRESS, password=PASSWORD, name="Grace", role="admin", actor=SYSTEM)
     session = session_start(user=grace, provider="github", device="tests", address="127.0.0.1").token
     _, enrolment = enrolment_token_create(uses=1, expires_at=clock.now() + timedelta(hours=1), actor=ADMIN)
+    _, invitation = invitation_create(email="eve@example.com", role="viewer", actor=SYSTEM)
     operator, outsider = person(server, "operator"), Client(server)
     wrong_token = "hcp_" + secrets.token_urlsafe(32)
 
@@ -62,6 +64,7 @@ def test_no_secret_of_a_real_request_is_logged(server: str, pipeline: str, writt
     csrf = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', form)
     assert csrf is not None
     outsider.post("/signin", data={"csrfmiddlewaretoken": csrf[1], "email": ADDRESS, "password": PASSWORD})
+    outsider.post("/invitation", data={"csrfmiddlewaretoken": csrf[1], "code": invitation})
     outsider.get("/dashboard/")
     enrolled = outsider.post("/agents/enrol", json=machine(enrolment)).json()
     outsider.post("/agents/enrol", json=machine(enrolment))
@@ -71,6 +74,7 @@ def test_no_secret_of_a_real_request_is_logged(server: str, pipeline: str, writt
     cookies = list(outsider.session.cookies.values())
     key = enrolled["workload_identity_secret"]
     known = [session, enrolment, key, wrong_token, minted, operator.token, CODE, ENV_VALUE, PASSWORD, ADDRESS, csrf[1]]
+    known += [invitation, "eve@example.com"]
     for secret in [*known, *cookies]:
         assert str(secret) not in written.text
 
@@ -79,13 +83,14 @@ def test_secrets_in_the_message_of_a_bug_are_hidden(
     server: str, written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token, key = "hcp_" + secrets.token_urlsafe(32), "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k="
-    said = f"{ADDRESS} sent {token} to https://example.com/cb?code={CODE}&session_id={'s' * 32} with {key}"
+    longer = [api_token_new("01kaadmin00000000000000000"), invitation_token_new(ADDRESS)]
+    said = f"{longer} {ADDRESS} sent {token} to https://example.com/cb?code={CODE}&session_id={'s' * 32} with {key}"
     monkeypatch.setattr("tests.http.broken_urls.SECRET", said)
     with override_settings(ROOT_URLCONF="tests.http.broken_urls"):
         Client(server).get(f"/plain-bug?token={CODE}")
     (line,) = written.requests
     assert "RuntimeError" in line["exception"]
-    for secret in (ADDRESS, token, key, CODE, "s" * 32):
+    for secret in (ADDRESS, token, key, CODE, "s" * 32, *longer):
         assert secret not in written.text
 
 
@@ -105,8 +110,15 @@ def test_djangos_own_lines_do_not_contain_the_request(server: str, written: Writ
     answer = Client(server).get("/jobs", headers={"Host": "evil.example.com"}, params={"token": CODE})
     assert answer.status_code == 400
     assert CODE not in written.text
-    logging.getLogger("django.security").error("odd", extra={"request": object(), "status_code": 400})
+    logging.getLogger("django.template").error("odd", extra={"request": object(), "status_code": 400})
     assert "object" not in written.lines[-1]
+
+
+@pytest.mark.parametrize("text", ["a", "a.", "?a=", "a@", "&", "hce_", "%40"])
+def test_a_long_text_is_searched_in_linear_time(text: str) -> None:
+    # In quadratic time this takes minutes.
+    long = text * 300_000
+    assert len(secrets_hide(long)) <= 4 * len(long)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,8 +18,15 @@ import boto3
 from botocore.exceptions import BotoCoreError
 from django.conf import settings
 
-from controlplane.infrastructure.names import function_name, job_log_bucket_name, key_alias
+from controlplane.infrastructure.names import (
+    artifact_bucket_name,
+    function_name,
+    job_log_bucket_name,
+    key_alias,
+    signing_key_alias,
+)
 from tests.emulator import free_port
+from tests.zappa.calls import recording
 
 PROJECT = Path(settings.BASE_DIR)
 REGION = "eu-central-1"
@@ -27,7 +34,31 @@ STAGE = "staging"
 FUNCTION = function_name(STAGE)
 # The emulator's account for an access key that is not an account's number.
 ACCOUNT = "000000000000"
-SERVICES = "apigateway,cloudformation,cloudwatch,dynamodb,events,iam,kms,lambda,logs,monitoring,s3,sns,sts"
+SERVICES = (
+    "apigateway,cloudformation,cloudwatch,dynamodb,events,iam,kms,lambda,logs,monitoring,s3,secretsmanager,sns,sqs,ssm,"
+    "sts"
+)
+
+# The commands of `manage.py` that a deployer runs. Others are for people with more rights.
+DEPLOYERS = ("deploy", "infrastructure", "release")
+# What an operator stores before the first deployment.
+SECRETS = {"SECRET_KEY": "only-for-tests-" + "0123456789" * 5, "GITHUB_CLIENT_SECRET": "only-for-tests"}
+
+
+def package_build(archive: Path) -> Path:
+    """Build the package by Zappa's command; return its path."""
+    building = archive.with_suffix(".building")
+    done = subprocess.run(
+        [sys.executable, "-m", "zappa.cli", "package", STAGE, "--output", str(building)],
+        cwd=PROJECT,
+        env={**os.environ, "VIRTUAL_ENV": sys.prefix},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return building.rename(archive)
 
 
 @dataclass
@@ -36,13 +67,15 @@ class Cloud:
 
     port: int
     folder: Path
+    region: str = REGION
+    # The checkout from which commands run.
+    project: Path = PROJECT
     # The content of .env.staging.
     settings: dict[str, str] = field(
         default_factory=lambda: {
-            "SECRET_KEY": "only-for-tests-" + "0123456789" * 5,
             "ALLOWED_HOSTS": ".localhost",
+            "PUBLIC_URL": "https://ci.localhost",
             "GITHUB_CLIENT_ID": "id",
-            "GITHUB_CLIENT_SECRET": "secret",
             "PASSWORD_SIGN_IN": "true",
             "AGENT_CHECK_SECONDS": "1",
             "DEFAULT_PIPELINE": "self",
@@ -56,18 +89,26 @@ class Cloud:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of programs that use this AWS, without the person's own settings."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        kept = {
+            name: os.environ[name]
+            for name in ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
+            if name in os.environ
+        }
         return {
             **kept,
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION,
+            "AWS_REGION": self.region,
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         }
+
+    @property
+    def calls(self) -> Path:
+        """The file of the calls to AWS that the commands have made."""
+        return self.folder / "aws-calls"
 
     @property
     def api_host(self) -> str:
@@ -80,36 +121,55 @@ class Cloud:
         return boto3.client(
             service,
             endpoint_url=self.url,
-            region_name=REGION,
+            region_name=self.region,
             aws_access_key_id="test",
             aws_secret_access_key="test",
         )
 
-    def manage(self, *arguments: str, code: int = 0) -> str:
+    def manage(self, *arguments: str, code: int = 0, stdin: str = "") -> str:
         """Run `manage.py` locally as a person who deploys; assert the exit code; return the output."""
-        return self._run("manage.py", *arguments, code=code)
+        recorded = recording(self.calls) if arguments[0] in DEPLOYERS else {}
+        return self._run("manage.py", *arguments, code=code, stdin=stdin, environment=recorded)
+
+    def prepare(self) -> None:
+        """Do what comes before the first deployment: make the infrastructure, and store the secrets."""
+        self.manage("infrastructure", "deploy", "--stage", STAGE, "--yes")
+        for name, value in SECRETS.items():
+            self.manage("stage_settings", "set", name, "--stage", STAGE, stdin=value)
 
     def zappa(self, *arguments: str) -> str:
         """Run Zappa's command with the project's settings; return the output."""
         command, *rest = arguments
-        return self._run("-m", "zappa.cli", command, STAGE, *rest)
+        return self._run("-m", "zappa.cli", command, STAGE, *rest, environment=recording(self.calls))
 
     def python(self, code: str) -> Any:
         """Run code of the product with the stage's tables and key; return the JSON that it prints."""
         program = f"import django; django.setup()\n{code}"
-        bucket = job_log_bucket_name(STAGE, ACCOUNT)
-        return json.loads(self._run("-c", program, STAGE=STAGE, KMS_KEY_ID=key_alias(STAGE), LOG_BUCKET=bucket))
+        bucket = job_log_bucket_name(STAGE, self.region, ACCOUNT)
+        artifacts = artifact_bucket_name(STAGE, self.region, ACCOUNT)
+        own = {
+            "STAGE": STAGE,
+            "KMS_KEY_ID": key_alias(STAGE),
+            "SIGNING_KEY_IDS": signing_key_alias(STAGE),
+            "LOG_BUCKET": bucket,
+            "ARTIFACT_BUCKET": artifacts,
+            **SECRETS,
+        }
+        return json.loads(self._run("-c", program, environment=own))
 
-    def _run(self, *arguments: str, code: int = 0, **environment: str) -> str:
+    def _run(
+        self, *arguments: str, code: int = 0, stdin: str = "", environment: Mapping[str, str] | None = None
+    ) -> str:
         done = subprocess.run(
             [sys.executable, *arguments],
-            cwd=PROJECT,
+            cwd=self.project,
+            input=stdin,
             env={
                 **self.environment,
                 **self.settings,
                 "DJANGO_SETTINGS_MODULE": "controlplane.settings",
                 "VIRTUAL_ENV": sys.prefix,
-                **environment,
+                **(environment or {}),
             },
             capture_output=True,
             text=True,
@@ -130,9 +190,9 @@ runpy.run_module("ministack", run_name="__main__", alter_sys=True)
 
 
 @contextmanager
-def running_cloud(folder: Path) -> Iterator[Cloud]:
+def running_cloud(folder: Path, region: str = REGION) -> Iterator[Cloud]:
     """Start the emulator on loopback with all that a deployment needs, and stop it."""
-    cloud = Cloud(free_port(), folder)
+    cloud = Cloud(free_port(), folder, region)
     log = folder / "cloud.log"
     site_packages = [path for path in sys.path if path.endswith("site-packages")]
     with log.open("wb") as output:
@@ -143,7 +203,7 @@ def running_cloud(folder: Path) -> Iterator[Cloud]:
                 **cloud.environment,
                 "BIND_HOST": "127.0.0.1",
                 "GATEWAY_PORT": str(cloud.port),
-                "MINISTACK_REGION": REGION,
+                "MINISTACK_REGION": region,
                 "SERVICES": SERVICES,
                 "LAMBDA_EXECUTOR": "local",
                 "IOT_MTLS_ENABLED": "0",
@@ -189,19 +249,19 @@ def custom_domain(cloud: Cloud) -> Iterator[str]:
         def relay(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {**dict(self.headers.items()), "Host": cloud.api_host}
-            upstream = HTTPConnection("127.0.0.1", cloud.port, timeout=40)
-            upstream.request(self.command, f"/{STAGE}{self.path}", body or None, _end_to_end(headers))
-            answer = upstream.getresponse()
-            data = answer.read()
-            self.send_response(answer.status)
-            for name, value in answer.getheaders():
-                if name.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
-                    # Browsers reach the real gateway by TLS; the tests use none.
-                    self.send_header(name, value.replace("; Secure", "") if name.lower() == "set-cookie" else value)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-            upstream.close()
+            # A client that leaves early, such as an agent that is ended, must not leave this connection open.
+            with closing(HTTPConnection("127.0.0.1", cloud.port, timeout=40)) as upstream:
+                upstream.request(self.command, f"/{STAGE}{self.path}", body or None, _end_to_end(headers))
+                answer = upstream.getresponse()
+                data = answer.read()
+                self.send_response(answer.status)
+                for name, value in answer.getheaders():
+                    if name.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
+                        # Browsers reach the real gateway by TLS; the tests use none.
+                        self.send_header(name, value.replace("; Secure", "") if name.lower() == "set-cookie" else value)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
 
         do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = relay  # noqa: N815
 

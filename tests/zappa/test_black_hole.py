@@ -62,7 +62,9 @@ REQUESTS = {
 }
 
 
-@pytest.mark.parametrize("hole", [silent, dropping], ids=["silent", "dropping"])
+@pytest.mark.parametrize(
+    "hole", [pytest.param(silent, id="silent"), pytest.param(dropping, id="dropping", marks=pytest.mark.nightly)]
+)
 @pytest.mark.parametrize("who", REQUESTS)
 def test_a_database_that_does_not_answer_gives_503_in_time(hole: object, who: str) -> None:
     with hole() as port:  # type: ignore[operator]

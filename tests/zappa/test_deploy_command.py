@@ -5,40 +5,59 @@ import socket
 
 import pytest
 
-from controlplane.deployment.lambda_package import settings_given
+from controlplane.deployment.function_settings import settings_given
 from controlplane.deployment.smoke import address_door, smoke_test
 from controlplane.infrastructure.errors import InfrastructureError
-from tests.commands import manage
+from tests.commands import command, manage
 
 COMPLETE = {
+    "AWS_REGION": "us-east-1",
     "ALLOWED_HOSTS": "ci.example.com",
-    "SECRET_KEY": "abcdefghij" * 5,
+    "PUBLIC_URL": "https://ci.example.com",
     "GITHUB_CLIENT_ID": "id",
-    "GITHUB_CLIENT_SECRET": "secret",
     "DEBUG": "false",
 }
 
 
-@pytest.mark.parametrize("missing", ["ALLOWED_HOSTS", "SECRET_KEY", "GITHUB_CLIENT_SECRET"])
-def test_a_missing_setting_stops_the_deployment(missing: str) -> None:
-    done = manage("deploy", "--stage", "staging", **{**COMPLETE, missing: ""})
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"ALLOWED_HOSTS": ""}, "ALLOWED_HOSTS is not set"),
+        ({"PUBLIC_URL": ""}, "PUBLIC_URL must be set, as in https://ci.example.com"),
+        ({"GITHUB_CLIENT_ID": ""}, "GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET, or GITHUB's, must be set"),
+        ({"DEBUG": "true"}, "DEBUG must be false"),
+        ({"AWS_REGION": ""}, "AWS_REGION is not set. Add a line such as AWS_REGION=eu-central-1 to .env.staging"),
+        ({"AWS_REGION": "eu-centrl-1"}, "AWS_REGION is eu-centrl-1, which is no region. Is it eu-central-1?"),
+        ({"SECRETS_STORE": "vault"}, "SECRETS_STORE must be parameter-store or secrets-manager"),
+        ({"RELEASE_WATCH_SECONDS": "long"}, "RELEASE_WATCH_SECONDS must be a number of seconds, not 'long'"),
+        (
+            {"SECRET_KEY": "abcdefghij" * 5},
+            "Type: manage.py stage_settings set SECRET_KEY --stage staging, and remove it there.",
+        ),
+    ],
+)
+def test_a_wrong_setting_stops_the_deployment(wrong: dict[str, str], message: str) -> None:
+    own = {"DJANGO_SETTINGS_MODULE": "controlplane.settings", "STAGE": "local"}
+    done = command("deploy", "--stage", "staging", **{**own, **COMPLETE, "SECRET_KEY": "", **wrong})
     assert done.returncode == 1
-    assert missing.removeprefix("GITHUB_") in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_without_credentials_the_error_says_how_to_get_some() -> None:
     none = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_CONFIG_FILE": os.devnull}
-    done = manage("deploy", "--stage", "staging", **COMPLETE, **none, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
+    done = manage(
+        "deploy", "--stage", "staging", **COMPLETE, **none, SECRET_KEY="", AWS_SHARED_CREDENTIALS_FILE=os.devnull
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert "No AWS credentials were found" in done.stderr
 
 
 def test_the_function_gets_the_settings_that_are_its_own() -> None:
     given = settings_given(
-        {**COMPLETE, "AWS_REGION": "eu-central-1", "KEY_FILE": "/key", "ADMIN_PASSWORD": "x", "HOME": "/", "STAGE": "x"}
+        {**COMPLETE, "KEY_FILE": "/key", "ADMIN_PASSWORD": "x", "SECRET_KEY": "x", "HOME": "/", "STAGE_URL": "x"}
     )
-    assert given == COMPLETE
+    assert given == {name: value for name, value in COMPLETE.items() if name != "AWS_REGION"}
 
 
 def test_a_stage_with_the_right_responses_passes(server: str) -> None:

@@ -1,4 +1,9 @@
-"""The life of a stage with the real commands, against an emulated AWS that runs the package."""
+"""The life of a stage with the real commands, against an emulated AWS that runs the package.
+
+By day it is short: it deploys once, the package that the other tests have built; the next version is published without
+a deployment, and the schedule's function is invoked at once. At night each deployment builds its package, the second
+one updates the stage, and the schedule itself is awaited.
+"""
 
 import json
 import os
@@ -15,9 +20,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from controlplane.lib.clock import now, timestamp
 from tests.clients import Client
 from tests.conftest import PASSWORD
 from tests.endtoend.conftest import Repository, repository, wait_for  # noqa: F401 — a fixture
+from tests.zappa.calls import assert_the_deployers_role_is_what_was_called, recorded_actions
 from tests.zappa.cloud import ACCOUNT, FUNCTION, PROJECT, STAGE, Cloud, custom_domain, running_cloud
 
 pytestmark = [pytest.mark.deploy, pytest.mark.slow]
@@ -88,12 +95,12 @@ def job_run(client: Client) -> dict[str, Any]:
         job = client.get(f"/jobs/{queued.json()['job_id']}").json()
         return job["status"] in ("completed", "failed", "cancelled", "timed_out") and job
 
-    return dict(wait_for(ended, seconds=60))
+    return dict(wait_for(ended, seconds=60, every=0.5))
 
 
-def deploy(cloud: Cloud, server: str) -> str:
+def deploy(cloud: Cloud, server: str, *more: str) -> str:
     """Deploy with short watching: the emulator measures nothing."""
-    return cloud.manage("deploy", "--stage", STAGE, "--yes", "--url", server, "--watch", "1")
+    return cloud.manage("deploy", "--stage", STAGE, "--yes", "--url", server, "--watch", "1", *more)
 
 
 def release(cloud: Cloud, *arguments: str, code: int = 0) -> str:
@@ -106,35 +113,40 @@ def live(cloud: Cloud) -> dict[str, Any]:
     return dict(cloud.client("lambda").get_function_configuration(FunctionName=FUNCTION, Qualifier="live"))
 
 
-def broken_version(cloud: Cloud) -> str:
-    """Publish a version that cannot start, without the checks that would prevent it."""
+def version_publish(cloud: Cloud, **changed: str) -> str:
+    """Publish a version with these settings, without a deployment and its checks."""
     client = cloud.client("lambda")
     settings = client.get_function_configuration(FunctionName=FUNCTION)["Environment"]["Variables"]
-    client.update_function_configuration(
-        FunctionName=FUNCTION, Environment={"Variables": {**settings, "LOG_LEVEL": "NONE"}}
-    )
+    client.update_function_configuration(FunctionName=FUNCTION, Environment={"Variables": settings | changed})
     client.get_waiter("function_updated_v2").wait(FunctionName=FUNCTION)
     return str(client.publish_version(FunctionName=FUNCTION)["Version"])
 
 
 def stored_log(cloud: Cloud, job_id: str) -> bytes:
     """The job's log in the stage's bucket. Empty if it is not archived yet."""
-    client, bucket = cloud.client("s3"), f"hybrid-ci-cd-job-logs-{STAGE}-{ACCOUNT}"
+    client, bucket = cloud.client("s3"), f"hybrid-ci-cd-job-logs-{STAGE}-eu-central-1-{ACCOUNT}"
     keys = [found["Key"] for found in client.list_objects_v2(Bucket=bucket).get("Contents", ())]
     found = [key for key in keys if job_id in key]
     return client.get_object(Bucket=bucket, Key=found[0])["Body"].read() if found else b""
 
 
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_a_stage_is_deployed_used_updated_rolled_back_and_undeployed(
     cloud: Cloud,
     agents: list[subprocess.Popen[bytes]],
     repository: Repository,  # noqa: F811
+    package: Path,
     tmp_path: Path,
+    *,
+    whole: bool,
 ) -> None:
+    cloud.prepare()
     with custom_domain(cloud) as server:
-        assert f"{server} passes the smoke test." in deploy(cloud, server)
+        assert f"{server} passes the smoke test." in deploy(
+            cloud, server, *([] if whole else ["--package", str(package)])
+        )
         first = live(cloud)
-        assert first["Handler"] == "controlplane.lambda_handler.handler"
+        assert first["Handler"] == "controlplane.lambda_entry.handler"
         assert (first["Runtime"], first["MemorySize"], first["Timeout"]) == ("python3.11", 512, 29)
         assert_only_live_is_invoked(cloud)
         assert Client(server).get("/info").json()["environment"] == STAGE
@@ -153,27 +165,31 @@ def test_a_stage_is_deployed_used_updated_rolled_back_and_undeployed(
         assert client.put("/pipelines/self", json=pipeline).status_code in (200, 201)
         repository.define("printf 'from the cloud \\377\\n'")
         agents.append(start_agent(server, tokens["agents"], tmp_path))
-        wait_for(lambda: [agent["status"] for agent in client.get("/agents").json()["agents"]] == ["healthy"])
+        wait_for(
+            lambda: [agent["status"] for agent in client.get("/agents").json()["agents"]] == ["healthy"], every=0.5
+        )
         job = job_run(client)
         assert (job["status"], job["exit_code"]) == ("completed", 0), job
         assert b"from the cloud \xff" in client.get(f"/jobs/{job['job_id']}/log").content
 
-        # The command works by hand, too.
-        assert "agents marked" in cloud.zappa("manage", "sweep")
+        # The commands work by hand, too.
+        if whole:
+            assert "agents marked" in cloud.zappa("manage", "sweep")
+            assert "hybrid-ci-cd-staging" in cloud.zappa("status")
+        assert_the_gateway_and_the_schedules_are_complete(cloud)
 
         # A new version goes live under the same address, and agents go on.
-        cloud.settings["SESSION_IDLE_SECONDS"] = "1800"
-        said = deploy(cloud, server)
-        assert "10 % of all requests go to version 2, the rest to 1." in said
-        assert "Version 2 is live." in said
-        second = live(cloud)
-        assert second["CodeSha256"] == first["CodeSha256"], "the same sources make the same package"
-        assert second["Environment"]["Variables"]["SESSION_IDLE_SECONDS"] == "1800"
+        if whole:
+            assert_an_update_is_live(cloud, server, first)
+        else:
+            assert version_publish(cloud, SESSION_IDLE_SECONDS="1800") == "2"
+            assert "Version 2 is live." in release(cloud, "shift", "--to", "2", "--url", server, "--watch", "1")
+        assert live(cloud)["Environment"]["Variables"]["SESSION_IDLE_SECONDS"] == "1800"
         assert_only_live_is_invoked(cloud)
         assert job_run(client)["status"] == "completed"
 
         # One that is broken does not.
-        broken = broken_version(cloud)
+        broken = version_publish(cloud, LOG_LEVEL="NONE")
         assert f"Version {broken} fails at /health" in release(cloud, "shift", "--to", broken, code=1)
         assert live(cloud)["Version"] == "2"
 
@@ -186,7 +202,9 @@ def test_a_stage_is_deployed_used_updated_rolled_back_and_undeployed(
         assert job_run(client)["status"] == "completed"
 
         # The schedule, which archives logs, has run within its minute.
-        wait_for(lambda: b"from the cloud \xff" in stored_log(cloud, job["job_id"]), seconds=100)
+        if not whole:
+            schedules_run(cloud)
+        wait_for(lambda: b"from the cloud \xff" in stored_log(cloud, job["job_id"]), seconds=100, every=0.5)
         assert b"from the cloud \xff" in client.get(f"/jobs/{job['job_id']}/log").content
 
     began = time.monotonic()
@@ -199,6 +217,47 @@ def test_a_stage_is_deployed_used_updated_rolled_back_and_undeployed(
     assert cloud.client("events").list_rules()["Rules"] == []
     # The resources of the infrastructure are kept.
     assert cloud.client("dynamodb").list_tables()["TableNames"] != []
+    if whole:
+        assert_the_deployers_role_is_what_was_called(recorded_actions(cloud.calls))
+
+
+def assert_an_update_is_live(cloud: Cloud, server: str, first: dict[str, Any]) -> None:
+    """Deploy another setting, and assert that it goes live in steps."""
+    cloud.settings |= {"SESSION_IDLE_SECONDS": "1800", "PROVISIONED_CONCURRENCY": "1"}
+    said = deploy(cloud, server)
+    assert "10 % of all requests go to version 2, the rest to 1." in said
+    assert "Version 2 is live." in said
+    assert live(cloud)["CodeSha256"] == first["CodeSha256"], "the same sources make the same package"
+
+
+def schedules_run(cloud: Cloud) -> None:
+    """Do what the stage's rules do each minute: invoke their targets with their events."""
+    events = cloud.client("events")
+    for rule in events.list_rules()["Rules"]:
+        event = {"detail-type": "Scheduled Event", "resources": [rule["Arn"]], "time": timestamp(now())}
+        for target in events.list_targets_by_rule(Rule=rule["Name"])["Targets"]:
+            answer = cloud.client("lambda").invoke(FunctionName=target["Arn"], Payload=json.dumps(event))
+            assert "FunctionError" not in answer, answer["Payload"].read()
+
+
+def assert_the_gateway_and_the_schedules_are_complete(cloud: Cloud) -> None:
+    """Assert what Zappa's settings have no words for: access log, limit of requests, queue of failed schedules."""
+    gateway = cloud.client("apigatewayv2")
+    (api,) = gateway.get_apis()["Items"]
+    stage = gateway.get_stage(ApiId=api["ApiId"], StageName=STAGE)
+    assert stage["AccessLogSettings"]["DestinationArn"].endswith(f"/aws/vendedlogs/apis/{FUNCTION}")
+    # The emulator's API does not report the limit that its CloudFormation has set.
+    template = cloud.client("cloudformation").get_template(StackName=FUNCTION)["TemplateBody"]
+    parsed = json.loads(template) if isinstance(template, str) else template
+    limits = parsed["Resources"]["StageV2"]["Properties"]["DefaultRouteSettings"]
+    assert limits == {"ThrottlingRateLimit": 200, "ThrottlingBurstLimit": 400}
+    queue = f"arn:aws:sqs:eu-central-1:{ACCOUNT}:hybrid-ci-cd-schedules-{STAGE}"
+    events = cloud.client("events")
+    for event in EVENTS:
+        (target,) = events.list_targets_by_rule(Rule=f"{FUNCTION}-{event['function']}")["Targets"]
+        assert target["DeadLetterConfig"] == {"Arn": queue}
+    kept = cloud.client("lambda").get_function_event_invoke_config(FunctionName=FUNCTION, Qualifier="live")
+    assert kept["DestinationConfig"]["OnFailure"] == {"Destination": queue}
 
 
 def assert_only_live_is_invoked(cloud: Cloud) -> None:

@@ -1,6 +1,7 @@
 """``manage.py deploy --stage STAGE``: infrastructure, package, function, API; then the new version goes live."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -18,34 +19,51 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--stage", choices=["staging", "production"], required=True)
-        parser.add_argument("--url", help="the stage's own address, for the smoke tests (default: AWS's)")
+        parser.add_argument("--url", help="the stage's own address, for the smoke tests (default: STAGE_URL, or AWS's)")
         parser.add_argument("--yes", action="store_true", help="do not ask before the infrastructure changes")
+        parser.add_argument("--package", type=Path, help="deploy this file of `make package`, and build none")
+        parser.add_argument("--sha256", metavar="DIGEST", help="refuse a --package with another digest")
+        parser.add_argument(
+            "--forward-only",
+            action="store_true",
+            help="refuse a commit that does not have the live version's among its ancestors",
+        )
         parser.add_argument(
             "--watch",
             type=float,
-            default=300,
             metavar="SECONDS",
-            help="how long the alarms are watched at 10 %%, and again at all of the traffic (default: %(default)s)",
+            help="how long the alarms are watched at 10 %%, and again at all of the traffic (default: "
+            "RELEASE_WATCH_SECONDS, or 300)",
         )
 
-    def handle(self, *args: Any, stage: str, url: str | None, yes: bool, watch: float, **options: Any) -> None:
+    def handle(self, *args: Any, stage: str, url: str | None, yes: bool, watch: float | None, **options: Any) -> None:
         try:
-            from controlplane.deployment import steps
+            from controlplane.deployment import promotion, steps
+            from controlplane.deployment.live import Live
             from controlplane.deployment.releases import Release
             from controlplane.deployment.revision import revision_describe
+            from controlplane.deployment.stage_file import region_require
             from controlplane.infrastructure.clients import Account
             from controlplane.infrastructure.errors import InfrastructureError
         except ImportError as error:
-            raise CommandError(f"{error}. This needs what requirements-dev.txt names.") from error
+            raise CommandError(f"{error}. This needs what requirements/deploy.txt names.") from error
         try:
+            region = region_require(stage)
+            if options["package"]:
+                # Zappa's command reads it.
+                os.environ["PACKAGE_FILE"] = str(promotion.package_require(options["package"], options["sha256"]))
             steps.settings_require(stage, os.environ)
-            account = Account(settings.AWS_REGION)
+            seconds = steps.watch_seconds(os.environ) if watch is None else watch
+            account = Account(region)
+            steps.secrets_require(stage, account, os.environ)
             self._say(f"{stage} in {account.region}, account {account.number}, as {account.principal}")
+            if options["forward_only"]:
+                promotion.forward_require(Live(stage, account))
             steps.infrastructure_deploy(stage, agreed=yes)
             steps.function_deploy(stage, account)
             # Only now is there an API for the alarms to watch.
             steps.infrastructure_deploy(stage, agreed=yes)
-            release = Release(stage, account, url, watch, self._say)
+            release = Release(stage, account, url or os.environ.get("STAGE_URL"), seconds, self._say)
             release.publish(revision_describe(settings.VERSION), version=settings.VERSION)
             # Not before, since the version before this one may not have the functions of new rules.
             steps.schedules_deploy(stage)

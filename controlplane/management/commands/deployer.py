@@ -16,5 +16,5 @@ class Command(BaseCommand):
         try:
             from controlplane.infrastructure.deployer import deployer_template
         except ImportError as error:
-            raise CommandError(f"{error}. This needs what requirements-dev.txt names.") from error
+            raise CommandError(f"{error}. This needs what requirements/deploy.txt names.") from error
         self.stdout.write(deployer_template().to_yaml())

@@ -1,6 +1,7 @@
 """``manage.py infrastructure show|diff|deploy|destroy --stage STAGE``: what a stage has on AWS beside its function."""
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -43,7 +44,9 @@ class Command(BaseCommand):
         try:
             from controlplane.infrastructure.errors import InfrastructureError
         except ImportError as error:
-            raise CommandError(f"{error}. This needs what requirements-dev.txt names.") from error
+            raise CommandError(f"{error}. This needs what requirements/deploy.txt names.") from error
+        if settings.DYNAMODB_BILLING not in ("", "on-demand", "provisioned"):
+            raise CommandError(f"DYNAMODB_BILLING must be on-demand or provisioned, not {settings.DYNAMODB_BILLING!r}.")
         try:
             getattr(self, f"_{options['action']}")(options)
         except InfrastructureError as error:
@@ -55,7 +58,8 @@ class Command(BaseCommand):
         from controlplane.infrastructure.stages import STAGES
         from controlplane.infrastructure.template import stage_template
 
-        template = stage_template(STAGES[options["stage"]])
+        stage = STAGES[options["stage"]]
+        template = stage_template(replace(stage, billing=settings.DYNAMODB_BILLING or stage.billing))
         self.stdout.write(template.to_yaml() if options["format"] == "yaml" else template.to_json())
 
     def _diff(self, options: dict[str, Any]) -> None:
@@ -115,7 +119,14 @@ class Command(BaseCommand):
         from controlplane.infrastructure.stages import STAGES
 
         account = Account(settings.AWS_REGION)
-        stack = Stack(STAGES[options["stage"]], account, email=options.get("email"), api_id=options.get("api_id"))
+        stack = Stack(
+            STAGES[options["stage"]],
+            account,
+            email=options.get("email"),
+            api_id=options.get("api_id"),
+            billing=settings.DYNAMODB_BILLING or None,
+            budget=settings.BUDGET_DOLLARS,
+        )
         self.stdout.write(f"{stack.name} in {account.region}, account {account.number}, as {account.principal}")
         return stack
 

@@ -21,12 +21,17 @@ class Command(BaseCommand):
         parser.add_argument(
             "--state-dir", type=Path, default=settings.BASE_DIR / ".local", help="where data is kept (default: .local)"
         )
+        parser.add_argument("--reload", action="store_true", help="restart the server when code or a template changes")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["agents"] < 0:
             raise CommandError("--agents: 0 or more")
         wanted = Options(
-            folder=settings.BASE_DIR, state_dir=options["state_dir"], port=options["port"], agents=options["agents"]
+            folder=settings.BASE_DIR,
+            state_dir=options["state_dir"],
+            port=options["port"],
+            agents=options["agents"],
+            reload=options["reload"],
         )
         try:
             Supervisor(wanted, self._say).run()

@@ -69,7 +69,10 @@ def _make() -> dict[str, str]:
         user = user_create(email=email, password=password, name="Local admin", role="admin", actor=SYSTEM)
     _, api_token = api_token_create(user=user, name="local", actor=SYSTEM)
     _, enrolment_token = enrolment_token_create(
-        uses=_ENROLMENT_USES, expires_at=clock.now() + _ENROLMENT_LASTS, actor=api_token_verify(api_token)
+        name="make run",
+        uses=_ENROLMENT_USES,
+        expires_at=clock.now() + _ENROLMENT_LASTS,
+        actor=api_token_verify(api_token),
     )
     return {
         "email": user.email,

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 if TYPE_CHECKING:
@@ -37,12 +36,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
+            from controlplane.deployment.stage_file import region_require
             from controlplane.infrastructure.clients import Account
             from controlplane.infrastructure.errors import InfrastructureError
         except ImportError as error:
-            raise CommandError(f"{error}. This needs what requirements-dev.txt names.") from error
+            raise CommandError(f"{error}. This needs what requirements/deploy.txt names.") from error
         try:
-            getattr(self, f"_{options['action']}")(Account(settings.AWS_REGION), options)
+            getattr(self, f"_{options['action']}")(Account(region_require(options["stage"])), options)
         except InfrastructureError as error:
             raise CommandError(str(error)) from error
 
@@ -70,9 +70,13 @@ class Command(BaseCommand):
 
     def _rollback(self, account: "Account", options: dict[str, Any]) -> None:
         from controlplane.deployment.live import Live
+        from controlplane.deployment.provisioned import Provisioned
 
         live = Live(options["stage"], account)
+        provisioned = Provisioned(options["stage"], account)
         self._say(str(live.go_back()))
+        # The rollback does not wait until the processes are ready.
+        provisioned.follow()
 
     def _say(self, text: str) -> None:
         # At once: a shift takes minutes.

@@ -2,6 +2,8 @@
 
 import logging
 import time
+from argparse import ArgumentTypeError
+from time import monotonic
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -18,7 +20,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--every", type=int, metavar="SECONDS", help="go on for ever, sweeping this often (without: once)"
+            "--every", type=_seconds, metavar="SECONDS", help="go on for ever, sweeping this often (without: once)"
         )
 
     def handle(self, *args: Any, every: int | None, **options: Any) -> None:
@@ -38,9 +40,10 @@ class Command(BaseCommand):
         """Run each task, whatever becomes of those before it. Raises the first failure at the end."""
         done: list[str] = []
         first: Exception | None = None
+        began, shared = monotonic(), 0.0
         for task in schedules.EACH_MINUTE:
             try:
-                count = task()
+                count = task(left=max(0.0, shared - (monotonic() - began)))
             except Exception as failure:
                 failure.add_note(f"This was the task {task.name}.")
                 if first is None:
@@ -51,7 +54,14 @@ class Command(BaseCommand):
             else:
                 if task.counts:
                     done.append(f"{count} {task.counts}")
+            shared += task.seconds or 0.0
         if done:
             self.stdout.write(", ".join(done))
         if first is not None:
             raise first
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"must be a whole number of seconds, at least 1, not {text!r}")
+    return int(text)
