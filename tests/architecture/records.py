@@ -19,13 +19,14 @@ _ALLOWED = frozenset(
         # What selectors and services call.
         ("controlplane/nosql/record.py", "cls.get"),
         ("controlplane/nosql/record.py", "cls.batch_get"),
+        ("controlplane/nosql/record.py", "cls._get_connection().query"),
         # `manage.py prune`, for emulators that do not delete expired items.
         ("controlplane/nosql/expiry.py", "item.delete"),
     }
 )
 
 _WRITES = frozenset({"batch_write", "delete", "save"})
-_READS = frozenset({"batch_get", "count", "find", "find_many", "get", "query", "scan"})
+_READS = frozenset({"batch_get", "count", "find", "find_many", "get", "query", "scan", "stored_items"})
 _WEB = frozenset({"django.http", "django.shortcuts"})
 
 

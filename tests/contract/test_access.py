@@ -39,7 +39,17 @@ def table() -> dict[str, dict[str, str]]:
 
 def filled(path: str, agent_id: str) -> str:
     """A path with values in the places of its parameters; but for the agent, these lead to nothing."""
-    values = {"agent_id": agent_id, "name": "nothing", "attempt": "1", "sequence": "0", "provider": "github"}
+    one = f"{new_id()}-1-{'0' * 32}"
+    values = {
+        "agent_id": agent_id,
+        "name": "nothing",
+        "attempt": "1",
+        "sequence": "0",
+        "provider": "github",
+        "artifact_id": f"{new_id()}-{one}",
+        "cache_id": one,
+        "number": "0",
+    }
     return re.sub(r"{(\w+)}", lambda found: values.get(found[1]) or new_id(), path)
 
 
@@ -133,7 +143,7 @@ def served(admin: Client) -> Iterator[str]:
             if ADMIN_AREA.fullmatch(path):
                 yield f"GET {path}"
             continue
-        answer = admin.request("PATCH", filled(path, new_id()))
+        answer = admin.request("PROPFIND", filled(path, new_id()))
         assert answer.status_code == 405, f"{path}: {answer.status_code}"
         for method in sorted(set(answer.headers["Allow"].split(", ")) - {"HEAD", "OPTIONS"}):
             yield f"{method} {path}"

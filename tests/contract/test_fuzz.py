@@ -1,6 +1,7 @@
 """schemathesis asks the control plane whatever its document allows, and whatever it does not, with all its checks.
 
-`FUZZ_EXAMPLES=500 pytest tests/contract/test_fuzz.py` looks longer than CI does.
+Every operation for people is asked by five callers, with a few examples that are always the same. At night there are
+many, and others each night; `FUZZ_EXAMPLES=500 pytest -m nightly tests/contract/test_fuzz.py` looks longer.
 """
 
 import os
@@ -21,25 +22,62 @@ from schemathesis.schemas import APIOperation
 from tests.clients import Client
 from tests.conftest import person
 from tests.dashboard.scene import Scene
+from tests.jobs.test_event_starts import deliver
+from tests.pipelines.schedules import scheduled
 from tests.signing import AgentClient, enrolled
+from tests.sources.hooks import connected, github_push
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "6"))
+EXAMPLES = 2
+NIGHTLY_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
+
+CALLERS = ["nobody", "viewer", "operator", "auditor", "admin"]
 
 # What may be answered to a request that the document allows, besides success: there is no such thing, it is not in the
 # state for that, or this person may not.
 _TO_GOOD = ["2xx", "401", "403", "404", "409"]
 # These have rules that no JSON Schema can express: what git accepts as a ref or an address, a moment in the future,
 # a cursor that we have signed, an agent's own id, a text without the null character,
-# a header of visible characters.
+# a header of visible characters, a regular expression, either of two parameters, a value in bytes of UTF-8,
+# what a provider answers.
 _BEYOND_SCHEMA = [
     "agent_heartbeat",
     "agents_enrol",
     "agents_list",
     "attempt_definition",
+    "attempt_report",
+    "audit_export",
+    "audit_holds_create",
+    "audit_holds_events",
+    "audit_list",
+    "audit_seals",
+    "badges_get",
+    "connections_create",
+    "connections_events_list",
+    "connections_installations_list",
+    "connections_pipelines_create",
+    "connections_repositories_list",
+    "definitions_check",
+    "definitions_import",
+    "deployments_create",
+    "deployments_list",
+    "device_authorizations_create",
+    "environments_create",
     "jobs_list",
+    "jobs_log",
+    "jobs_log_search",
     "jobs_retry",
+    "notification_deliveries_list",
+    "notification_rules_create",
+    "notification_targets_create",
     "pipelines_list",
     "pipelines_save",
+    "rotations_configure",
+    "rotations_list",
+    "runs_list",
+    "schedules_create",
+    "secrets_create",
+    "secrets_list",
+    "secrets_set",
     "sessions_create",
     "sessions_logout",
     "sessions_validate",
@@ -61,11 +99,28 @@ def _config() -> SchemathesisConfig:
             "operations": [
                 {"include-operation-id": _BEYOND_SCHEMA, "checks": {"positive_data_acceptance": beyond}},
                 {
-                    # In a query, the number 0 is the text "0", which is a ref.
-                    "include-operation-id": "jobs_create",
+                    # In a query, the number 0 is the text "0", which is a ref; and a request without a body, which
+                    # starts the default pipeline, is right whatever header was to be wrong.
+                    "include-operation-id": ["jobs_create", "runs_create"],
                     "checks": {
                         "positive_data_acceptance": beyond,
                         "negative_data_rejection": {"expected-statuses": [*_TO_BAD, "201"]},
+                    },
+                },
+                {
+                    # A change without a body changes nothing.
+                    "include-operation-id": [
+                        "connections_change",
+                        "connections_webhook_secret_rotate",
+                        "environments_change",
+                        "notification_rules_change",
+                        "notification_targets_change",
+                        "notification_targets_rotate_secret",
+                        "schedules_change",
+                    ],
+                    "checks": {
+                        "positive_data_acceptance": beyond,
+                        "negative_data_rejection": {"expected-statuses": [*_TO_BAD, "200"]},
                     },
                 },
             ],
@@ -104,7 +159,14 @@ class Signature(requests.auth.AuthBase):
         return request
 
 
-def fuzz(operation: APIOperation[Any, Any, Any, Any], server: str, known: dict[str, str], **sending: Any) -> None:
+def fuzz(
+    operation: APIOperation[Any, Any, Any, Any],
+    server: str,
+    known: dict[str, str],
+    *,
+    examples: int = EXAMPLES,
+    **sending: Any,
+) -> None:
     """Ask the operation with right and wrong data, of what there is (`known` path parameters) and of what is not."""
     names = {parameter.name for parameter in operation.path_parameters}
     real = {name: value for name, value in known.items() if name in names}
@@ -113,17 +175,17 @@ def fuzz(operation: APIOperation[Any, Any, Any, Any], server: str, known: dict[s
         cases = st.one_of(anything, operation.as_strategy(mode, path_parameters=real)) if real else anything
 
         @hypothesis.settings(
-            max_examples=EXAMPLES,
+            max_examples=examples,
             deadline=None,
             database=None,
             suppress_health_check=list(hypothesis.HealthCheck),
             phases=[hypothesis.Phase.generate],
-            derandomize=True,
+            derandomize=examples == EXAMPLES,
         )
         @hypothesis.given(case=cases)
         def ask(case: Case[Any]) -> None:
-            # The web server itself takes no longer address.
-            hypothesis.assume(len(urlencode(case.query or {})) < 50_000)
+            # The control plane takes no longer address.
+            hypothesis.assume(len(urlencode(case.query or {})) < 16_000)
             case.body = _whole_numbers(case.body)
             case.call_and_validate(base_url=server, timeout=30, **sending)
 
@@ -148,17 +210,54 @@ def known(server: str) -> dict[str, str]:
     scene = Scene()
     scene.pipeline()
     agent = scene.agent()
-    return {"name": "self", "job_id": scene.job(), "agent_id": agent.id}
+    known = {"name": "self", "job_id": scene.job(), "agent_id": agent.id}
+    connection_id = connected()
+    event_id = deliver(github_push())
+    known |= {"connection_id": connection_id, "event_id": event_id, "provider": "github"}
+    return known | {"schedule_id": str(scheduled().schedule_id)}
 
 
-@pytest.mark.parametrize("who", ["admin", "viewer", "outsider"])
-@pytest.mark.parametrize("label", sorted(OPERATIONS.keys() - SIGNED))
-def test_people_are_answered_as_the_document_says(server: str, known: dict[str, str], label: str, who: str) -> None:
-    client = Client(server) if who == "outsider" else person(server, who)
-    fuzz(OPERATIONS[label], server, known, headers=dict(client.session.headers))
+def caller(server: str, who: str) -> Client:
+    """A client with an API token of someone of this role, or without credentials."""
+    return Client(server) if who == "nobody" else person(server, who)
+
+
+def questions() -> Iterator[Any]:
+    """Operations and callers. Admins are tried with every change, and strangers where they may; others at night."""
+    for label in sorted(OPERATIONS.keys() - SIGNED):
+        is_open = {} in OPERATIONS[label].definition.raw.get("security", [{}])
+        for who in CALLERS:
+            always = who == "admin" or (who == "nobody" and is_open)
+            yield pytest.param(label, who, marks=() if always else pytest.mark.nightly, id=f"{label}-{who}")
+
+
+@pytest.mark.parametrize(("label", "who"), list(questions()))
+def test_each_caller_is_answered_as_the_document_says(server: str, known: dict[str, str], label: str, who: str) -> None:
+    fuzz(OPERATIONS[label], server, known, headers=dict(caller(server, who).session.headers))
 
 
 @pytest.mark.parametrize("label", sorted(SIGNED))
 def test_agents_are_answered_as_the_document_says(server: str, known: dict[str, str], label: str) -> None:
     agent = enrolled(server)
     fuzz(OPERATIONS[label], server, known | {"agent_id": agent.agent_id}, auth=Signature(agent))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("who", CALLERS)
+@pytest.mark.parametrize("label", sorted(OPERATIONS.keys() - SIGNED))
+def test_each_caller_is_answered_as_the_document_says_at_length(
+    server: str, known: dict[str, str], label: str, who: str
+) -> None:
+    headers = dict(caller(server, who).session.headers)
+    fuzz(OPERATIONS[label], server, known, examples=NIGHTLY_EXAMPLES, headers=headers)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("who", ["nobody", "agent"])
+@pytest.mark.parametrize("label", sorted(SIGNED))
+def test_agents_are_answered_as_the_document_says_at_length(
+    server: str, known: dict[str, str], label: str, who: str
+) -> None:
+    agent = enrolled(server)
+    signing = {"auth": Signature(agent)} if who == "agent" else {}
+    fuzz(OPERATIONS[label], server, known | {"agent_id": agent.agent_id}, examples=NIGHTLY_EXAMPLES, **signing)

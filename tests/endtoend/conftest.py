@@ -2,11 +2,12 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -18,46 +19,43 @@ from apps.agents.services import enrolment_token_create
 from controlplane.lib import clock
 from tests.clients import Client
 from tests.conftest import ADMIN
+from tests.engines import path_without_engine
+from tests.repositories import BareRepository, ref_stream
 
 PROJECT = Path(__file__).parents[2]
 
 
-def wait_for(condition: Callable[[], Any], *, seconds: float = 30) -> Any:
+def wait_for(condition: Callable[[], Any], *, seconds: float = 30, every: float = 0.15) -> Any:
     """The first true result of `condition`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         result = condition()
         if result:
             return result
-        time.sleep(0.05)
+        # Most conditions cost requests, each of which takes ten milliseconds of processor time.
+        time.sleep(every)
     raise AssertionError(f"not within {seconds} s")
 
 
-@dataclass
 class Repository:
-    """A bare git repository and the work tree that fills it."""
+    """A bare git repository. Each commit to `main` keeps the files of the ones before."""
 
-    path: Path
-    work: Path
+    def __init__(self, path: Path) -> None:
+        self._bare = BareRepository(path)
+        self.url = self._bare.url
+        # The last commit.
+        self.head: str | None = None
 
-    @property
-    def url(self) -> str:
-        return f"file://{self.path}"
+    def commit(self, **files: str) -> str:
+        """Commit files (``__`` in a name means a dot); returns the commit's id."""
+        entries = {name.replace("__", "."): text.encode() for name, text in files.items()}
+        self.head = self._bare.commit("main", entries, on=self.head)
+        return self.head
 
-    def git(self, *arguments: str) -> str:
-        identity = ["-c", "user.name=Someone", "-c", "user.email=someone@example.com"]
-        return subprocess.run(
-            ["git", *identity, *arguments], cwd=self.work, check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    def commit(self, message: str, **files: str) -> str:
-        """Commit files (``__`` in a name means a dot) and push them; returns the commit's id."""
-        for name, text in files.items():
-            (self.work / name.replace("__", ".")).write_text(text)
-        self.git("add", "-A")
-        self.git("commit", "-q", "-m", message)
-        self.git("push", "-q", "origin", "HEAD")
-        return self.git("rev-parse", "HEAD")
+    def name(self, *refs: str) -> None:
+        """Make refs, by their full names, of the last commit."""
+        assert self.head is not None
+        self._bare.write(*(ref_stream(ref, self.head) for ref in refs))
 
     def define(self, *runs: str, **extra: str) -> str:
         """Commit a pipeline whose steps run these commands."""
@@ -66,18 +64,12 @@ class Repository:
             for number, run in enumerate(runs, start=1)
         )
         head = "".join(f"{key}: {value}\n" for key, value in extra.items())
-        (self.work / ".hybrid-ci.yml").write_text(f"{head}steps:\n{steps}")
-        return self.commit("Define the pipeline")
+        return self.commit(**{"__hybrid-ci__yml": f"{head}steps:\n{steps}"})
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    bare, work = tmp_path / "app.git", tmp_path / "work"
-    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
-    subprocess.run(["git", "clone", "-q", str(bare), str(work)], check=True, capture_output=True)
-    found = Repository(bare, work)
-    found.git("checkout", "-q", "-b", "main")
-    return found
+    return Repository(tmp_path / "app.git")
 
 
 @dataclass
@@ -104,15 +96,23 @@ class Product:
     tmp_path: Path
     agents: list[AgentProcess] = field(default_factory=list)
 
-    def start_agent(self, name: str, *arguments: str, wait: bool = True) -> AgentProcess:
+    def start_agent(
+        self, name: str, *arguments: str, wait: bool = True, deployment_targets: Sequence[str] = ()
+    ) -> AgentProcess:
         """Start an agent and wait until it is healthy."""
-        _, token = enrolment_token_create(uses=1, expires_at=clock.now() + timedelta(hours=1), actor=ADMIN)
+        until = clock.now() + timedelta(hours=1)
+        _, token = enrolment_token_create(uses=1, expires_at=until, actor=ADMIN, deployment_targets=deployment_targets)
         state_dir, log = self.tmp_path / f"agent-{name}", self.tmp_path / f"agent-{name}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "agent", "--url", self.server, "--name", name, *arguments],
                 cwd=PROJECT,
-                env={**os.environ, "HYBRID_CI_TOKEN": token, "HYBRID_CI_STATE_DIR": str(state_dir)},
+                env={
+                    **os.environ,
+                    "PATH": path_without_engine(),
+                    "HYBRID_CI_TOKEN": token,
+                    "HYBRID_CI_STATE_DIR": str(state_dir),
+                },
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -155,14 +155,14 @@ class Product:
         return self.until(job_id, "completed", "failed", "cancelled", "timed_out", seconds=seconds)
 
     def log(self, job_id: str) -> bytes:
-        """The whole log so far, read in slices as a client would."""
+        """The whole log so far, read in slices as a client would, without the commands that it shows."""
         data, offset = b"", 0
         while True:
             response = self.client.get(f"/jobs/{job_id}/log?offset={offset}")
             assert response.status_code == 200, response.text
             data += response.content
             if not response.content:
-                return data
+                return re.sub("^── [$>] .*\n".encode(), b"", data, flags=re.MULTILINE)
             assert int(response.headers["X-Next-Offset"]) == offset + len(response.content)
             offset = int(response.headers["X-Next-Offset"])
 

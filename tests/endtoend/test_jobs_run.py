@@ -11,22 +11,63 @@ from tests.endtoend.conftest import Product, Repository, wait_for
 
 
 def test_a_branch_a_tag_and_a_commit_each_run_what_they_name(product: Product, repository: Repository) -> None:
-    repository.commit("one", word="first")
-    repository.define('cat word; echo " ref $HYBRID_CI_GIT_REF"')
-    first = repository.git("rev-parse", "HEAD")
-    repository.commit("two", word="second")
-    repository.git("tag", "v1")
-    repository.git("push", "-q", "origin", "v1")
-    repository.commit("three", word="third")
+    repository.commit(word="first")
+    first = repository.define('cat word; echo " ref $HYBRID_CI_GIT_REF"')
+    second = repository.commit(word="second")
+    repository.name("refs/tags/v1")
+    third = repository.commit(word="third")
     product.pipeline(repository.url)
     product.start_agent("one", "--slots", "3")
     jobs = {ref: product.queue(git_ref=ref) for ref in (first, "v1", "main")}
-    for (ref, job_id), word in zip(jobs.items(), ("first", "second", "third"), strict=True):
+    expected = [(first, "first"), (second, "second"), (third, "third")]
+    for (ref, job_id), (commit, word) in zip(jobs.items(), expected, strict=True):
         job = product.until_ended(job_id)
         assert (job["status"], job["exit_code"]) == ("completed", 0), product.log(job_id)
         assert f"{word} ref {ref}".encode() in product.log(job_id)
-        assert job["commit"] == repository.git("rev-parse", f"{ref}^{{commit}}")
+        assert job["commit"] == commit
         assert [step["state"] for step in job["steps"]] == ["completed"]
+
+
+def test_refs_of_any_script_run_what_they_name_also_where_the_machine_has_no_locale(
+    product: Product, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    branch, tag = "функция/ünïcode", "v1-🚀"
+    commit = repository.define('printf "ref %s\\n" "$HYBRID_CI_GIT_REF"')
+    repository.name(f"refs/heads/{branch}", f"refs/tags/{tag}")
+    product.pipeline(repository.url)
+    monkeypatch.setenv("LC_ALL", "C")
+    product.start_agent("one", "--slots", "2")
+    # As a program sends it in a body, and as curl sends it in an address.
+    jobs = {branch: product.queue(git_ref=branch)}
+    answer = product.client.post("/jobs", params={"git_ref": tag})
+    assert answer.status_code == 201, answer.text
+    jobs[tag] = answer.json()["job_id"]
+    for ref, job_id in jobs.items():
+        job = product.until_ended(job_id)
+        assert (job["status"], job["git_ref"]) == ("completed", ref), product.log(job_id)
+        assert f"ref {ref}".encode() in product.log(job_id)
+        assert job["commit"] == commit
+        listed = product.client.get("/jobs", params={"git_ref": ref}).json()
+        assert ([found["job_id"] for found in listed["jobs"]], listed["total"]) == ([job_id], 1)
+    # Both are in the agent's mirror now.
+    again = product.until_ended(product.queue(git_ref=branch))
+    assert again["status"] == "completed"
+
+
+def test_a_file_for_another_product_fails_the_job_with_a_page_that_shows_what_to_write_instead(
+    product: Product, repository: Repository
+) -> None:
+    workflow = "on: push\njobs:\n  build:\n    runs-on: linux\n    steps: [{run: make}]\n"
+    repository.commit(**{"__hybrid-ci__yml": workflow})
+    product.pipeline(repository.url)
+    product.start_agent("one")
+    job = product.until_ended(job_id := product.queue())
+    assert job["status"] == "failed"
+    named, explained, *others = job["error_message"].splitlines()
+    assert named.endswith("is not valid:")
+    assert "GitHub Actions; its page /docs/other-ci shows what to write instead" in explained
+    assert any("jobs.build.runs-on" in mistake for mistake in others)
+    assert b"/docs/other-ci" in product.log(job_id)
 
 
 def test_a_failing_step_fails_the_job_and_skips_the_rest(product: Product, repository: Repository) -> None:
@@ -63,7 +104,7 @@ def test_bytes_that_are_no_text_arrive_as_they_were(product: Product, repository
 
 
 def test_a_step_that_exceeds_its_time_limit_ends_as_timed_out(product: Product, repository: Repository) -> None:
-    repository.commit("slow", **{"__hybrid-ci__yml": "steps:\n  - name: slow\n    run: sleep 600\n    timeout: 1\n"})
+    repository.commit(**{"__hybrid-ci__yml": "steps:\n  - name: slow\n    run: sleep 600\n    timeout: 1\n"})
     product.pipeline(repository.url)
     product.start_agent("one")
     job = product.until_ended(product.queue())
@@ -122,7 +163,7 @@ def test_what_cannot_be_fetched_fails_with_a_reason(
 
 
 def test_a_wrong_pipeline_file_fails_with_line_and_field(product: Product, repository: Repository) -> None:
-    repository.commit("wrong", **{"__hybrid-ci__yml": "steps:\n  - name: x\n    runn: true\n"})
+    repository.commit(**{"__hybrid-ci__yml": "steps:\n  - name: x\n    runn: true\n"})
     product.pipeline(repository.url)
     product.start_agent("one")
     job = product.until_ended(job_id := product.queue())

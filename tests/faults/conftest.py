@@ -16,6 +16,9 @@ from tests.faults.world import World
 
 Ask = Callable[[], requests.Response]
 
+# Those of a report, which all other endpoints ignore.
+REPORT_HEADERS = {"Report-Kind": "junit", "Report-File": "a.xml"}
+
 
 class Askers:
     """A person's program, a browser that is signed in, and an agent that runs a job; all known to the server."""
@@ -45,7 +48,12 @@ class Askers:
 
     def of_the_machine(self, method: str, path: str, body: bytes) -> Ask:
         whole = f"/agents/{self.machine.agent_id}/{path.format(job=self.job_id)}"
-        return lambda: self.machine.send(method, whole, body)
+
+        def ask() -> requests.Response:
+            headers = {**self.machine.signed(method, whole, body), **REPORT_HEADERS}
+            return self.machine.request(method, whole, data=body, headers=headers)
+
+        return ask
 
 
 @pytest.fixture

@@ -21,9 +21,8 @@ HTTP request of that call meets the fault, and botocore's own retry gets through
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import SimpleNamespace
@@ -35,7 +34,7 @@ from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
 from controlplane.nosql.connection import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS, shared_connection
 
-_WRITES = frozenset({"DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem"})
+WRITES = frozenset({"DeleteItem", "PutItem", "TransactWriteItems", "UpdateItem"})
 
 
 class Fault(StrEnum):
@@ -80,7 +79,7 @@ def fault(kind: Fault | None, *, call: int = 0, lasting: bool = False) -> Iterat
         if kind is None or not is_due or (attempts > 1 and not lasting):
             return None
         operation = injected.operations[position]
-        if kind == Fault.CONFLICT and operation not in _WRITES:
+        if kind == Fault.CONFLICT and operation not in WRITES:
             return None
         injected.hit = True
         if kind == Fault.LOST and attempts == 1:
@@ -100,29 +99,33 @@ def fault(kind: Fault | None, *, call: int = 0, lasting: bool = False) -> Iterat
 
 
 @contextmanager
-def outage(kind: Fault, *, waiting: bool = False) -> Iterator[None]:
-    """Let every request of every thread meet the fault. With `waiting`, time-outs and pauses take as long as really."""
+def outage(kind: Fault) -> Iterator[list[float]]:
+    """Let every request of every thread meet the fault. Gives the seconds that each time-out and pause would take."""
     events = shared_connection().client.meta.events
     name = "before-send.dynamodb.*"
+    timeouts = {Fault.TIMEOUT: READ_TIMEOUT_SECONDS, Fault.REFUSED: CONNECT_TIMEOUT_SECONDS}
+    waits: list[float] = []
 
     def before_send(request: AWSPreparedRequest, event_name: str, **_: Any) -> AWSResponse | None:
-        if waiting and kind in (Fault.TIMEOUT, Fault.REFUSED):
-            time.sleep(READ_TIMEOUT_SECONDS if kind == Fault.TIMEOUT else CONNECT_TIMEOUT_SECONDS)
+        waits.append(timeouts.get(kind, 0))
         return _answer(kind, event_name.rsplit(".", 1)[1], request)
 
     marker = f"outage-{threading.get_ident()}"
     events.register_first(name, before_send, unique_id=marker)
     try:
-        with nullcontext() if waiting else quick_retries():
-            yield
+        with quick_retries(waits.append):
+            yield waits
     finally:
         events.unregister(name, unique_id=marker)
 
 
 @contextmanager
-def quick_retries() -> Iterator[None]:
-    """botocore's and our own pauses before a retry take no time inside the block. They are the only ones there are."""
-    timeless = SimpleNamespace(sleep=lambda _seconds: None)
+def quick_retries(pause: Callable[[float], object] = lambda _seconds: None) -> Iterator[None]:
+    """botocore's and our own pauses before a retry take no time inside the block. They are the only ones there are.
+
+    `pause` is called with the seconds of each.
+    """
+    timeless = SimpleNamespace(sleep=pause)
     with patch("botocore.endpoint.time", timeless), patch("controlplane.nosql.connection.time", timeless):
         yield
 

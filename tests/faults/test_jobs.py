@@ -1,13 +1,16 @@
 """DynamoDB fails while something happens to jobs."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
 from apps.agents.models import Heartbeat
 from apps.jobs.models import Job
+from apps.jobs.reports.results import ReportKind
 from apps.jobs.services import (
     AttemptResult,
+    FileReport,
     attempt_define,
     attempt_finish,
     attempt_start,
@@ -18,10 +21,14 @@ from apps.jobs.services import (
     log_append,
     logs_archive,
     queue_reconcile,
+    report_add,
+    runs_resume,
     sets_prune,
 )
+from apps.jobs.services.identity_tokens import attempt_token_issue
 from apps.jobs.services.queue import entry_of
-from apps.pipelines.services import pipeline_delete, pipeline_save
+from apps.pipelines.services import pipeline_delete, pipeline_pause, pipeline_save
+from controlplane.lib.errors import Conflict
 from tests.conftest import ADMIN
 from tests.faults.injection import Fault
 from tests.faults.scenarios import FAULTS, Scenario, Scenarios, faults_survived
@@ -94,6 +101,19 @@ def delete_a_pipeline(world: World) -> Act:
     return lambda: pipeline_delete(actor=ADMIN, name="self")
 
 
+@scenario()
+def pause_a_pipeline(world: World) -> Act:
+    return lambda: pipeline_pause(actor=ADMIN, name="self")
+
+
+@scenario()
+def resume_a_pipeline_whose_runs_wait(world: World) -> Act:
+    pipeline_pause(actor=ADMIN, name="self")
+    world.job()
+    world.job()
+    return lambda: runs_resume(actor=ADMIN, pipeline="self")
+
+
 # --- agents and jobs ------------------------------------------------------------------------------------------------
 
 
@@ -131,9 +151,8 @@ def start(world: World) -> Act:
 
 
 def _define(world: World, job_id: str, text: str) -> Act:
-    return lambda: attempt_define(
-        agent=world.agent, agent_labels=["linux"], job_id=job_id, attempt=1, commit="c0ffee", text=text
-    )
+    report = FileReport(commit="c0ffee", text=text)
+    return lambda: attempt_define(agent=world.agent, agent_labels=["linux"], job_id=job_id, attempt=1, report=report)
 
 
 @scenario()
@@ -157,6 +176,46 @@ def define_a_cancelled_job_for_another_machine(world: World) -> Act:
 def print_(world: World) -> Act:
     job_id = world.running()
     return lambda: log_append(agent_id=world.agent.id, job_id=job_id, attempt=1, sequence=1, data=b"more\n")
+
+
+def _report(world: World, job_id: str, kind: ReportKind, data: bytes) -> Act:
+    return lambda: report_add(
+        agent_id=world.agent.id, job_id=job_id, attempt=1, number=0, kind=kind, file="a.xml", commit=None, data=data
+    )
+
+
+@scenario()
+def report_tests(world: World) -> Act:
+    return _report(world, world.running(), ReportKind.JUNIT, b'<testsuite><testcase name="a"/></testsuite>')
+
+
+@scenario()
+def report_coverage_again(world: World) -> Act:
+    act = _report(world, world.running(), ReportKind.COBERTURA, b'<coverage line-rate="0.5"/>')
+    act()
+    return act
+
+
+def _token(world: World, job_id: str) -> str:
+    issuer = "https://ci.example.com"
+    return attempt_token_issue(agent=world.agent, targets=[], job_id=job_id, attempt=1, audience="aws", issuer=issuer)
+
+
+@scenario(repeatable=False)
+def get_an_identity_token(world: World) -> Act:
+    job_id = world.running()
+    return lambda: _token(world, job_id)
+
+
+@scenario()
+def be_refused_an_identity_token(world: World) -> Act:
+    job_id = world.ended()
+
+    def ask() -> None:
+        with suppress(Conflict):
+            _token(world, job_id)
+
+    return ask
 
 
 @scenario()

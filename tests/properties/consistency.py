@@ -19,7 +19,7 @@ from controlplane.nosql.connection import shared_connection
 from controlplane.nosql.record import Record
 from tests.emulator import items_clear, items_read
 
-COUNTERS = ("created", "completed", "failed", "cancelled", "timed_out")
+COUNTERS = ("created", *FINAL)
 
 
 class Items:
@@ -73,9 +73,9 @@ class Everything:
     acts: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @classmethod
-    def read(cls) -> "Everything":
-        """All of them as they are at this moment."""
-        found, items = cls(), Items()
+    def read(cls, items: Items | None = None) -> "Everything":
+        """All of them as they are at this moment, or in `items`."""
+        found, items = cls(), items or Items()
         found.jobs = {job.job_id: job for job in map(Job.from_raw_data, items.of(Job))}
         found.heartbeats = {
             heartbeat.agent_id: heartbeat for heartbeat in map(Heartbeat.from_raw_data, items.of(Heartbeat))
@@ -167,6 +167,10 @@ class Everything:
                 "ends": (ended, int(job.status in FINAL)),
                 "requests to cancel": (self.acts["job.cancel_requested", target], int(bool(job.cancel_requested))),
             }
+            if job.work:
+                # A run makes its jobs, and skips or cancels those that wait, by acts of its own.
+                del facts["creations"]
+                facts |= {"ends": (ended, ended)} if not job.attempt and job.status in FINAL else {}
             for what, (recorded, happened) in facts.items():
                 if recorded != happened:
                     yield f"{recorded} {what} of {job.job_id} ({job.status}) are recorded instead of {happened}"
