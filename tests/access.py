@@ -51,6 +51,7 @@ def access_recorded() -> Iterator[set[Use]]:
 def _check(params: dict[str, Any], model: Any, **_: Any) -> None:
     if model.name in _MANAGEMENT or _is_a_tests_own():
         return
+    _overwriting_refuse(model.name, params)
     uses = set(_uses(model.name, params))
     with _lock:
         for used in _recorders:
@@ -63,6 +64,20 @@ def _check(params: dict[str, Any], model: Any, **_: Any) -> None:
             raise AssertionError(
                 f"The function's role does not allow {action} on {where}: see controlplane/infrastructure/access.py"
             )
+
+
+def _overwriting_refuse(operation: str, params: dict[str, Any]) -> None:
+    """Refuse to put an audit event or a seal without the condition that there is none with its key."""
+    puts = [params] if operation == "PutItem" else []
+    if operation == "TransactWriteItems":
+        puts = [item["Put"] for item in params["TransactItems"] if "Put" in item]
+    for put in puts:
+        if _table(put["TableName"]).startswith("audit"):
+            condition = put.get("ConditionExpression", "")
+            if not condition.startswith(("attribute_not_exists", "(attribute_not_exists")):
+                raise AssertionError(
+                    f"A put of the audit trail could write over an item: its condition is {condition!r}."
+                )
 
 
 def _uses(operation: str, params: dict[str, Any]) -> Iterator[Use]:

@@ -1,41 +1,79 @@
 """What every test can ask for: the emulator's tables, a real HTTP server, and the people of the tests."""
 
+import functools
+import gc
 import os
 import secrets
+import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
+import hypothesis
 import pytest
+from botocore.loaders import create_loader
+from django.conf import settings
 from django.core.cache import cache
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
 from apps.accounts.models import User
 from apps.accounts.policies import ROLES
 from apps.accounts.services import api_token_create, user_create
+from apps.audit.services.refusals import refusals_forget
+from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM, Actor
+from controlplane.nosql.connection import shared_connection
 from controlplane.nosql.tables import create_tables
 from tests.access import access_enforce
+from tests.cheaper_calls import calls_make_cheaper, event_names_share
 from tests.clients import Client
-from tests.emulator import items_clear, running_emulator
+from tests.emulator import items_clear, running_dynamodb, running_emulator
+from tests.examples import examples
+from tests.rewriting import bytecode_make
+from tests.second_try import second_tries_give
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "ministack(reason): AWS is ministack, since moto does not do this.")
+    hypothesis.settings.register_profile("tests", max_examples=examples(50))
+    hypothesis.settings.load_profile("tests")
+    # What botocore reads of AWS's services, megabytes of JSON, serves all of its sessions.
+    botocore.session.create_loader = functools.cache(create_loader)
+    event_names_share()
+    # What is imported and collected stays to the end.
+    gc.disable()
+    if config.getoption("numprocesses", None):
+        bytecode_make(config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what deploys: it takes minutes, most of them waiting, so that the other process has work meanwhile."""
+    second_tries_give(items)
+    # What deploys takes minutes, most of them waiting: the other processes have work meanwhile.
     items.sort(key=lambda item: "deploy" not in item.keywords)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what lasts to the end, modules and collected tests, and run more seldom."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[str]:
     """The URL of a DynamoDB emulator with all tables, one for each test process."""
-    with running_emulator() as url:
+    with running_dynamodb() as url:
         os.environ["AWS_ENDPOINT_URL"] = url
         list(create_tables())
         access_enforce()
+        calls_make_cheaper(shared_connection().client)
         yield url
 
 
@@ -44,7 +82,10 @@ def tables(emulator: str) -> Iterator[None]:
     """Empty tables; what the test wrote, and what the process remembers of it, is deleted after it."""
     yield
     cache.clear()
+    refusals_forget()
     items_clear(emulator)
+    # A seal that object storage has would be put back into the table.
+    shutil.rmtree(Path(settings.LOG_DIR).parent / "audit-seals", ignore_errors=True)
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -127,6 +168,13 @@ def outsider(server: str) -> Client:
 
 
 @pytest.fixture
+def noon() -> Iterator[None]:
+    """It is noon, so that a test that shifts the clock by minutes or hours stays in its day."""
+    with clock.shifted(timedelta(seconds=12 * 3600 - clock.now().timestamp() % 86400)):
+        yield
+
+
+@pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 110 MiB."""
     path = tmp_path / "disk"
@@ -138,9 +186,17 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def _cloud_emulator() -> Iterator[str]:
-    with running_emulator("kms,s3") as url:
-        yield url
+def _cloud_engines() -> Iterator[Callable[[str], str]]:
+    """The URL of moto or ministack with KMS and S3. Each starts when a test first needs it."""
+    with ExitStack() as stack:
+        yield functools.cache(lambda engine: stack.enter_context(running_emulator("kms,s3", engine=engine)))
+
+
+@functools.cache
+def _cloud_clients(url: str) -> tuple[Any, Any]:
+    """The tests' own clients of KMS and S3. To make them takes longer than most tests."""
+    session = boto3.Session(region_name=os.environ["AWS_REGION"])
+    return session.client("kms", endpoint_url=url), session.client("s3", endpoint_url=url)
 
 
 @dataclass(frozen=True)
@@ -154,22 +210,36 @@ class CloudServices:
 
 
 @pytest.fixture
-def cloud_services(_cloud_emulator: str, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[CloudServices]:
-    """The product encrypts by KMS and keeps finished logs in S3, as on AWS: a new key and a new bucket."""
+def cloud_services(
+    _cloud_engines: Callable[[str], str],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Any,
+) -> Iterator[CloudServices]:
+    """The product encrypts by KMS and keeps logs and artifacts in S3, as on AWS: a new key and a new bucket.
+
+    They are moto's, or ministack's for a test with the mark `ministack`, which says what moto does not do.
+    """
+    url = _cloud_engines("ministack" if request.node.get_closest_marker("ministack") else "moto")
     for service in ("KMS", "S3"):
-        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", _cloud_emulator)
+        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", url)
     services_forget()
-    session = boto3.Session(region_name=settings.AWS_REGION)
-    kms, s3 = session.client("kms"), session.client("s3")
+    kms, s3 = _cloud_clients(url)
     bucket = f"hybrid-ci-cd-job-logs-{secrets.token_hex(6)}"
     s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": settings.AWS_REGION})
     key_id = kms.create_key()["KeyMetadata"]["KeyId"]
     alias = f"alias/hybrid-ci-cd-{secrets.token_hex(6)}"
     kms.create_alias(AliasName=alias, TargetKeyId=key_id)
     settings.KMS_KEY_ID = alias
-    settings.LOG_BUCKET = bucket
-    backend = {"BACKEND": "controlplane.lib.object_storage.ObjectStorage", "OPTIONS": {"bucket_name": bucket}}
-    settings.STORAGES = {**settings.STORAGES, "logs": backend}
+    settings.LOG_BUCKET = settings.ARTIFACT_BUCKET = bucket
+    backends = {
+        "logs": "controlplane.lib.object_storage.ObjectStorage",
+        "artifacts": "controlplane.lib.presigned_objects.PresignedObjects",
+    }
+    settings.STORAGES = {
+        **settings.STORAGES,
+        **{name: {"BACKEND": path, "OPTIONS": {"bucket_name": bucket}} for name, path in backends.items()},
+    }
     yield CloudServices(kms, s3, key_id, bucket)
     services_forget()
 
@@ -181,4 +251,4 @@ def services_forget() -> None:
     data_keys.data_keys_forget()
     aws.client.cache_clear()
     # It keeps the credentials that it found.
-    aws._session.cache_clear()
+    aws.session.cache_clear()

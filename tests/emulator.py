@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tests.dynamodb_emulator import is_served_here, items_answer, serving
+from tests.emulator_items import ITEMS_PATH
+
 ROOT = Path(__file__).parents[1]
-ITEMS_PATH = "/tests/items"
 
 
 def free_port() -> int:
@@ -22,11 +24,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_emulator(services: str = "dynamodb") -> Iterator[str]:
-    """Start ministack on loopback with these services (separated by commas), yield its URL, and stop it."""
+def running_emulator(services: str = "dynamodb", *, engine: str | None = None) -> Iterator[str]:
+    """Start ministack on loopback with these services (separated by commas), yield its URL, and stop it.
+
+    The `engine` moto has all its services. The environment variable EMULATOR names the engine of the other calls.
+    """
     port = free_port()
+    engine = engine or os.environ.get("EMULATOR", "ministack")
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.emulator_process"],
+        [sys.executable, "-m", "tests.moto_process" if engine == "moto" else "tests.emulator_process"],
         cwd=ROOT,
         env={
             # Nothing of it is measured, and it would cost time.
@@ -50,6 +56,14 @@ def running_emulator(services: str = "dynamodb") -> Iterator[str]:
         process.wait(10)
 
 
+@contextmanager
+def running_dynamodb() -> Iterator[str]:
+    """The URL of a DynamoDB: ministack's in this process, unless the environment variable EMULATOR names another."""
+    engine = os.environ.get("EMULATOR", "ministack")
+    with running_emulator(engine=engine) if engine != "ministack" else serving("127.0.0.1", free_port()) as url:
+        yield url
+
+
 def items_clear(url: str) -> None:
     """Delete the items of all tables of the emulator at this URL. The tables stay."""
     _items_request(url, "DELETE")
@@ -66,6 +80,8 @@ def items_replace(url: str, items: bytes) -> None:
 
 
 def _items_request(url: str, method: str, body: bytes | None = None) -> bytes:
+    if is_served_here(url):
+        return items_answer(method, body or b"")
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
     try:
         connection.request(method, ITEMS_PATH, body)

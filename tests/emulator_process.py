@@ -1,29 +1,14 @@
-"""`python -m tests.emulator_process`: ministack with one more address, for the items of all DynamoDB tables at once.
+"""`python -m tests.emulator_process`: ministack as a process of its own, with the address of `tests.emulator_items`."""
 
-| method | at ITEMS_PATH |
-|--------|----------------|
-| GET    | answers with all items: by the table's name, then by the values of their keys |
-| PUT    | makes the items those of the body, which is such an answer |
-| DELETE | deletes all items; the tables stay |
-
-One call in place of a scan or a write for each table, which also finds what other processes have written.
-"""
-
-import json
+import gc
 import os
-import threading
-from collections import defaultdict
+import signal
 from typing import Any
-from unittest.mock import patch
 
 import ministack.app
-import uvicorn
 
-# DynamoDB deletes expired items within days. ministack does it each minute, in the midst of a test.
-with patch.object(threading.Thread, "start"):
-    from ministack.services import dynamodb
-
-from tests.emulator import ITEMS_PATH
+from tests.dynamodb_emulator import items_answer, serving
+from tests.emulator_items import ITEMS_PATH
 
 _ministack = ministack.app.app
 
@@ -32,28 +17,10 @@ async def _application(scope: Any, receive: Any, send: Any) -> None:
     if scope.get("path") != ITEMS_PATH:
         await _ministack(scope, receive, send)
         return
-    answer = b""
-    if scope["method"] == "GET":
-        answer = json.dumps(_items()).encode()
-    else:
-        _replace(json.loads(await _body(receive) or b"{}"))
+    answer = items_answer(scope["method"], b"" if scope["method"] == "GET" else await _body(receive))
     headers = [(b"content-length", str(len(answer)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": answer})
-
-
-def _items() -> dict[str, Any]:
-    with dynamodb._lock:
-        return {table["TableName"]: table["items"] for table in dynamodb._tables.all_values() if table["items"]}
-
-
-def _replace(items: dict[str, Any]) -> None:
-    with dynamodb._lock:
-        for table in dynamodb._tables.all_values():
-            found = items.get(table["TableName"], {})
-            if found or table["items"]:
-                table["items"] = defaultdict(dict, found)
-                dynamodb._items_replaced(table)
 
 
 async def _body(receive: Any) -> bytes:
@@ -66,22 +33,12 @@ async def _body(receive: Any) -> bytes:
 
 
 def _serve_dynamodb() -> None:
-    """Most calls of the tests come here. ministack's own web server takes more time for a call than DynamoDB does."""
-    uvicorn.run(
-        _application,
-        host=os.environ["BIND_HOST"],
-        port=int(os.environ["GATEWAY_PORT"]),
-        loop="asyncio",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=1,
-        date_header=False,
-        server_header=False,
-        access_log=False,
-        log_level="error",
-    )
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    with serving(os.environ["BIND_HOST"], int(os.environ["GATEWAY_PORT"])):
+        signal.sigwait({signal.SIGTERM})
 
 
 def main() -> None:

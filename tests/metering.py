@@ -13,10 +13,14 @@ _WRITES = frozenset({"BatchWriteItem", "DeleteItem", "PutItem", "TransactWriteIt
 
 @dataclass
 class Metering:
-    """What was counted. `operations` names the calls in their order; `write_units` are the emulator's figures."""
+    """What was counted. `operations` names the calls in their order; `write_units` are the emulator's figures.
+
+    `consistent` are how many of the calls ask for a consistent read.
+    """
 
     operations: list[str] = field(default_factory=list)
     write_units: float = 0.0
+    consistent: int = 0
 
     @property
     def calls(self) -> int:
@@ -36,6 +40,8 @@ def dynamodb_calls() -> Iterator[Metering]:
     def before(params: dict[str, Any], model: Any, **_: Any) -> None:
         if model.name in _WRITES:
             params["ReturnConsumedCapacity"] = "TOTAL"
+        with lock:
+            metering.consistent += bool(params.get("ConsistentRead"))
 
     def after(parsed: dict[str, Any], model: Any, **_: Any) -> None:
         consumed = parsed.get("ConsumedCapacity", [])

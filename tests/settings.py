@@ -1,17 +1,24 @@
 """The product's settings for a test process: its own stage (so its own tables) and keys that are no secret."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
 _worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
 _state = Path(tempfile.mkdtemp(prefix="hybrid-ci-test-"))
 
+# The tests start hundreds of processes. Python compiles the modules once for all of them, also where a container image
+# turns bytecode off.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 os.environ.update(
     STAGE="test",
     SECRET_KEY="only-for-tests-" + "x" * 50,
     KEY_FILE=str(_state / "sealing.key"),
     LOG_DIR=str(_state / "logs"),
+    ARTIFACT_DIR=str(_state / "artifacts"),
     DEFAULT_PIPELINE="self",
     AGENT_CHECK_SECONDS="1",
     ALLOWED_HOSTS="127.0.0.1,localhost,testserver",

@@ -121,8 +121,8 @@ class AgentClient:
         _good(self.start(assignment))
         return dict(assignment)
 
-    def start(self, assignment: Mapping[str, Any]) -> requests.Response:
-        return self.post(f"/jobs/{assignment['job_id']}/start", {"attempt": assignment["attempt"]})
+    def start(self, assignment: Mapping[str, Any], **members: Any) -> requests.Response:
+        return self.post(f"/jobs/{assignment['job_id']}/start", {"attempt": assignment["attempt"], **members})
 
     def define(self, assignment: Mapping[str, Any], text: str, *, commit: str = "c" * 40) -> requests.Response:
         body = {"attempt": assignment["attempt"], "commit": commit, "text": text}
@@ -152,6 +152,18 @@ class AgentClient:
                 return sequence
             _good(self.log(assignment, sequence, chunk))
         raise AssertionError("unreachable")
+
+    def report_request(self, assignment: Mapping[str, Any], number: int, data: bytes, **headers: str | None) -> Signed:
+        """Test results, not yet sent; with headers by their names, ``Report_Kind="cobertura"``, None for none."""
+        chosen = {"Report_Kind": "junit", "Report_File": "report.xml", "Report_Commit": "c" * 40, **headers}
+        path = f"/agents/{self.agent_id}/jobs/{assignment['job_id']}/reports/{assignment['attempt']}/{number}"
+        sent = {name.replace("_", "-"): value for name, value in chosen.items() if value is not None}
+        return self.signed(path, data, headers={"Content-Type": "application/octet-stream", **sent})
+
+    def report(
+        self, assignment: Mapping[str, Any], number: int, data: bytes, **headers: str | None
+    ) -> requests.Response:
+        return self.send(self.report_request(assignment, number, data, **headers))
 
     def finish(self, assignment: Mapping[str, Any], **members: Any) -> requests.Response:
         return self.post(f"/jobs/{assignment['job_id']}/finish", finish_body(assignment, **members))

@@ -8,7 +8,15 @@ from django.conf import settings
 
 ROOT = Path(settings.BASE_DIR)
 # Variables that other programs read, and that settings.py does not.
-OTHERS_READ = {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "ADMIN_PASSWORD"}
+OTHERS_READ = {
+    "ADMIN_PASSWORD",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_ENDPOINT_URL",
+    "AWS_SECRET_ACCESS_KEY",
+    "RELEASE_WATCH_SECONDS",
+    "SECRETS_STORE",
+    "STAGE_URL",
+}
 
 
 def settings_read() -> set[str]:
