@@ -22,6 +22,7 @@ from botocore.loaders import create_loader
 from django.conf import settings
 from django.core.cache import cache
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
+from hypothesis.internal.conjecture import providers
 
 from apps.accounts.models import User
 from apps.accounts.policies import ROLES
@@ -44,6 +45,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ministack(reason): AWS is ministack, since moto does not do this.")
     hypothesis.settings.register_profile("tests", max_examples=examples(50))
     hypothesis.settings.load_profile("tests")
+    if examples(1) == 1:
+        # Hypothesis also tries the constants of our modules. To find them, each process parses the whole product, which
+        # takes longer than most properties; at night it does.
+        providers._get_local_constants = lambda: providers._local_constants
     # What botocore reads of AWS's services, megabytes of JSON, serves all of its sessions.
     botocore.session.create_loader = functools.cache(create_loader)
     event_names_share()
