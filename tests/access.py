@@ -4,6 +4,7 @@ The emulator checks no rights, so this refuses calls where botocore sends them. 
 test may write and read what it likes.
 """
 
+import functools
 import sys
 import threading
 from collections.abc import Iterator
@@ -100,10 +101,15 @@ def _is_a_tests_own() -> bool:
     """Whether a test, and not the product, makes the call: which comes first, up the stack."""
     frame = sys._getframe(1)
     while frame is not None:
-        name = frame.f_code.co_filename
-        if name.startswith(_ROOT):
-            part = name.removeprefix(_ROOT)
-            if not part.startswith(_BETWEEN):
-                return part.startswith("tests/")
+        decided = _is_tests(frame.f_code.co_filename)
+        if decided is not None:
+            return decided
         frame = frame.f_back
     return False
+
+
+@functools.cache
+def _is_tests(file: str) -> bool | None:
+    """Whether a file of ours is one of the tests. None for a library's, and for what is only between."""
+    part = file.removeprefix(_ROOT)
+    return None if part == file or part.startswith(_BETWEEN) else part.startswith("tests/")
