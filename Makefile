@@ -69,7 +69,9 @@ lock: install ## Make the locks of requirements/ anew; UPGRADE=--upgrade takes t
 run: $(RUNS) ## Run the control plane, its database and an agent on this machine.
 	@exec $(BIN)/python manage.py local --port "$(PORT)" --agents "$(AGENTS)" --state-dir "$(STATE_DIR)"
 
-test: lint types test-all ## Everything that must hold: lint, types, import contracts and all tests.
+test: install ## Everything that must hold: lint, types, import contracts and all tests.
+	@$(MAKE) --jobs 2 lint types
+	@$(MAKE) test-all
 
 test-all: install ## All tests but the nightly ones, and which ten were the slowest.
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --durations=10 $(if $(COVERAGE),--cov --cov-report=)

@@ -52,7 +52,7 @@ def test_every_job_has_an_end_a_fixed_machine_and_no_more_rights_than_it_names(n
     job = JOBS[name]
     assert 0 < job["timeout-minutes"] <= 60
     machines = job["strategy"]["matrix"]["machine"] if "matrix.machine" in job["runs-on"] else [job["runs-on"]]
-    assert all(re.fullmatch(r"ubuntu-\d\d\.\d\d(-arm)?", machine) for machine in machines)
+    assert all(re.fullmatch(r"ubuntu-\d\d\.\d\d(-arm)?|macos-\d\d", machine) for machine in machines)
     rights = job["permissions"].items()
     assert rights <= {"actions": "read", "contents": "read", "id-token": "write", "packages": "write"}.items()
     assert ("packages" in job["permissions"]) == (name in ("delivery/images", "delivery/registry"))
