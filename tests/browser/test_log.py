@@ -185,9 +185,12 @@ def test_keys_do_what_the_buttons_do_and_choices_are_remembered(
     reader.open(f"/dashboard/jobs/{running_job}")
     reader.wait(lambda: reader.script(CHOSEN) == [312])
     press(reader, "?")
-    reader.wait(lambda: reader.script("return document.getElementById('log-shortcuts').open"))
+    shortcuts_are_open = "return document.getElementById('log-shortcuts').open"
+    reader.wait(lambda: reader.script(shortcuts_are_open))
     press(reader, Keys.ESCAPE)
+    reader.wait(lambda: not reader.script(shortcuts_are_open))
     press(reader, "/")
+    reader.wait(lambda: reader.script("return document.activeElement.id") == "log-query")
     press(reader, "make" + Keys.ENTER)
     reader.wait(lambda: reader.script(CHOSEN) == [2])
     # In a field, keys are text.
