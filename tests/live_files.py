@@ -1,7 +1,7 @@
 """Files of processes that run meanwhile, which write, rename and remove them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +17,6 @@ def files_below(*folders: Path) -> Iterator[tuple[Path, bytes]]:
                         yield path, path.read_bytes()
 
 
-def any_file_has(folder: Path, text: bytes) -> bool:
-    """Whether some file below the folder contains the text."""
-    return any(text in contents for _, contents in files_below(folder))
+def files_with(texts: Iterable[bytes], *folders: Path) -> list[Path]:
+    """The files below the folders that contain one of the texts."""
+    return [path for path, contents in files_below(*folders) if any(text in contents for text in texts)]

@@ -21,7 +21,7 @@ from agent.job_secrets import AttemptKey
 from tests.agent.conftest import AgentProcess
 from tests.agent.fake_server import FakeControlPlane, FakeJob
 from tests.agent.git_server import GitServer
-from tests.live_files import files_below
+from tests.live_files import files_with
 from tests.repositories import BareRepository, Entry
 
 TOKEN = "ghs_canary16C7e42F292c6912E7710c838347Ae178B4a"
@@ -65,10 +65,6 @@ def ended(plane: FakeControlPlane, job: FakeJob) -> str | None:
     return plane.finished(job, 30)["error_message"]
 
 
-def files_with_traces(*folders: Path) -> list[Path]:
-    return [path for path, contents in files_below(*folders) if any(trace in contents for trace in TRACES)]
-
-
 def test_a_private_repository_is_fetched_and_nothing_of_the_token_is_left(
     shared_agent: AgentProcess, shared_plane: FakeControlPlane, server: GitServer
 ) -> None:
@@ -87,7 +83,7 @@ def test_a_private_repository_is_fetched_and_nothing_of_the_token_is_left(
     for trace in TRACES:
         assert not any(trace in one for one in seen)
         assert trace not in job.log + shared_agent.output.encode() + repr(job.finish).encode()
-    assert files_with_traces(shared_agent.state.parent, *Path("/dev/shm").glob("hybrid-ci-*")) == []
+    assert files_with(TRACES, shared_agent.state.parent, *Path("/dev/shm").glob("hybrid-ci-*")) == []
 
 
 def test_a_token_that_is_not_accepted_fails_the_job_without_showing_it(

@@ -21,7 +21,7 @@ from tests.agent.conftest import AgentProcess, History, eventually
 from tests.agent.fake_server import FakeControlPlane, FakeJob
 from tests.agent.fake_store import FakeStore
 from tests.agent.storage import FakeStorage
-from tests.live_files import files_below
+from tests.live_files import files_with
 
 CANARY = "canary-Zx81/+é'\"$"
 CONFIG = "apiVersion: v1\nuser: canary-second-value-77\n"
@@ -215,10 +215,6 @@ def test_values_that_steps_make_are_masked(
 # --- traces ---------------------------------------------------------------------------------------------------------
 
 
-def files_with_traces(*folders: Path) -> list[Path]:
-    return [path for path, contents in files_below(*folders) if any(trace in contents for trace in TRACES)]
-
-
 def processes_with_traces(session: int) -> list[str]:
     """Processes outside of the session whose arguments or environment have a canary."""
     found = []
@@ -247,18 +243,18 @@ def test_canaries_are_nowhere_but_in_the_step_itself(
     )
     job = plane.add_job(history.url, run=f"set +e\n{script}", secret_values=VALUES, files=["KUBECONFIG"])
     session = int(plane.wait_for(lambda: re.search(r"session (\d+)\n", job.text))[1])
-    assert files_with_traces(agent.state) == []
-    assert files_with_traces(tmp_path) == []
+    assert files_with(TRACES, agent.state) == []
+    assert files_with(TRACES, tmp_path) == []
     assert processes_with_traces(session) == []
     if Path("/dev/shm").is_dir():
         (private,) = private_dirs(agent)
-        assert [path.name for path in files_with_traces(private)] == ["KUBECONFIG"]
+        assert [path.name for path in files_with(TRACES, private)] == ["KUBECONFIG"]
         assert private.stat().st_mode & 0o777 == 0o700
     plane.fail("/log/", 503, times=3)
     go.touch()
     plane.finished(job)
     assert "core" not in job.text.splitlines()[-3:]
-    assert files_with_traces(agent.state) == []
+    assert files_with(TRACES, agent.state) == []
     assert not any(trace in repr(job.finish).encode() + job.log + agent.output.encode() for trace in TRACES)
     assert all(not list(folder.iterdir()) for folder in private_dirs(agent))
     agent.stop()
@@ -273,7 +269,7 @@ def test_files_of_a_killed_agent_are_removed_at_its_next_start(
     plane.wait_for_output(job, "begun")
     agent.kill()
     eventually(lambda: not agent.leftovers())
-    assert [path.name for folder in private_dirs(agent) for path in files_with_traces(folder)] == ["KUBECONFIG"]
+    assert [path.name for folder in private_dirs(agent) for path in files_with(TRACES, folder)] == ["KUBECONFIG"]
     job.stale = True
     agent.start()
     eventually(lambda: all(not list(folder.iterdir()) for folder in private_dirs(agent)))

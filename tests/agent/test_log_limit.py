@@ -25,7 +25,7 @@ from agent.state import StateDirectory
 from agent.store import Archives
 from tests.agent.conftest import AgentProcess, History, eventually
 from tests.agent.fake_server import FakeControlPlane
-from tests.live_files import any_file_has
+from tests.live_files import files_with
 
 JOB = Assignment("job1", 1)
 LIMIT = 3_000_000
@@ -214,7 +214,7 @@ def test_what_an_attempt_printed_before_its_agents_crash_is_delivered_while_the_
     plane.wait_for_output(job, "begun")
     plane.fail("/log/", 503, times=10_000)
     (tmp_path / "go").touch()
-    eventually(lambda: any_file_has(agent.state / "spool", b"100000\nno newline"))
+    eventually(lambda: files_with([b"100000\nno newline"], agent.state / "spool"))
     agent.kill()
     heartbeats = len(plane.heartbeats)
     agent.start()

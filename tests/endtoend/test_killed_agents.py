@@ -7,7 +7,7 @@ from controlplane.lib import clock
 from controlplane.lib.errors import Unavailable
 from tests.endtoend.conftest import Product, Repository, wait_for
 from tests.endtoend.test_agents_lost import LATER
-from tests.live_files import any_file_has
+from tests.live_files import files_with
 
 
 def test_what_was_printed_before_kill_9_is_delivered_before_the_attempt_is_lost(
@@ -27,7 +27,7 @@ def test_what_was_printed_before_kill_9_is_delivered_before_the_attempt_is_lost(
         killed = product.start_agent("one")
         job_id = product.queue()
         spool = killed.state_dir / "spool"
-        wait_for(lambda: any_file_has(spool, b"1 printed this"))
+        wait_for(lambda: files_with([b"1 printed this"], spool))
         killed.kill()
         # A request that the agent sent before may still be answered.
         assert b"printed" not in product.log(job_id)
