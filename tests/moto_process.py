@@ -4,6 +4,7 @@ It judges the same calls a second time: `make test-moto`, and the tests of the s
 for.
 """
 
+import io
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.dynamodb.models import dynamodb_backends
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.wsgi import get_input_stream
 
 from tests.emulator_items import ITEMS_PATH
 
@@ -31,7 +33,8 @@ _ACCOUNT = re.compile(r"Credential=(\d{12})/")
 # The tests do not sign their calls of DynamoDB. moto takes the service and the region from the signature.
 _UNSIGNED = f"AWS4-HMAC-SHA256 Credential=test/20260101/{os.environ['AWS_REGION']}/dynamodb/aws4_request"
 
-# moto's transactions are none between threads, while DynamoDB's are serializable.
+# DynamoDB's transactions are serializable and S3 shows an object whole or not at all; moto's threads see each other's
+# transactions and objects half done.
 _one_call = threading.Lock()
 
 
@@ -39,11 +42,13 @@ def _application(environ: dict[str, Any], start_response: Callable[..., Any]) ->
     if environ["PATH_INFO"] != ITEMS_PATH:
         if environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB_"):
             environ.setdefault("HTTP_AUTHORIZATION", _UNSIGNED)
-            with _one_call:
-                return _moto(environ, start_response)
-        if account := _ACCOUNT.search(environ.get("HTTP_AUTHORIZATION", "")):
+        elif account := _ACCOUNT.search(environ.get("HTTP_AUTHORIZATION", "")):
             environ["HTTP_X_MOTO_ACCOUNT_ID"] = account[1]
-        return _moto(environ, start_response)
+        # The body is read first, so that a client that stalls holds up no other.
+        environ["wsgi.input"] = io.BytesIO(get_input_stream(environ).read())
+        environ["wsgi.input_terminated"] = True
+        with _one_call:
+            return _moto(environ, start_response)
     body = b""
     if environ["REQUEST_METHOD"] == "GET":
         body = json.dumps(_items()).encode()
