@@ -26,14 +26,25 @@ _IMPORTED_AGENT = ("__init__.py", "bundle.py", "pipeline/")
 
 def bytecode(source: bytes, shown: str, *, keep_docstrings: bool = False) -> bytes:
     """The content of the .pyc file for `source`. Tracebacks show the path `shown`. Raises SyntaxError."""
-    tree = ast.parse(source, shown)
-    for node in () if keep_docstrings else ast.walk(tree):
+    module: bytes | ast.Module = source
+    level = 0
+    if not keep_docstrings:
+        if b"assert" in source or b"__debug__" in source:
+            module = _without_docstrings(ast.parse(source, shown))
+        else:
+            # This level leaves out docstrings and asserts, and takes half of the time.
+            level = 2
+    code = compile(module, shown, "exec", dont_inherit=True, optimize=level)
+    return importlib.util.MAGIC_NUMBER + _UNCHECKED + importlib.util.source_hash(source) + marshal.dumps(code)
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
         if isinstance(node, _WITH_DOCSTRING) and ast.get_docstring(node, clean=False) is not None:
             text = node.body.pop(0)
             if not node.body:
                 node.body.append(ast.copy_location(ast.Pass(), text))
-    code = compile(tree, shown, "exec", dont_inherit=True, optimize=0)
-    return importlib.util.MAGIC_NUMBER + _UNCHECKED + importlib.util.source_hash(source) + marshal.dumps(code)
+    return tree
 
 
 def main(folder: Path, root: str) -> None:

@@ -44,16 +44,17 @@ def fail(given):
 
 @pytest.fixture
 def packed(tmp_path: Path) -> Path:
-    """A folder with a package of one module, of which only the bytecode is left."""
+    """A folder with a package of two modules, of which only the bytecode is left."""
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "__init__.py").touch()
     (tmp_path / "made" / "module.py").write_bytes(SOURCE)
+    (tmp_path / "made" / "plain.py").write_bytes(SOURCE.replace(b'assert given, "an assert stays"', b"pass"))
     subprocess.run([sys.executable, bytecode.__file__, str(tmp_path), "/var/task"], check=True, timeout=60)
     return tmp_path
 
 
 def test_modules_are_imported_from_bytecode_without_docstrings(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sorted(path.name for path in packed.rglob("*.*")) == ["__init__.pyc", "module.pyc"]
+    assert sorted(path.name for path in packed.rglob("*.*")) == ["__init__.pyc", "module.pyc", "plain.pyc"]
     monkeypatch.syspath_prepend(str(packed))
     from made import module  # type: ignore[import-not-found]
 
@@ -67,6 +68,15 @@ def test_modules_are_imported_from_bytecode_without_docstrings(packed: Path, mon
     frame = traceback.extract_tb(failed.tb)[-1]
     line = SOURCE.decode().splitlines().index("    raise ValueError(given)") + 1
     assert (frame.filename, frame.lineno) == ("/var/task/made/module.py", line)
+
+
+def test_a_module_without_asserts_has_no_docstrings_either(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(packed))
+    from made import plain
+
+    texts = [plain, plain.Empty, plain.Kind, plain.Kind.method, plain.wait, plain.fail]
+    assert [text.__doc__ for text in texts] == [None] * 6
+    assert (plain.Kind.value, plain.Kind().method()) == ("kept", None)
 
 
 def test_the_agent_keeps_its_sources_and_the_api_document_its_docstrings(tmp_path: Path) -> None:
