@@ -180,11 +180,27 @@ class Cloud:
         return done.stdout + done.stderr if code else done.stdout
 
 
-# Only the emulator may use the modules that are installed for tests: its functions find only their package.
+# Only the emulator may use the modules that are installed for tests: its functions find only their package. It would
+# unpack that for each process of each version again. Like Lambda's, they share it and have no reason to write into it.
 _EMULATOR = """
-import runpy, sys
-sys.path.extend(sys.argv[1:])
+import hashlib, pathlib, runpy, sys, threading, types, zipfile
+shared = pathlib.Path(sys.argv[1])
+sys.path.extend(sys.argv[2:])
 del sys.argv[1:]
+from ministack.core import lambda_runtime
+
+class Package(zipfile.ZipFile):
+    lock = threading.Lock()
+
+    def extractall(self, folder):
+        unpacked = shared / hashlib.sha256(pathlib.Path(self.filename).read_bytes()).hexdigest()
+        with self.lock:
+            if not unpacked.exists():
+                super().extractall(unpacked)
+        pathlib.Path(folder).rmdir()
+        pathlib.Path(folder).symlink_to(unpacked)
+
+lambda_runtime.zipfile = types.SimpleNamespace(**vars(zipfile) | {"ZipFile": Package})
 runpy.run_module("ministack", run_name="__main__", alter_sys=True)
 """
 
@@ -198,7 +214,7 @@ def running_cloud(folder: Path, region: str = REGION) -> Iterator[Cloud]:
     with log.open("wb") as output:
         process = subprocess.Popen(
             # The virtual environment's own interpreter would pass its modules on.
-            [sys._base_executable, "-c", _EMULATOR, *site_packages],  # type: ignore[attr-defined]
+            [sys._base_executable, "-c", _EMULATOR, str(folder / "packages"), *site_packages],  # type: ignore[attr-defined]
             env={
                 **cloud.environment,
                 "BIND_HOST": "127.0.0.1",
