@@ -2,13 +2,8 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -184,33 +179,6 @@ def test_bytes_that_are_not_text_are_sent_unchanged(server: str) -> None:
     assert answer_body(answer) == program
 
 
-@pytest.fixture
-def silent_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a database that takes requests and never answers."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        taken = []
-
-        def take() -> None:
-            while True:
-                try:
-                    taken.append(listener.accept()[0])
-                except OSError:
-                    return
-
-        threading.Thread(target=take, daemon=True).start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        for connection in taken:
-            connection.close()
-
-
-PROBE = """
-import json, sys
-from controlplane.lambda_handler import handler
-answer = handler(json.loads(sys.argv[1]), None)
-print(json.dumps(answer))
-"""
-
-
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A new process, as Lambda starts one."""
     return subprocess.run(
@@ -224,52 +192,11 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_a_database_that_never_answers_gives_503_before_the_gateway_gives_up(silent_database: str) -> None:
-    event = http_api_event("GET", "/jobs", headers={"authorization": "Bearer hcp_" + "x" * 43, "host": "localhost"})
-    began = time.monotonic()
-    printed = python("-c", PROBE, json.dumps(event), AWS_ENDPOINT_URL=silent_database).stdout
-    answer = json.loads(printed)
-    assert answer["statusCode"] == 503, answer
-    assert json.loads(answer["body"])["code"] == "unavailable"
-    assert int(answer["headers"]["retry-after"]) > 0
-    # An HTTP API waits for 30 s at most, and zappa_settings.json gives the function 29.
-    assert time.monotonic() - began < 20
-
-
-def test_health_needs_no_database_even_at_the_cold_start(silent_database: str) -> None:
-    event = http_api_event("GET", "/health", headers={"host": "localhost"})
-    began = time.monotonic()
-    assert (
-        json.loads(python("-c", PROBE, json.dumps(event), AWS_ENDPOINT_URL=silent_database).stdout)["statusCode"] == 200
-    )
-    assert time.monotonic() - began < 10
-
-
-LOADED = f"""
-import json, sys
-from controlplane.lambda_handler import handler
-assert all(handler(json.loads(event), None)["statusCode"] == 200 for event in sys.argv[1:])
-print(*[name for name in {LATER!r} if name in sys.modules])
-"""
-
-
-def test_a_cold_start_imports_nothing_that_only_people_need() -> None:
-    assert python("-c", LOADED).stdout.split() == []
-
-
-def test_validating_a_session_imports_no_more() -> None:
-    headers = {"content-type": "application/json", "host": "localhost"}
-    event = http_api_event("POST", "/auth/validate", headers=headers, body=b'{"session_id": "no token"}')
-    event["requestContext"]["requestId"] = "the gateway's"
-    assert python("-c", LOADED, json.dumps(event)).stdout.split() == []
-
-
-OURS = ("agent", "apps", "controlplane")
-
-# Which of our modules have dataclasses for which Python writes and compiles functions, and how many functions.
-COMPILED = """
+# Starts the function, and then validates a session. Which modules are imported before and after that, and which
+# modules have dataclasses for which Python writes and compiles functions, and how many functions.
+START = """
 import collections, dataclasses, json, sys
-compiled, make = collections.Counter(), dataclasses._create_fn
+compiled, make = collections.Counter(), getattr(dataclasses, "_create_fn", None)
 def counted(*arguments, **options):
     frame = sys._getframe()
     while frame.f_globals["__name__"] in (__name__, "dataclasses"):
@@ -278,26 +205,42 @@ def counted(*arguments, **options):
     return make(*arguments, **options)
 dataclasses._create_fn = counted
 from controlplane.lambda_handler import handler
-print(json.dumps(compiled))
+started, compiled_by_start = [*sys.modules], dict(compiled)
+assert handler(json.loads(sys.argv[1]), None)["statusCode"] == 200
+print(json.dumps({"started": started, "compiled": compiled_by_start, "validated": [*sys.modules]}))
 """
 
 
+@pytest.fixture(scope="module")
+def cold_start(emulator: str) -> dict[str, Any]:
+    headers = {"content-type": "application/json", "host": "localhost"}
+    event = http_api_event("POST", "/auth/validate", headers=headers, body=b'{"session_id": "no token"}')
+    event["requestContext"]["requestId"] = "the gateway's"
+    return dict(json.loads(python("-c", START, json.dumps(event)).stdout))
+
+
+def test_a_cold_start_imports_nothing_that_only_people_need(cold_start: dict[str, Any]) -> None:
+    assert set(LATER) & set(cold_start["started"]) == set()
+
+
+def test_validating_a_session_imports_no_more(cold_start: dict[str, Any]) -> None:
+    assert set(LATER) & set(cold_start["validated"]) == set()
+
+
+OURS = ("agent", "apps", "controlplane")
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="dataclasses of Python 3.13 compiles once for a class")
-def test_a_cold_start_compiles_no_functions_for_frozen_classes() -> None:
+def test_a_cold_start_compiles_no_functions_for_frozen_classes(cold_start: dict[str, Any]) -> None:
     """It took a ninth of a start. A class that can be changed has few, and those of fields have one."""
-    compiled = json.loads(python("-c", COMPILED).stdout)
-    ours = {
-        name: number for name, number in compiled.items() if name.split(".")[0] in ("agent", "apps", "controlplane")
-    }
+    ours = {name: number for name, number in cold_start["compiled"].items() if name.split(".")[0] in OURS}
     assert sum(ours.values()) <= 25, ours
 
 
-def test_a_cold_start_imports_few_modules() -> None:
-    code = "import sys; from controlplane.lambda_handler import handler; print(*sys.modules)"
-    loaded = python("-c", code).stdout.split()
-    ours = [name for name in loaded if name.startswith(OURS)]
+def test_a_cold_start_imports_few_modules(cold_start: dict[str, Any]) -> None:
+    ours = [name for name in cold_start["started"] if name.startswith(OURS)]
     assert len(ours) <= 160, ours
-    assert len(loaded) <= 920
+    assert len(cold_start["started"]) <= 920
 
 
 def test_a_stage_that_cannot_answer_health_does_not_start() -> None:
