@@ -15,6 +15,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 from click import ClickException
 
 from controlplane.deployment import steps
@@ -53,6 +54,7 @@ def _prepare(zappa: Any) -> None:
     if not zappa.load_credentials:
         return
     stage_file_read(zappa.api_stage)
+    _descriptions_share(zappa.zappa.boto_session)
     region = region_require(zappa.api_stage)
     account = Account(region)
     # Zappa has made its clients before it called us, for the region of its settings file, which names none.
@@ -64,6 +66,12 @@ def _prepare(zappa: Any) -> None:
     prepare = getattr(command, zappa.command, None)
     if prepare is not None:
         prepare()
+
+
+def _descriptions_share(session: Any) -> None:
+    """Let what boto3's `session` has read of AWS's services, megabytes of JSON, serve the sessions after it, too."""
+    loader = session._session.get_component("data_loader")
+    botocore.session.create_loader = lambda *_: loader
 
 
 class _Command:
