@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,11 @@ class Container:
         for file in context_files(ROOT):
             (self.app / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / file, self.app / file)
+            # The step that compiles the modules of the image keeps what is up to date.
+            bytecode = Path(cache_from_source(file))
+            if file.suffix == ".py" and (ROOT / bytecode).exists():
+                (self.app / bytecode).parent.mkdir(exist_ok=True)
+                shutil.copy2(ROOT / bytecode, self.app / bytecode)
         # What is installed here, and not in the image.
         self._absent = folder / "absent"
         self._absent.mkdir()
@@ -227,7 +233,7 @@ def test_its_other_services_start_in_it(container: Container, environment: dict[
 
 
 def test_a_stage_whose_settings_are_incomplete_does_not_start(container: Container) -> None:
-    environment = container.environment(STAGE="staging", PORT=str(free_port()))
+    environment = container.environment(STAGE="staging", PORT=str(free_port()), WEB_CONCURRENCY="1")
     code, output = container.run(container.command, environment)
     assert code != 0
     assert "SECRET_KEY" in output
