@@ -8,8 +8,10 @@ import pytest
 from controlplane.deployment.function_settings import settings_given
 from controlplane.deployment.smoke import address_door, smoke_test
 from controlplane.infrastructure.errors import InfrastructureError
-from tests.commands import command, manage
+from tests.commands import command
 
+# Of the command itself and of the programs that it starts.
+OWN = {"DJANGO_SETTINGS_MODULE": "controlplane.settings", "STAGE": "local", "SECRET_KEY": ""}
 COMPLETE = {
     "AWS_REGION": "us-east-1",
     "ALLOWED_HOSTS": "ci.example.com",
@@ -37,8 +39,7 @@ COMPLETE = {
     ],
 )
 def test_a_wrong_setting_stops_the_deployment(wrong: dict[str, str], message: str) -> None:
-    own = {"DJANGO_SETTINGS_MODULE": "controlplane.settings", "STAGE": "local"}
-    done = command("deploy", "--stage", "staging", **{**own, **COMPLETE, "SECRET_KEY": "", **wrong})
+    done = command("deploy", "--stage", "staging", **{**OWN, **COMPLETE, **wrong})
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -46,9 +47,7 @@ def test_a_wrong_setting_stops_the_deployment(wrong: dict[str, str], message: st
 
 def test_without_credentials_the_error_says_how_to_get_some() -> None:
     none = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_CONFIG_FILE": os.devnull}
-    done = manage(
-        "deploy", "--stage", "staging", **COMPLETE, **none, SECRET_KEY="", AWS_SHARED_CREDENTIALS_FILE=os.devnull
-    )
+    done = command("deploy", "--stage", "staging", **OWN, **COMPLETE, **none, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
     assert (done.returncode, done.stdout) == (1, "")
     assert "No AWS credentials were found" in done.stderr
 
