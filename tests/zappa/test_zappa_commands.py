@@ -33,7 +33,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
 
 
 def checkout(folder: Path) -> Path:
-    """The files that git knows, and the installed parts of a package if a build here has left them."""
+    """The files that git knows."""
     names = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=PROJECT, capture_output=True, text=True, check=True
     )
@@ -41,12 +41,16 @@ def checkout(folder: Path) -> Path:
         if (PROJECT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(PROJECT / name, folder / name)
+    return folder
+
+
+def installed_copy(folder: Path) -> None:
+    """Bring the installed parts of a package into a checkout, if a build here has left them."""
     with (PROJECT / "controlplane/deployment/lambda_package.py").open() as lock:
         # A build of another test may be at work in the directory.
         fcntl.flock(lock, fcntl.LOCK_EX)
         for installed in (PROJECT / ".package").glob("*/installed"):
             shutil.copytree(installed.parent, folder / ".package" / installed.parent.name)
-    return folder
 
 
 def settings_write(cloud: Cloud, **settings: str) -> None:
@@ -129,6 +133,7 @@ def test_a_broken_setting_stops_both_deployments_before_anything_exists(
 
 @pytest.mark.nightly  # Two and a half minutes. `test_deployment` does the same by `manage.py` each time.
 def test_each_command_does_what_its_name_says_or_names_the_command_to_type(cloud: Cloud) -> None:
+    installed_copy(cloud.project)
     with custom_domain(cloud) as server:
         settings_write(cloud, STAGE_URL=server)
 
