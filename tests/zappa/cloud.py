@@ -1,5 +1,6 @@
 """An emulated AWS that runs the package, and a relay in place of a custom domain."""
 
+import functools
 import json
 import os
 import subprocess
@@ -72,6 +73,13 @@ def package_build(archive: Path) -> Path:
     return building.rename(archive)
 
 
+@functools.cache
+def _client(service: str, url: str, region: str) -> Any:
+    return boto3.client(
+        service, endpoint_url=url, region_name=region, aws_access_key_id="test", aws_secret_access_key="test"
+    )
+
+
 @dataclass
 class Cloud:
     """The emulator, and the settings of a stage in it."""
@@ -129,13 +137,8 @@ class Cloud:
         return f"{api['ApiId']}.execute-api.localhost:{self.port}"
 
     def client(self, service: str) -> Any:
-        return boto3.client(
-            service,
-            endpoint_url=self.url,
-            region_name=self.region,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
+        """boto3's client. To make one takes longer than most of its calls."""
+        return _client(service, self.url, self.region)
 
     def manage(self, *arguments: str, code: int = 0, stdin: str = "") -> str:
         """Run `manage.py` locally as a person who deploys; assert the exit code; return the output."""
