@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
@@ -26,7 +27,7 @@ from hypothesis.internal.conjecture import providers
 
 from apps.accounts.models import User
 from apps.accounts.policies import ROLES
-from apps.accounts.services import api_token_create, user_create
+from apps.accounts.services import api_token_create, session_start, user_create
 from apps.audit.services.refusals import refusals_forget
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM, Actor
@@ -146,6 +147,13 @@ def person(server: str, role: str) -> Client:
     """Someone with an account of this role, as a client with an API token of theirs."""
     _, secret = api_token_create(user=someone(role), name="tests", actor=SYSTEM)
     return Client(server, secret)
+
+
+def session_take(browser: Client, user: User) -> None:
+    """Sign a user in as a password does, but for the page with its form, which costs as much as a short test."""
+    started = session_start(user=user, provider="password", device="tests", address="127.0.0.1")
+    host = urlsplit(browser.server).hostname
+    browser.session.cookies.set(settings.SESSION_COOKIE_NAME, started.token, domain=host, path="/")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from apps.accounts.selectors import user_by_email
 from apps.accounts.services import user_create
 from controlplane.lib.actor import SYSTEM
 from tests.clients import Client
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, session_take
 from tests.dashboard.scene import Scene
 from tests.notifications.conftest import hook as hook
 
@@ -103,18 +103,16 @@ def scene(tables: None) -> Scene:
 
 @pytest.fixture
 def sign_in(server: str) -> SignIn:
-    """Makes someone of a role who has signed in on the page for it."""
+    """Makes someone of a role, and a browser in which they have signed in."""
 
     def made(role: str, email: str | None = None) -> Browser:
         email = email or f"{role}@example.com"
-        if user_by_email(email) is None:
-            user_create(email=email, password=PASSWORD, name=role.title(), role=role, actor=SYSTEM)
+        user = user_by_email(email)
+        if user is None:
+            user = user_create(email=email, password=PASSWORD, name=role.title(), role=role, actor=SYSTEM)
         browser = Browser(server)
         browser.session.headers["Accept"] = "text/html"
-        token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', browser.get("/signin").text)
-        assert token
-        form = {"email": email, "password": PASSWORD, "csrfmiddlewaretoken": token[1]}
-        assert browser.post("/signin", data=form).status_code == 302
+        session_take(browser, user)
         return browser
 
     return made

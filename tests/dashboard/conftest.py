@@ -7,7 +7,7 @@ import pytest
 
 from controlplane.lib.actor import Actor
 from tests.clients import Client
-from tests.conftest import PASSWORD, someone
+from tests.conftest import session_take, someone
 from tests.dashboard.scene import Scene
 from tests.notifications.conftest import hook as hook
 
@@ -43,15 +43,12 @@ def csrf_token(page: str) -> str:
 
 @pytest.fixture
 def signed_in(server: str) -> SignedIn:
-    """Creates a user with a role, signs the user in on the page, and returns the browser."""
+    """Creates a user with a role, and returns a browser in which the user has signed in."""
 
     def sign_in(role: str) -> Client:
-        someone(role)
         browser = Client(server)
         browser.session.headers["Accept"] = ACCEPT
-        form = {"email": f"{role}@example.com", "password": PASSWORD}
-        answer = browser.post("/signin", data={**form, "csrfmiddlewaretoken": csrf_token(browser.get("/signin").text)})
-        assert answer.status_code == 302
+        session_take(browser, someone(role))
         return browser
 
     return sign_in
