@@ -13,6 +13,7 @@ PAGE = (ROOT / "docs/architecture.md").read_text()
 CONTRACTS: list[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
     "contracts"
 ]
+_BY_NAME = {contract["name"]: contract for contract in CONTRACTS}
 
 
 @cache
@@ -34,20 +35,21 @@ def refused_by(importer: str, imported: str) -> list[str]:
 
 
 def _layers_refuse(contract: dict[str, Any], importer: str, imported: str) -> bool:
-    places = (_layer(contract, importer), _layer(contract, imported))
+    places = (_layer(contract["name"], importer), _layer(contract["name"], imported))
     if places[0] is None or places[1] is None or places[0][0] != places[1][0]:
         return False
     (_, above, part), (_, below, other) = places
     return part != other and above >= below
 
 
-def _layer(contract: dict[str, Any], module: str) -> tuple[str, int, str] | None:
-    """The container of a module, its layer, and its part."""
-    for container in contract["containers"]:
+@cache
+def _layer(contract: str, module: str) -> tuple[str, int, str] | None:
+    """The container of a module in the contract of that name, its layer, and its part."""
+    for container in _BY_NAME[contract]["containers"]:
         depth = container.count(".") + 1
         names = module.split(".")
         if within(module, container) and len(names) > depth:
-            for level, parts in enumerate(layers(contract)):
+            for level, parts in enumerate(layers(_BY_NAME[contract])):
                 if names[depth] in parts:
                     return ".".join(names[:depth]), level, names[depth]
     return None
@@ -58,19 +60,28 @@ def layers(contract: dict[str, Any]) -> list[set[str]]:
     return [set(re.findall(r"\w+", layer)) for layer in contract["layers"]]
 
 
+@cache
+def _named(contract: str, role: str, module: str) -> tuple[str, ...]:
+    """The module, and what it is in, as far as the contract of that name lists them in this role."""
+    names = module.split(".")
+    return tuple(
+        ".".join(names[: expression.count(".") + 1])
+        for expression in _BY_NAME[contract][role]
+        if within(module, expression)
+    )
+
+
 def _protected_refuse(contract: dict[str, Any], importer: str, imported: str) -> bool:
     if f"{importer} -> {imported}" in contract.get("ignore_imports", ()):
         return False
     return any(
-        within(imported, protected) and not within(importer, ".".join(imported.split(".")[: protected.count(".") + 1]))
-        for protected in contract["protected_modules"]
-    ) and not any(within(importer, allowed) for allowed in contract["allowed_importers"])
+        not within(importer, protected) for protected in _named(contract["name"], "protected_modules", imported)
+    ) and not _named(contract["name"], "allowed_importers", importer)
 
 
 def _forbidden_refuse(contract: dict[str, Any], importer: str, imported: str) -> bool:
-    return any(within(importer, source) for source in contract["source_modules"]) and any(
-        within(imported, forbidden) for forbidden in contract["forbidden_modules"]
-    )
+    sources = _named(contract["name"], "source_modules", importer)
+    return bool(sources and _named(contract["name"], "forbidden_modules", imported))
 
 
 _REFUSES = {"layers": _layers_refuse, "protected": _protected_refuse, "forbidden": _forbidden_refuse}

@@ -1,7 +1,8 @@
 """What import contracts cannot see: which parts of an app write and read records, and which know HTTP requests."""
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 _WRITERS = frozenset({"services"})
@@ -33,33 +34,44 @@ _WEB = frozenset({"django.http", "django.shortcuts"})
 def breaches(root: Path) -> list[str]:
     """What under `root` breaks the rules, each as ``file:line: what``."""
     files = sorted((*root.glob("apps/*/**/*.py"), *root.glob("controlplane/nosql/**/*.py")))
-    trees = {path.relative_to(root): ast.parse(path.read_text()) for path in files}
-    records = _records(trees.values())
+    texts = {path.relative_to(root): path.read_text() for path in files}
+    records = frozenset(name for text in texts.values() for name in _records(text))
     return [
-        f"{path}:{line}: {what}" for path, tree in trees.items() for line, what in _breaches_in(path, tree, records)
+        f"{path}:{line}: {what}" for path, text in texts.items() for line, what in _breaches_in(path, text, records)
     ]
 
 
-def _records(trees: Iterable[ast.Module]) -> frozenset[str]:
-    """The names of all records."""
-    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-    return frozenset(
+@cache
+def _records(text: str) -> tuple[str, ...]:
+    """The names of all records that this code declares."""
+    if "Record" not in text:
+        return ()
+    classes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+    return tuple(
         node.name for node in classes if any(isinstance(base, ast.Name) and base.id == "Record" for base in node.bases)
     )
 
 
-def _breaches_in(path: Path, tree: ast.Module, records: frozenset[str]) -> Iterator[tuple[int, str]]:
+@cache
+def _breaches_in(path: Path, text: str, records: frozenset[str]) -> tuple[tuple[int, str], ...]:
+    """Most files of a copy are those of the original, and are looked at once."""
+    return tuple(_breaches_found(path, ast.parse(text), records))
+
+
+def _breaches_found(path: Path, tree: ast.Module, records: frozenset[str]) -> Iterator[tuple[int, str]]:
     # apps/<app>/<part>.py or apps/<app>/<part>/…; of nosql, the module.
     part = path.with_suffix("").parts[2]
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
-            if (path.as_posix(), called) in _ALLOWED:
-                continue
             if part not in _WRITERS and _writes(node):
-                yield node.lineno, f"{called} writes"
+                found = "writes"
             elif part not in _READERS and _reads(node, records):
-                yield node.lineno, f"{called} reads"
+                found = "reads"
+            else:
+                continue
+            called = ast.unparse(node.func)
+            if (path.as_posix(), called) not in _ALLOWED:
+                yield node.lineno, f"{called} {found}"
         elif isinstance(node, ast.stmt) and part not in _KNOW_REQUESTS and _imported(node) & _WEB:
             yield node.lineno, "it knows HTTP requests"
 
