@@ -61,6 +61,13 @@ def sender(server: str, token: str | None = None) -> Client:
     return client
 
 
+def without_memory(client: Client) -> Client:
+    """The same client on the same connection, without the cookies that earlier answers have set."""
+    client.session.cookies.clear()
+    client.session.cookies.set(settings.CSRF_COOKIE_NAME, CSRF)
+    return client
+
+
 def session_of(server: str, user: User) -> Client:
     """A browser in which this person has signed in."""
     browser = sender(server)
@@ -92,6 +99,7 @@ class Everyone:
         user_disable(user_id=self.disabled.user_id, actor=SYSTEM)
         self.token = self._program(self.people["admin"], TOKEN_PERMISSIONS)
         self.agent, self.other_agent = enrolled(server), enrolled(server, name="build-2")
+        self.outsider = sender(server)
         self.browsers = {role: session_of(server, user) for role, user in self.people.items()}
 
     def _person(self, role: str, name: str | None = None) -> User:
@@ -110,7 +118,9 @@ class Everyone:
         if column in self.browsers:
             clients = [self.browsers[column]]
         else:
-            clients = {"token": [self.token], "outsider": [sender(self.server)], "disabled": self.gone}[column]
+            clients = {"token": [self.token], "outsider": [without_memory(self.outsider)], "disabled": self.gone}[
+                column
+            ]
         outcomes = {outcome(client.request(method, path, json=_body(method))) for client in clients}
         if column in self.browsers and ENDING.fullmatch(path):
             self._sign_in_again(column)
@@ -121,19 +131,18 @@ class Everyone:
         self.browsers[role] = session_of(self.server, self.people[role])
 
     def _ask_as_agent(self, method: str, path: str) -> str:
-        own = outcome(_signed(self.agent, method, path))
-        return "own" if own == "yes" and outcome(_signed(self.other_agent, method, path)) == "403" else own
+        own = outcome(self._signed(self.agent, method, path))
+        return "own" if own == "yes" and outcome(self._signed(self.other_agent, method, path)) == "403" else own
+
+    def _signed(self, agent: AgentClient, method: str, path: str) -> requests.Response:
+        signed = agent.signed(path, json.dumps(_body(method)).encode() if _body(method) else b"", method=method)
+        headers = {"Content-Type": "application/json", **signed.headers}
+        return without_memory(self.outsider).request(method, path, data=signed.body, headers=headers)
 
 
 def _body(method: str) -> Any:
     """A body that no endpoint accepts: a caller without the right gets 403, not an error about the body."""
     return None if method == "GET" else {"nothing": "known"}
-
-
-def _signed(agent: AgentClient, method: str, path: str) -> requests.Response:
-    signed = agent.signed(path, json.dumps(_body(method)).encode() if _body(method) else b"", method=method)
-    headers = {"Content-Type": "application/json", **signed.headers}
-    return sender(agent.server).request(method, path, data=signed.body, headers=headers)
 
 
 def served(admin: Client) -> Iterator[str]:
