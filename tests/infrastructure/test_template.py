@@ -15,6 +15,7 @@ from django.conf import settings
 from apps.jobs.services.artifacts import zips_folder
 from apps.secrets.rotation.targets.aws import ROLE_PREFIX
 from controlplane.infrastructure.access import TABLE_ACCESS
+from controlplane.infrastructure.deployer import deployer_template
 from controlplane.infrastructure.names import Place
 from controlplane.infrastructure.schema import table_schemas
 from controlplane.infrastructure.stages import ON_DEMAND, PROVISIONED, STAGES, Stage
@@ -475,11 +476,15 @@ def test_only_the_rules_of_the_stage_and_its_function_send_to_the_queue_of_faile
 
 
 @pytest.mark.parametrize("stage", [pytest.param("staging", marks=pytest.mark.nightly), "production"])
-def test_the_template_passes_cfn_lint(stage: str, tmp_path: Path) -> None:
-    file = tmp_path / "template.json"
-    file.write_text(template_body(stage_template(STAGES[stage], place=Place("eu-central-1", "123456789012"))))
+def test_the_templates_of_the_stage_and_of_the_deployers_pass_cfn_lint_with_all_their_actions(
+    stage: str, tmp_path: Path
+) -> None:
+    # One process for both, since it reads all that AWS has before it looks at the first.
+    files = [tmp_path / "stage.json", tmp_path / "deployers.json"]
+    files[0].write_text(template_body(stage_template(STAGES[stage], place=Place("eu-central-1", "123456789012"))))
+    files[1].write_text(deployer_template().to_json())
     program = Path(sys.executable).parent / "cfn-lint"
-    checked = subprocess.run([program, file], capture_output=True, text=True, timeout=60, check=False)
+    checked = subprocess.run([program, *files], capture_output=True, text=True, timeout=60, check=False)
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
