@@ -109,13 +109,15 @@ class Mirror:
             if code != 0:
                 return False
             with _unusable_on_errors():
+                # Once it has its name, other jobs take the commit from the packs that are known here.
+                self._verified = self._signatures()
                 self._keep_incoming()
                 packs = self._forget_commits()
             if packs > MAX_PACKS:
                 # Without a window git only copies; it does not look for better deltas.
                 git(["--git-dir", str(self.path), "repack", "-a", "-d", "--quiet", "--window=0"])
-            with _unusable_on_errors():
-                self._verified = self._signatures()
+                with _unusable_on_errors():
+                    self._verified = self._signatures()
         return self.has(object_id)
 
     def copy_to(self, git_dir: Path, git: Git, *, waiting: Callable[[], None]) -> None:

@@ -173,6 +173,27 @@ def test_jobs_share_a_mirror_at_the_same_time(machine: Machine, server: GitServe
     assert server.fetches <= 4
 
 
+def test_a_commit_that_another_job_has_just_fetched_comes_from_the_mirror(
+    machine: Machine, server: GitServer, origin: History, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(mirror, "MAX_PACKS", 0)
+    found: list[str] = []
+    other = threading.Thread(target=lambda: found.append(machine.check_out()[0].commit))
+
+    def git(arguments: list[str]) -> tuple[int, bytes]:
+        if "repack" in arguments:
+            # The commit has its name, and the job that fetched it is still at work.
+            other.start()
+            other.join(10)
+        return machine.git(tmp_path)(arguments)
+
+    with machine.mirrors.use(machine.url) as shared:
+        assert shared.fetch(git, "refs/heads/main", origin.commits[2], waiting=lambda: None)
+    other.join()
+    assert found == [origin.commits[2]]
+    assert server.fetches == 1
+
+
 def _damage(path: Path, how: str) -> None:
     (pack,) = (path / "objects" / "pack").glob("*.pack")
     pack.chmod(0o600)
