@@ -20,6 +20,7 @@ from agent.local_plan import Ended, LocalPlan
 from agent.pipeline.definition import Node
 from agent.pipeline.expressions import Context
 from tests.agent.conftest import ROOT, eventually
+from tests.signals import ctrl_c_obeyed
 
 GRAPH = """
 parameters:
@@ -158,13 +159,16 @@ def test_an_interrupt_stops_the_jobs_and_their_processes(checkout: Path) -> None
         "jobs:\n  slow: {steps: [{run: 'sleep 60 & touch started; wait'}]}\n"
         "  then: {needs: [slow], steps: [{run: 'true'}]}\n"
     )
-    with (checkout / "printed").open("wb") as printed:
+    with (checkout / "printed").open("wb") as printed, ctrl_c_obeyed():
         process = subprocess.Popen(command("slow.yml"), cwd=checkout, env=ENV, stdout=printed, stderr=printed)
-    eventually((checkout / "started").exists)
-    began = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
-    assert time.monotonic() - began < 10
+    try:
+        eventually((checkout / "started").exists)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert time.monotonic() - began < 10
+    finally:
+        process.kill()
     text = (checkout / "printed").read_text()
     assert "── interrupted: the jobs are stopped" in text
     assert "then  cancelled: the run was cancelled" in text

@@ -6,21 +6,31 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.cli.conftest import Scripted, answer
 from tests.clients import Client
+from tests.signals import ctrl_c_obeyed
 from tests.signing import AgentClient
 
 SOURCE = Path(__file__).parents[2] / "cli" / "src"
 HCI = [sys.executable, "-m", "hci"]
 
 
-def started(arguments: list[str], **options: Any) -> subprocess.Popen[bytes]:
+@contextmanager
+def started(arguments: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """The program, which does not outlive the block: a test that fails does not wait for it."""
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "TERM": "xterm"}
-    return subprocess.Popen([*HCI, *arguments], env=environment, **options)
+    with ctrl_c_obeyed():
+        program = subprocess.Popen([*HCI, *arguments], env=environment, **options)
+    with program:
+        try:
+            yield program
+        finally:
+            program.kill()
 
 
 def read_until(descriptor: int, wanted: bytes) -> bytes:

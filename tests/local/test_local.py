@@ -130,7 +130,11 @@ def local(state_dir: Path, *options: str, **environment: str) -> Iterator[Local]
     finally:
         if run.process.poll() is None:
             run.process.terminate()
-        run.end()
+        try:
+            run.end()
+        finally:
+            # Its children end when it does.
+            run.process.kill()
 
 
 def test_after_kill_9_its_data_is_kept_and_its_processes_end(tmp_path: Path) -> None:
