@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from contextlib import suppress
@@ -29,9 +30,13 @@ def main() -> int:
         # The program below tries it again after an error, and reports that.
         with suppress(OSError, UsageError):
             start_again_without_token(arguments, token)
-    # Most of the start is these imports. The process that is replaced above does without them.
+    # Most of the start is these imports. The process that is replaced above does without them. None of what they make
+    # is garbage, and to look for it would take a seventh of the start.
     module, _, function = _COMMANDS[name].partition(":")
-    return int(getattr(importlib.import_module(module), function)(arguments))
+    gc.disable()
+    command = getattr(importlib.import_module(module), function)
+    gc.enable()
+    return int(command(arguments))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ _FOR_ENGINE = (
 _NOT_IN_CONTAINERS = ("PATH", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "SSL_CERT_*")
 # The agent never passes on its own settings, such as the enrolment token.
 _OWN_PREFIX = "HYBRID_CI_"
+_WILD = frozenset("*?[")
 
 
 def step_environment(environment: Mapping[str, str], passed: Iterable[str]) -> dict[str, str]:
@@ -62,8 +63,11 @@ def container_environment(environment: Mapping[str, str], passed: Iterable[str])
 
 
 def _pick(environment: Mapping[str, str], patterns: list[str]) -> dict[str, str]:
+    # Most are plain names, and each pattern has to be compiled first.
+    wild = [pattern for pattern in patterns if set(pattern) & _WILD]
     return {
         name: value
         for name, value in environment.items()
-        if not name.startswith(_OWN_PREFIX) and any(fnmatchcase(name, pattern) for pattern in patterns)
+        if not name.startswith(_OWN_PREFIX)
+        and (name in patterns or any(fnmatchcase(name, pattern) for pattern in wild))
     }
