@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -56,13 +56,22 @@ class AgentProcess:
         self._plane = plane
         self._arguments = arguments
         self._stderr = folder / "agent.log"
+        self._token = folder / "enrolment-token"
         self._home = folder / "home"
         self._home.mkdir(parents=True, exist_ok=True)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(
-        self, *arguments: str, command: list[str] | None = None, token: str | None = TOKEN, url: str | None = None
+        self,
+        *arguments: str,
+        command: list[str] | None = None,
+        token: str | None = TOKEN,
+        url: str | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> AgentProcess:
+        """Start the program, with the enrolment token in a file: given in another way, the program starts twice."""
+        if token:
+            self._token.write_text(token)
         env = {
             "PATH": path_without_engine(),
             "HOME": str(self._home),
@@ -70,13 +79,19 @@ class AgentProcess:
             "SECRET_OF_THE_MACHINE": "not for steps",
             "HYBRID_CI_URL": url or self._plane.url,
             "HYBRID_CI_STATE_DIR": str(self.state),
-            **({"HYBRID_CI_TOKEN": token} if token else {}),
+            **(environment or {}),
             # By which coverage measures it, when the tests are measured.
             **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
         }
         with self._stderr.open("ab") as stderr:
             self._process = subprocess.Popen(
-                [*(command or [sys.executable, "-m", "agent"]), "--name=tester", *self._arguments, *arguments],
+                [
+                    *(command or [sys.executable, "-m", "agent"]),
+                    "--name=tester",
+                    *([f"--token-file={self._token}"] if token else []),
+                    *self._arguments,
+                    *arguments,
+                ],
                 cwd=ROOT,
                 env=env,
                 stdin=subprocess.DEVNULL,
