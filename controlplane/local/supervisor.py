@@ -86,7 +86,9 @@ class Supervisor:
         self._start_server(settings, web)
         # Its messages have links.
         known = {**settings, "PUBLIC_URL": self._base.get("PUBLIC_URL") or self._url}
-        self._children.start(self._manage("sweeper", known, "sweep", "--every", str(SWEEP_EVERY_SECONDS)))
+        # The checks have passed a moment ago, when the tables were made.
+        sweep = self._manage("sweeper", known, "sweep", "--every", str(SWEEP_EVERY_SECONDS), "--skip-checks")
+        self._children.start(sweep)
         credentials = json.loads(self._state.credentials.read_text())
         self._start_agents(credentials)
         self._say(_instructions(credentials, checkout, self._state.output))
