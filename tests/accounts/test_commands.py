@@ -1,6 +1,7 @@
 """``manage.py create_token``, ``revoke_token``, ``list_sessions`` and ``revoke_sessions``."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -107,8 +108,9 @@ def test_sessions_are_listed_and_ended(server: str, olga: User) -> None:
     assert "has no sessions" in again.stderr
 
 
-def test_sessions_in_the_servers_memory_are_not_said_to_be_none(olga: User) -> None:
-    ended = manage("list_sessions", "olga@example.com", STAGE=STAGE, SESSION_STORE="memory")
+def test_sessions_in_the_servers_memory_are_not_said_to_be_none(olga: User, settings: Any) -> None:
+    settings.SESSION_STORE = "memory"
+    ended = command("list_sessions", "olga@example.com")
     assert ended.returncode == 1
     assert "only the server's process can list its sessions" in ended.stderr
 

@@ -4,17 +4,14 @@ import pytest
 
 from apps.accounts.models import User
 from apps.accounts.selectors import user_by_email
-from tests.commands import command, manage
+from tests.commands import command
 from tests.conftest import PASSWORD
 
 pytestmark = pytest.mark.usefixtures("tables")
 
-# A process writes to the tables of this test, too.
-STAGE = "test"
-
 
 def test_the_password_may_come_from_standard_input() -> None:
-    ended = manage("create_admin", "Ada@example.com", "--name", "Ada", stdin=f"{PASSWORD}\n", STAGE=STAGE)
+    ended = command("create_admin", "Ada@example.com", "--name", "Ada", stdin=f"{PASSWORD}\n")
     assert ended.returncode == 0, ended.stderr
     assert PASSWORD not in ended.stdout
     user = user_by_email("ada@example.com")
