@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 
 from apps.agents.services import enrolment_token_create
+from apps.audit.services.refusals import refusals_forget
 from controlplane.lib import clock
 from tests.clients import Client
-from tests.conftest import ADMIN
+from tests.conftest import ADMIN, person
+from tests.emulator import items_clear
 from tests.engines import path_without_engine
 from tests.repositories import BareRepository, ref_stream
 
@@ -123,6 +126,14 @@ class Product:
             wait_for(lambda: any(a["name"] == name and a["status"] == "healthy" for a in self.agent_list()))
         return agent
 
+    def end(self) -> None:
+        """End the agents."""
+        for agent in self.agents:
+            with contextlib.suppress(ProcessLookupError):
+                # A stopped process has to go on before it can end.
+                os.killpg(agent.process.pid, signal.SIGCONT)
+            agent.kill()
+
     def agent_list(self) -> list[dict[str, Any]]:
         response = self.client.get("/agents")
         assert response.status_code == 200, response.text
@@ -171,9 +182,20 @@ class Product:
 def product(server: str, operator: Client, admin: Client, tmp_path: Path) -> Iterator[Product]:
     product = Product(operator, admin, server, tmp_path)
     yield product
-    for agent in product.agents:
-        with contextlib.suppress(ProcessLookupError):
-            # A stopped process has to go on before it can end.
-            os.killpg(agent.process.pid, signal.SIGCONT)
-        agent.process.kill()
-        agent.process.wait(10)
+    product.end()
+
+
+@pytest.fixture(scope="module")
+def shared_product(_server: str, emulator: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """A product for all tests of a module, none of which may empty the tables. Its agent's machine has no locale."""
+    product = Product(
+        person(_server, "operator"), person(_server, "admin"), _server, tmp_path_factory.mktemp("product")
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LC_ALL", "C")
+        product.start_agent("one", "--slots", "3")
+    yield product
+    product.end()
+    cache.clear()
+    refusals_forget()
+    items_clear(emulator)

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from apps.jobs.services import logs_archive
 from tests.endtoend.conftest import Product, Repository, wait_for
+
+
+@pytest.fixture
+def product(shared_product: Product) -> Product:
+    return shared_product
 
 
 def test_a_branch_a_tag_and_a_commit_each_run_what_they_name(product: Product, repository: Repository) -> None:
@@ -17,7 +21,6 @@ def test_a_branch_a_tag_and_a_commit_each_run_what_they_name(product: Product, r
     repository.name("refs/tags/v1")
     third = repository.commit(word="third")
     product.pipeline(repository.url)
-    product.start_agent("one", "--slots", "3")
     jobs = {ref: product.queue(git_ref=ref) for ref in (first, "v1", "main")}
     expected = [(first, "first"), (second, "second"), (third, "third")]
     for (ref, job_id), (commit, word) in zip(jobs.items(), expected, strict=True):
@@ -29,14 +32,12 @@ def test_a_branch_a_tag_and_a_commit_each_run_what_they_name(product: Product, r
 
 
 def test_refs_of_any_script_run_what_they_name_also_where_the_machine_has_no_locale(
-    product: Product, repository: Repository, monkeypatch: pytest.MonkeyPatch
+    product: Product, repository: Repository
 ) -> None:
     branch, tag = "функция/ünïcode", "v1-🚀"
     commit = repository.define('printf "ref %s\\n" "$HYBRID_CI_GIT_REF"')
     repository.name(f"refs/heads/{branch}", f"refs/tags/{tag}")
     product.pipeline(repository.url)
-    monkeypatch.setenv("LC_ALL", "C")
-    product.start_agent("one", "--slots", "2")
     # As a program sends it in a body, and as curl sends it in an address.
     jobs = {branch: product.queue(git_ref=branch)}
     answer = product.client.post("/jobs", params={"git_ref": tag})
@@ -60,7 +61,6 @@ def test_a_file_for_another_product_fails_the_job_with_a_page_that_shows_what_to
     workflow = "on: push\njobs:\n  build:\n    runs-on: linux\n    steps: [{run: make}]\n"
     repository.commit(**{"__hybrid-ci__yml": workflow})
     product.pipeline(repository.url)
-    product.start_agent("one")
     job = product.until_ended(job_id := product.queue())
     assert job["status"] == "failed"
     named, explained, *others = job["error_message"].splitlines()
@@ -73,7 +73,6 @@ def test_a_file_for_another_product_fails_the_job_with_a_page_that_shows_what_to
 def test_a_failing_step_fails_the_job_and_skips_the_rest(product: Product, repository: Repository) -> None:
     repository.define("echo fine", "echo broken >&2; exit 3", "echo never")
     product.pipeline(repository.url)
-    product.start_agent("one")
     job = product.until_ended(job_id := product.queue())
     assert (job["status"], job["exit_code"]) == ("failed", 3)
     assert [step["state"] for step in job["steps"]] == ["completed", "failed", "skipped"]
@@ -81,24 +80,9 @@ def test_a_failing_step_fails_the_job_and_skips_the_rest(product: Product, repos
     assert b"never" not in product.log(job_id)
 
 
-@pytest.mark.slow
-def test_twenty_megabytes_arrive_whole_also_from_storage(product: Product, repository: Repository) -> None:
-    repository.define("seq -f '%019.0f' 1 1048576")
-    product.pipeline(repository.url)
-    product.start_agent("one")
-    job = product.until_ended(job_id := product.queue(), seconds=120)
-    assert job["status"] == "completed"
-    printed = product.log(job_id)
-    lines = [line for line in printed.split(b"\n") if len(line) == 19 and line.isdigit()]
-    assert lines == [b"%019d" % number for number in range(1, 1048577)]
-    assert logs_archive() == 1
-    assert product.log(job_id) == printed
-
-
 def test_bytes_that_are_no_text_arrive_as_they_were(product: Product, repository: Repository) -> None:
     repository.define("printf '\\377\\376\\000\\200 raw \\303\\n'")
     product.pipeline(repository.url)
-    product.start_agent("one")
     product.until_ended(job_id := product.queue())
     assert b"\xff\xfe\x00\x80 raw \xc3\n" in product.log(job_id)
 
@@ -106,7 +90,6 @@ def test_bytes_that_are_no_text_arrive_as_they_were(product: Product, repository
 def test_a_step_that_exceeds_its_time_limit_ends_as_timed_out(product: Product, repository: Repository) -> None:
     repository.commit(**{"__hybrid-ci__yml": "steps:\n  - name: slow\n    run: sleep 600\n    timeout: 1\n"})
     product.pipeline(repository.url)
-    product.start_agent("one")
     job = product.until_ended(product.queue())
     assert job["status"] == "timed_out"
     assert job["steps"][0]["state"] == "timed_out"
@@ -118,7 +101,6 @@ def test_a_daemon_that_a_step_forks_does_not_outlive_the_job(product: Product, r
         "setsid sh -c 'echo $$ > /tmp/daemon-$HYBRID_CI_JOB_ID; exec sleep 600' >/dev/null 2>&1 &\nsleep 0.5"
     )
     product.pipeline(repository.url)
-    product.start_agent("one")
     job = product.until_ended(job_id := product.queue())
     assert job["status"] == "completed"
     note = Path(f"/tmp/daemon-{job_id}")
@@ -131,7 +113,6 @@ def test_a_daemon_that_a_step_forks_does_not_outlive_the_job(product: Product, r
 def test_a_running_job_is_cancelled_within_a_heartbeat(product: Product, repository: Repository) -> None:
     repository.define("while true; do echo tick; sleep 0.2; done", "echo never")
     product.pipeline(repository.url)
-    product.start_agent("one")
     product.until(job_id := product.queue(), "running")
     wait_for(lambda: b"tick" in product.log(job_id))
     assert product.client.post(f"/jobs/{job_id}/cancel").status_code == 200
@@ -155,7 +136,6 @@ def test_what_cannot_be_fetched_fails_with_a_reason(
 ) -> None:
     repository.define("true")
     product.pipeline(url or repository.url)
-    product.start_agent("one")
     job = product.until_ended(job_id := product.queue(git_ref=ref))
     assert job["status"] == "failed"
     assert message in job["error_message"]
@@ -165,7 +145,6 @@ def test_what_cannot_be_fetched_fails_with_a_reason(
 def test_a_wrong_pipeline_file_fails_with_line_and_field(product: Product, repository: Repository) -> None:
     repository.commit(**{"__hybrid-ci__yml": "steps:\n  - name: x\n    runn: true\n"})
     product.pipeline(repository.url)
-    product.start_agent("one")
     job = product.until_ended(job_id := product.queue())
     assert job["status"] == "failed"
     assert b"line 3" in product.log(job_id)
@@ -175,7 +154,6 @@ def test_a_wrong_pipeline_file_fails_with_line_and_field(product: Product, repos
 def test_steps_show_their_states_while_the_job_runs(product: Product, repository: Repository) -> None:
     repository.define("echo one", "sleep 8", "echo three")
     product.pipeline(repository.url)
-    product.start_agent("one")
     job_id = product.queue()
     wait_for(lambda: [step["state"] for step in product.job(job_id)["steps"]] == ["completed", "running", "pending"])
     product.client.post(f"/jobs/{job_id}/cancel")
