@@ -22,7 +22,7 @@ from agent.environment import container_environment, engine_environment
 from agent.job_folder import JobFolder
 from agent.removal import remove_folder
 from agent.step_users import StepUser
-from tests.agent.conftest import ROOT, AgentProcess, History, eventually
+from tests.agent.conftest import ROOT, AgentProcess, History, ending, eventually
 from tests.agent.fake_server import FakeControlPlane
 
 # Records each call with its environment. A container is a process that runs the script outside of any container.
@@ -55,6 +55,10 @@ class FakeEngine:
         program.chmod(0o755)
         self.path = str(program)
 
+    def forget(self) -> None:
+        """Forget the calls so far."""
+        self._calls.unlink(missing_ok=True)
+
     def calls(self, command: str) -> list[tuple[list[str], dict[str, str]]]:
         if not self._calls.exists():
             return []
@@ -72,9 +76,32 @@ def with_path(folder: Path) -> list[str]:
     return ["/usr/bin/env", f"PATH={folder}:{os.environ['PATH']}", sys.executable, "-m", "agent"]
 
 
+@pytest.fixture(scope="module")
+def shared_engine(tmp_path_factory: pytest.TempPathFactory) -> FakeEngine:
+    return FakeEngine(tmp_path_factory.mktemp("machine") / "engine")
+
+
+@pytest.fixture(scope="module")
+def equipped_agent(
+    tmp_path_factory: pytest.TempPathFactory, shared_plane: FakeControlPlane, shared_engine: FakeEngine
+) -> Iterator[AgentProcess]:
+    """One agent on a machine with this engine, for several tests."""
+    with ending(AgentProcess(tmp_path_factory.mktemp("agent"), shared_plane, "--grace=1")) as agent:
+        yield agent.start("--labels=linux", command=with_path(shared_engine.folder))
+
+
+@pytest.fixture
+def equipped(equipped_agent: AgentProcess, shared_plane: FakeControlPlane, shared_engine: FakeEngine) -> FakeEngine:
+    """The engine of that agent, which has begun. What it was asked for before is forgotten."""
+    shared_plane.wait_for(lambda: shared_plane.heartbeats)
+    shared_engine.forget()
+    return shared_engine
+
+
 def test_a_pipeline_s_container_runs_each_step_by_the_engine_with_these_mounts_and_rights(
-    agent: AgentProcess, plane: FakeControlPlane, history: History, engine: FakeEngine
+    equipped_agent: AgentProcess, shared_plane: FakeControlPlane, history: History, equipped: FakeEngine
 ) -> None:
+    agent, plane, engine = equipped_agent, shared_plane, equipped
     secret = "it's a\nsecret $HOME"
     job = plane.add_job(
         history.url,
@@ -84,7 +111,6 @@ def test_a_pipeline_s_container_runs_each_step_by_the_engine_with_these_mounts_a
             {"name": "two", "run": "echo second; exit 3"},
         ],
     )
-    agent.start(command=with_path(engine.folder))
     assert plane.finished(job)["exit_code"] == 3
     assert [step["exit_code"] for step in job.finish["steps"]] == [0, 3]
     assert f"\n3\n[{secret}]\nhome " in job.text
@@ -120,15 +146,14 @@ def test_a_pipeline_s_container_runs_each_step_by_the_engine_with_these_mounts_a
 
 
 def test_secrets_reach_a_container_by_a_folder_in_memory_and_neither_the_engine_nor_its_arguments(
-    agent: AgentProcess, plane: FakeControlPlane, history: History, engine: FakeEngine
+    shared_plane: FakeControlPlane, history: History, equipped: FakeEngine
 ) -> None:
     values = {"TOKEN": "canary-it's-$HOME", "KUBECONFIG": "canary-file\nsecond-line"}
     script = 'echo "${#TOKEN} $TOKEN"; cat "$KUBECONFIG"; ls -l "$KUBECONFIG"'
-    job = plane.add_job(history.url, container="image", run=script, secret_values=values, files=["KUBECONFIG"])
-    agent.start(command=with_path(engine.folder))
-    assert plane.finished(job)["error_message"] is None
+    job = shared_plane.add_job(history.url, container="image", run=script, secret_values=values, files=["KUBECONFIG"])
+    assert shared_plane.finished(job)["error_message"] is None
     assert "\n17 ***\n***-rw-------" in job.text
-    ((call, env),) = engine.calls("run")
+    ((call, env),) = equipped.calls("run")
     (mount,) = [word for word in call if word.endswith(":/ci/secrets:ro,Z")]
     assert mount.startswith("--volume=/dev/shm/hybrid-ci-") or not Path("/dev/shm").is_dir()
     assert "--ulimit=core=0:0" in call
@@ -151,14 +176,13 @@ def test_a_pipeline_s_variables_never_reach_the_engine_s_own_program(
 
 
 def test_a_container_that_exceeds_its_time_limit_is_removed_by_its_name(
-    agent: AgentProcess, plane: FakeControlPlane, history: History, engine: FakeEngine
+    shared_plane: FakeControlPlane, history: History, equipped: FakeEngine
 ) -> None:
-    job = plane.add_job(
+    job = shared_plane.add_job(
         history.url, container="image", steps=[{"name": "slow", "run": "trap '' TERM; sleep 300", "timeout": 1}]
     )
-    agent.start(command=with_path(engine.folder))
-    assert plane.finished(job)["steps"][0]["state"] == "timed_out"
-    assert [call for call, _ in engine.calls("rm")] == [["--force", f"hybrid-ci-{job.job_id}-1"]]
+    assert shared_plane.finished(job)["steps"][0]["state"] == "timed_out"
+    assert [call for call, _ in equipped.calls("rm")] == [["--force", f"hybrid-ci-{job.job_id}-1"]]
 
 
 def test_the_containers_that_an_earlier_run_left_are_removed_at_the_next_start(
@@ -175,12 +199,9 @@ def test_the_containers_that_an_earlier_run_left_are_removed_at_the_next_start(
     assert engine.calls("ps")[0][0] == ["--all", "--quiet", f"--filter=label=hybrid-ci-agent={owner}"]
 
 
-def test_an_agent_with_an_engine_enrols_with_the_label_container(
-    agent: AgentProcess, plane: FakeControlPlane, engine: FakeEngine
-) -> None:
-    agent.start("--labels=linux", command=with_path(engine.folder))
-    plane.wait_for(lambda: plane.heartbeats)
-    assert plane.enrol_requests[0][1]["labels"] == ["linux", "container"]
+@pytest.mark.usefixtures("equipped")
+def test_an_agent_with_an_engine_enrols_with_the_label_container(shared_plane: FakeControlPlane) -> None:
+    assert shared_plane.enrol_requests[0][1]["labels"] == ["linux", "container"]
 
 
 def without_engine(folder: Path) -> list[str]:
@@ -409,10 +430,10 @@ def test_podman_runs_a_step_that_sees_nothing_of_the_machine_but_its_workspace(
 
 
 def test_a_step_in_a_container_gets_an_identity_token(
-    agent: AgentProcess, plane: FakeControlPlane, history: History, engine: FakeEngine
+    shared_plane: FakeControlPlane, history: History, equipped: FakeEngine
 ) -> None:
     """The image needs python3, and sees the agent's program and the folder of requests."""
-    job = plane.add_job(
+    job = shared_plane.add_job(
         history.url,
         container="python:3.12-slim",
         run=f'T=$("{sys.executable}" "$HYBRID_CI_AGENT" token --audience aws); echo "length ${{#T}}"',
@@ -420,8 +441,7 @@ def test_a_step_in_a_container_gets_an_identity_token(
         run_id="run1",
         group=None,
     )
-    agent.start(command=with_path(engine.folder))
-    assert plane.finished(job)["error_message"] is None, job.text
+    assert shared_plane.finished(job)["error_message"] is None, job.text
     assert f"length {len('head.body.signature')}\n" in job.text
     assert job.audiences == ["aws"]
 

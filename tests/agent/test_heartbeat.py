@@ -149,14 +149,13 @@ def test_a_refusal_by_something_in_between_ends_no_agent_and_no_job(
 
 
 def test_the_definition_of_a_job_survives_a_refusal_by_something_in_between(
-    agent: AgentProcess, plane: FakeControlPlane, history: History
+    shared_agent: AgentProcess, shared_plane: FakeControlPlane, history: History
 ) -> None:
     branch = history.commit_entry(".hybrid-ci.yml", b"steps:\n", "behind-a-firewall")
     answer = {"steps": [{"name": "a", "run": "echo once", "env": {}, "timeout": None}], "env": {}, "timeout": None}
-    job = plane.add_job(history.url, branch, from_repository=True, definition_answer=(200, answer))
-    plane.fail("/definition", 403)
-    agent.start()
-    assert plane.finished(job)["exit_code"] == 0
+    job = shared_plane.add_job(history.url, branch, from_repository=True, definition_answer=(200, answer))
+    shared_plane.fail("/definition", 403)
+    assert shared_plane.finished(job)["exit_code"] == 0
 
 
 def test_a_retired_agent_keeps_what_is_not_delivered(
@@ -186,9 +185,10 @@ def test_an_agent_with_another_machines_identity_exits_with_the_control_planes_s
     assert "remove" not in agent.output
 
 
-def test_a_heartbeat_names_the_start_of_the_machine_and_its_name(agent: AgentProcess, plane: FakeControlPlane) -> None:
-    agent.start()
-    plane.wait_for(lambda: plane.heartbeats)
-    assert plane.heartbeats[0]["boot_id"] == boot_id() is not None
-    assert plane.heartbeats[0]["hostname"] == hostname()
-    assert plane.heartbeats[0]["fault"] is None
+def test_a_heartbeat_names_the_start_of_the_machine_and_its_name(
+    shared_agent: AgentProcess, shared_plane: FakeControlPlane
+) -> None:
+    shared_plane.wait_for(lambda: shared_plane.heartbeats)
+    assert shared_plane.heartbeats[0]["boot_id"] == boot_id() is not None
+    assert shared_plane.heartbeats[0]["hostname"] == hostname()
+    assert shared_plane.heartbeats[0]["fault"] is None

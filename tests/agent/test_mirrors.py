@@ -389,16 +389,16 @@ def test_a_repository_on_the_machine_itself_has_a_mirror_too(form: str, machine:
 def test_many_fetches_become_one_pack_with_the_commits_that_were_used_last(
     machine: Machine, origin: History, server: GitServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror, "MAX_PACKS", 5)
-    monkeypatch.setattr(mirror, "_KEPT_COMMITS", 3)
-    for number in range(14):
+    monkeypatch.setattr(mirror, "MAX_PACKS", 3)
+    monkeypatch.setattr(mirror, "_KEPT_COMMITS", 2)
+    for number in range(9):
         origin.commit_entry("data", os.urandom(1000), f"branch-{number}")
         machine.check_out(f"branch-{number}")
-    assert len(machine.packs()) <= 6
-    assert len(list((machine.path / "refs" / "mirror").iterdir())) <= 9
+    assert len(machine.packs()) <= 4
+    assert len(list((machine.path / "refs" / "mirror").iterdir())) <= 6
     assert machine.git(machine.path)(["fsck"])[0] == 0
     fetches = server.fetches
-    machine.check_out("branch-13")
+    machine.check_out("branch-8")
     assert server.fetches == fetches
     machine.check_out("branch-0")
     assert server.fetches == fetches + 1
