@@ -4,13 +4,13 @@ botocore still builds, sends and retries them, and raises its errors. Left out i
 """
 
 import base64
-import json
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import botocore
+import orjson
 from botocore.hooks import EventAliaser
 from botocore.parsers import JSONParser
 from botocore.serialize import JSONSerializer
@@ -99,7 +99,7 @@ class _Serializer(JSONSerializer):  # type: ignore[misc]
             "X-Amz-Target": f"{operation_model.metadata['targetPrefix']}.{operation_model.name}",
             "Content-Type": f"application/x-amz-json-{operation_model.metadata['jsonVersion']}",
         }
-        request["body"] = json.dumps(parameters, default=_base64).encode()
+        request["body"] = orjson.dumps(parameters, default=_base64)
         return request
 
 
@@ -109,7 +109,7 @@ class _Parser(JSONParser):  # type: ignore[misc]
     def _handle_json_body(self, raw_body: bytes, shape: Any) -> Any:
         if shape.name.removesuffix("Output") not in _ITEMS or b'"B"' in raw_body or b'"BS"' in raw_body:
             return super()._handle_json_body(raw_body, shape)
-        return {name: value for name, value in json.loads(raw_body).items() if value is not None}
+        return {name: value for name, value in orjson.loads(raw_body).items() if value is not None}
 
 
 def _base64(value: bytes) -> str:
