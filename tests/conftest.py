@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.session
 import hypothesis
+import jwt
 import pytest
 from botocore.loaders import create_loader
 from django.conf import settings
@@ -53,6 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # What botocore reads of AWS's services, megabytes of JSON, serves all of its sessions.
     botocore.session.create_loader = functools.cache(create_loader)
     event_names_share()
+    # To check that an RSA key is one takes longer than most tests that sign with it.
+    algorithms: Any = jwt.algorithms
+    algorithms.load_pem_private_key = functools.cache(algorithms.load_pem_private_key)
     # What is imported and collected stays to the end.
     gc.disable()
     if config.getoption("numprocesses", None):

@@ -1,9 +1,9 @@
 """A second try for tests that wait for processes of their own.
 
 They start agents, browsers, programs, databases, an emulated AWS or whole stages, and other work on the machine can
-delay these. Of some thousand such tests one that fails by chance must not refuse a change. The first failure is printed with its
-traceback, a whole run has three second tries at most, and in the nightly run a test that needs one fails. Tests of
-the control plane's code have none: there a rare failure is a race in the code.
+delay these. Of some thousand such tests one that fails by chance must not refuse a change. The first failure is
+printed with its traceback, a whole run has three second tries at most, and in the nightly run a test that needs one
+fails. Tests of the control plane's code have none: there a rare failure is a race in the code.
 """
 
 import pytest
