@@ -48,12 +48,16 @@ def running_job(scene: Scene, agent: Actor) -> str:
 
 def deployment_made() -> str:
     """The page of a deployment that waits, with long names where there may be some."""
-    window = {"from": "FRI 16:00", "until": "MON 08:00", "zone": "America/Argentina/ComodRivadavia", "reason": "w" * 60}
+    # It is frozen at any time.
+    windows = [
+        {"from": one, "until": other, "zone": "America/Argentina/ComodRivadavia", "reason": "w" * 60}
+        for one, other in (("FRI 16:00", "MON 08:00"), ("MON 08:00", "FRI 16:00"))
+    ]
     environment(
         allowed_refs=["feature/*", "release/" + "x" * 80],
         approvals=1,
         approver_roles=["operator", "admin"],
-        freezes=[window],
+        freezes=windows,
     )
     run = deployer().run(DEPLOYS, git_ref="feature/a-branch-with-a-very-long-name-that-has-to-wrap")
     return f"/dashboard/deployments/{deployment_of(run).deployment_id}"
