@@ -18,8 +18,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from apps.accounts.services import user_create
 from controlplane.lib.actor import SYSTEM, Actor
 from tests.clients import Client
-from tests.conftest import PASSWORD
-from tests.dashboard.conftest import csrf_token
+from tests.conftest import PASSWORD, session_take
 from tests.dashboard.scene import Scene
 
 # What a browser does of its own accord must not reach out of this machine.
@@ -112,15 +111,6 @@ class Reader:
         return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[attr-defined]
 
 
-def signed_in_cookies(server: str, email: str) -> dict[str, str]:
-    """The cookies of a browser that has signed in by the form. Two pages less to draw than in a real one."""
-    client = Client(server)
-    page = client.get("/signin", headers={"Accept": "text/html"})
-    form = {"email": email, "password": PASSWORD, "csrfmiddlewaretoken": csrf_token(page.text)}
-    assert client.post("/signin", data=form).status_code == 302
-    return dict(client.session.cookies)
-
-
 @pytest.fixture
 def scene(tables: None) -> Scene:
     return Scene()
@@ -142,11 +132,13 @@ def running_job(scene: Scene, agent: Actor) -> str:
 @pytest.fixture
 def reader(_browser: WebDriver, server: str) -> Iterator[Reader]:
     """An operator who has signed in. A test fails when the browser had anything to complain of."""
-    user_create(email="olga@example.com", password=PASSWORD, name="Olga", role="operator", actor=SYSTEM)
+    olga = user_create(email="olga@example.com", password=PASSWORD, name="Olga", role="operator", actor=SYSTEM)
+    signed_in = Client(server)
+    session_take(signed_in, olga)
     reader = Reader(_browser, server)
     reader.look()
     reader.command("Network.clearBrowserCookies", {})
-    for name, value in signed_in_cookies(server, "olga@example.com").items():
+    for name, value in signed_in.session.cookies.items():
         reader.command("Network.setCookie", {"name": name, "value": value, "url": server})
     reader.complaints()
     yield reader

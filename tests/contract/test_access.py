@@ -12,11 +12,11 @@ from django.conf import settings
 
 from apps.accounts.models import User
 from apps.accounts.policies import ROLES
-from apps.accounts.services import api_token_create, session_start, user_create, user_disable
+from apps.accounts.services import api_token_create, user_create, user_disable
 from controlplane.lib.actor import SYSTEM
 from controlplane.lib.ids import new_id
 from tests.clients import Client
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, session_take
 from tests.contract.test_openapi import routes
 from tests.signing import AgentClient, enrolled
 
@@ -71,8 +71,7 @@ def without_memory(client: Client) -> Client:
 def session_of(server: str, user: User) -> Client:
     """A browser in which this person has signed in."""
     browser = sender(server)
-    session = session_start(user=user, provider="password", device="tests", address="127.0.0.1")
-    browser.session.cookies.set(settings.SESSION_COOKIE_NAME, session.token)
+    session_take(browser, user)
     return browser
 
 
