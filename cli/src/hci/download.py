@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,25 +118,6 @@ class Download:
                     opened.write(block)
         if left > 0:
             raise Unreachable("The download was cut off.")
-
-
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack an archive into a new folder. A member that would be outside of it ends this. Raises HciError."""
-    if not hasattr(tarfile, "data_filter"):
-        raise UsageProblem("This Python cannot unpack safely. Take a newer one, or unpack the archive with tar.")
-    if not archive.name.endswith(".tar.gz"):
-        raise UsageProblem(f"Only .tar.gz is unpacked here. For others: tar -xf {archive}")
-    try:
-        folder.mkdir(parents=True)
-        with tarfile.open(archive, "r:gz") as opened:
-            # Refuses absolute paths, links that lead out, devices, and files with the rights of others.
-            opened.extractall(folder, filter="data")
-    except FileExistsError:
-        raise UsageProblem(f"{folder} exists already. Delete it first.") from None
-    except (tarfile.TarError, EOFError) as error:
-        raise HciError(f"{archive.name} is not unpacked: {error}") from error
-    except OSError as error:
-        raise HciError(f"{archive.name} is not unpacked: {error.strerror or error}.") from error
 
 
 def folder_make(folder: Path) -> Path:

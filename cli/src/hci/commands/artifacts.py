@@ -10,7 +10,7 @@ import click
 
 from hci import endpoints, output
 from hci.client import Json, members, text
-from hci.download import Download, filenames, folder_make, sha256_of, unpack
+from hci.download import Download, filenames, folder_make, sha256_of
 from hci.errors import NotThere, UsageProblem
 from hci.output import Column
 from hci.places import run_or_job
@@ -18,6 +18,7 @@ from hci.provenance import require, statement_verified
 from hci.session import HciGroup, Session, pass_session
 from hci.text import plain
 from hci.times import age
+from hci.unpack import unpack
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
