@@ -77,6 +77,8 @@ class _Job:
     job_id: str
     number: int
     pipeline: str
+    # Those of the request, and with those of the repository's file.
+    asked: tuple[str, ...]
     labels: tuple[str, ...]
     priority: int
     status: str = "queued"
@@ -265,7 +267,7 @@ class JobLife(RuleBasedStateMachine):
     def _created(self, job_id: str, pipeline: str, labels: tuple[str, ...], priority: int) -> None:
         assert job_id not in {job.job_id for job in self.jobs}
         retries = RETRIES if pipeline == "self" else 2
-        self.jobs.append(_Job(job_id, len(self.jobs), pipeline, labels, priority, retries=retries))
+        self.jobs.append(_Job(job_id, len(self.jobs), pipeline, labels, labels, priority, retries=retries))
 
     @precondition(lambda self: self.jobs)
     @rule(pick=picks)
@@ -296,7 +298,7 @@ class JobLife(RuleBasedStateMachine):
             return
         again = job_retry(actor=ADMIN, job_id=job.job_id)
         assert again.retry_of == job.job_id
-        self._created(again.job_id, job.pipeline, job.labels, job.priority)
+        self._created(again.job_id, job.pipeline, job.asked, job.priority)
         job.retried_by.append(again.job_id)
         self.acts["job.retried", again.job_id] += 1
 
