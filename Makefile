@@ -89,8 +89,8 @@ MOTO := tests/nosql tests/audit \
     identities.py keys.py leases.py lifecycle.py portions.py removals.py)
 
 test-nightly: install ## The tests that take minutes: long simulations, and many more examples of properties.
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --fail-on-flaky --timeout 3600 -m nightly --durations=10
-	EXAMPLES=10 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --fail-on-flaky -m "hypothesis and not nightly" --durations=10
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --fail-on-flaky --hypothesis-profile nightly --timeout 3600 -m nightly --durations=10
+	EXAMPLES=10 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --fail-on-flaky --hypothesis-profile nightly -m "hypothesis and not nightly" --durations=10
 
 lint: install ## Check style, layout, who may import whom, workflows and container files.
 	$(BIN)/ruff check .

@@ -45,9 +45,12 @@ from tests.second_try import second_tries_give
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ministack(reason): AWS is ministack, since moto does not do this.")
-    hypothesis.settings.register_profile("tests", max_examples=examples(50))
-    hypothesis.settings.load_profile("tests")
-    if examples(1) == 1:
+    # With each change the same examples are tried, so that a change is refused for what it did; each night others are.
+    hypothesis.settings.register_profile("daily", max_examples=examples(50), derandomize=True)
+    hypothesis.settings.register_profile("nightly", max_examples=examples(50))
+    profile = config.getoption("--hypothesis-profile") or "daily"
+    hypothesis.settings.load_profile(profile)
+    if profile == "daily":
         # Hypothesis also tries the constants of our modules. To find them, each process parses the whole product, which
         # takes longer than most properties; at night it does.
         providers._get_local_constants = lambda: providers._local_constants

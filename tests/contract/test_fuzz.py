@@ -1,7 +1,7 @@
 """schemathesis asks the control plane whatever its document allows, and whatever it does not, with all its checks.
 
 Every operation for people is asked by five callers, with a few examples that are always the same. At night there are
-many, and others each night; `FUZZ_EXAMPLES=500 pytest -m nightly tests/contract/test_fuzz.py` looks longer.
+many, and others each night; more with FUZZ_EXAMPLES=500 before `pytest --hypothesis-profile nightly -m nightly` of it.
 """
 
 import functools
@@ -182,7 +182,6 @@ def fuzz(
             database=None,
             suppress_health_check=list(hypothesis.HealthCheck),
             phases=[hypothesis.Phase.generate],
-            derandomize=examples == EXAMPLES,
         )
         @hypothesis.given(case=cases)
         def ask(case: Case[Any]) -> None:

@@ -336,7 +336,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 
 @given(damaged())
-@hypothesis.settings(max_examples=examples(80), deadline=None, database=None, derandomize=True)
+@hypothesis.settings(max_examples=examples(80), deadline=None)
 def test_whatever_comes_is_read_or_refused(data: bytes) -> None:
     for reader in (junit_read, cobertura_read):
         with suppress(Unprocessable):

@@ -190,7 +190,7 @@ ACTS = st.one_of(
 def test_whatever_happens_each_item_is_done_in_the_order_of_its_key(number: int) -> None:
     """Processes end anywhere, keys fail for a while, and time passes."""
 
-    @settings(max_examples=number, deadline=None, database=None, derandomize=number < 10)
+    @settings(max_examples=number, deadline=None, database=None)
     @given(acts=st.lists(ACTS, max_size=14))
     def check(acts: list[tuple[str, int | None]]) -> None:
         tables_empty()

@@ -334,7 +334,7 @@ def test_no_signed_payload_makes_the_control_plane_fail(server: str, count: int)
         )
 
     @given(mutated())
-    @settings(max_examples=count, deadline=None, derandomize=count == 10)
+    @settings(max_examples=count, deadline=None)
     def ask(case: tuple[str, str, Any]) -> None:
         provider, kind, payload = case
         assert send(server, payload, kind, provider=provider, connection=provider).status_code == 202
