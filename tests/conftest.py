@@ -39,6 +39,7 @@ from tests.cheaper_calls import calls_make_cheaper, event_names_share
 from tests.clients import Client
 from tests.emulator import items_clear, running_dynamodb, running_emulator
 from tests.examples import examples
+from tests.order import items_order
 from tests.rewriting import bytecode_make
 from tests.second_try import second_tries_give
 
@@ -66,10 +67,11 @@ def pytest_configure(config: pytest.Config) -> None:
         bytecode_make(config)
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # What was deselected is not among them any more.
     second_tries_give(items)
-    # What deploys takes minutes, most of them waiting: the other processes have work meanwhile.
-    items.sort(key=lambda item: "deploy" not in item.keywords)
+    items_order(items)
 
 
 def pytest_collection_finish() -> None:
