@@ -4,7 +4,6 @@ import re
 from typing import Any
 
 from django.urls import get_script_prefix
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -26,10 +25,10 @@ from apps.jobs.states import Status
 from controlplane.http.requests import body_validated, query_validated
 from controlplane.lib.errors import InvalidInput
 
-_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_IDEMPOTENCY_KEY = re.compile("[!-~]{1,255}")
 IDEMPOTENCY_HEADER = OpenApiParameter(
     "Idempotency-Key",
-    OpenApiTypes.STR,
+    {"type": "string", "pattern": f"^{_IDEMPOTENCY_KEY.pattern}$"},
     OpenApiParameter.HEADER,
     description="1 to 255 visible ASCII characters. The same request with the same key returns the job of the first "
     "request for 24 hours.",
