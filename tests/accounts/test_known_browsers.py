@@ -27,7 +27,7 @@ def test_only_a_successful_sign_in_with_a_password_makes_a_browser_known(
     assert "known_browser" not in by_provider.session.cookies
     (cookie,) = (line for line in header if line.startswith("known_browser="))
     assert {"HttpOnly", "Max-Age=31536000", "Path=/signin", "SameSite=Lax"} <= set(cookie.split("; "))
-    assert "ada" not in cookie
+    assert "example" not in cookie
     settings.SESSION_COOKIE_SECURE = True
     header = browsers().sign_in().raw.headers.getlist("Set-Cookie")
     assert all("Secure" in line.split("; ") for line in header if line.startswith("known_browser="))
