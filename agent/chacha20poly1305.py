@@ -32,12 +32,12 @@ class NotAuthentic(Exception):
     """The key, the nonce or the data are not those with which it was encrypted."""
 
 
-def decrypt(key: bytes, nonce: bytes, sealed: bytes, data: bytes = b"") -> bytes:
-    """The text of `sealed`, which ends with the tag. `data` is authenticated with it. Raises NotAuthentic."""
-    text, tag = sealed[:-TAG_BYTES], sealed[-TAG_BYTES:]
+def decrypt(key: bytes, nonce: bytes, encrypted: bytes, data: bytes = b"") -> bytes:
+    """The text of `encrypted`, which ends with the tag. `data` is authenticated with it. Raises NotAuthentic."""
+    text, tag = encrypted[:-TAG_BYTES], encrypted[-TAG_BYTES:]
     lengths = struct.pack("<QQ", len(data), len(text))
     expected = poly1305(key_stream(key, nonce, 0, 32), _padded(data) + _padded(text) + lengths)
-    if len(sealed) < TAG_BYTES or not hmac.compare_digest(expected, tag):
+    if len(encrypted) < TAG_BYTES or not hmac.compare_digest(expected, tag):
         raise NotAuthentic
     stream = key_stream(key, nonce, 1, len(text))
     return (int.from_bytes(text, "little") ^ int.from_bytes(stream, "little")).to_bytes(len(text), "little")

@@ -73,16 +73,16 @@ NO_ACCESS = FetchAccess()
 
 
 def fetch_access(
-    sealed: Optional[str], key: AttemptKey, *, repository: str, agent_id: str, job: tuple[str, int]
+    encrypted: Optional[str], key: AttemptKey, *, repository: str, agent_id: str, job: tuple[str, int]
 ) -> FetchAccess:
     """What the control plane has sent for fetching the repository. `job` has its id and the attempt. Raises JobFailed.
 
     Without anything, git uses what the machine has.
     """
-    if sealed is None:
+    if encrypted is None:
         return NO_ACCESS
     try:
-        document = key.document(sealed, purpose=PURPOSE, agent_id=agent_id, job_id=job[0], attempt=job[1])
+        document = key.document(encrypted, purpose=PURPOSE, agent_id=agent_id, job_id=job[0], attempt=job[1])
         access = _access(document)
     except (CannotOpen, ValueError, KeyError, TypeError):
         raise JobFailed(

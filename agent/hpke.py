@@ -21,9 +21,9 @@ class CannotOpen(Exception):
     """The message is not one for this key and `info`, or it was changed."""
 
 
-def message_open(private: bytes, sealed: bytes, *, info: bytes, data: bytes = b"") -> bytes:
+def message_open(private: bytes, message: bytes, *, info: bytes, data: bytes = b"") -> bytes:
     """The text of a message: the sender's key, followed by what is encrypted. Raises CannotOpen."""
-    sender, encrypted = sealed[: x25519.SIZE], sealed[x25519.SIZE :]
+    sender, encrypted = message[: x25519.SIZE], message[x25519.SIZE :]
     try:
         agreed = x25519.shared_secret(private, sender)
         secret = _extract_and_expand(agreed, sender + x25519.public_key(private))

@@ -158,7 +158,7 @@ class JobRun:
         """Fetch what the job runs. Returns what was checked out, the job's definition, and its secrets."""
         details, job = self._details, self._attempt.job
         access = fetch_access(
-            details.sealed_fetch,
+            details.encrypted_fetch,
             self._attempt.key,
             repository=details.repository,
             agent_id=self._context.plane.agent_id,
@@ -200,7 +200,7 @@ class JobRun:
         details, job = self._details, self._attempt.job
         secrets = secrets_open(
             definition.secrets,
-            definition.sealed if details.definition is None else details.sealed,
+            definition.encrypted if details.definition is None else details.encrypted,
             self._attempt.key,
             agent_id=self._context.plane.agent_id,
             job=(job.job_id, job.attempt),

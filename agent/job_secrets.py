@@ -78,19 +78,19 @@ class AttemptKey:
         """The public key in base64, as requests have it."""
         return base64.b64encode(x25519.public_key(self._private)).decode()
 
-    def open(self, sealed: str, *, agent_id: str, job_id: str, attempt: int) -> dict[str, str]:
+    def open(self, encrypted: str, *, agent_id: str, job_id: str, attempt: int) -> dict[str, str]:
         """The values by name, from the member `sealed_secrets` of an answer. Raises CannotOpen."""
-        document = self.document(sealed, purpose=_PURPOSE, agent_id=agent_id, job_id=job_id, attempt=attempt)
+        document = self.document(encrypted, purpose=_PURPOSE, agent_id=agent_id, job_id=job_id, attempt=attempt)
         try:
             return {str(one["name"]): str(one["value"]) for one in document["secrets"]}
         except (KeyError, TypeError):
             raise CannotOpen("the message has another form") from None
 
-    def document(self, sealed: str, *, purpose: bytes, agent_id: str, job_id: str, attempt: int) -> dict[str, Any]:
+    def document(self, encrypted: str, *, purpose: bytes, agent_id: str, job_id: str, attempt: int) -> dict[str, Any]:
         """What the control plane has encrypted to the key for a purpose. Raises CannotOpen."""
         info = b"\0".join([purpose, agent_id.encode(), job_id.encode(), b"%d" % attempt])
         try:
-            document = json.loads(message_open(self._private, base64.b64decode(sealed, validate=True), info=info))
+            document = json.loads(message_open(self._private, base64.b64decode(encrypted, validate=True), info=info))
         except ValueError:
             # Errors of the parser would have a part of the text.
             raise CannotOpen("the message has another form") from None
@@ -100,19 +100,19 @@ class AttemptKey:
 
 
 def secrets_open(
-    uses: list[SecretUse], sealed: Optional[str], key: AttemptKey, *, agent_id: str, job: tuple[str, int]
+    uses: list[SecretUse], encrypted: Optional[str], key: AttemptKey, *, agent_id: str, job: tuple[str, int]
 ) -> JobSecrets:
     """The secrets that the job names. `job` has its id and the attempt. Raises JobFailed."""
     if not uses:
         return JobSecrets()
     names = ", ".join(use.name for use in uses)
-    if sealed is None:
+    if encrypted is None:
         raise JobFailed(
             f"The job names secrets ({names}), but the control plane has sent none. Its version may not have secrets: "
             "update it, or remove them from the job."
         )
     try:
-        values = key.open(sealed, agent_id=agent_id, job_id=job[0], attempt=job[1])
+        values = key.open(encrypted, agent_id=agent_id, job_id=job[0], attempt=job[1])
     except CannotOpen as error:
         raise JobFailed(
             f"The agent cannot open the secrets of this job ({names}): {error}. Run the job again. If it fails again, "

@@ -101,7 +101,7 @@ class Definition:
     exchange: Exchange = field(default_factory=Exchange)
     # The secrets that the steps get, and their values as the control plane has encrypted them to the attempt.
     secrets: list[SecretUse] = field(default_factory=list)
-    sealed: Optional[str] = field(default=None, repr=False)
+    encrypted: Optional[str] = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,9 @@ class JobDetails:
     exchange: Exchange = field(default_factory=Exchange)
     echo: dict[str, Any] = field(default_factory=dict)
     # As that of a definition, if this has one.
-    sealed: Optional[str] = field(default=None, repr=False)
+    encrypted: Optional[str] = field(default=None, repr=False)
     # With what the repository is fetched, encrypted to the attempt. None: with what the machine has.
-    sealed_fetch: Optional[str] = field(default=None, repr=False)
+    encrypted_fetch: Optional[str] = field(default=None, repr=False)
 
     @property
     def shown_ref(self) -> str:
@@ -424,8 +424,8 @@ def _job_details(answer: dict[str, Any]) -> JobDetails:
         exchange=Exchange.from_answer(answer),
         # An older control plane knows neither member.
         echo={name: answer.get(name) for name in _ECHOED} if "name" in answer else {},
-        sealed=_optional_text(answer.get("sealed_secrets")),
-        sealed_fetch=_optional_text(answer.get("sealed_fetch")),
+        encrypted=_optional_text(answer.get("sealed_secrets")),
+        encrypted_fetch=_optional_text(answer.get("sealed_fetch")),
     )
 
 
@@ -459,7 +459,7 @@ def _definition(document: dict[str, Any]) -> Definition:
         submodules=bool(document.get("submodules")),
         exchange=Exchange.from_answer(document),
         secrets=[SecretUse.from_answer(use) for use in document.get("secrets") or ()],
-        sealed=_optional_text(document.get("sealed_secrets")),
+        encrypted=_optional_text(document.get("sealed_secrets")),
     )
 
 

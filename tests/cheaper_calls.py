@@ -62,7 +62,7 @@ def _make_request(endpoint: Any, usual: Callable[..., Any], operation: Any, requ
     handlers = events._lookup_cache.get(name)
     if handlers is None:
         handlers = events._handlers.prefix_search(name)
-    # One is PynamoDB's, which would add headers if it were told to.
+    # One is PynamoDB's, which would add headers if it were asked to.
     if len(handlers) != 1 or not isinstance(session, DirectTransport) or not session.is_here:
         return usual(operation, request)
     http = session.answer(request["url"], request["headers"]["X-Amz-Target"], request["body"])

@@ -33,7 +33,7 @@ from controlplane.nosql.record import compact_json
 _MANAGE = Permission.NOTIFICATIONS_MANAGE
 
 
-class TargetFacade(Facade, record=Target, hidden=("sealed",)):
+class TargetFacade(Facade, record=Target, hidden=("encrypted",)):
     """A target as the admin shows it."""
 
     listings = (Listing(Target, None, lambda _asked: [TARGETS]),)

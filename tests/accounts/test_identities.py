@@ -160,7 +160,7 @@ def test_a_user_has_ten_identities_at_most(eve: User) -> None:
 # --- unlinking ------------------------------------------------------------------------------------------------------
 
 
-def test_an_identity_that_is_disconnected_signs_nobody_in(eve: User) -> None:
+def test_an_identity_that_is_disconnected_signs_no_user_in(eve: User) -> None:
     identity_link(actor=acting(eve), identity=GITHUB)
     session = session_start(user=eve, provider="google", device=None, address="")
     identity_unlink(actor=acting(eve), key="google#2002")

@@ -37,7 +37,7 @@ from tests.faults.injection import Fault, outage
 pytestmark = pytest.mark.usefixtures("tables")
 
 EVE = ProviderIdentity("google", "2002", "eve@example.com", "Eve")
-# Of the same person, under an address that nobody invited.
+# Of the same person, under an address that was not invited.
 PRIVATE = ProviderIdentity("github", "77", "eve@private.example", "eve")
 
 

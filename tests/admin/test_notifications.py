@@ -10,7 +10,7 @@ from apps.notifications.selectors.targets import rule_list, target_address, targ
 from apps.notifications.services import outbox_run
 from controlplane.lib import clock
 from tests.admin.conftest import Browser, errors, rows
-from tests.notifications.conftest import happen, sweep, target_made, told
+from tests.notifications.conftest import happen, rule_made, sweep, target_made
 from tests.notifications.test_outbox_work import add
 from tests.webhooks import Receiver
 
@@ -34,7 +34,7 @@ def test_a_target_is_added_changed_tested_and_deleted_and_its_address_is_never_s
     for page in (operator.page(f"{AREA}/target/"), operator.page(place)):
         assert "s3cr3t" not in page
         assert secret not in page
-        assert str(target.sealed) not in page
+        assert str(target.encrypted) not in page
     operator.send(place, name="others")
     assert target_address(target_get(target_id)).url == f"{hook.url}/s3cr3t"
     assert target_get(target_id).name == "others"
@@ -62,7 +62,7 @@ def test_a_rule_is_added_changed_and_deleted(operator: Browser, hook: Receiver) 
 
 def test_deliveries_are_shown_with_their_attempts_and_sent_again(operator: Browser, hook: Receiver) -> None:
     target = target_made(hook)
-    told(target)
+    rule_made(target)
     happen()
     sweep()
     (delivery,) = delivery_list().deliveries

@@ -57,7 +57,7 @@ class FakeJob:
     # With what the repository is fetched, if it is not public.
     fetch: dict[str, str] | None = None
     # What the secrets are encrypted for, if not for the attempt.
-    sealed_for: str | None = None
+    encrypted_for: str | None = None
     attempt: int = 1
     assigned: bool = False
     starts: int = 0
@@ -389,8 +389,10 @@ class FakeControlPlane:
         job.starts += 1
         job.keys.append(body["secrets_key"])
         return 200, {
-            "sealed_secrets": self._sealed(job, body["secrets_key"]) if job.definition is not None else None,
-            **({"sealed_fetch": self._sealed_for(job, "fetch", body["secrets_key"], job.fetch)} if job.fetch else {}),
+            "sealed_secrets": self._encrypted(job, body["secrets_key"]) if job.definition is not None else None,
+            **(
+                {"sealed_fetch": self._encrypted_for(job, "fetch", body["secrets_key"], job.fetch)} if job.fetch else {}
+            ),
             "job_id": job.job_id,
             "attempt": job.attempt,
             "run_id": f"run{job.job_id}",
@@ -414,16 +416,16 @@ class FakeControlPlane:
         if job.wants is not None and "trees" not in body:
             return 200, {"wants": job.wants}
         status, answer = job.definition_answer
-        return status, {**answer, "sealed_secrets": self._sealed(job, key)} if job.secrets is not None else answer
+        return status, {**answer, "sealed_secrets": self._encrypted(job, key)} if job.secrets is not None else answer
 
-    def _sealed(self, job: FakeJob, key: str) -> str | None:
+    def _encrypted(self, job: FakeJob, key: str) -> str | None:
         if job.secrets is None:
             return None
         document = {"secrets": [{"name": name, "value": value} for name, value in job.secrets.items()]}
-        return self._sealed_for(job, "secrets", key, document)
+        return self._encrypted_for(job, "secrets", key, document)
 
-    def _sealed_for(self, job: FakeJob, purpose: str, key: str, document: Any) -> str:
-        info = job.sealed_for or f"hybrid-ci {purpose}\0agent1\0{job.job_id}\0{job.attempt}"
+    def _encrypted_for(self, job: FakeJob, purpose: str, key: str, document: Any) -> str:
+        info = job.encrypted_for or f"hybrid-ci {purpose}\0agent1\0{job.job_id}\0{job.attempt}"
         public = X25519PublicKey.from_public_bytes(base64.b64decode(key, validate=True))
         return base64.b64encode(_SUITE.encrypt(json.dumps(document).encode(), public, info=info.encode())).decode()
 

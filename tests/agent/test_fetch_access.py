@@ -136,8 +136,8 @@ def opened(document: object, *, purpose: str = "fetch", attempt: int = 1) -> Fet
     public = X25519PublicKey.from_public_bytes(base64.b64decode(key.public))
     suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
     info = f"hybrid-ci {purpose}\0a\0j\0{attempt}".encode()
-    sealed = base64.b64encode(suite.encrypt(json.dumps(document).encode(), public, info)).decode()
-    return fetch_access(sealed, key, repository="https://git.example.com/acme/app.git", agent_id="a", job=("j", 1))
+    encrypted = base64.b64encode(suite.encrypt(json.dumps(document).encode(), public, info)).decode()
+    return fetch_access(encrypted, key, repository="https://git.example.com/acme/app.git", agent_id="a", job=("j", 1))
 
 
 def test_no_other_server_gets_the_token(

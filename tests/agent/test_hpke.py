@@ -79,13 +79,13 @@ def test_chacha20_and_poly1305_have_the_vectors_of_rfc_8439() -> None:
 
 
 def test_the_authenticated_encryption_has_the_vector_of_rfc_8439() -> None:
-    sealed = hexed(
+    encrypted = hexed(
         "d31a8d34648e60db7b86afbc53ef7ec2a4aded51296e08fea9e2b5a736ee62d63dbea45e8ca9671282fafb69da92728b"
         "1a71de0a9e060b2905d6a5b67ecd3b3692ddbd7f2d778b8c9803aee328091b58fab324e4fad675945585808b4831d7bc"
         "3ff4def08e4b7a9de576d26586cec64b61161ae10b594f09e26a7e902ecbd0600691"
     )
     opened = decrypt(
-        bytes(range(0x80, 0xA0)), hexed("070000004041424344454647"), sealed, hexed("50515253c0c1c2c3c4c5c6c7")
+        bytes(range(0x80, 0xA0)), hexed("070000004041424344454647"), encrypted, hexed("50515253c0c1c2c3c4c5c6c7")
     )
     assert opened == (
         b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, "
@@ -118,30 +118,30 @@ def test_x25519_agrees_with_a_library(first: bytes, second: bytes) -> None:
 def test_chacha20poly1305_agrees_with_a_library(
     key: bytes, nonce: bytes, text: bytes, data: bytes, draw: st.DataObject
 ) -> None:
-    sealed = ChaCha20Poly1305(key).encrypt(nonce, text, data)
-    assert decrypt(key, nonce, sealed, data) == text
-    place = draw.draw(st.integers(0, len(sealed) - 1))
-    changed = bytearray(sealed)
+    encrypted = ChaCha20Poly1305(key).encrypt(nonce, text, data)
+    assert decrypt(key, nonce, encrypted, data) == text
+    place = draw.draw(st.integers(0, len(encrypted) - 1))
+    changed = bytearray(encrypted)
     changed[place] ^= 1 << draw.draw(st.integers(0, 7))
     with pytest.raises(NotAuthentic):
         decrypt(key, nonce, bytes(changed), data)
     with pytest.raises(NotAuthentic):
-        decrypt(key, nonce, sealed, data + b"x")
+        decrypt(key, nonce, encrypted, data + b"x")
 
 
 @settings(max_examples=examples(15), deadline=None)
 @given(st.binary(max_size=5000), st.binary(max_size=100), st.data())
-def test_hpke_opens_what_a_library_sealed_and_nothing_else(text: bytes, info: bytes, draw: st.DataObject) -> None:
+def test_hpke_opens_what_a_library_encrypted_and_nothing_else(text: bytes, info: bytes, draw: st.DataObject) -> None:
     private = private_key()
-    sealed = SUITE.encrypt(text, X25519PublicKey.from_public_bytes(public_key(private)), info=info)
-    assert message_open(private, sealed, info=info) == text
-    changed = bytearray(sealed)
-    changed[draw.draw(st.integers(0, len(sealed) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
+    encrypted = SUITE.encrypt(text, X25519PublicKey.from_public_bytes(public_key(private)), info=info)
+    assert message_open(private, encrypted, info=info) == text
+    changed = bytearray(encrypted)
+    changed[draw.draw(st.integers(0, len(encrypted) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
     # X25519 ignores the last bit of a key, but what the sender sent is part of the key schedule.
     for other, key, context in (
         (bytes(changed), private, info),
-        (sealed, private_key(), info),
-        (sealed, private, b"x" + info),
+        (encrypted, private_key(), info),
+        (encrypted, private, b"x" + info),
     ):
         with pytest.raises(CannotOpen):
             message_open(key, other, info=context)
@@ -149,18 +149,18 @@ def test_hpke_opens_what_a_library_sealed_and_nothing_else(text: bytes, info: by
         SUITE.decrypt(bytes(changed), X25519PrivateKey.from_private_bytes(private), info=info)
 
 
-@pytest.mark.parametrize("sealed", [b"", b"x" * 31, b"x" * 32, b"x" * 47, bytes(100)])
-def test_a_message_that_is_too_short_or_has_no_key_is_refused(sealed: bytes) -> None:
+@pytest.mark.parametrize("encrypted", [b"", b"x" * 31, b"x" * 32, b"x" * 47, bytes(100)])
+def test_a_message_that_is_too_short_or_has_no_key_is_refused(encrypted: bytes) -> None:
     with pytest.raises(CannotOpen):
-        message_open(private_key(), sealed, info=INFO)
+        message_open(private_key(), encrypted, info=INFO)
 
 
 def test_twenty_secrets_of_32_kb_open_within_two_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     private = private_key()
     document = json.dumps({"secrets": [{"name": f"S{n}", "value": secrets.token_hex(16 * 1024)} for n in range(20)]})
-    sealed = SUITE.encrypt(document.encode(), X25519PublicKey.from_public_bytes(public_key(private)), info=INFO)
+    encrypted = SUITE.encrypt(document.encode(), X25519PublicKey.from_public_bytes(public_key(private)), info=INFO)
     began = time.process_time()
-    opened = message_open(private, sealed, info=INFO)
+    opened = message_open(private, encrypted, info=INFO)
     took = time.process_time() - began
     assert opened == document.encode()
     assert took < 2

@@ -115,12 +115,12 @@ def test_a_job_whose_secrets_are_not_there_fails_with_their_names(
     assert job.finish["agent_fault"] is None
 
 
-@pytest.mark.parametrize("sealed_for", ["hybrid-ci secrets\0agent1\0another job\0001", ""])
+@pytest.mark.parametrize("encrypted_for", ["hybrid-ci secrets\0agent1\0another job\0001", ""])
 def test_secrets_for_another_attempt_cannot_be_opened_and_fail_the_job(
-    sealed_for: str, shared_agent: AgentProcess, shared_plane: FakeControlPlane, history: History
+    encrypted_for: str, shared_agent: AgentProcess, shared_plane: FakeControlPlane, history: History
 ) -> None:
     job = shared_plane.add_job(history.url, run="echo never", secret_values=VALUES)
-    job.sealed_for = sealed_for or "x"
+    job.encrypted_for = encrypted_for or "x"
     error = shared_plane.finished(job)["error_message"]
     assert error.startswith("The agent cannot open the secrets of this job (TOKEN, KUBECONFIG): ")
     assert "canary" not in error + job.text + shared_agent.output

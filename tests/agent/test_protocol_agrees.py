@@ -146,8 +146,8 @@ def test_the_agent_understands_the_answer_to_a_start(make: Callable[[Object], di
     assert server.START.check(json.loads(sent)) == json.loads(sent) == {"attempt": 1, "secrets_key": KEY}
     for name in ("pipeline", "repository", "git_ref", "env", "timeout", "definition_path", "log_limit"):
         assert getattr(answer, name) == given[name], name
-    assert answer.sealed == given["sealed_secrets"]
-    assert answer.sealed_fetch == given.get("sealed_fetch")
+    assert answer.encrypted == given["sealed_secrets"]
+    assert answer.encrypted_fetch == given.get("sealed_fetch")
     assert answer.deployment_targets == set(given["deployment_targets"])
     assert (answer.definition is None) == (given["definition"] is None)
 
@@ -178,7 +178,7 @@ def test_the_agent_reports_a_definition_and_understands_the_answer() -> None:
     assert (step.name, step.run, step.env, step.timeout) == ("text", "text", {"NAME": "text"}, 1)
     assert (answer.env, answer.timeout, answer.container, answer.submodules) == ({"NAME": "text"}, 1, "text", True)
     assert answer.reports == Reports(("text",), "text")
-    assert (answer.secrets, answer.sealed) == ([SecretUse("text", file=True)], "text")
+    assert (answer.secrets, answer.encrypted) == ([SecretUse("text", file=True)], "text")
     given, exchange = example(server.DEFINITION_ANSWER), answer.exchange
     assert (exchange.take, exchange.outputs) == (given.get("take", []), given.get("outputs", []))
     assert [asdict(cache) for cache in exchange.caches] == given.get("caches", [])

@@ -443,7 +443,7 @@ def test_a_file_in_the_place_of_the_next_copy_stops_nothing_and_is_no_seal(noon:
 
 
 def test_copies_tell_a_trail_that_was_made_again_with_the_key(noon: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever can sign, too, makes other seals that are right in themselves. They are no copies of the first ones."""
+    """An attacker who can sign makes other seals that are right in themselves, and that are no copies of the first."""
     written = sealed_trail((1, 2, 1))
     edit(written[1])
     seals_delete(2, 3)

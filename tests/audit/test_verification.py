@@ -361,7 +361,7 @@ class Lines:
         self.lines[number] = another(self.random, self.lines[number])
 
     def delete_a_seal(self) -> None:
-        # Without the last one, its events are behind the last seal, which is told apart.
+        # Without the last one, its events are behind the last seal, which is another result.
         del self.lines[self.random.randrange(self.seals - 1)]
 
     def swap_seals(self) -> None:

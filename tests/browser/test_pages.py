@@ -9,7 +9,7 @@ from tests.browser.conftest import Reader
 from tests.dashboard.scene import Scene
 from tests.jobs.deployments import DEPLOYS, deployer, deployment_of, environment
 from tests.jobs.test_event_starts import deliver
-from tests.notifications.conftest import target_made, told
+from tests.notifications.conftest import rule_made, target_made
 from tests.pipelines.schedules import scheduled
 from tests.sources.hooks import connected, github_push
 from tests.webhooks import Receiver
@@ -42,7 +42,7 @@ def running_job(scene: Scene, agent: Actor) -> str:
     target = target_made(
         Receiver(url="https://hooks.example.com"), path="/a-target-with-quite-a-long-name-in-its-table"
     )
-    told(target, *Occasion, branches=["feature/a-branch-with-a-very-long-name-*", "main"])
+    rule_made(target, *Occasion, branches=["feature/a-branch-with-a-very-long-name-*", "main"])
     return scene.start(agent)
 
 

@@ -13,7 +13,7 @@ from controlplane import schedules
 from tests.cli.conftest import hci
 from tests.endtoend.conftest import Product, wait_for
 from tests.notifications.conftest import hook as hook
-from tests.notifications.conftest import target_made, told
+from tests.notifications.conftest import rule_made, target_made
 from tests.repositories import BareRepository
 from tests.sources.conftest import connection_of
 from tests.sources.conftest import provider as provider
@@ -87,7 +87,7 @@ def test_a_push_gets_to_production_once_a_user_has_approved_it(
     script.chmod(0o755)
     provider.repository_add("acme/shop")
     connection_of(provider, "gitea", connection_id="forge", webhook_secret=SECRET, token=provider.token_add()).save()
-    told(target_made(hook), Occasion.WAITING_FOR_APPROVAL, Occasion.DEPLOYED)
+    rule_made(target_made(hook), Occasion.WAITING_FOR_APPROVAL, Occasion.DEPLOYED)
     gates = {"name": "production", "approvals": 1, "approver_roles": ["admin"], "requester_may_not_approve": True}
     assert product.admin.post("/environments", json=gates).status_code == 201
     bound = {"source": "forge", "source_repository": "acme/shop", "repository": bare.url, "default_ref": "main"}

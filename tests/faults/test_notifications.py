@@ -1,4 +1,4 @@
-"""DynamoDB fails while targets and rules are made and changed, and while ends of runs are told."""
+"""DynamoDB fails while targets and rules are made and changed, and while ends of runs are announced."""
 
 from datetime import timedelta
 from functools import partial

@@ -1,4 +1,4 @@
-"""The ends of runs of pipelines with rules are told to others, and other runs cost nothing more."""
+"""The ends of runs of pipelines with rules are announced, and other runs cost nothing more."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from tests.jobs.conftest import MakeAgent
 from tests.jobs.runs import DIAMOND, Worker
 from tests.jobs.test_budgets import DONE, started
 from tests.metering import dynamodb_calls
-from tests.notifications.conftest import deliveries, sweep, target_made, told
+from tests.notifications.conftest import deliveries, rule_made, sweep, target_made
 from tests.notifications.test_outbox_work import add
 from tests.properties.consistency import Items
 from tests.webhooks import Receiver
@@ -55,7 +55,7 @@ def heard() -> list[str]:
 @pytest.fixture
 def listening(hook: Receiver) -> Receiver:
     """A target hears of all ends of runs."""
-    told(target_made(hook), *EVERYTHING)
+    rule_made(target_made(hook), *EVERYTHING)
     return hook
 
 
@@ -118,7 +118,7 @@ def test_the_ends_of_runs_of_graphs_are_told_with_what_failed(listening: Receive
 def test_a_run_of_a_pipeline_without_rules_is_not_announced_and_costs_no_write_more(
     hook: Receiver, make_job: Callable[..., str], make_agent: MakeAgent, worker: Worker
 ) -> None:
-    told(target_made(hook), *EVERYTHING, pipelines=["another"])
+    rule_made(target_made(hook), *EVERYTHING, pipelines=["another"])
     agent, job_id = make_agent(), make_job()
     with dynamodb_calls() as metering:
         run_id = str(job_create(actor=OPERATOR).run_id)

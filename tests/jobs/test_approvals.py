@@ -55,7 +55,7 @@ def test_a_person_whom_the_environment_names_may_approve_whatever_their_role(wor
     assert deployment_approve(actor=acting(eve), deployment_id=deployment_id).status == "in_progress"
 
 
-def test_whoever_asked_may_not_approve_also_not_who_ran_the_job_again(worker: Worker) -> None:
+def test_the_user_who_asked_may_not_approve_nor_the_user_who_ran_the_job_again(worker: Worker) -> None:
     environment(approvals=1, approver_roles=["operator"], requester_may_not_approve=True)
     ada, bob, eve = (acting(user(name)) for name in ("ada", "bob", "eve"))
     created = job_create(actor=ada, pipeline="graph")

@@ -26,7 +26,7 @@ Running = Callable[..., Transfers]
 
 @pytest.fixture
 def running(agent: AgentClient, make_job: MakeJob) -> Running:
-    """Starts a job, of the default branch unless told otherwise, as its agent sees it."""
+    """Starts a job, of the default branch unless another is named, as its agent sees it."""
 
     def start(git_ref: str = "main", **members: Any) -> Transfers:
         make_job(git_ref=git_ref, **members)

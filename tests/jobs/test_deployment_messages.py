@@ -20,7 +20,7 @@ def worker(tables: None) -> Worker:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def announced(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was announced, in place of telling targets."""
     found: list[Any] = []
 
@@ -38,7 +38,7 @@ def swept() -> None:
 
 
 @override_settings(PUBLIC_URL="https://ci.example.com")
-def test_a_deployment_is_announced_from_waiting_to_its_end(worker: Worker, told: list[Any]) -> None:
+def test_a_deployment_is_announced_from_waiting_to_its_end(worker: Worker, announced: list[Any]) -> None:
     environment(approvals=1, approver_roles=["operator"])
     run = worker.run(DEPLOYS)
     deployment_id = str(deployment_of(run).deployment_id)
@@ -46,27 +46,31 @@ def test_a_deployment_is_announced_from_waiting_to_its_end(worker: Worker, told:
     worker.finish(worker.take())
     swept()
     swept()
-    assert [occasion for occasion, _ in told] == ["waiting_for_approval", "deployment_approved", "deployed"]
-    waits, approved, ended = (message for _, message in told)
+    assert [occasion for occasion, _ in announced] == ["waiting_for_approval", "deployment_approved", "deployed"]
+    waits, approved, ended = (message for _, message in announced)
     assert waits.url == f"https://ci.example.com/dashboard/deployments/{deployment_id}"
     assert waits.subject == "graph on main to production"
     assert ("By", "Bob") in approved.facts
     assert (ended.type, ended.is_good, ended.data["status"]) == ("deployment.completed", True, "completed")
 
 
-def test_a_failure_and_a_rejection_are_announced_and_a_cancellation_is_not(worker: Worker, told: list[Any]) -> None:
+def test_a_failure_and_a_rejection_are_announced_and_a_cancellation_is_not(
+    worker: Worker, announced: list[Any]
+) -> None:
     worker.run(DEPLOYS)
     worker.finish(worker.take(), exit_code=1)
     environment("other")
     run = worker.run(DEPLOYS)
     job_cancel(actor=OPERATOR, job_id=str(deployment_of(run).deployment_id))
     swept()
-    assert [(occasion, message.headline) for occasion, message in told] == [("deployment_failed", "Deployment failed")]
-    told.clear()
+    assert [(occasion, message.headline) for occasion, message in announced] == [
+        ("deployment_failed", "Deployment failed")
+    ]
+    announced.clear()
     environment("staging", approvals=1, approver_roles=["operator"])
     run = worker.run(DEPLOYS.replace("production", "staging"))
     deployment_reject(
         actor=acting(user("eve")), deployment_id=str(deployment_of(run).deployment_id), comment="Not today"
     )
     swept()
-    assert [message.headline for _, message in told] == ["Waiting for approval", "Rejected"]
+    assert [message.headline for _, message in announced] == ["Waiting for approval", "Rejected"]

@@ -42,7 +42,7 @@ def taken(worker: Worker, job: Job) -> Job:
 
 
 def read(worker: Worker, job: Job, text: str, **found: Any) -> Mapping[str, Any]:
-    """What the agent is told after it has read the file."""
+    """What the agent is answered after it has read the file."""
     report = FileReport(commit=str(job.commit), text=text, **found)
     return attempt_define(
         agent=worker.agent, agent_labels=[], job_id=str(job.job_id), attempt=int(job.attempt), report=report

@@ -49,13 +49,13 @@ def ask(worker: Worker, job: Job, key: AttemptKey | None = None, **channel: Any)
     """What the agent reads in the answer to the start of the job."""
     key = key or AttemptKey()
     public = channel.get("public", key.public)
-    sealed = start_fetch_access(
+    encrypted = start_fetch_access(
         agent=worker.agent, job=job, attempt=int(job.attempt), channel=Channel(public, frozenset())
     )
-    if sealed is None:
+    if encrypted is None:
         return None
     place = (str(job.job_id), int(job.attempt))
-    access = fetch_access(sealed, key, repository=str(job.repository), agent_id=worker.agent.id, job=place)
+    access = fetch_access(encrypted, key, repository=str(job.repository), agent_id=worker.agent.id, job=place)
     given = {name: getattr(access, name) for name in ("url", "username", "password", "private_key", "realm")}
     return {name: text for name, text in given.items() if text}
 

@@ -1,4 +1,4 @@
-"""What is told of rotations that have failed."""
+"""What messages say of rotations that have failed."""
 
 from datetime import timedelta
 
@@ -8,7 +8,7 @@ from apps.notifications.states import Occasion
 from apps.secrets.models import RotationAlarm
 from controlplane.lib import clock
 from tests.metering import dynamodb_calls
-from tests.notifications.conftest import deliveries, sweep, target_made, told
+from tests.notifications.conftest import deliveries, rule_made, sweep, target_made
 from tests.webhooks import Receiver
 
 
@@ -18,7 +18,7 @@ def failed(secret_id: str, *, hours: int = 0) -> None:
 
 
 def test_a_rotation_that_has_failed_is_told_once_to_those_who_ask(hook: Receiver) -> None:
-    told(target_made(hook), Occasion.ROTATION_FAILED)
+    rule_made(target_made(hook), Occasion.ROTATION_FAILED)
     failed("PYPI_TOKEN")
     failed("OLD_TOKEN", hours=25)
     for _ in range(3):
@@ -29,7 +29,7 @@ def test_a_rotation_that_has_failed_is_told_once_to_those_who_ask(hook: Receiver
 
 
 def test_without_a_rule_that_asks_no_alarm_is_read(hook: Receiver) -> None:
-    told(target_made(hook), Occasion.FAILED)
+    rule_made(target_made(hook), Occasion.FAILED)
     failed("PYPI_TOKEN")
     cache.clear()
     with dynamodb_calls() as metering:

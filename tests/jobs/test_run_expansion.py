@@ -1,4 +1,4 @@
-"""Expanding a run: all of its jobs are there before one starts, and whoever repeats the report goes on."""
+"""Expanding a run: all of its jobs are there before one starts, and a report that is repeated goes on."""
 
 from unittest.mock import patch
 

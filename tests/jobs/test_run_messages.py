@@ -1,4 +1,4 @@
-"""What is told of the end of a run."""
+"""What messages say of the end of a run."""
 
 from typing import Any
 

@@ -38,11 +38,11 @@ class Receiver:
     def channel(self, *targets: str) -> Channel:
         return Channel(self.public, targets)
 
-    def open(self, sealed: str | None, job: Job, agent_id: str) -> dict[str, str]:
-        assert sealed
+    def open(self, encrypted: str | None, job: Job, agent_id: str) -> dict[str, str]:
+        assert encrypted
         info = "\0".join(("hybrid-ci secrets", agent_id, str(job.job_id), str(int(job.attempt)))).encode()
         suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
-        document = json.loads(suite.decrypt(base64.b64decode(sealed), self.key, info))
+        document = json.loads(suite.decrypt(base64.b64decode(encrypted), self.key, info))
         return {one["name"]: one["value"] for one in document["secrets"]}
 
 
@@ -63,8 +63,8 @@ def ask(worker: Worker, job: Job, channel: Channel) -> str | None:
 def test_a_job_that_names_a_secret_gets_it_and_one_that_names_none_costs_nothing(worker: Worker) -> None:
     secret()
     job, receiver = started(worker, "build"), Receiver()
-    sealed = ask(worker, job, receiver.channel())
-    assert receiver.open(sealed, job, worker.agent.id) == {"PYPI_TOKEN": VALUE}
+    encrypted = ask(worker, job, receiver.channel())
+    assert receiver.open(encrypted, job, worker.agent.id) == {"PYPI_TOKEN": VALUE}
     (seen,) = secret_deliveries("PYPI_TOKEN").deliveries
     assert (seen.job_id, seen.run_id, seen.attempt, seen.version) == (job.job_id, job.run_id, 1, 1)
     plain = started(worker, "plain")
@@ -135,14 +135,14 @@ def test_a_secret_of_an_environment_needs_the_job_and_an_agent_of_it(worker: Wor
             channel=Receiver().channel("staging"),
         )
     receiver = Receiver()
-    sealed = definition_secrets(
+    encrypted = definition_secrets(
         agent=worker.agent,
         job_id=str(job.job_id),
         attempt=1,
         definition={"secrets": [{"name": "PYPI_TOKEN", "file": True}], "environment": "production"},
         channel=receiver.channel("production"),
     )
-    assert receiver.open(sealed, job, worker.agent.id) == {"PYPI_TOKEN": VALUE}
+    assert receiver.open(encrypted, job, worker.agent.id) == {"PYPI_TOKEN": VALUE}
 
 
 @pytest.mark.parametrize("ref", ["refs/tags/v1", "refs/pull/7/head", "HEAD", "c0ffee0" + "0" * 33])
@@ -194,10 +194,10 @@ def test_the_value_is_in_no_answer_but_the_encrypted_one(server: str, worker: Wo
         assert answer.status_code == 200, answer.text
         assert VALUE not in answer.text
         answers.append(answer.json())
-    sealed = {answer["name"]: answer["sealed_secrets"] for answer in answers}
-    assert sealed["plain"] is None
+    encrypted = {answer["name"]: answer["sealed_secrets"] for answer in answers}
+    assert encrypted["plain"] is None
     job = Job.get(next(answer["job_id"] for answer in answers if answer["name"] == "build"))
-    assert receiver.open(sealed["build"], job, agent.agent_id) == {"PYPI_TOKEN": VALUE}
+    assert receiver.open(encrypted["build"], job, agent.agent_id) == {"PYPI_TOKEN": VALUE}
     assert agent.start({"job_id": job.job_id, "attempt": 1}, secrets_key="AAAA").status_code == 400
 
 

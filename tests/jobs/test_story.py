@@ -36,7 +36,7 @@ def attempts(client: Client, job_id: str) -> list[dict[str, Any]]:
     return list(answer.json()["attempts"])
 
 
-def told(client: Client, job_id: str) -> list[tuple[Any, ...]]:
+def story_of(client: Client, job_id: str) -> list[tuple[Any, ...]]:
     return [(attempt["number"], attempt["outcome"], attempt["reason"]) for attempt in attempts(client, job_id)]
 
 
@@ -79,7 +79,7 @@ def test_a_lost_attempt_says_with_whom_and_why(viewer: Client, job_id: str, agen
         assert lost["ended_at"] > lost["started_at"] > lost["assigned_at"]
         other = enrolled(viewer.server)
         assignment = other.take()
-        assert [number for number, _, _ in told(viewer, job_id)] == [1, 2]
+        assert [number for number, _, _ in story_of(viewer, job_id)] == [1, 2]
         other.finish(assignment, exit_code=1)
         with dynamodb_calls() as metering:
             first, second = job_attempts(job_get(job_id))
@@ -98,7 +98,7 @@ def test_the_last_loss_ends_the_job_and_no_retries_are_left(
         assignment = agent.take()
         assert assignment["attempt"] == attempt
         attempt_expire(agent_id=agent.agent_id, job_id=job_id, attempt=attempt, heartbeat_at=None, reason="no power")
-    assert told(viewer, job_id) == [
+    assert story_of(viewer, job_id) == [
         (1, "queued", "lost: no power"),
         (2, "queued", "lost: no power"),
         (3, "failed", "lost: no power"),
@@ -109,7 +109,7 @@ def test_the_last_loss_ends_the_job_and_no_retries_are_left(
 def test_an_attempt_that_was_never_started_is_told_too(viewer: Client, job_id: str, agent: AgentClient) -> None:
     agent.heartbeat(free_slots=1)
     attempt_release(agent_id=agent.agent_id, job_id=job_id, attempt=1)
-    ((number, outcome, reason),) = told(viewer, job_id)
+    ((number, outcome, reason),) = story_of(viewer, job_id)
     assert (number, outcome, reason) == (1, "queued", "not started: the agent did not acknowledge it")
     assert attempts(viewer, job_id)[0]["started_at"] is None
 
@@ -118,7 +118,7 @@ def test_a_report_that_comes_late_gives_the_attempt_its_end(viewer: Client, job_
     assignment = agent.take()
     attempt_expire(agent_id=agent.agent_id, job_id=job_id, attempt=1, heartbeat_at=None, reason="no heartbeat for 45 s")
     agent.finish(assignment)
-    assert told(viewer, job_id) == [(1, "completed", None)]
+    assert story_of(viewer, job_id) == [(1, "completed", None)]
 
 
 def ends(client: Client, job_id: str) -> list[tuple[Any, ...]]:

@@ -32,7 +32,7 @@ def target_made(hook: Receiver, kind: TargetKind = TargetKind.WEBHOOK, path: str
     return target_create(actor=OPERATOR, name=path, kind=kind, url=hook.url + path, **members)[0]
 
 
-def told(target: Target, *occasions: Occasion, **patterns: Any) -> None:
+def rule_made(target: Target, *occasions: Occasion, **patterns: Any) -> None:
     """Tell the target of these occasions, or of failures."""
     wanted = occasions or (Occasion.FAILED,)
     rule_create(actor=OPERATOR, target_id=str(target.target_id), occasions=[str(one) for one in wanted], **patterns)

@@ -20,7 +20,7 @@ from controlplane.nosql.transaction import Transaction
 from tests.conftest import OPERATOR
 from tests.examples import examples
 from tests.interleaving import every_order
-from tests.notifications.conftest import deliveries, happen, message, sweep, target_made, told
+from tests.notifications.conftest import deliveries, happen, message, rule_made, sweep, target_made
 from tests.properties.consistency import tables_empty
 from tests.webhooks import Receiver
 
@@ -57,33 +57,33 @@ def headlines() -> list[str]:
 def test_a_rule_concerns_the_pipelines_and_branches_that_its_patterns_match(
     hook: Receiver, pipelines: list[str], branches: list[str], heard: bool
 ) -> None:
-    told(target_made(hook), pipelines=pipelines, branches=branches)
+    rule_made(target_made(hook), pipelines=pipelines, branches=branches)
     assert happen() == int(heard)
     assert happen(2, Occasion.DEPLOYED) == 0
 
 
 def test_what_has_no_branch_concerns_only_rules_without_patterns_of_branches(hook: Receiver) -> None:
-    told(target_made(hook, path="/1"), Occasion.ROTATION_FAILED)
-    told(target_made(hook, path="/2"), Occasion.ROTATION_FAILED, branches=["*"])
+    rule_made(target_made(hook, path="/1"), Occasion.ROTATION_FAILED)
+    rule_made(target_made(hook, path="/2"), Occasion.ROTATION_FAILED, branches=["*"])
     assert happen(1, Occasion.ROTATION_FAILED, pipeline=None, branch=None) == 1
 
 
 def test_two_rules_of_a_target_make_one_message(hook: Receiver) -> None:
     target = target_made(hook)
-    told(target, Occasion.FAILED)
-    told(target, Occasion.FAILED, Occasion.FAILED_AFTER_SUCCESS)
+    rule_made(target, Occasion.FAILED)
+    rule_made(target, Occasion.FAILED, Occasion.FAILED_AFTER_SUCCESS)
     assert ended(FAILED) == 1
 
 
 def test_the_same_happening_is_announced_once(hook: Receiver) -> None:
-    told(target_made(hook))
+    rule_made(target_made(hook))
     assert (happen(1), happen(1), len(deliveries())) == (1, 0, 1)
     run_id = new_id()
     assert (ended(FAILED, run_id=run_id), ended(FAILED, run_id=run_id), len(deliveries())) == (1, 0, 2)
 
 
 def test_a_branch_that_breaks_and_is_fixed_says_so_once_each(hook: Receiver) -> None:
-    told(target_made(hook), Occasion.FAILED_AFTER_SUCCESS, Occasion.FIXED)
+    rule_made(target_made(hook), Occasion.FAILED_AFTER_SUCCESS, Occasion.FIXED)
     for result in (SUCCEEDED, FAILED, FAILED, CANCELLED, FAILED, SUCCEEDED, CANCELLED, SUCCEEDED, FAILED):
         ended(result)
     assert headlines() == ["failed_after_success", "fixed", "failed_after_success"]
@@ -92,25 +92,25 @@ def test_a_branch_that_breaks_and_is_fixed_says_so_once_each(hook: Receiver) -> 
 
 
 def test_a_run_that_is_run_again_and_succeeds_fixes_its_branch(hook: Receiver) -> None:
-    told(target_made(hook), Occasion.FIXED)
+    rule_made(target_made(hook), Occasion.FIXED)
     run_id = new_id()
     ended(FAILED, run_id=run_id, at=1)
     assert ended(SUCCEEDED, run_id=run_id, at=2) == 1
 
 
 def test_a_late_end_of_an_older_run_says_nothing_about_the_branch(hook: Receiver) -> None:
-    told(target_made(hook), Occasion.FAILED_AFTER_SUCCESS, Occasion.FIXED)
+    rule_made(target_made(hook), Occasion.FAILED_AFTER_SUCCESS, Occasion.FIXED)
     older, newer = new_id(), new_id()
     ended(SUCCEEDED, run_id=newer)
     assert ended(FAILED, run_id=older) == 0
     assert ended(SUCCEEDED) == 0
-    told(target_made(hook, path="/all"), Occasion.FAILED)
+    rule_made(target_made(hook, path="/all"), Occasion.FAILED)
     assert ended(FAILED, run_id=older, at=2) == 1
     assert headlines() == ["failed"]
 
 
 def test_the_result_of_a_branch_without_runs_for_half_a_year_is_not_known_any_more(hook: Receiver) -> None:
-    told(target_made(hook), Occasion.FIXED)
+    rule_made(target_made(hook), Occasion.FIXED)
     ended(FAILED)
     with clock.shifted(timedelta(days=180)):
         assert ended(SUCCEEDED) == 0
@@ -137,7 +137,7 @@ def expected(results: Sequence[str]) -> list[str]:
 @given(results=st.lists(st.sampled_from([SUCCEEDED, FAILED, CANCELLED]), max_size=6))
 def test_any_sequence_of_results_is_heard_as_its_changes(hook: Receiver, results: list[str]) -> None:
     tables_empty()
-    told(target_made(hook), Occasion.FAILED_AFTER_SUCCESS, Occasion.FIXED)
+    rule_made(target_made(hook), Occasion.FAILED_AFTER_SUCCESS, Occasion.FIXED)
     for result in results:
         ended(result)
     assert headlines() == expected(results)
@@ -147,7 +147,7 @@ def test_two_ends_at_once_are_told_one_after_the_other(hook: Receiver) -> None:
     """In whichever order, one failure is the first."""
     for order in every_order():
         tables_empty()
-        told(target_made(hook), Occasion.FAILED_AFTER_SUCCESS)
+        rule_made(target_made(hook), Occasion.FAILED_AFTER_SUCCESS)
         first, second = new_id(), new_id()
         counts = order.race(partial(ended, FAILED, run_id=first), partial(ended, FAILED, run_id=second))
         assert sorted(map(str, counts)) == ["0", "1"]
@@ -157,7 +157,7 @@ def test_two_ends_at_once_are_told_one_after_the_other(hook: Receiver) -> None:
 
 def test_a_rule_whose_target_is_deleted_meanwhile_tells_nobody(hook: Receiver) -> None:
     target = target_made(hook)
-    told(target)
+    rule_made(target)
     target_delete(actor=OPERATOR, target_id=str(target.target_id))
     assert happen() == 0
     assert sweep() == 0
@@ -167,7 +167,7 @@ def test_forty_targets_hear_by_one_transaction(tables: None, monkeypatch: pytest
     stamps: dict[str, Any] = dict.fromkeys(("created_at", "created_by", "changed_at", "changed_by"), "x")
     for _ in range(40):
         target_id = new_id()
-        Target(TARGETS, target_id, name="x", kind="webhook", shown="x", sealed="x", **stamps).save()
+        Target(TARGETS, target_id, name="x", kind="webhook", shown="x", encrypted="x", **stamps).save()
         Rule(RULES, new_id(), target_id=target_id, occasions=["failed"], **stamps).save()
     commits: list[int] = []
     commit = Transaction.commit

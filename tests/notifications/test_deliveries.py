@@ -25,7 +25,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Forbidden, NotFound
 from tests.conftest import OPERATOR
-from tests.notifications.conftest import deliveries, happen, sweep, target_made, told
+from tests.notifications.conftest import deliveries, happen, rule_made, sweep, target_made
 from tests.notifications.test_outbox_work import work_until
 from tests.webhooks import Received, Receiver
 
@@ -43,7 +43,7 @@ def refuse(status: int = 503, **headers: str) -> Any:
 
 def test_a_message_is_delivered_and_its_attempt_is_logged(hook: Receiver) -> None:
     target = target_made(hook)
-    told(target)
+    rule_made(target)
     hook.content = b"thank you\r\n"
     hook.answer = lambda _request: (200, {})
     assert happen() == 1
@@ -59,7 +59,7 @@ def test_a_message_is_delivered_and_its_attempt_is_logged(hook: Receiver) -> Non
 
 
 def test_messages_to_one_target_arrive_in_their_order_though_the_first_fails(hook: Receiver) -> None:
-    told(target_made(hook))
+    rule_made(target_made(hook))
     hook.answer = refuse()
     for number in (1, 2, 3):
         happen(number)
@@ -83,7 +83,7 @@ def test_one_slow_target_blocks_no_other(hook: Receiver) -> None:
 
     hook.answer = answer
     for path in ("/slow", "/quick"):
-        told(target_made(hook, path=path))
+        rule_made(target_made(hook, path=path))
     happen()
     sweep()
     assert {delivery.target_name: delivery.state for delivery in deliveries()} == {
@@ -94,7 +94,7 @@ def test_one_slow_target_blocks_no_other(hook: Receiver) -> None:
 
 def test_a_target_that_fails_for_long_is_shown_and_not_retried_for_ever(hook: Receiver) -> None:
     target = target_made(hook)
-    told(target)
+    rule_made(target)
     hook.answer = refuse()
     for number in (1, 2, 3):
         happen(number)
@@ -121,7 +121,7 @@ def test_a_target_that_fails_for_long_is_shown_and_not_retried_for_ever(hook: Re
 
 def test_nothing_inside_our_network_is_requested_and_no_redirect_followed(hook: Receiver, settings: Any) -> None:
     """Where the name leads is checked with each attempt, also if it was allowed when the target was made."""
-    told(target_made(hook))
+    rule_made(target_made(hook))
     happen()
     hook.answer = lambda _request: (302, {"Location": "http://169.254.169.254/latest/meta-data/"})
     sweep()
@@ -134,7 +134,7 @@ def test_nothing_inside_our_network_is_requested_and_no_redirect_followed(hook: 
 
 def test_the_log_keeps_the_newest_attempts(hook: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliveries_module, "ATTEMPTS_KEPT", 2)
-    told(target_made(hook))
+    rule_made(target_made(hook))
     happen()
     for number in range(4):
         hook.answer = refuse(500 + number)
@@ -144,7 +144,7 @@ def test_the_log_keeps_the_newest_attempts(hook: Receiver, monkeypatch: pytest.M
 
 
 def test_what_a_target_does_not_want_keeps_the_others_back_for_five_attempts(hook: Receiver) -> None:
-    told(target_made(hook))
+    rule_made(target_made(hook))
     happen(1)
     happen(2)
     hook.answer = lambda request: (400 if b'"number":1' in request.body else 204, {})
@@ -155,7 +155,7 @@ def test_what_a_target_does_not_want_keeps_the_others_back_for_five_attempts(hoo
 
 
 def test_a_target_says_when_to_come_again(hook: Receiver) -> None:
-    told(target_made(hook))
+    rule_made(target_made(hook))
     happen()
     hook.answer = refuse(429, **{"Retry-After": "600"})
     sweep()
@@ -167,7 +167,7 @@ def test_a_target_says_when_to_come_again(hook: Receiver) -> None:
 
 @pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.nightly)])
 def test_a_crash_between_act_and_delivery_delivers_once_or_twice_and_never_not(hook: Receiver, step: int) -> None:
-    told(target_made(hook))
+    rule_made(target_made(hook))
 
     for call in itertools.count(step=step):
         happen(call)
@@ -181,7 +181,7 @@ def test_a_crash_between_act_and_delivery_delivers_once_or_twice_and_never_not(h
 
 def test_a_redelivery_has_the_id_of_its_message_and_comes_after_those_that_wait(hook: Receiver) -> None:
     target = target_made(hook)
-    told(target)
+    rule_made(target)
     happen(1)
     sweep()
     (first,) = deliveries(target)
@@ -198,7 +198,7 @@ def test_a_redelivery_has_the_id_of_its_message_and_comes_after_those_that_wait(
 
 def test_a_test_message_is_sent_at_once_past_those_that_wait(hook: Receiver) -> None:
     target = target_made(hook)
-    told(target)
+    rule_made(target)
     happen()
     hook.answer = refuse(404)
     assert target_test(actor=OPERATOR, target_id=str(target.target_id)).attempts[0]["status"] == 404
@@ -214,7 +214,7 @@ def test_a_test_message_is_sent_at_once_past_those_that_wait(hook: Receiver) -> 
 
 def test_messages_to_a_deleted_target_are_not_sent(hook: Receiver) -> None:
     target = target_made(hook)
-    told(target)
+    rule_made(target)
     happen()
     target_delete(actor=OPERATOR, target_id=str(target.target_id))
     sweep()
@@ -226,7 +226,7 @@ def test_messages_to_a_deleted_target_are_not_sent(hook: Receiver) -> None:
 
 def test_what_waits_goes_to_the_new_address_with_the_new_secret(hook: Receiver) -> None:
     target = target_made(hook, path="/old")
-    told(target)
+    rule_made(target)
     happen()
     target_change(actor=OPERATOR, target_id=str(target.target_id), url=f"{hook.url}/new")
     target_secret_rotate(actor=OPERATOR, target_id=str(target.target_id))
@@ -239,7 +239,7 @@ def test_what_waits_goes_to_the_new_address_with_the_new_secret(hook: Receiver) 
 def test_deliveries_are_listed_in_pages_of_all_targets_and_of_one(hook: Receiver) -> None:
     first, second = target_made(hook, path="/1"), target_made(hook, path="/2")
     for target in (first, second):
-        told(target)
+        rule_made(target)
     for number in range(3):
         happen(number)
     page = delivery_list(limit=4)

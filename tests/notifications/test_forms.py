@@ -16,7 +16,7 @@ from apps.notifications.senders.sending import excerpt_of
 from apps.notifications.services import target_create, target_secret_rotate
 from apps.notifications.states import TargetKind
 from tests.conftest import OPERATOR
-from tests.notifications.conftest import deliveries, happen, message, sweep, target_made, told
+from tests.notifications.conftest import deliveries, happen, message, rule_made, sweep, target_made
 from tests.webhooks import Received, Receiver
 
 PAGE = (Path(settings.BASE_DIR) / "docs/notifications.md").read_text()
@@ -53,7 +53,7 @@ def verify(request: Received, secret: str) -> bool:
 
 def test_a_webhook_is_signed_as_standard_webhooks_has_it_and_by_both_secrets_in_the_overlap(hook: Receiver) -> None:
     target, old = target_create(actor=OPERATOR, name="hook", kind=TargetKind.WEBHOOK, url=hook.url)
-    told(target)
+    rule_made(target)
     happen(1)
     sweep()
     _, new = target_secret_rotate(actor=OPERATOR, target_id=str(target.target_id))
@@ -75,7 +75,7 @@ def test_a_webhook_has_the_texts_of_strangers_as_they_are() -> None:
 
 
 def test_slack_gets_a_short_message_with_a_link(hook: Receiver) -> None:
-    told(target_made(hook, TargetKind.SLACK, "/slack"))
+    rule_made(target_made(hook, TargetKind.SLACK, "/slack"))
     happen()
     sweep()
     body = json.loads(hook.requests[0].body)
@@ -104,7 +104,7 @@ def test_no_text_of_a_stranger_notifies_a_channel_or_makes_a_link_in_slack_and_w
 
 
 def test_teams_gets_an_adaptive_card(hook: Receiver) -> None:
-    told(target_made(hook, TargetKind.TEAMS, "/teams"))
+    rule_made(target_made(hook, TargetKind.TEAMS, "/teams"))
     happen()
     hook.answer = lambda _request: (202, {})
     sweep()
@@ -133,7 +133,7 @@ def mailing(settings: Any, tables: None) -> Target:
     settings.DEFAULT_FROM_EMAIL = "CI <ci@example.com>"
     emails = ["ada@example.com", "grace@example.com"]
     target = target_create(actor=OPERATOR, name="mail", kind=TargetKind.EMAIL, emails=emails)[0]
-    told(target)
+    rule_made(target)
     return target
 
 

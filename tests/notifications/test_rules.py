@@ -62,7 +62,7 @@ def test_what_is_no_rule_is_refused_by_its_field(target_id: str, members: dict[s
 
 
 def test_no_rule_is_left_of_a_target_that_is_deleted_at_the_same_moment() -> None:
-    """But for one that was made after the deletion had read them: it tells nobody, and can be deleted."""
+    """But for one that was made after the deletion had read them: it announces nothing, and can be deleted."""
     for order in every_order():
         target_id = str(made().target_id)
         made_rule, deleted = order.race(

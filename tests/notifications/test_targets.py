@@ -45,7 +45,7 @@ def test_the_address_and_the_secrets_are_nowhere_but_encrypted() -> None:
 
 def test_an_encrypted_address_opens_for_no_other_target() -> None:
     first, second = made(), made()
-    second.update([Target.sealed.set(first.sealed)])
+    second.update([Target.encrypted.set(first.encrypted)])
     with pytest.raises(DecryptionFailed):
         target_address(target_get(str(second.target_id)))
 

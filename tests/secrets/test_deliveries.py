@@ -49,7 +49,7 @@ def deliver(*names: str, to: Attempt | None = None, public_key: bytes = PUBLIC) 
 
 def opened(delivery: Delivery, *, info: bytes | None = None) -> dict[str, str]:
     info = info or b"\0".join((b"hybrid-ci secrets", AGENT.id.encode(), b"job-1", b"2"))
-    document = json.loads(SUITE.decrypt(base64.b64decode(delivery.sealed), KEY, info))
+    document = json.loads(SUITE.decrypt(base64.b64decode(delivery.encrypted), KEY, info))
     return {one["name"]: one["value"] for one in document["secrets"]}
 
 
@@ -58,7 +58,7 @@ def test_only_the_owner_of_the_key_reads_the_values_and_only_for_this_attempt() 
     secret_made("OTHER", "zwölf 🔑\nlines")
     delivery = deliver("PYPI_TOKEN", "OTHER")
     assert opened(delivery) == {"PYPI_TOKEN": VALUE, "OTHER": "zwölf 🔑\nlines"}
-    assert VALUE not in repr(base64.b64decode(delivery.sealed))
+    assert VALUE not in repr(base64.b64decode(delivery.encrypted))
     for info in (
         b"",
         b"hybrid-ci secrets\0other\0job-1\x002",
@@ -120,7 +120,7 @@ def test_a_job_that_may_not_get_a_secret_hears_why(scope: dict[str, Any] | None,
     with pytest.raises(SecretsMissing, match=message) as caught:
         deliver("ALLOWED", "PYPI_TOKEN", to=to)
     assert caught.value.code == "secrets_missing"
-    # Not even those that it might get are handed out, and none is recorded.
+    # Not even those that it might get are delivered, and none is recorded.
     assert secret_deliveries("ALLOWED").deliveries == secret_deliveries("PYPI_TOKEN").deliveries == []
 
 

@@ -92,7 +92,7 @@ def test_all_of_its_bytecode_is_valid_whatever_the_dates_of_its_files(unpacked: 
     sources = {path for path in unpacked.rglob("*.py") if path.name != "manage.py"}
     assert sources == set(ours)
     compiled = list(unpacked.rglob("*.pyc"))
-    # The agent's modules are handed out as sources; for those that are imported, the last test looks.
+    # The agent's modules are delivered as sources; for those that are imported, the last test looks.
     imported = [path for path in ours if path.relative_to(unpacked).parts[0] != "agent"]
     assert {importlib.util.cache_from_source(str(source)) for source in imported} <= {str(path) for path in compiled}
     assert len(compiled) > 1000

@@ -121,7 +121,7 @@ def _statement(artifact: Artifact, job: Job, run: Run, base: str, cut: _Cut) -> 
 
 
 def _dependencies(job: Job, cut: _Cut) -> list[dict[str, Any]]:
-    """The commit that was built, if its agent has told it."""
+    """The commit that was built, if its agent has reported it."""
     if not job.commit:
         return []
     return [

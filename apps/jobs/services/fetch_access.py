@@ -51,7 +51,7 @@ def start_fetch_access(*, agent: Actor, job: Job, attempt: int, channel: Channel
 
 def _access(agent: Actor, job: Job, attempt: int, channel: Channel) -> str | None:
     # Few jobs need them, and a cold start loads nothing of secrets.
-    from apps.secrets.services.deliveries import document_seal, public_key_read
+    from apps.secrets.services.deliveries import document_encrypt, public_key_read
 
     kind, _, name = str(job.fetch_with).partition(":")
     receiver = _receiver(job, attempt, channel)
@@ -61,9 +61,9 @@ def _access(agent: Actor, job: Job, attempt: int, channel: Channel) -> str | Non
     if document is None:
         return None
     key = public_key_read(str(channel.public_key))
-    sealed = document_seal(document, purpose=_PURPOSE, agent=agent, attempt=receiver, public_key=key)
+    encrypted = document_encrypt(document, purpose=_PURPOSE, agent=agent, attempt=receiver, public_key=key)
     delivery_commit(tx, agent=agent, job=job, attempt=attempt, key=key)
-    return sealed
+    return encrypted
 
 
 def _receiver(job: Job, attempt: int, channel: Channel) -> "Attempt":

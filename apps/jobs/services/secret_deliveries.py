@@ -92,7 +92,7 @@ def attempt_secrets(
         raise
     delivery_commit(tx, agent=agent, job=job, attempt=attempt, key=key)
     delivery.note_use()
-    return delivery.sealed
+    return delivery.encrypted
 
 
 def delivery_commit(tx: Transaction, *, agent: Actor, job: Job, attempt: int, key: bytes) -> None:

@@ -29,7 +29,7 @@ class Target(Record):
     # The host of its address, which lists show; of an e-mail target, how many addresses it has.
     shown = UnicodeAttribute()
     # The encrypted JSON of `apps.notifications.senders.Address`.
-    sealed = UnicodeAttribute()
+    encrypted = UnicodeAttribute(attr_name="sealed")
     # Until when messages are also signed by the secret before this one.
     overlap_until = UnicodeAttribute(null=True)
     # Since when it has failed, and the last reason; null while it accepts what it gets.

@@ -67,7 +67,7 @@ def target_address(target: Target) -> Address:
     Raises DecryptionFailed, or Unavailable when KMS does not answer.
     """
     target_id = str(target.target_id)
-    stored = json.loads(decrypt(str(target.sealed), context=target_context(target_id)))
+    stored = json.loads(decrypt(str(target.encrypted), context=target_context(target_id)))
     if not target.overlap_until or target.overlap_until <= clock.timestamp(clock.now()):
         stored["secrets"] = stored["secrets"][:1]
     return Address.of_json(stored)

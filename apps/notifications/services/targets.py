@@ -18,7 +18,7 @@ from apps.notifications.selectors.targets import (
     target_list,
 )
 from apps.notifications.senders.addresses import Address, address_validate
-from apps.notifications.services.sealing import address_seal
+from apps.notifications.services.encryption import address_encrypt
 from apps.notifications.states import TargetKind
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
@@ -66,7 +66,7 @@ def target_create(
         name=name,
         kind=kind,
         shown=address.shown,
-        sealed=address_seal(address, target_id=target_id),
+        encrypted=address_encrypt(address, target_id=target_id),
         created_at=now,
         created_by=actor.name,
         changed_at=now,
@@ -102,11 +102,11 @@ def target_change(
         fresh = address_validate(TargetKind(current.kind), url=url or "", emails=emails or (), secret=None)
         address = Address(url=fresh.url, emails=fresh.emails, secrets=kept.secrets)
         if address.as_json() != kept.as_json():
-            changes |= {"shown": address.shown, "sealed": address_seal(address, target_id=target_id)}
+            changes |= {"shown": address.shown, "encrypted": address_encrypt(address, target_id=target_id)}
     if all(getattr(current, member) == value for member, value in changes.items()):
         return current
     described = changes_detail(_described(current), {**_described(current), **_described(Target(**changes), changes)})
-    if "sealed" in changes and "shown" not in described:
+    if "encrypted" in changes and "shown" not in described:
         described["address"] = "changed"
     return _change(current, actor, changes, Action.NOTIFICATION_TARGET_CHANGED, described)
 
@@ -126,7 +126,7 @@ def target_secret_rotate(*, actor: Actor, target_id: str, overlap_hours: int = 2
     kept, secret = _address_of(current), webhook_secret_new()
     address = Address(url=kept.url, secrets=[secret, *kept.secrets[:1]])
     until = clock.now() + timedelta(hours=overlap_hours)
-    changes = {"sealed": address_seal(address, target_id=target_id), "overlap_until": clock.timestamp(until)}
+    changes = {"encrypted": address_encrypt(address, target_id=target_id), "overlap_until": clock.timestamp(until)}
     detail = {"overlap_hours": overlap_hours}
     return _change(current, actor, changes, Action.NOTIFICATION_TARGET_SECRET_ROTATED, detail), secret
 
@@ -177,7 +177,7 @@ def _changed_meanwhile() -> Conflict:
 
 def _address_of(target: Target) -> Address:
     """The address with all of its secrets."""
-    return Address.of_json(json.loads(decrypt(str(target.sealed), context=target_context(str(target.target_id)))))
+    return Address.of_json(json.loads(decrypt(str(target.encrypted), context=target_context(str(target.target_id)))))
 
 
 def _name_validate(name: str) -> str:

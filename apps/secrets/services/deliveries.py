@@ -55,9 +55,9 @@ class Attempt:
 
 @frozen
 class Delivery:
-    """Secrets for an attempt: `sealed` is what its agent opens, in base64."""
+    """Secrets for an attempt: `encrypted` is what its agent opens, in base64."""
 
-    sealed: str
+    encrypted: str
     secrets: Sequence[Secret]
 
     def note_use(self) -> None:
@@ -94,8 +94,8 @@ def secrets_deliver(
             label=f"audit of secret {number}",
         )
     document = {"secrets": [{"name": str(secret.name), "value": value} for secret, value in values]}
-    sealed = document_seal(document, purpose="secrets", agent=agent, attempt=attempt, public_key=public_key)
-    return Delivery(sealed, chosen)
+    encrypted = document_encrypt(document, purpose="secrets", agent=agent, attempt=attempt, public_key=public_key)
+    return Delivery(encrypted, chosen)
 
 
 def secret_take(tx: Transaction, *, agent: Actor, attempt: Attempt, name: str, use: str) -> tuple[str, str]:
@@ -118,7 +118,7 @@ def secret_take(tx: Transaction, *, agent: Actor, attempt: Attempt, name: str, u
     return str(secret.secret_id), value
 
 
-def document_seal(
+def document_encrypt(
     document: Mapping[str, object], *, purpose: str, agent: Actor, attempt: Attempt, public_key: bytes
 ) -> str:
     """The document encrypted to the key of an attempt, in base64. What it is for is part of the encryption.
@@ -126,7 +126,7 @@ def document_seal(
     Raises InvalidInput for the key.
     """
     info = "\0".join((f"hybrid-ci {purpose}", agent.id, attempt.job_id, str(attempt.number))).encode()
-    return _seal(document, public_key=public_key, info=info)
+    return _encrypt(document, public_key=public_key, info=info)
 
 
 def delivery_refuse(*, agent: Actor, attempt: Attempt, names: Sequence[str], reason: str) -> None:
@@ -196,15 +196,15 @@ def _value(secret: Secret) -> str:
         ) from None
 
 
-def _seal(document: Mapping[str, object], *, public_key: bytes, info: bytes) -> str:
+def _encrypt(document: Mapping[str, object], *, public_key: bytes, info: bytes) -> str:
     """The document encrypted by HPKE (RFC 9180), so that only the owner of the private key reads it."""
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
     from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
     suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
     try:
-        sealed = suite.encrypt(json.dumps(document).encode(), X25519PublicKey.from_public_bytes(public_key), info)
+        encrypted = suite.encrypt(json.dumps(document).encode(), X25519PublicKey.from_public_bytes(public_key), info)
     except ValueError:
         # A point of small order gives a shared secret that everybody knows.
         raise InvalidInput.field("secrets_key", "must be a valid X25519 public key") from None
-    return base64.b64encode(sealed).decode()
+    return base64.b64encode(encrypted).decode()

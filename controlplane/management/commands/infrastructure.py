@@ -147,5 +147,5 @@ class Command(BaseCommand):
         try:
             return input().strip().lower() == "yes"
         except EOFError:
-            self.stdout.write("\nNobody is there to answer. --yes goes on without a question.")
+            self.stdout.write("\nThere is no terminal to answer at. --yes goes on without a question.")
             return False

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.agents.services.key_rewrapping import agent_keys_rewrap
-from apps.notifications.services.sealing import targets_rewrap
+from apps.notifications.services.encryption import targets_rewrap
 from apps.secrets.services.rewrapping import encryption_key_replace, secrets_rewrap
 from apps.sources.services.connection_rewrapping import connections_rewrap
 from controlplane.lib.actor import SYSTEM

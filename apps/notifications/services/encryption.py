@@ -10,7 +10,7 @@ from controlplane.lib.envelope import decrypt, encrypt, is_current
 from controlplane.nosql.connection import ConditionFailed
 
 
-def address_seal(address: Address, *, target_id: str) -> str:
+def address_encrypt(address: Address, *, target_id: str) -> str:
     """The address of the target, encrypted for its place. Raises Unavailable when KMS does not answer."""
     return encrypt(json.dumps(address.as_json()).encode(), context=target_context(target_id))
 
@@ -22,11 +22,11 @@ def targets_rewrap(*, progress: Callable[[str], None]) -> int:
     """
     count = 0
     for target in target_list():
-        text, context = str(target.sealed), target_context(str(target.target_id))
+        text, context = str(target.encrypted), target_context(str(target.target_id))
         if not is_current(text):
             fresh = encrypt(decrypt(text, context=context), context=context)
             try:
-                target.update([Target.sealed.set(fresh)], condition=Target.sealed == text)
+                target.update([Target.encrypted.set(fresh)], condition=Target.encrypted == text)
                 count += 1
             except ConditionFailed:
                 # It was changed or deleted meanwhile, and what is there now is encrypted by the key of now.

@@ -8,7 +8,7 @@ import pytest
 from apps.notifications.models import Target
 from apps.notifications.selectors.targets import target_address, target_get
 from apps.notifications.services import target_change
-from apps.notifications.services.sealing import targets_rewrap
+from apps.notifications.services.encryption import targets_rewrap
 from controlplane.lib.envelope import is_current, key_replace
 from tests.conftest import OPERATOR
 from tests.interleaving import before_call
@@ -32,5 +32,5 @@ def test_addresses_are_encrypted_by_the_new_key_and_those_that_are_changed_meanw
     ):
         assert targets_rewrap(progress=lambda _: None) == 1
     assert targets_rewrap(progress=lambda _: None) == 0
-    assert all(is_current(str(target.sealed)) for target in Target.query("targets"))
+    assert all(is_current(str(target.encrypted)) for target in Target.query("targets"))
     assert [target_address(target_get(target_id)).url for target_id in ids] == [fresh, URL]
