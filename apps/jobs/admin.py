@@ -21,7 +21,6 @@ from controlplane.nosql.admin.forms import RecordForm, revision, text
 from controlplane.nosql.admin.options import NosqlModelAdmin, act, moment
 from controlplane.nosql.admin.site import site
 from controlplane.nosql.facade import Facade
-from controlplane.nosql.listing import Listing
 
 _HIDDEN = ("env", "definition", "open", "outcome", "started_by", "created_day")
 
@@ -112,14 +111,8 @@ class JobAdmin(NosqlModelAdmin):
 site.register(JobFacade, JobAdmin)
 
 
-class EnvironmentFacade(Facade, record=Environment, hidden=("freezes", "holders")):
+class EnvironmentFacade(Facade, record=Environment, only_partition=SPACE, hidden=("freezes", "holders")):
     """An environment as the admin shows it."""
-
-    listings = (Listing(Environment, None, lambda _asked: [SPACE]),)
-
-    @classmethod
-    def partition(cls, key: str) -> str:  # noqa: ARG003 — one partition holds them all
-        return SPACE
 
     class Meta(Facade.Meta):
         verbose_name = "environment"

@@ -27,20 +27,13 @@ from controlplane.nosql.admin.forms import NamesField, RecordForm, revision, tex
 from controlplane.nosql.admin.options import NosqlModelAdmin, act, moment
 from controlplane.nosql.admin.site import site
 from controlplane.nosql.facade import Facade
-from controlplane.nosql.listing import Listing
 from controlplane.nosql.record import compact_json
 
 _MANAGE = Permission.NOTIFICATIONS_MANAGE
 
 
-class TargetFacade(Facade, record=Target, hidden=("encrypted",)):
+class TargetFacade(Facade, record=Target, only_partition=TARGETS, hidden=("encrypted",)):
     """A target as the admin shows it."""
-
-    listings = (Listing(Target, None, lambda _asked: [TARGETS]),)
-
-    @classmethod
-    def partition(cls, key: str) -> str:  # noqa: ARG003 — one partition holds them all
-        return TARGETS
 
     class Meta(Facade.Meta):
         verbose_name = "notification target"
@@ -131,14 +124,8 @@ class TargetAdmin(NosqlModelAdmin):
         return f"since {record.failing_since[:16].replace('T', ' ')}: {record.problem}" if record.failing_since else ""
 
 
-class RuleFacade(Facade, record=Rule):
+class RuleFacade(Facade, record=Rule, only_partition=RULES):
     """A rule as the admin shows it."""
-
-    listings = (Listing(Rule, None, lambda _asked: [RULES]),)
-
-    @classmethod
-    def partition(cls, key: str) -> str:  # noqa: ARG003 — one partition holds them all
-        return RULES
 
     class Meta(Facade.Meta):
         verbose_name = "notification rule"

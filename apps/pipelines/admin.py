@@ -23,18 +23,11 @@ from controlplane.nosql.admin.forms import NamesField, RecordForm, long_text, re
 from controlplane.nosql.admin.options import NosqlModelAdmin, act, moment
 from controlplane.nosql.admin.site import site
 from controlplane.nosql.facade import Facade
-from controlplane.nosql.listing import Listing
 from controlplane.nosql.record import compact_json
 
 
-class PipelineFacade(Facade, record=Pipeline):
+class PipelineFacade(Facade, record=Pipeline, only_partition=SCOPE):
     """A pipeline as the admin shows it."""
-
-    listings = (Listing(Pipeline, None, lambda _asked: [SCOPE]),)
-
-    @classmethod
-    def partition(cls, key: str) -> str:  # noqa: ARG003 — one partition holds them all
-        return SCOPE
 
     class Meta(Facade.Meta):
         verbose_name = "pipeline"
@@ -145,14 +138,8 @@ class PipelineAdmin(NosqlModelAdmin):
 site.register(PipelineFacade, PipelineAdmin)
 
 
-class ScheduleFacade(Facade, record=Schedule):
+class ScheduleFacade(Facade, record=Schedule, only_partition=SPACE):
     """A schedule as the admin shows it."""
-
-    listings = (Listing(Schedule, None, lambda _asked: [SPACE]),)
-
-    @classmethod
-    def partition(cls, key: str) -> str:  # noqa: ARG003 — one partition holds them all
-        return SPACE
 
     class Meta(Facade.Meta):
         verbose_name = "schedule"

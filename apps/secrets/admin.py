@@ -15,17 +15,10 @@ from controlplane.nosql.admin.forms import NamesField, RecordForm, text, write_o
 from controlplane.nosql.admin.options import NosqlModelAdmin, moment
 from controlplane.nosql.admin.site import site
 from controlplane.nosql.facade import Facade
-from controlplane.nosql.listing import Listing
 
 
-class SecretFacade(Facade, record=Secret):
+class SecretFacade(Facade, record=Secret, only_partition=SPACE):
     """A secret as the admin shows it."""
-
-    listings = (Listing(Secret, None, lambda _asked: [SPACE]),)
-
-    @classmethod
-    def partition(cls, key: str) -> str:  # noqa: ARG003 — one partition holds them all
-        return SPACE
 
     class Meta(Facade.Meta):
         verbose_name = "secret"

@@ -17,14 +17,8 @@ from controlplane.nosql.facade import Facade
 from controlplane.nosql.listing import Listing
 
 
-class ConnectionFacade(Facade, record=Connection):
+class ConnectionFacade(Facade, record=Connection, only_partition=SPACE):
     """A connection as the admin shows it."""
-
-    listings = (Listing(Connection, None, lambda _asked: [SPACE]),)
-
-    @classmethod
-    def partition(cls, key: str) -> str:  # noqa: ARG003 — one partition holds them all
-        return SPACE
 
     class Meta(Facade.Meta):
         verbose_name = "connection"

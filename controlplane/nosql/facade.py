@@ -137,14 +137,18 @@ class FacadeBase(ModelBase):
         attrs: dict[str, Any],
         record: type[Record] | None = None,
         hidden: Collection[str] = (),
+        only_partition: str | None = None,
         **kwargs: Any,
     ) -> type:
         if record is None:
             return super().__new__(mcs, name, bases, attrs, **kwargs)
+        if only_partition is not None:
+            attrs = {**_one_partition(record, only_partition), **attrs}
         if record._range_keyname and "partition" not in attrs:
             raise TypeError(
                 f"{record.__name__} has a range key, and Django's models have one primary key; "
-                "if the range key alone is unique, declare `partition`, which returns the hash key for it"
+                "if the range key alone is unique, declare `partition`, which returns the hash key for it, "
+                "or name the `only_partition`"
             )
         key = record._range_keyname or record._hash_keyname
         fields = {
@@ -159,8 +163,10 @@ class Facade(models.Model, metaclass=FacadeBase):
     """The base of facades: ``class UserFacade(Facade, record=User)`` is what Django knows as the model ``User``.
 
     A class may declare a field of another type (an e-mail address, choices) as usual. `hidden` names the attributes
-    that Django must not see: ``record=Session, hidden=("data",)``. Facades only read. Services change records,
-    since they check the rules and write the audit trail.
+    that Django must not see: ``record=Session, hidden=("data",)``. `only_partition` is the hash key of records that are
+    all in one partition: ``record=Secret, only_partition=SPACE``. They are found by their range key and listed in its
+    order, without a `partition` and `listings` of the class. Facades only read. Services change records, since they
+    check the rules and write the audit trail.
     """
 
     record_kind: ClassVar[type[Record]]
@@ -195,6 +201,14 @@ class Facade(models.Model, metaclass=FacadeBase):
         made._state.db = "default"
         made.record = record
         return made
+
+
+def _one_partition(record: type[Record], key: str) -> dict[str, Any]:
+    """The members of a facade whose records are all in the partition `key`."""
+    return {
+        "listings": (Listing(record, None, lambda _asked: [key]),),
+        "partition": staticmethod(lambda _range_key: key),
+    }
 
 
 def _field(attribute: Attribute[Any], *, is_key: bool) -> "models.Field[Any, Any]":

@@ -1,15 +1,19 @@
 """A record as Django sees it."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db import models
 
 from apps.accounts.models import User, UserFacade
 from apps.accounts.services import user_create
+from apps.jobs.models import Environment
 from controlplane.lib.actor import SYSTEM
 from controlplane.nosql.backend.base import SqlRefused
+from controlplane.nosql.facade import Facade
 from controlplane.nosql.query import Unserved
 from tests.conftest import PASSWORD, ada_create
 from tests.metering import dynamodb_calls
@@ -21,6 +25,21 @@ FACADES: Any = UserFacade.objects
 @pytest.fixture
 def ada(tables: None) -> User:
     return ada_create("viewer")
+
+
+@pytest.fixture
+def trials(tables: None) -> Iterator[Any]:
+    """The environments a, b and c of the partition “trial”. There is another c, and a d, in another partition."""
+    for space, place in (("trial", "c"), ("trial", "a"), ("other", "d"), ("trial", "b"), ("other", "c")):
+        Environment(space, place, url=f"https://{space}").save()
+
+    class Trial(Facade, record=Environment, only_partition="trial"):
+        class Meta(Facade.Meta):
+            app_label = "trial"
+
+    yield Trial.objects
+    del apps.all_models["trial"]
+    apps.clear_cache()
 
 
 def test_in_django_a_facade_has_its_records_name_and_attributes() -> None:
@@ -95,3 +114,25 @@ def test_a_record_is_not_deleted_past_its_service(ada: User) -> None:
     with pytest.raises((SqlRefused, TypeError)):
         FACADES.get(pk=ada.user_id).delete()
     assert User.find(ada.user_id) is not None
+
+
+def test_records_of_one_partition_are_found_by_their_range_key_with_one_read(trials: Any) -> None:
+    with dynamodb_calls() as counted:
+        facade = trials.get(pk="c")
+    assert (facade.pk, facade.url) == ("c", "https://trial")
+    assert counted.operations == ["GetItem"]
+    with dynamodb_calls() as counted:
+        several = [facade.pk for facade in trials.filter(pk__in=["b", "d", "a"])]
+    assert several == ["b", "a"]
+    assert counted.operations == ["BatchGetItem"]
+    assert not trials.filter(pk="d").exists()
+
+
+def test_records_of_one_partition_are_listed_by_their_range_key_with_one_consistent_query(trials: Any) -> None:
+    with dynamodb_calls() as counted:
+        page = trials.all().page(limit=2)
+    assert [facade.pk for facade in page.objects] == ["a", "b"]
+    assert (counted.operations, counted.consistent) == (["Query"], 1)
+    rest = trials.all().page(limit=2, cursor=page.next_cursor)
+    assert [(facade.pk, facade.url, rest.next_cursor) for facade in rest.objects] == [("c", "https://trial", None)]
+    assert [facade.pk for facade in trials.filter(place__startswith="b").page(limit=2).objects] == ["b"]
