@@ -3,12 +3,14 @@
 import hashlib
 import hmac
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import parse_qs
 
-from apps.sources.providers.interface import Connection, WebhookRequest
+from apps.sources.providers.interface import Connection, SourceEvent, WebhookRequest
+from apps.sources.states import EventKind
 from controlplane.lib import clock
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Forbidden, InvalidInput
@@ -73,6 +75,10 @@ class Payload:
         entries = value if isinstance(value, list) else []
         texts = (entry for entry in entries if isinstance(entry, str) and 0 < len(entry) <= limit)
         return [text.encode("utf-8", "replace").decode() for text in texts]
+
+
+# What reads one kind of webhook: its payload, and the event with what each webhook says; None if it does not matter.
+EventReader = Callable[[Payload, SourceEvent], SourceEvent | None]
 
 
 def payload_of(request: WebhookRequest) -> Payload:
@@ -149,7 +155,20 @@ def first_line(text: str | None) -> str | None:
     return text.strip().partition("\n")[0][:MAX_TEXT] or None if text else None
 
 
-def ref_parts(ref: str | None) -> tuple[str | None, str | None]:
+def ref_pushed(payload: Payload, common: SourceEvent, *, message: str | None) -> SourceEvent | None:
+    """`common` as a push of the branch or the tag that `ref` names in full; None for another ref.
+
+    `message` is that of the commit which the ref now has.
+    """
+    ref = payload.text("ref")
+    branch, tag = _ref_parts(ref)
+    if branch is None and tag is None:
+        return None
+    kind = EventKind.TAG if tag is not None else EventKind.PUSH
+    return replace(common, kind=kind, ref=ref, branch=branch, tag=tag, message=message, title=first_line(message))
+
+
+def _ref_parts(ref: str | None) -> tuple[str | None, str | None]:
     """The branch and the tag that a full ref names; one of them is None, and both are for another ref."""
     for place, beginning in enumerate(("refs/heads/", "refs/tags/")):
         if ref and ref.startswith(beginning) and ref != beginning:

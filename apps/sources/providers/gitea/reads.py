@@ -1,5 +1,6 @@
 """Repositories at Gitea and Forgejo: which ones a connection reaches, and how to compare them."""
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -7,15 +8,16 @@ from apps.pipelines.refs import ref_validate
 from apps.sources.models import Connection
 from apps.sources.providers.calls import provider_pages
 from apps.sources.providers.gitea.calls import gitea_headers, repository_call
+from apps.sources.providers.github_format import commits_of, repository_of
 from apps.sources.providers.interface import Comparison, Repository
+from apps.sources.providers.names import by_name
 from controlplane.lib.errors import Unavailable
 
 
 def repositories(connection: Connection) -> list[Repository]:
     """The repositories that the connection's token reaches, by their names. Raises as `provider_call`."""
     url = f"{connection.api_url}/user/repos?limit=50"
-    found = [_repository(one) for one in provider_pages(url, headers=gitea_headers(connection))]
-    return sorted(found, key=lambda one: one.full_name.lower())
+    return by_name(_repository(one) for one in provider_pages(url, headers=gitea_headers(connection)))
 
 
 def repository_get(connection: Connection, repository: str) -> Repository | None:
@@ -35,15 +37,7 @@ def compare(connection: Connection, repository: str, base: str, head: str) -> Co
     forward, back = _between(connection, repository, base, head), _between(connection, repository, head, base)
     try:
         # The newest is first.
-        commits = [
-            {
-                "commit": str(one["sha"]),
-                "author": str((one.get("author") or {}).get("login") or one["commit"]["author"]["name"]),
-                "message": str(one["commit"]["message"]).partition("\n")[0][:500],
-                "url": str(one.get("html_url") or ""),
-            }
-            for one in reversed(forward["commits"])
-        ]
+        commits = commits_of(reversed(forward["commits"]))
         total = int(forward["total_commits"])
         is_whole = len(commits) == total and all(isinstance(one.get("files"), list) for one in forward["commits"])
         paths = {str(file["filename"]) for one in forward["commits"] for file in one.get("files") or ()}
@@ -62,16 +56,5 @@ def _between(connection: Connection, repository: str, base: str, head: str) -> A
     return repository_call(connection, "GET", repository, f"/compare/{quote(base)}...{quote(head)}").document
 
 
-def _repository(found: dict[str, object]) -> Repository:
-    try:
-        return Repository(
-            full_name=str(found["full_name"]),
-            clone_url=str(found["clone_url"]),
-            web_url=str(found["html_url"]) if found.get("html_url") else None,
-            ssh_url=str(found["ssh_url"]) if found.get("ssh_url") else None,
-            default_branch=str(found["default_branch"]) if found.get("default_branch") else None,
-            is_private=bool(found.get("private", True)),
-            repository_id=str(found["id"]) if found.get("id") else None,
-        )
-    except (KeyError, TypeError):
-        raise Unavailable("Gitea's answer has no repositories. Check the address of its API.") from None
+def _repository(found: Mapping[str, object]) -> Repository:
+    return repository_of(found, product="Gitea")

@@ -1,19 +1,18 @@
 """Webhooks of GitHub: https://docs.github.com/webhooks. Those of an App, of an organisation and of a repository."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from apps.sources.providers.github_format import event_of, pull_request_of, push_of
 from apps.sources.providers.interface import Connection, SourceEvent, WebhookRequest
 from apps.sources.providers.payloads import (
-    MAX_MESSAGE,
+    EventReader,
     Payload,
     changed_paths,
     commit_of,
-    first_line,
     hmac_verify,
     moment,
     payload_of,
-    ref_parts,
 )
 from apps.sources.states import EventKind
 
@@ -59,76 +58,36 @@ def events(request: WebhookRequest) -> list[SourceEvent]:
 
 
 def _common(payload: Payload, delivery: str) -> SourceEvent:
-    repository = payload.at("repository")
-    return SourceEvent(
-        kind=EventKind.PUSH,
-        repository=repository.text("full_name") or "",
-        repository_id=repository.identifier("id"),
-        clone_url=repository.url("clone_url"),
-        web_url=repository.url("html_url"),
-        default_branch=repository.text("default_branch"),
-        delivery_id=delivery,
-        author=payload.text("sender", "login", limit=100),
+    return replace(
+        event_of(payload, delivery),
         installation_id=payload.identifier("installation", "id"),
         action=payload.text("action", limit=50),
     )
 
 
 def _push(payload: Payload, common: SourceEvent) -> SourceEvent | None:
-    branch, tag = ref_parts(payload.text("ref"))
-    if branch is None and tag is None:
+    push = push_of(payload, common)
+    if push is None:
         return None
-    commits, before = payload.entries("commits"), commit_of(payload, "before")
-    is_forced = payload.flag("forced")
-    is_whole = before is not None and not is_forced and 0 < len(commits) < _MOST_COMMITS
-    message = payload.text("head_commit", "message", limit=MAX_MESSAGE)
-    # Of an annotated tag, `after` is the tag's own hash, and the commit is here.
-    head = commit_of(payload, "head_commit", "id")
+    commits, is_forced = payload.entries("commits"), payload.flag("forced")
+    is_whole = push.before is not None and not is_forced and 0 < len(commits) < _MOST_COMMITS
     return replace(
-        common,
-        kind=EventKind.TAG if tag is not None else EventKind.PUSH,
-        ref=payload.text("ref"),
-        branch=branch,
-        tag=tag,
-        before=before,
-        after=(head if tag is not None else None) or commit_of(payload, "after"),
+        push,
         changed_paths=changed_paths(commits) if is_whole else None,
         is_forced=is_forced,
         action="deleted" if payload.flag("deleted") else "created" if payload.flag("created") else None,
-        message=message,
-        title=first_line(message),
         url=payload.url("compare"),
         at=moment(payload.at("repository", "pushed_at")),
     )
 
 
 def _pull_request(payload: Payload, common: SourceEvent) -> SourceEvent | None:
-    pull, number = payload.at("pull_request"), payload.number("number")
-    if common.action not in _PULL_REQUEST_ACTIONS or number is None:
+    pull = pull_request_of(payload, common)
+    if common.action not in _PULL_REQUEST_ACTIONS or pull is None:
         return None
-    head, base = pull.at("head"), pull.at("base")
-    head_repository = head.text("repo", "full_name")
     # The repository of the change is null once it is deleted: it was another one, then.
-    is_own = head.identifier("repo", "id") is not None and head.identifier("repo", "id") == common.repository_id
-    title = pull.text("title")
-    return replace(
-        common,
-        kind=EventKind.PULL_REQUEST,
-        number=number,
-        ref=f"refs/pull/{number}/head",
-        branch=head.text("ref"),
-        before=commit_of(payload, "before"),
-        after=commit_of(head, "sha"),
-        base=base.text("ref"),
-        base_commit=commit_of(base, "sha"),
-        head_repository=head_repository,
-        is_fork=not is_own,
-        title=title,
-        message=title,
-        author=pull.text("user", "login", limit=100) or common.author,
-        url=pull.url("html_url"),
-        at=moment(pull.at("updated_at")),
-    )
+    source = payload.identifier("pull_request", "head", "repo", "id")
+    return replace(pull, before=commit_of(payload, "before"), is_fork=source is None or source != common.repository_id)
 
 
 def _check_run(payload: Payload, common: SourceEvent) -> SourceEvent | None:
@@ -181,7 +140,7 @@ def _repository(payload: Payload, common: SourceEvent) -> SourceEvent | None:
     return replace(common, kind=EventKind.REPOSITORY_RENAMED, old_repository=f"{owner}/{name}")
 
 
-_READERS: Mapping[str, Callable[[Payload, SourceEvent], SourceEvent | None]] = {
+_READERS: Mapping[str, EventReader] = {
     "push": _push,
     "pull_request": _pull_request,
     "check_run": _check_run,

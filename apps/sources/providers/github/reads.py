@@ -1,5 +1,6 @@
 """Repositories at GitHub: which ones a connection reaches, how to fetch them, and what is between two commits."""
 
+from dataclasses import replace
 from urllib.parse import quote
 
 from apps.pipelines.refs import ref_validate
@@ -11,7 +12,9 @@ from apps.sources.providers.github.tokens import (
     installation_token,
     repository_call,
 )
+from apps.sources.providers.github_format import commits_of, repository_of
 from apps.sources.providers.interface import CloneCredentials, Comparison, Repository
+from apps.sources.providers.names import by_name
 from apps.sources.providers.tokens import token_require
 from controlplane.lib.errors import Unavailable
 
@@ -28,7 +31,7 @@ def repositories(connection: Connection) -> list[Repository]:
     if not connection.app_id:
         headers = github_headers(token_require(connection))
         url = f"{connection.api_url}/user/repos?per_page=100"
-        found = [_repository(one) for one in provider_pages(url, headers=headers)]
+        found = [repository_of(one) for one in provider_pages(url, headers=headers)]
     else:
         found = [
             repository
@@ -36,7 +39,7 @@ def repositories(connection: Connection) -> list[Repository]:
             if not installation.is_suspended
             for repository in _of_installation(connection, installation.installation_id)
         ]
-    return sorted(found, key=lambda one: one.full_name.lower())
+    return by_name(found)
 
 
 def repository_get(connection: Connection, repository: str) -> Repository | None:
@@ -48,7 +51,7 @@ def repository_get(connection: Connection, repository: str) -> Repository | None
             # The app is not installed there.
             return None
         raise
-    return _repository(reply.document) if reply.status == 200 else None
+    return repository_of(reply.document) if reply.status == 200 else None
 
 
 def compare(connection: Connection, repository: str, base: str, head: str) -> Comparison:
@@ -62,15 +65,7 @@ def compare(connection: Connection, repository: str, base: str, head: str) -> Co
     found = reply.document
     try:
         total, files = int(found["total_commits"]), found.get("files")
-        commits = [
-            {
-                "commit": str(one["sha"]),
-                "author": str((one.get("author") or {}).get("login") or one["commit"]["author"]["name"]),
-                "message": str(one["commit"]["message"]).partition("\n")[0][:500],
-                "url": str(one.get("html_url") or ""),
-            }
-            for one in found["commits"]
-        ]
+        commits = commits_of(found["commits"])
         return Comparison(
             ahead_by=int(found["ahead_by"]),
             behind_by=int(found["behind_by"]),
@@ -111,23 +106,7 @@ def _of_installation(connection: Connection, number: str) -> list[Repository]:
         raise Unavailable("GitHub's answer has no token. Check the address of its API.")
     url = f"{connection.api_url}/installation/repositories?per_page=100"
     listed = provider_pages(url, headers=github_headers(token), member="repositories")
-    return [_repository(one, installation_id=number) for one in listed]
-
-
-def _repository(found: dict[str, object], *, installation_id: str | None = None) -> Repository:
-    try:
-        return Repository(
-            full_name=str(found["full_name"]),
-            clone_url=str(found["clone_url"]),
-            web_url=str(found["html_url"]) if found.get("html_url") else None,
-            ssh_url=str(found["ssh_url"]) if found.get("ssh_url") else None,
-            default_branch=str(found["default_branch"]) if found.get("default_branch") else None,
-            is_private=bool(found.get("private", True)),
-            repository_id=str(found["id"]) if found.get("id") else None,
-            installation_id=installation_id,
-        )
-    except (KeyError, TypeError):
-        raise Unavailable("The provider's answer has no repositories. Check the address of its API.") from None
+    return [replace(repository_of(one), installation_id=number) for one in listed]
 
 
 def _paths(files: list[dict[str, object]]) -> list[str]:

@@ -1,19 +1,19 @@
 """Webhooks of GitLab, of projects, groups and systems: https://docs.gitlab.com/user/project/integrations/webhooks."""
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from apps.sources.providers.interface import Connection, SourceEvent, WebhookRequest
 from apps.sources.providers.payloads import (
     MAX_MESSAGE,
+    EventReader,
     Payload,
     changed_paths,
     commit_of,
-    first_line,
     moment,
     payload_of,
-    ref_parts,
+    ref_pushed,
     signature_invalid,
     webhook_secrets,
 )
@@ -65,28 +65,21 @@ def _common(payload: Payload, delivery: str) -> SourceEvent:
 
 
 def _push(payload: Payload, common: SourceEvent) -> SourceEvent | None:
-    branch, tag = ref_parts(payload.text("ref"))
-    if branch is None and tag is None:
-        return None
     commits, before = payload.entries("commits"), commit_of(payload, "before")
     after = commit_of(payload, "checkout_sha") or commit_of(payload, "after")
+    head = next((commit for commit in commits if commit_of(commit, "id") == after), Payload(None))
+    push = ref_pushed(payload, common, message=head.text("message", limit=MAX_MESSAGE))
+    if push is None:
+        return None
     # GitLab lists 20 commits, and says how many there are.
     is_whole = before is not None and 0 < len(commits) == payload.number("total_commits_count")
-    head = next((commit for commit in commits if commit_of(commit, "id") == after), Payload(None))
-    message = head.text("message", limit=MAX_MESSAGE)
     is_deleted = commit_of(payload, "after") is None
     return replace(
-        common,
-        kind=EventKind.TAG if tag is not None else EventKind.PUSH,
-        ref=payload.text("ref"),
-        branch=branch,
-        tag=tag,
+        push,
         before=before,
         after=after,
         changed_paths=changed_paths(commits) if is_whole else None,
         action="deleted" if is_deleted else "created" if before is None else None,
-        message=message,
-        title=first_line(message),
     )
 
 
@@ -125,7 +118,7 @@ def _renamed(payload: Payload, common: SourceEvent) -> SourceEvent | None:
     return replace(common, kind=EventKind.REPOSITORY_RENAMED, action="renamed", repository=new, old_repository=old)
 
 
-_READERS: Mapping[str, Callable[[Payload, SourceEvent], SourceEvent | None]] = {
+_READERS: Mapping[str, EventReader] = {
     "push": _push,
     "tag_push": _push,
     "merge_request": _merge_request,

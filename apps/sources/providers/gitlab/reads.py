@@ -8,14 +8,14 @@ from apps.sources.models import Connection
 from apps.sources.providers.calls import provider_pages
 from apps.sources.providers.gitlab.calls import gitlab_headers, project_call
 from apps.sources.providers.interface import Comparison, Repository
+from apps.sources.providers.names import by_name
 from controlplane.lib.errors import Unavailable
 
 
 def repositories(connection: Connection) -> list[Repository]:
     """The projects that the connection's token reaches as a member, by their names. Raises as `provider_call`."""
     url = f"{connection.api_url}/projects?membership=true&archived=false&per_page=100"
-    found = [_repository(one) for one in provider_pages(url, headers=gitlab_headers(connection))]
-    return sorted(found, key=lambda one: one.full_name.lower())
+    return by_name(_repository(one) for one in provider_pages(url, headers=gitlab_headers(connection)))
 
 
 def repository_get(connection: Connection, repository: str) -> Repository | None:

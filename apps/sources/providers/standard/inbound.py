@@ -7,19 +7,19 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from apps.sources.providers.interface import Connection, SourceEvent, WebhookRequest
 from apps.sources.providers.payloads import (
     MAX_MESSAGE,
+    EventReader,
     Payload,
     commit_of,
-    first_line,
     moment,
     paths_kept,
     payload_of,
-    ref_parts,
+    ref_pushed,
     signature_invalid,
     webhook_secrets,
 )
@@ -96,23 +96,17 @@ def events(request: WebhookRequest) -> list[SourceEvent]:
 
 
 def _push(data: Payload, common: SourceEvent) -> SourceEvent | None:
-    branch, tag = ref_parts(data.text("ref"))
-    if branch is None and tag is None:
+    push = ref_pushed(data, common, message=data.text("message", limit=MAX_MESSAGE))
+    if push is None:
         return None
-    message = data.text("message", limit=MAX_MESSAGE)
+    after = commit_of(data, "after")
     return replace(
-        common,
-        kind=EventKind.TAG if tag is not None else EventKind.PUSH,
-        ref=data.text("ref"),
-        branch=branch,
-        tag=tag,
+        push,
         before=commit_of(data, "before"),
-        after=commit_of(data, "after"),
+        after=after,
         changed_paths=paths_kept({*data.texts("changed_paths")}) if data.at("changed_paths").is_there else None,
         is_forced=data.flag("forced"),
-        action="deleted" if commit_of(data, "after") is None else None,
-        message=message,
-        title=first_line(message),
+        action="deleted" if after is None else None,
     )
 
 
@@ -139,7 +133,7 @@ def _pull_request(data: Payload, common: SourceEvent) -> SourceEvent | None:
     )
 
 
-_READERS: Mapping[str, Callable[[Payload, SourceEvent], SourceEvent | None]] = {
+_READERS: Mapping[str, EventReader] = {
     "push": _push,
     "pull_request": _pull_request,
 }
