@@ -148,21 +148,25 @@ def seal_document(seal: Seal) -> dict[str, Any]:
 
 
 def seal_parse(document: Any) -> Seal:
-    """The seal of such an object. Raises SealError."""
+    """The seal of such an object. Raises SealError, also for another way to write the same seal."""
     try:
         statement = Statement.parse(document["statement"])
         edge = Edge(statement.size, tuple(map(hash_parse, document["edge"])))
         signature = b64decode(document["signature"], validate=True)
-        return Seal(statement, signature, edge, tuple(map(hash_parse, document["consistency"])))
+        seal = Seal(statement, signature, edge, tuple(map(hash_parse, document["consistency"])))
+        # Base64 ignores the last bits of some texts: an edit of them must not pass for the original.
+        if b64encode(signature).decode() != document["signature"]:
+            raise ValueError("the signature is not written as those of seals are")
     except (KeyError, TypeError, ValueError) as error:
         raise SealError(f"This is no seal: {error}.") from error
+    return seal
 
 
 def hash_parse(text: str) -> bytes:
-    """A hash in hexadecimal. Raises ValueError."""
+    """A hash in hexadecimal, with small letters. Raises ValueError."""
     found = bytes.fromhex(text)
-    if len(found) != _HASH_BYTES:
-        raise ValueError("a hash has another length")
+    if len(found) != _HASH_BYTES or found.hex() != text:
+        raise ValueError("a hash is 64 hexadecimal digits")
     return found
 
 
