@@ -312,6 +312,12 @@ def check(case: tuple[str, str, Any]) -> None:
         assert len(json.dumps(members)) < 100_000
 
 
+def test_a_merge_request_without_a_title_can_be_stored_and_read_again() -> None:
+    payload = gitlab_merge_request("open")
+    del payload["object_attributes"]["title"], payload["object_attributes"]["last_commit"]
+    check(("gitlab", "Merge Request Hook", payload))
+
+
 @given(mutated())
 @settings(max_examples=examples(40), deadline=None)
 def test_no_payload_breaks_a_provider(case: tuple[str, str, Any]) -> None:

@@ -105,7 +105,7 @@ def _merge_request(payload: Payload, common: SourceEvent) -> SourceEvent | None:
         head_repository=merge.text("source", "path_with_namespace"),
         is_fork=not is_own or merge.identifier("source_project_id") is None,
         title=title,
-        message="\n".join(filter(None, [title, commit.text("message", limit=MAX_MESSAGE)])),
+        message="\n".join(filter(None, [title, commit.text("message", limit=MAX_MESSAGE)])) or None,
         url=merge.url("url"),
         at=moment(merge.at("updated_at")),
     )
