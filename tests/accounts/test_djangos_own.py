@@ -41,9 +41,9 @@ def _fetch(folder: Path) -> None:
     with tarfile.open(archive) as packed:
         for member in packed.getmembers():
             path = Path(member.name)
-            if path.parts[1:3] == ("tests", "sessions_tests") and member.isfile():
-                member.name = str(Path("sessions_tests") / path.name)
-                packed.extract(member, folder, filter="data")
+            if path.parts[1:3] == ("tests", "sessions_tests") and (file := packed.extractfile(member)):
+                (folder / "sessions_tests").mkdir(exist_ok=True)
+                (folder / "sessions_tests" / path.name).write_bytes(file.read())
     archive.unlink()
 
 

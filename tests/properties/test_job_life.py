@@ -598,7 +598,9 @@ class JobLife(RuleBasedStateMachine):
         stored = Job.get(job.job_id)
         entry = entry_of(stored, attempt=max(1, job.attempt))
         if job.status == "queued":
+            # Which agents to avoid is known to the entry alone.
             entry.delete()
+            job.avoids = (-1, 0)
         else:
             # Only the entries of registered sets are looked at.
             set_register(labels=stored.labels)
