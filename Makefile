@@ -28,7 +28,7 @@ INSTALLED := .venv/.installed
 UV := $(or $(shell command -v uv),.venv/.uv/bin/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run lock test test-all test-quick test-nightly lint types format guide package benchmark-lambda benchmark-audit benchmark-log benchmark-matrix throughput mutants cost units deploy-staging deploy-production clean dev build test-moto
+.PHONY: help install run lock test collect test-all test-quick test-nightly lint types format guide package benchmark-lambda benchmark-audit benchmark-log benchmark-matrix throughput mutants cost units deploy-staging deploy-production clean dev build test-moto
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,8 +70,12 @@ run: $(RUNS) ## Run the control plane, its database and an agent on this machine
 	@exec $(BIN)/python manage.py local --port "$(PORT)" --agents "$(AGENTS)" --state-dir "$(STATE_DIR)"
 
 test: install ## Everything that must hold: lint, types, import contracts and all tests.
-	@$(MAKE) --jobs 2 lint types
+	@$(MAKE) --jobs 2 lint types collect
 	@$(MAKE) test-all
+
+# There is time for it while mypy checks the types.
+collect: install ## Import all tests, so that the processes that run them find bytecode.
+	@$(BIN)/python -m pytest --collect-only --quiet --quiet > /dev/null
 
 test-all: install ## All tests but the nightly ones, and which ten were the slowest.
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --durations=10 $(if $(COVERAGE),--cov --cov-report=)
