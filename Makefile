@@ -75,7 +75,7 @@ test: install ## Everything that must hold: lint, types, import contracts and al
 
 # There is time for it while mypy checks the types.
 collect: install ## Import all tests, so that the processes that run them find bytecode.
-	@$(BIN)/python -m pytest --collect-only --quiet --quiet > /dev/null
+	@found=$$($(BIN)/python -m pytest --collect-only --quiet --quiet) || { echo "$$found"; exit 1; }
 
 test-all: install ## All tests but the nightly ones, and which ten were the slowest.
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --durations=10 $(if $(COVERAGE),--cov --cov-report=)
