@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import io
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import pytest
 from agent import archive
 from agent.archive import ArchiveInvalid, pack, unpack
 from agent.workspace_files import FilesUnusable, hash_files
+from tests.tar_archives import entry, made
 
 
 @pytest.fixture
@@ -183,22 +183,6 @@ def test_zstd_archives_are_read_by_this_python_or_the_program(workspace: Path, o
 
 
 # Hostile archives
-
-
-def made(*entries: tarfile.TarInfo, data: bytes = b"data", target: Path) -> Path:
-    """An archive with these entries, each with the data."""
-    with tarfile.open(target, "w:gz") as tar:
-        for entry in entries:
-            if entry.isreg():
-                entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data) if entry.isreg() else None)
-    return target
-
-
-def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = kind, link
-    return info
 
 
 @pytest.mark.parametrize(
