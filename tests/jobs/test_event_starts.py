@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 from django.core.cache import cache
 
+from apps.accounts.identities import ProviderIdentity
+from apps.accounts.services.identities import identity_link
 from apps.audit.selectors import audit_search
 from apps.jobs.models import RUN, Job, Run
 from apps.jobs.selectors import runs_recent
 from apps.jobs.services import event_starts, event_work, events_work
+from apps.jobs.services.approvals import deployment_approve
 from apps.jobs.services.jobs import job_cancel
 from apps.pipelines.selectors import pipeline_get, pipelines_bound
 from apps.pipelines.services import pipeline_pause
@@ -25,11 +28,12 @@ from apps.sources.selectors import delivery_find
 from apps.sources.services import delivery_accept
 from apps.sources.states import ProviderName
 from controlplane.lib import clock
-from controlplane.lib.errors import Unavailable
+from controlplane.lib.errors import Forbidden, Unavailable
 from tests.clients import Client
 from tests.conftest import ADMIN, OPERATOR
 from tests.emulator import items_read, items_replace
 from tests.interleaving import every_order
+from tests.jobs.deployments import DEPLOYS, acting, deployer, deployment_of, environment, user
 from tests.metering import dynamodb_calls
 from tests.properties.consistency import Everything
 from tests.sources.hooks import (
@@ -52,6 +56,8 @@ from tests.sources.hooks import (
     standard_push,
 )
 
+# Their names of a push, where that is not "push".
+EVENT_NAMES = {"gitlab": "Push Hook"}
 MANY = "jobs: {test: {steps: [{run: make}]}}\non: {push: {branches: [main, 'release/*'], paths: ['src/**']}}"
 
 
@@ -94,6 +100,71 @@ def test_a_push_starts_a_run_of_its_commit(server: str) -> None:
     (created,) = audit_search(actor="webhook:hub").records
     assert (created.action, created.target) == ("job.created", f"job:{run.job_id}")
     assert Everything.read().inconsistencies() == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "event"),
+    [
+        (
+            "github",
+            lambda: github_push() | {"sender": {"login": "ada", "id": 77, "html_url": "https://github.com/ada"}},
+        ),
+        ("github", lambda: github_push() | {"pusher": {"name": "ada", "email": "Ada@Example.com"}}),
+        ("gitlab", lambda: gitlab_push() | {"user_email": "ada@example.com"}),
+        ("gitea", lambda: gitea_push() | {"sender": {"login": "ada", "id": 3, "email": "ada@example.com"}}),
+        ("standard", lambda: standard_push(author_email="ada@example.com")),
+    ],
+    ids=["identity", "address at GitHub", "GitLab", "Gitea", "standard"],
+)
+def test_a_user_who_pushes_asks_for_the_run(
+    tables: None, provider: str, event: Callable[[], Mapping[str, Any]]
+) -> None:
+    ada = user("ada")
+    identity_link(actor=acting(ada), identity=ProviderIdentity("github", "77", None, "ada"))
+    connected(provider=provider)
+    bound()
+    event_work(deliver(event(), EVENT_NAMES.get(provider, "push"), provider=provider), seconds=60)
+    (run,) = runs()
+    assert (run.requested_by_id, Job.get(run.job_id).requested_by_id) == (ada.user_id, ada.user_id)
+    # The user's own history has nothing that the user did not do here.
+    assert {one.action for one in audit_search(actor=f"user:{ada.user_id}").records} <= {"identity.linked"}
+
+
+@pytest.mark.parametrize(
+    "sender",
+    [
+        {"login": "mona", "id": 77},
+        {"login": "mona", "id": 77, "html_url": "https://git.example.com/mona"},
+        {"login": "mona", "id": 77, "html_url": "https://github.com.example.com/mona"},
+        {"login": "mona", "id": "77", "html_url": "https://github.com/mona"},
+        {"login": "mona", "id": 78, "html_url": "https://github.com/mona"},
+        None,
+    ],
+)
+def test_another_account_is_not_taken_for_a_user(tables: None, sender: object) -> None:
+    identity_link(actor=acting(user("ada")), identity=ProviderIdentity("github", "77", None, "ada"))
+    connected()
+    bound()
+    worked({**github_push(), "sender": sender})
+    (run,) = runs()
+    assert run.requested_by_id is None
+
+
+def test_the_user_who_pushed_may_not_approve_the_deployment(tables: None) -> None:
+    worker, ada = deployer(), user("ada")
+    environment(approvals=1, approver_roles=["operator"], requester_may_not_approve=True)
+    connected()
+    bound(definition=DEPLOYS)
+    event = {**github_push(), "pusher": {"name": "ada", "email": "ada@example.com"}}
+    worked(event)
+    (run,) = runs()
+    first = worker.take()
+    worker.report(first, DEPLOYS)
+    worker.finish(first)
+    deployment_id = str(deployment_of(str(run.run_id)).deployment_id)
+    with pytest.raises(Forbidden, match="another person must approve"):
+        deployment_approve(actor=acting(ada), deployment_id=deployment_id)
+    assert deployment_approve(actor=acting(user("bob")), deployment_id=deployment_id).status == "in_progress"
 
 
 def test_a_repeated_delivery_starts_no_second_run(server: str) -> None:

@@ -21,6 +21,7 @@ from apps.accounts.selectors.sessions import (
 from apps.accounts.selectors.users import (
     identities_of_user,
     identity_get,
+    user_behind,
     user_by_email,
     user_by_identity,
     user_get,
@@ -50,6 +51,7 @@ __all__ = [
     "session_find_with_user",
     "session_list",
     "session_view",
+    "user_behind",
     "user_by_email",
     "user_by_identity",
     "user_get",

@@ -27,6 +27,18 @@ def user_by_identity(key: str) -> User | None:
     return User.find(identity.user_id) if identity else None
 
 
+def user_behind(*, identity: str | None, email: str | None) -> str | None:
+    """The id of the user whose account at a provider this is, or None: by the identity, else by the e-mail address.
+
+    An address may be wrong, so this may take something from a user, such as the right to approve their own change, and
+    must never give anything. Up to two reads for the identity, and two for the address.
+    """
+    user = user_by_identity(identity) if identity else None
+    if user is None and email and "@" in email:
+        user = user_by_email(email)
+    return str(user.user_id) if user is not None else None
+
+
 def identity_get(key: str) -> Identity | None:
     """The identity with this key, read consistently (one read), or None."""
     return Identity.find(key)

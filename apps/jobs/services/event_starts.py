@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from apps.accounts.policies import Permission
+from apps.accounts.selectors import user_behind
 from apps.audit.actions import Action
 from apps.jobs.label_sets import DEFAULT_PRIORITY
 from apps.jobs.models import RUN, Job, Run, RunHeads, heads_key
@@ -130,9 +131,11 @@ def _started(delivery: Delivery, event: SourceEvent, done: Sequence[str | None])
     bound = pipelines_bound(str(delivery.connection_id), event.repository)
     if not bound:
         yield {"reason": f"No pipeline is bound to {event.repository or 'this repository'}."}
+        return
+    actor = _actor(delivery, event)
     for pipeline in bound:
         if pipeline.name not in done:
-            yield _result_of(pipeline, delivery, event)
+            yield _result_of(pipeline, delivery, event, actor)
 
 
 def _asks_for_none(event: SourceEvent) -> str | None:
@@ -144,14 +147,14 @@ def _asks_for_none(event: SourceEvent) -> str | None:
     return None
 
 
-def _result_of(pipeline: Pipeline, delivery: Delivery, event: SourceEvent) -> Result:
+def _result_of(pipeline: Pipeline, delivery: Delivery, event: SourceEvent, actor: Actor) -> Result:
     """Start the pipeline's run, or say why there is none. Raises Unavailable, TooManyRequests."""
     result: Result = {"pipeline": str(pipeline.name)}
     try:
         verdict = _verdict(pipeline, event)
         if verdict is not None and verdict.reason is not None:
             return result | {"reason": verdict.reason}
-        return result | {"run_id": _run_start(pipeline, delivery, event, verdict)}
+        return result | {"run_id": _run_start(pipeline, delivery, event, verdict, actor)}
     except (Unavailable, TooManyRequests):
         raise
     except ApplicationError as error:
@@ -177,13 +180,14 @@ def _verdict(pipeline: Pipeline, event: SourceEvent) -> Verdict | None:
     return trigger_decide(parsed.on, trigger_of(event, str(pipeline.default_ref))) if parsed else None
 
 
-def _run_start(pipeline: Pipeline, delivery: Delivery, event: SourceEvent, verdict: Verdict | None) -> str:
+def _run_start(
+    pipeline: Pipeline, delivery: Delivery, event: SourceEvent, verdict: Verdict | None, actor: Actor
+) -> str:
     """Start the run, unless it was started before. Returns its id. Raises ApplicationError."""
     kind = _EVENTS[event.kind]
     accepted = clock.parse_timestamp(delivery.accepted_at)
     seed = f"{delivery.event_id}#{int(delivery.generation)}#{pipeline.name}"
     run_id, job_id = derived_id(accepted, f"run#{seed}"), derived_id(accepted, f"job#{seed}")
-    actor = _actor(delivery, event)
     parsed = pipeline_parsed(pipeline)
     parameters = parameters_check(parsed, {}) if parsed else None
     git_ref = _git_ref(event)
@@ -259,11 +263,12 @@ def _git_ref(event: SourceEvent) -> str:
 
 
 def _actor(delivery: Delivery, event: SourceEvent) -> Actor:
-    """Who starts the run: the provider, for the author of the event."""
+    """Who starts the run: the provider, for the author of the event. Up to four reads."""
     name = "".join(one for one in event.author or "" if one.isprintable())
     shown = f"{name} by {delivery.connection_id}" if name else f"connection {delivery.connection_id}"
     permissions = frozenset({Permission.JOBS_CREATE.value, Permission.JOBS_RETRY.value})
-    return Actor("webhook", str(delivery.connection_id), shown, permissions)
+    behind = user_behind(identity=event.sender_identity, email=event.sender_email)
+    return Actor("webhook", str(delivery.connection_id), shown, permissions, behind_id=behind)
 
 
 def _renamed(delivery: Delivery, event: SourceEvent) -> Iterator[Result]:
@@ -291,6 +296,7 @@ def _url_before(url: str, old: str, new: str) -> str:
 def _rerun(delivery: Delivery, event: SourceEvent, done: Sequence[str | None]) -> Iterator[Result]:
     """Run the job again whose check is meant, or all jobs of the commit's runs."""
     found = False
+    actor = _actor(delivery, event)
     for pipeline in pipelines_bound(str(delivery.connection_id), event.repository):
         run = _run_of_commit(delivery, event, pipeline)
         if run is None or pipeline.name in done:
@@ -298,7 +304,7 @@ def _rerun(delivery: Delivery, event: SourceEvent, done: Sequence[str | None]) -
         found = True
         result: Result = {"pipeline": str(pipeline.name), "run_id": str(run.run_id)}
         try:
-            _retry(run, event, actor=_actor(delivery, event))
+            _retry(run, event, actor=actor)
         except (Unavailable, TooManyRequests):
             raise
         except ApplicationError as error:

@@ -72,7 +72,7 @@ def job_of(
         timeout=read.timeout if read else None,
         retries=read.retries if read else DEFAULT_RETRIES,
         requested_by=actor.name,
-        requested_by_id=actor.person_id,
+        requested_by_id=actor.requester_id,
         announced=True if rules_any(str(source.name)) else None,
         retry_of=retry_of,
         is_defined_on_server=True if parsed and parsed.is_graph else None,

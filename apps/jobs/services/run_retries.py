@@ -131,7 +131,7 @@ def _take_back_all(view: RunView, jobs: Sequence[GraphJob], actor: Actor, first:
 
 def _take_back(transaction: Transaction, view: RunView, job: GraphJob, old: Job, actor: Actor) -> Job:
     new = job_record(view.run, job, job_id=new_id(), works=str(old.work).partition("/")[0], retry_of=old.job_id)
-    new.requested_by_id = actor.person_id
+    new.requested_by_id = actor.requester_id
     retry_note(transaction, old, new)
     transaction.put("job", new)
     # Jobs that it has let go before may still read its outputs.

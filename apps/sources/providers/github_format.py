@@ -26,6 +26,7 @@ def event_of(payload: Payload, delivery: str) -> SourceEvent:
         default_branch=repository.text("default_branch"),
         delivery_id=delivery,
         author=payload.text("sender", "login", limit=100),
+        sender_email=payload.text("sender", "email"),
     )
 
 

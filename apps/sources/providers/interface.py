@@ -81,6 +81,10 @@ class SourceEvent:
     # Of a push: it removed commits.
     is_forced: bool = False
     author: str | None = None
+    # Who did it: the identity with which they would sign in here (`apps.accounts.identities.ProviderIdentity.key`), and
+    # the e-mail address that the provider gives.
+    sender_identity: str | None = None
+    sender_email: str | None = None
     # The first line of the commit's message, or the title of the pull request.
     title: str | None = None
     # The whole message, shortened: it may ask to skip the run.

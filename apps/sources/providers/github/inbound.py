@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from django.conf import settings
+
 from apps.sources.providers.github_format import event_of, pull_request_of, push_of
 from apps.sources.providers.interface import Connection, SourceEvent, WebhookRequest
 from apps.sources.providers.payloads import (
@@ -62,7 +64,16 @@ def _common(payload: Payload, delivery: str) -> SourceEvent:
         event_of(payload, delivery),
         installation_id=payload.identifier("installation", "id"),
         action=payload.text("action", limit=50),
+        sender_identity=_identity(payload.at("sender")),
+        sender_email=payload.text("pusher", "email"),
     )
+
+
+def _identity(sender: Payload) -> str | None:
+    """The identity of an account, if it is at the GitHub with which people sign in: each server counts its accounts."""
+    signs_in = (sender.url("html_url") or "").startswith(f"{settings.GITHUB_URL.rstrip('/')}/")
+    number = sender.number("id") if signs_in else None
+    return f"github#{number}" if number else None
 
 
 def _push(payload: Payload, common: SourceEvent) -> SourceEvent | None:

@@ -61,6 +61,7 @@ def _common(payload: Payload, delivery: str) -> SourceEvent:
         default_branch=project.text("default_branch"),
         delivery_id=delivery,
         author=payload.text("user_username", limit=100) or payload.text("user", "username", limit=100),
+        sender_email=payload.text("user_email") or payload.text("user", "email"),
     )
 
 

@@ -88,6 +88,7 @@ def events(request: WebhookRequest) -> list[SourceEvent]:
         default_branch=data.text("default_branch"),
         delivery_id=delivery_id(request) or "",
         author=data.text("author", limit=100),
+        sender_email=data.text("author_email"),
         url=data.url("url"),
         at=moment(payload.at("timestamp")),
     )
