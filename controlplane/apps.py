@@ -10,7 +10,7 @@ from django.db import close_old_connections, reset_queries
 
 
 class ControlPlaneConfig(AppConfig):
-    """Registers the checks of the settings."""
+    """Registers the checks of the settings, and connects apps that do not know each other."""
 
     name = "controlplane"
     default = True
@@ -18,12 +18,22 @@ class ControlPlaneConfig(AppConfig):
     def ready(self) -> None:
         from controlplane import checks  # noqa: F401 — importing the checks registers them
 
+        from apps.pipelines.services.connections import connections_find_by
+
+        connections_find_by(_connection_exists)
+
         # A request leaves nothing to close: there is no SQL, and the cache is in memory. Looking for it took a
         # twentieth of a short request.
         request_started.disconnect(reset_queries)
         request_started.disconnect(close_old_connections)
         request_finished.disconnect(close_old_connections)
         request_finished.disconnect(close_caches)
+
+
+def _connection_exists(connection_id: str) -> bool:
+    from apps.sources.selectors import connection_find
+
+    return connection_find(connection_id) is not None
 
 
 class AuthConfig(AppConfig):

@@ -7,6 +7,7 @@ import pytest
 from tests.clients import Client
 from tests.conftest import person
 from tests.pipelines.pipelines import REPOSITORY, YAML, recorded, save
+from tests.sources.hooks import connected
 
 
 def test_a_pipeline_is_made_and_read(operator: Client) -> None:
@@ -37,6 +38,18 @@ def test_only_the_repository_must_be_given(operator: Client) -> None:
     made = operator.put("/pipelines/web", json={"repository": "/srv/git/web.git"})
     assert made.status_code == 201
     assert (made.json()["default_ref"], made.json()["definition"]) == ("main", None)
+
+
+def test_a_pipeline_is_bound_only_to_a_connection_that_exists(operator: Client, server: str) -> None:
+    bound = {"repository": REPOSITORY, "source": "githb", "source_repository": "acme/shop"}
+    refused = operator.put("/pipelines/web", json=bound)
+    assert (refused.status_code, refused.json()["errors"]) == (
+        400,
+        [{"field": "source", "message": "must be the id of a connection, and there is none with the id githb"}],
+    )
+    assert (operator.get("/pipelines/web").status_code, recorded()) == (404, [])
+    connected("githb")
+    assert operator.put("/pipelines/web", json=bound).json()["source"] == "githb"
 
 
 def test_saving_replaces_all_of_it(operator: Client) -> None:

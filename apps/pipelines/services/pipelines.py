@@ -20,6 +20,7 @@ from apps.pipelines.models import SCOPE, Pipeline, PipelineBinding, binding_scop
 from apps.pipelines.parsing import pipeline_parse
 from apps.pipelines.refs import ref_validate, repository_allowed_require, repository_validate
 from apps.pipelines.selectors import pipeline_get
+from apps.pipelines.services.connections import connection_exists
 from apps.pipelines.services.schedules import schedules_delete_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
@@ -148,6 +149,8 @@ def _binding_check(current: Pipeline | None, source: str | None, repository: str
         return {"source": None, "source_repository": None}
     if not _SOURCE.fullmatch(source):
         raise InvalidInput.field("source", "must be the id of a connection")
+    if not connection_exists(source):
+        raise InvalidInput.field("source", f"must be the id of a connection, and there is none with the id {source}")
     if not repository or len(repository) > _MAX_SOURCE_REPOSITORY or not _SOURCE_REPOSITORY.fullmatch(repository):
         raise InvalidInput.field("source_repository", "must be the full name of a repository there, as acme/shop")
     return {"source": source, "source_repository": repository}
