@@ -16,7 +16,7 @@ class ControlPlaneConfig(AppConfig):
     default = True
 
     def ready(self) -> None:
-        from apps.pipelines.services.connections import connections_find_by
+        from apps.pipelines.connections import connections_find_by
         from controlplane import checks  # noqa: F401 — importing the checks registers them
 
         connections_find_by(_connection_exists)

@@ -196,8 +196,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-LOGIN_URL = "/signin"
-LOGIN_REDIRECT_URL = "/dashboard/"
+# Names, since below a gateway's own address each path begins with the stage.
+LOGIN_URL = "signin"
+LOGIN_REDIRECT_URL = "dashboard:overview"
 
 # Who may sign in with Google or GitHub, and with which role. All empty: no user can.
 # An e-mail address that the provider has verified: ada@example.com=admin
@@ -278,7 +279,7 @@ TIME_ZONE = "UTC"
 USE_I18N = False
 USE_TZ = True
 
-STATIC_URL = "static/"
+STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 # Without collected files (on a laptop, in tests) they are served from their source directories, also after an edit.
@@ -286,7 +287,7 @@ WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = not STATIC_ROOT.is_dir()
 
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "staticfiles": {"BACKEND": "controlplane.http.static_files.StageStaticFilesStorage"},
     "logs": {
         "BACKEND": "controlplane.lib.object_storage.ObjectStorage",
         "OPTIONS": {"bucket_name": LOG_BUCKET},

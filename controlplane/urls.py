@@ -46,7 +46,7 @@ urlpatterns = [
     LazyUrls("controlplane.http.urls", "docs", "files/", "info", "schema"),
     path("dashboard/", ("apps.dashboard.urls", "dashboard", "dashboard")),
     LazyResolver("admin/", "controlplane.admin_urls", namespace="admin"),
-    path("admin", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin", RedirectView.as_view(pattern_name="admin:index"), name="administration"),
 ]
 
 handler400 = "controlplane.http.views.bad_request"

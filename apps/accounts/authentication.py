@@ -9,7 +9,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import rotate_token
-from django.shortcuts import render
+from django.shortcuts import render, resolve_url
 from django.utils.functional import SimpleLazyObject
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.http import HttpResponseClientRedirect
@@ -130,7 +130,7 @@ def next_page(request: HttpRequest, wanted: str | None = None) -> str:
     """The page to go to after signing in: `wanted` or the request's `next` if that is on this site; else the first."""
     wanted = wanted or request.POST.get("next") or request.GET.get("next") or ""
     ours = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
-    return wanted if ours else settings.LOGIN_REDIRECT_URL
+    return wanted if ours else resolve_url(settings.LOGIN_REDIRECT_URL)
 
 
 def request_actor(request: HttpRequest | Request) -> Actor:
@@ -204,9 +204,9 @@ def _to_sign_in(request: HttpRequest) -> HttpResponse:
     htmx = request.htmx  # type: ignore[attr-defined]
     if htmx:
         try:
-            page = htmx.current_url_abs_path or settings.LOGIN_REDIRECT_URL
+            page = htmx.current_url_abs_path or resolve_url(settings.LOGIN_REDIRECT_URL)
         except ValueError:
             # The header names no address.
-            page = settings.LOGIN_REDIRECT_URL
+            page = resolve_url(settings.LOGIN_REDIRECT_URL)
         return HttpResponseClientRedirect(redirect_to_login(page).url)
     return redirect_to_login(request.get_full_path())

@@ -175,8 +175,8 @@ def guide_text() -> str:
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
-def page(text: str) -> str:
-    """The template of a guide's page: its contents beside it, and the text."""
+def page(guide: str, text: str) -> str:
+    """The template of the page of this guide: its contents beside it, and the text."""
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(re.sub(r"<!--.*?-->\n?", "", text))
     seen: dict[str, int] = {}
@@ -199,7 +199,7 @@ def page(text: str) -> str:
                 shown = markdown.renderer.render(inline.children or [], markdown.options, {})
                 contents.append(f'<li class="guide-{token.tag}"><a href="#{name}">{shown}</a></li>')
         elif token.type == "inline":
-            _links_turn(token)
+            _links_turn(token, "" if guide == GUIDE.stem else "../")
     body = markdown.renderer.render(tokens, markdown.options, {})
     return (
         '{% extends "guide/page.html" %}\n'
@@ -215,8 +215,11 @@ def _slug(text: str, seen: dict[str, int]) -> str:
     return name if seen[name] == 1 else f"{name}-{seen[name]}"
 
 
-def _links_turn(token: Token) -> None:
-    """Links between files of the guide become links between pages. Files that are no pages are only named."""
+def _links_turn(token: Token, up: str) -> None:
+    """Links between files of the guide become links between pages. Files that are no pages are only named.
+
+    `up` leads from the page to the folder that has ``/guide``: below a gateway's own address that is the stage.
+    """
     kept = []
     dropped = 0
     for child in token.children or []:
@@ -226,7 +229,7 @@ def _links_turn(token: Token) -> None:
             if "/" in name:
                 dropped += 1
                 continue
-            address = "/guide" if name == GUIDE.stem else f"/guide/{name}"
+            address = f"{up}guide" if name == GUIDE.stem else f"{up}guide/{name}"
             child.attrSet("href", address + target.partition(".md")[2])
         if child.type == "link_close" and dropped:
             dropped -= 1
@@ -240,7 +243,7 @@ def pages() -> dict[Path, str]:
     made = {GUIDE: guide_text()}
     for source in sorted(FOLDER.glob("*.md")):
         text = made.get(source) or source.read_text()
-        made[TEMPLATES / f"{source.stem}.html"] = page(text)
+        made[TEMPLATES / f"{source.stem}.html"] = page(source.stem, text)
     return made
 
 

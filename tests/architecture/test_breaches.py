@@ -70,6 +70,7 @@ BREACHES = [
     Breach.importing("What accounts keeps to itself", "apps/jobs/api/jobs.py", "apps.accounts.session_store"),
     Breach.importing("What agents keeps to itself", "apps/dashboard/views/agents.py", "apps.agents.api"),
     Breach.importing("What agents send", "apps/dashboard/views/agents.py", "apps.agents.serializers"),
+    Breach.importing("How pipelines find connections", "apps/jobs/services/jobs.py", "apps.pipelines.connections"),
     Breach.importing("Pages of audit events", "apps/agents/admin.py", "apps.audit.admin"),
     Breach.importing("What audit keeps to itself", "apps/accounts/api/tokens.py", "apps.audit.serializers"),
     Breach.importing("What jobs keeps to itself", "apps/dashboard/views/jobs.py", "apps.jobs.api"),

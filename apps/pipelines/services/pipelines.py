@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from apps.audit.actions import Action
 from apps.audit.services import audit_add, changes_detail
 from apps.pipelines import policies
+from apps.pipelines.connections import connection_exists
 from apps.pipelines.definitions import (
     MAIN_JOB,
     MAX_SERVER_BYTES,
@@ -20,7 +21,6 @@ from apps.pipelines.models import SCOPE, Pipeline, PipelineBinding, binding_scop
 from apps.pipelines.parsing import pipeline_parse
 from apps.pipelines.refs import ref_validate, repository_allowed_require, repository_validate
 from apps.pipelines.selectors import pipeline_get
-from apps.pipelines.services.connections import connection_exists
 from apps.pipelines.services.schedules import schedules_delete_add
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import resolve_url
 from django.urls import Resolver404, URLPattern, URLResolver, resolve, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.i18n import JavaScriptCatalog
@@ -46,13 +47,16 @@ class RecordSite(AdminSite):
     site_title = "Hybrid CI"
     site_header = "Hybrid CI administration"
     index_title = "Administration"
-    site_url = settings.LOGIN_REDIRECT_URL
-
     # Set by `connect`. `history_of` takes a target of the audit trail (``user:01ka…``) and a cursor; `recent` gives the
     # last audit events that the actor may see.
     actor_of: Callable[[HttpRequest], Actor]
     history_of: Callable[[str, str | None], History]
     recent: Callable[[Actor], Sequence[HistoryEntry]]
+
+    @property
+    def site_url(self) -> str:  # type: ignore[override]
+        """The address of the product's first page, below the stage of the request."""
+        return resolve_url(settings.LOGIN_REDIRECT_URL)
 
     def connect(
         self,
