@@ -33,6 +33,7 @@ urlpatterns = [
         "environments",
         "jobs",
         "metrics",
+        "overview",
         "pipelines/",
         "runs",
         "schedules/",

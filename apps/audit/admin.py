@@ -24,7 +24,8 @@ from apps.audit.selectors import (
     entry_before,
     entry_from,
 )
-from apps.audit.selectors.seals import CHECKED, position_find, seal_head
+from apps.audit.selectors.overview import trail_protection
+from apps.audit.selectors.seals import position_find
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
 from controlplane.nosql.admin.forms import SearchForm
@@ -87,7 +88,7 @@ class AuditSearch(SearchForm):
     """The search of the audit trail."""
 
     # This app knows neither users nor agents. `controlplane.admin_urls` sets how they are found.
-    actor_finders: ClassVar[Sequence[ActorFinder]] = ()
+    actors_meant: ClassVar[ActorFinder]
 
     actor = forms.CharField(
         required=False,
@@ -117,7 +118,7 @@ class AuditSearch(SearchForm):
         text = self.cleaned_data["actor"]
         if not text or re.fullmatch(ACTOR, text):
             return text or None
-        found = [actor for find in self.actor_finders for actor in find(text)]
+        found = type(self).actors_meant(text)
         if not found:
             raise forms.ValidationError(
                 "No user has this e-mail address, and no agent has this name. "
@@ -198,16 +199,14 @@ class AuditAdmin(NosqlModelAdmin):
 
 def _sealed_note() -> str:
     """Up to when the trail is sealed, and what its last check has found."""
-    head = seal_head()
-    if head is None:
+    protection = trail_protection()
+    if protection.sealed_until is None:
         return "The trail is not sealed yet."
-    sealed = f"The trail is sealed up to {_shown(head.statement.through)}, by seal {head.number}."
-    checks = audit_search(target=CHECKED, action=Action.AUDIT_VERIFIED, limit=1).records
-    if not checks:
+    sealed = f"The trail is sealed up to {_shown(protection.sealed_until)}, by seal {protection.seal}."
+    if protection.checked_at is None:
         return f"{sealed} It was never checked: run manage.py audit_verify."
-    (check,) = checks
-    found = "found it unchanged" if check.result == "ok" else "FOUND THAT IT WAS CHANGED"
-    return f"{sealed} The last check, of {_shown(check.at)}, {found}."
+    found = "found it unchanged" if protection.is_unchanged else "FOUND THAT IT WAS CHANGED"
+    return f"{sealed} The last check, of {_shown(protection.checked_at)}, {found}."
 
 
 def _shown(time: str) -> str:

@@ -132,6 +132,21 @@ class ExportState(Record):
     retry_at = UnicodeAttribute(null=True)
 
 
+class DayEvents(Record):
+    """How many events of a day are sealed, and how many of them are acts of users, themselves or by API tokens."""
+
+    class Meta(Record.Meta):
+        table_name = table_name("audit-tasks")
+
+    KIND = "day"
+
+    kind = UnicodeAttribute(hash_key=True)
+    # ``2026-11-27``, in UTC.
+    day = UnicodeAttribute(range_key=True, attr_name="name")
+    events = NumberAttribute(default=0)
+    of_users = NumberAttribute(default=0)
+
+
 class Hold(Record):
     """A legal hold: events of a target, an actor or a time, of which copies stay when they expire."""
 

@@ -5,6 +5,7 @@ from django.urls import path, re_path
 from apps.dashboard.views import (
     agents,
     artifacts,
+    audit,
     deployments,
     environments,
     jobs,
@@ -32,6 +33,7 @@ _AGENT = rf"^agents/(?P<agent_id>{ID_PATTERN})"
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
+    path("latest", overview.latest, name="latest"),
     path("recent", overview.recent, name="recent"),
     path("jobs", jobs.job_list_page, name="jobs"),
     path("jobs/new", jobs.job_new, name="job_new"),
@@ -124,6 +126,8 @@ urlpatterns = [
     path("notifications/deliveries/<str:delivery_id>", notifications.delivery_page, name="notification_delivery"),
     path("notifications/deliveries/<str:delivery_id>/redeliver", notifications.redeliver_action, name="redeliver"),
     path("notifications/failed/<str:item_id>/retry", notifications.failed_retry_action, name="outbox_retry"),
+    path("audit", audit.audit_page, name="audit"),
+    path("audit/<str:entry>", audit.audit_event_page, name="audit_event"),
     path("reports", reports.report_list_page, name="reports"),
     path("reports/<slug:name>", reports.report_page, name="report"),
     path("reports/<slug:name>/csv", reports.report_csv, name="report_csv"),

@@ -10,6 +10,7 @@ from apps.jobs.api import (
     jobs,
     logs,
     metrics,
+    overview,
     pauses,
     reports,
     runs,
@@ -82,4 +83,5 @@ urlpatterns = [
         name="connection-event-redeliver",
     ),
     path("metrics", metrics.MetricsView.as_view(), name="metrics"),
+    path("overview", overview.OverviewView.as_view(), name="overview"),
 ]

@@ -149,9 +149,10 @@ def test_links_lead_into_the_stage_of_the_request(stage: str, location: str) -> 
     assert (answer["statusCode"], answer["headers"]["location"]) == (302, location)
 
 
-def test_a_person_signs_in_and_their_cookies_identify_them(server: str) -> None:
+@pytest.mark.parametrize(("stage", "first"), [("$default", "/dashboard/"), ("staging", "/staging/dashboard/")])
+def test_a_person_signs_in_and_their_cookies_identify_them(server: str, stage: str, first: str) -> None:
     person(server, "viewer")
-    form = handle(http_api_event("GET", "/signin", headers={"accept": "text/html"}))
+    form = handle(http_api_event("GET", "/signin", headers={"accept": "text/html"}, stage=stage))
     token = pair(form["cookies"][0])
     assert token.startswith("csrftoken=")
     page = answer_body(form).decode()
@@ -162,8 +163,9 @@ def test_a_person_signs_in_and_their_cookies_identify_them(server: str) -> None:
         "origin": "https://testserver",
         "accept": "text/html",
     }
-    signed_in = handle(http_api_event("POST", "/signin", headers=headers, cookies=[token], body=body))
+    signed_in = handle(http_api_event("POST", "/signin", headers=headers, cookies=[token], body=body, stage=stage))
     assert signed_in["statusCode"] == 302, answer_body(signed_in)
+    assert signed_in["headers"]["location"] == first
     # Each cookie has a header of its own, because their dates contain commas.
     cookies = [pair(cookie) for cookie in signed_in["cookies"]]
     assert {cookie.split("=")[0] for cookie in cookies} >= {"csrftoken", "sessionid"}

@@ -193,11 +193,14 @@ def events_of_days(first: str, last: str) -> Iterator[Item]:
         yield from merge(*map(AuditRecord.stored_items, shard_keys(day)), key=_entry)
 
 
+def event_find(entry: str) -> AuditRecord | None:
+    """The event with this id, or None. `entry` may be any text. One read."""
+    return AuditRecord.find(entry_partition(entry), entry) if _ENTRY.fullmatch(entry) else None
+
+
 def event_item(entry: str) -> Item | None:
-    """The stored item of an event, or None. `entry` may be any text."""
-    if not _ENTRY.fullmatch(entry):
-        return None
-    record = AuditRecord.find(entry_partition(entry), entry)
+    """The stored item of an event, or None. `entry` may be any text. One read."""
+    record = event_find(entry)
     return record.stored if record else None
 
 

@@ -46,6 +46,7 @@ from apps.audit.selectors.seals import (
     seals_from,
     trusted_keys,
 )
+from apps.audit.services.day_events import day_events_add
 from controlplane.lib import clock
 from controlplane.lib.errors import Unavailable
 from controlplane.lib.frozen import frozen
@@ -150,7 +151,8 @@ def _seal_next(memory: _Memory) -> int | None:
             raise
         logger.warning("The audit trail could not be sealed; the next sweep tries again.", exc_info=True)
         return None
-    _seal_write(seal, leaves, key=None if head and head.statement.key == seal.statement.key else key)
+    is_known = head is not None and head.statement.key == seal.statement.key
+    _seal_write(seal, leaves, key=None if is_known else key, counted=[*found, *late])
     return len(leaves.entries)
 
 
@@ -285,8 +287,11 @@ def _signed(head: Seal | None, leaves: Leaves, span: _Span) -> tuple[Seal, Publi
     return Seal(statement, key.sign(statement.signed), edge, proof), key.public_key
 
 
-def _seal_write(seal: Seal, leaves: Leaves, *, key: PublicKey | None) -> None:
-    """Write the seal, and the key if it is given. If another process has written this number, nothing is written."""
+def _seal_write(seal: Seal, leaves: Leaves, *, key: PublicKey | None, counted: Sequence[Item] = ()) -> None:
+    """Write the seal, the key if it is given, and count the events that are to be counted by their days.
+
+    If another process has written this number, nothing is written.
+    """
     tx = Transaction()
     record = SealRecord(SealRecord.PART, seal_place(seal.number), statement=seal.statement.text)
     record.signature, record.edge = seal.signature, hashes_join(seal.edge.roots)
@@ -300,6 +305,7 @@ def _seal_write(seal: Seal, leaves: Leaves, *, key: PublicKey | None) -> None:
         pem = key_pem(key)
         is_same = SealKey.place.does_not_exist() | (SealKey.pem == pem)
         tx.put("key", SealKey(SealKey.PART, seal.statement.key, pem=pem), condition=is_same)
+    day_events_add(tx, counted)
     try:
         tx.commit()
     except TransactionFailed as error:

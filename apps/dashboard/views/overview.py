@@ -7,10 +7,13 @@ from django.http import HttpRequest, HttpResponse
 from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission
 from apps.agents.selectors import fleet_counts
+from apps.audit.selectors.overview import events_today
 from apps.dashboard.chart import outcome_chart
 from apps.dashboard.pages import page, refresh_seconds, show
 from apps.jobs.selectors import job_overview, run_list
+from apps.jobs.selectors.deployments import deployment_last
 from apps.secrets.selectors.rotations import rotation_next
+from controlplane.lib import clock
 
 CHART_DAYS = 14
 RECENT_RUNS = 8
@@ -39,12 +42,26 @@ def overview(request: HttpRequest) -> HttpResponse:
             "healthy": fleet["healthy"],
             "agents": fleet.total(),
             "fleet": fleet,
-            "rotation": rotation_next() if Permission.SECRETS_READ in request_actor(request).permissions else None,
             "agent_states": [(status, fleet[status]) for status in ("unhealthy", "dead", "draining")],
             "chart": outcome_chart(jobs.outcomes),
             "seconds": refresh_seconds(busy=busy),
         },
     )
+
+
+@page(Permission.JOBS_READ)
+def latest(request: HttpRequest) -> HttpResponse:
+    """The last deployment, the next rotation and today's audit events: a part of the overview that loads later."""
+    permissions = request_actor(request).permissions
+    context = {
+        "section": "overview",
+        "is_loaded": True,
+        "deployment": deployment_last(),
+        "rotation": rotation_next() if Permission.SECRETS_READ in permissions else None,
+        "recorded": events_today() if Permission.AUDIT_READ in permissions else None,
+        "today": f"{clock.now():%Y-%m-%d}",
+    }
+    return show(request, "latest", context)
 
 
 @page(Permission.JOBS_READ)

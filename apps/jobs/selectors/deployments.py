@@ -22,6 +22,7 @@ __all__ = [
     "deployment_gates",
     "deployment_get",
     "deployment_is_last",
+    "deployment_last",
     "deployment_list",
     "deployment_to_put_back",
     "deployments_gates",
@@ -32,6 +33,8 @@ __all__ = [
 _FIRST = (2026, 11)
 _LOOK_AT_MOST = 1_000
 _LOOK = 25
+# In how many months the last deployment is looked for, and among how many.
+_LAST_MONTHS, _LAST_AMONG = 3, 50
 # How many deployments of the same commit are passed over to find another one.
 _BACK_AT_MOST = 20
 
@@ -77,6 +80,18 @@ def deployment_is_last(deployment_id: str) -> bool:
     deployment = deployment_find(deployment_id)
     environment = environment_find(str(deployment.environment)) if deployment else None
     return deployment is not None and environment is not None and environment.turn == deployment.turn
+
+
+def deployment_last() -> Deployment | None:
+    """The newest deployment that has begun, by an index; None if there is none in this month and the two before it.
+
+    Two calls if there are any in this month, and one more for each month without.
+    """
+    begun = (DeploymentStatus.IN_PROGRESS, DeploymentStatus.COMPLETED, DeploymentStatus.FAILED)
+    page = BY_MONTH.page(
+        _months()[:_LAST_MONTHS], limit=1, keep=lambda one: one.status in begun, look_at_most=_LAST_AMONG
+    )
+    return page.records[0] if page.records else None
 
 
 def deployment_list(*, limit: int = 20, cursor: str | None = None, **filters: Any) -> DeploymentPage:
