@@ -43,9 +43,9 @@ def test_the_trail_is_listed_newest_first_and_each_event_leads_to_its_page(audit
     job_id = scene.job()
     page = auditor.get("/dashboard/audit").text
     first, second = shown(page)[:2]
-    assert "Ada job created" in first
+    assert "Ada Job created" in first
     assert f"job:{job_id}" in first
-    assert "pipeline saved pipeline:self" in second
+    assert "Pipeline saved pipeline:self" in second
     address = html.unescape(re.findall(r'href="(/dashboard/audit/[^"]+)"', page)[0])
     text = words(auditor.get(address).text)
     assert f"What job:{job_id}" in text
@@ -61,7 +61,7 @@ def test_a_search_combines_who_what_and_which_act(auditor: Client, scene: Scene)
     (saved, _) = shown(search(auditor, action="pipeline.saved"))
     assert "pipeline:other" in saved
     assert len(shown(search(auditor, action="pipeline.saved", target="pipeline:self"))) == 1
-    assert "agent enrolled" in " ".join(shown(search(auditor, actor="build-07")))
+    assert "Agent enrolled" in " ".join(shown(search(auditor, actor="build-07")))
     disabled = someone("operator")
     user_disable(user_id=str(disabled.user_id), actor=ADMIN)
     write([event("job:1", actor=Actor("user", str(disabled.user_id), "their act"))])

@@ -368,8 +368,10 @@ def test_what_the_reviewer_has_not_seen_is_not_signed_off(auditor: Client) -> No
 def test_reports_are_for_those_who_may_read_the_trail(viewer: Client, signed_in: Callable[[str], Client]) -> None:
     for path in ("/dashboard/reports", "/dashboard/reports/access", "/dashboard/reports/access/csv"):
         assert viewer.get(path).status_code == 403
-    assert "/dashboard/reports" not in viewer.get("/dashboard/").text
-    assert "/dashboard/reports" in signed_in("auditor").get("/dashboard/").text
+    assert "/dashboard/audit" not in viewer.get("/dashboard/").text
+    auditor = signed_in("auditor")
+    assert "/dashboard/audit" in auditor.get("/dashboard/").text
+    assert "/dashboard/reports" in auditor.get("/dashboard/audit").text
 
 
 def test_every_report_is_documented() -> None:

@@ -89,7 +89,7 @@ def _row(record: Any) -> dict[str, Any]:
         "by_target": urlencode({"target": record.target}),
         "page": _page_of(record.target),
         "result": record.result,
-        "detail": {name: value for name, value in (record.detail or {}).items() if value is not None},
+        "detail": {name: value for name, value in (record.detail or {}).items() if value not in (None, "")},
     }
 
 
