@@ -37,6 +37,7 @@ urlpatterns = [
         "pipelines/",
         "runs",
         "schedules/",
+        "status",
     ),
     LazyUrls("apps.audit.urls", "audit"),
     LazyUrls("apps.notifications.urls", "notification-", "outbox/"),

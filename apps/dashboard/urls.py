@@ -19,6 +19,7 @@ from apps.dashboard.views import (
     runs,
     schedules,
     secrets,
+    status,
     tests,
     webhooks,
 )
@@ -33,6 +34,7 @@ _AGENT = rf"^agents/(?P<agent_id>{ID_PATTERN})"
 
 urlpatterns = [
     path("", overview.overview, name="overview"),
+    path("status", status.status_page, name="status"),
     path("latest", overview.latest, name="latest"),
     path("recent", overview.recent, name="recent"),
     path("jobs", jobs.job_list_page, name="jobs"),

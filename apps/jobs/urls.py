@@ -16,6 +16,7 @@ from apps.jobs.api import (
     runs,
     schedules,
     source_events,
+    status,
 )
 from apps.jobs.api.log_page import page_for_browsers
 from controlplane.http import converters  # noqa: F401 — registers them
@@ -83,5 +84,6 @@ urlpatterns = [
         name="connection-event-redeliver",
     ),
     path("metrics", metrics.MetricsView.as_view(), name="metrics"),
+    path("status", status.StatusView.as_view(), name="status"),
     path("overview", overview.OverviewView.as_view(), name="overview"),
 ]

@@ -16,6 +16,7 @@ UNKNOWN_ID = "01kb0000000000000000000000"
 PAGES = [
     "/dashboard/",
     "/dashboard/latest",
+    "/dashboard/status",
     "/dashboard/recent",
     "/dashboard/jobs",
     "/dashboard/jobs/new",

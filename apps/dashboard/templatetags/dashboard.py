@@ -31,6 +31,9 @@ _LOOKS = {
     "rejected": ("cross", "bad"),
     "frozen": ("warning", "warn"),
     "healthy": ("tick", "good"),
+    "ok": ("tick", "good"),
+    "degraded": ("warning", "warn"),
+    "failing": ("cross", "bad"),
     "unhealthy": ("warning", "warn"),
     "lost": ("warning", "warn"),
     "agent_fault": ("warning", "warn"),
@@ -137,6 +140,13 @@ def favicon(value: str) -> str:
 def words(value: str) -> str:
     """``timed_out`` as ``Timed out``."""
     return str(value).replace("_", " ").capitalize()
+
+
+@register.filter
+def health_words(value: str) -> str:
+    """How the control plane is, as a sentence."""
+    sentences = {"ok": "All works.", "degraded": "It works, and something needs a look."}
+    return sentences.get(value, "Something does not work.")
 
 
 @register.filter

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from apps.jobs.services.sweeps import sweep_note
 from controlplane import schedules
 from controlplane.lib.errors import Unavailable
 from controlplane.observability.works import observed
@@ -39,6 +40,7 @@ class Command(BaseCommand):
     def _sweep(self) -> None:
         """Run each task, whatever becomes of those before it. Raises the first failure at the end."""
         done: list[str] = []
+        failed: list[str] = []
         first: Exception | None = None
         began, shared = monotonic(), 0.0
         for task in schedules.EACH_MINUTE:
@@ -46,6 +48,7 @@ class Command(BaseCommand):
                 count = task(left=max(0.0, shared - (monotonic() - began)))
             except Exception as failure:
                 failure.add_note(f"This was the task {task.name}.")
+                failed.append(task.name)
                 if first is None:
                     # `observed` logs what is raised.
                     first = failure
@@ -57,6 +60,11 @@ class Command(BaseCommand):
             shared += task.seconds or 0.0
         if done:
             self.stdout.write(", ".join(done))
+        try:
+            sweep_note(failed=failed)
+        except Unavailable:
+            # The tasks have failed for the same reason, and the alarm for a sweep that stops rings without this.
+            logger.warning("The sweep could not be noted.", exc_info=True)
         if first is not None:
             raise first
 
