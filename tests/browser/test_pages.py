@@ -15,8 +15,8 @@ from tests.sources.hooks import connected, github_push
 from tests.webhooks import Receiver
 
 PAGES = [
-    *("/dashboard/", "/dashboard/runs", "/dashboard/jobs", "/dashboard/jobs/new", "/dashboard/agents"),
-    *("/dashboard/pipelines", "/dashboard/pipelines/self", "/dashboard/new-pipeline"),
+    *("/dashboard/", "/dashboard/status", "/dashboard/runs", "/dashboard/jobs", "/dashboard/jobs/new"),
+    *("/dashboard/agents", "/dashboard/pipelines", "/dashboard/pipelines/self", "/dashboard/new-pipeline"),
     *("/dashboard/pipelines/self/schedules", "/dashboard/notifications"),
     *("/dashboard/webhooks", "/dashboard/webhooks/hub"),
     "/dashboard/environments",
@@ -71,9 +71,12 @@ def test_the_overview_shows_the_counts_and_follows_them(
     assert reader.text("#tile-running") == "1"
     assert reader.text("#tile-completed") == "0"
     reader.wait_for_text("#recent", "feature/a-branch")
+    reader.wait_for_text("#latest", "no secret has a schedule")
     scene.finish(agent, running_job)
     reader.wait(lambda: reader.text("#tile-completed") == "1")
     assert reader.text("#tile-running") == "0"
+    # What loads later stays while the rest is refreshed.
+    assert "no secret has a schedule" in reader.text("#latest")
     reader.wait_for_text("#announcer", "0 running, 0 waiting")
     reader.wait_for_text("#recent", "Completed")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.core.cache import cache
 
@@ -20,7 +21,7 @@ def sweep_note(*, failed: Sequence[str]) -> None:
     noted: datetime | None = cache.get(_NOTED)
     if not failed and noted is not None and timedelta() <= now - noted < NOTED_EVERY:
         return
-    actions = [LastSweep.at.set(clock.timestamp(now)), LastSweep.failed.set(list(failed))]
+    actions: list[Any] = [LastSweep.at.set(clock.timestamp(now)), LastSweep.failed.set(list(failed))]
     LastSweep(LastSweep.KIND, LastSweep.NAME).update(actions=actions)
     if failed:
         cache.delete(_NOTED)

@@ -68,7 +68,14 @@ AGENT_RESUME = Endpoint("POST", "/agents/{agent_id}/resume")
 
 PIPELINES = Endpoint("GET", "/pipelines", _PAGE)
 PIPELINE = Endpoint("GET", "/pipelines/{name}")
-PIPELINE_SAVE = Endpoint("PUT", "/pipelines/{name}", body=("repository", "default_ref", "definition", "labels"))
+PIPELINE_SAVE = Endpoint(
+    "PUT",
+    "/pipelines/{name}",
+    body=(
+        *("repository", "default_ref", "definition", "labels"),
+        *("fetch_secret", "source", "source_repository", "badge"),
+    ),
+)
 DEFINITION_CHECK = Endpoint("POST", "/definitions/check", body=("definition",), reads=True)
 DEFINITION_IMPORT = Endpoint("POST", "/definitions/import", body=("product", "text"), reads=True)
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.cli.conftest import hci
 from tests.clients import Client
+from tests.sources.hooks import connected
 
 YAML = "steps:\n  - run: make\n"
 
@@ -23,6 +24,26 @@ def test_a_pipeline_is_made_from_a_file_changed_in_part_and_looked_at(boss: Clie
     assert hci("pipelines", "put", "web", "--from-repository", "--label", "linux", "--json").json["definition"] is None
     assert hci("pipelines", "list", "-q").out == "web\n"
     assert hci("pipelines", "get", "nothing").code == 3
+
+
+def test_what_starts_its_runs_and_with_what_it_is_fetched_can_be_set_and_ended(boss: Client) -> None:
+    connected("forge", "gitea")
+    given = ("--connection", "forge", "--connection-repository", "acme/web", "--fetch-secret", "GIT", "--public-badge")
+    made = hci("pipelines", "put", "web", "--repository", "https://git.example.com/web.git", *given, "--json").json
+    assert (made["source"], made["source_repository"], made["fetch_secret"], made["badge"]) == (
+        "forge", "acme/web", "GIT", True,
+    )  # fmt: skip
+    kept = hci("pipelines", "put", "web", "--ref", "trunk", "--json").json
+    assert {name: kept[name] for name in ("source", "fetch_secret", "badge")} == {
+        name: made[name] for name in ("source", "fetch_secret", "badge")
+    }
+    assert "forge: acme/web" in hci("pipelines", "get", "web").out
+    ended = hci("pipelines", "put", "web", "--connection", "", "--fetch-secret", "", "--private-badge", "--json").json
+    assert (ended["source"], ended["source_repository"], ended["fetch_secret"], ended["badge"]) == (
+        None, None, None, False,
+    )  # fmt: skip
+    refused = hci("pipelines", "put", "web", "--connection", "elsewhere")
+    assert (refused.code, "there is none with the id elsewhere" in refused.err) == (2, True)
 
 
 def test_mistakes_of_a_definition_are_shown_with_their_lines(boss: Client) -> None:

@@ -68,6 +68,9 @@ def _members(pipeline: Json) -> list[tuple[str, object]]:
         ("Repository", pipeline.get("repository")),
         ("Default ref", pipeline.get("default_ref")),
         ("Labels", ", ".join(map(str, pipeline.get("labels") or []))),
+        ("Events from", f"{pipeline['source']}: {pipeline.get('source_repository')}" if pipeline.get("source") else ""),
+        ("Fetched with", pipeline.get("fetch_secret")),
+        ("Badge", "public" if pipeline.get("badge") else "private"),
         ("Paused", paused),
         ("Revision", pipeline.get("revision")),
         ("Changed", pipeline.get("updated_at")),
@@ -81,6 +84,10 @@ def _members(pipeline: Json) -> list[tuple[str, object]]:
 @click.option("--ref", metavar="REF", help="What a run builds if it names nothing.")
 @click.option("--label", "labels", multiple=True, metavar="LABEL", help="A label that agents must have.")
 @click.option("--from-repository", is_flag=True, help="Take the steps from .hybrid-ci.yml in the repository.")
+@click.option("--fetch-secret", metavar="SECRET", help="With which secret agents fetch the repository; “” for none.")
+@click.option("--connection", metavar="ID", help="Whose events start runs; “” for none.")
+@click.option("--connection-repository", metavar="OWNER/NAME", help="The repository there, given with --connection.")
+@click.option("--public-badge/--private-badge", default=None, help="Whether everyone may see its badge.")
 @pass_session
 def put(
     session: Session,
@@ -90,6 +97,10 @@ def put(
     ref: str | None,
     labels: tuple[str, ...],
     from_repository: bool,
+    fetch_secret: str | None,
+    connection: str | None,
+    connection_repository: str | None,
+    public_badge: bool | None,
 ) -> None:
     """Create a pipeline, or change one. Its definition is in FILE; “-” is standard input.
 
@@ -99,7 +110,15 @@ def put(
         raise UsageProblem("Give a FILE or --from-repository, not both.")
     definition = _definition(file) if file else None
     body = _present(session, name)
-    given: dict[str, Any] = {"repository": repository, "default_ref": ref, "labels": list(labels) or None}
+    given: dict[str, Any] = {
+        "repository": repository,
+        "default_ref": ref,
+        "labels": list(labels) or None,
+        "fetch_secret": fetch_secret,
+        "source": connection,
+        "source_repository": connection_repository,
+        "badge": public_badge,
+    }
     body.update({member: value for member, value in given.items() if value is not None})
     if file or from_repository:
         body["definition"] = definition

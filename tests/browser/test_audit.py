@@ -1,0 +1,23 @@
+"""The audit trail and the status in a browser."""
+
+from apps.accounts.models import User
+from tests.audit.trail import event, write
+from tests.browser.conftest import Reader
+from tests.dashboard.scene import Scene
+
+
+def test_axe_finds_nothing_and_nothing_is_wider_than_a_phone(reader: Reader, scene: Scene) -> None:
+    User.find_by_email("olga@example.com").update(actions=[User.role.set("auditor")])
+    scene.pipeline()
+    write([event("pipeline:" + "long-name-" * 6, detail={"repository": "https://git.example.com/" + "x" * 120})])
+    reader.open("/dashboard/audit")
+    reader.click("#events a")
+    one = str(reader.script("return location.pathname"))
+    assert one.startswith("/dashboard/audit/2")
+    for page in ("/dashboard/audit", one, "/dashboard/reports", "/dashboard/status"):
+        reader.look(width=320, dark=True)
+        reader.open(page)
+        assert reader.script("return document.documentElement.scrollWidth") == 320, page
+        assert reader.violations() == [], page
+        reader.look()
+        assert reader.violations() == [], page
