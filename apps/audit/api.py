@@ -12,7 +12,7 @@ from rest_framework.views import APIView
 from apps.audit.formats import Format
 from apps.audit.policies import audit_read_require, hold_require
 from apps.audit.selectors import audit_search
-from apps.audit.selectors.holds import held_page, hold_list
+from apps.audit.selectors.holds import hold_list
 from apps.audit.selectors.proofs import event_proof
 from apps.audit.selectors.seals import seal_page
 from apps.audit.selectors.trail import TrailSearch
@@ -28,7 +28,7 @@ from apps.audit.serializers import (
     SealPageSerializer,
     SealQuerySerializer,
 )
-from apps.audit.services.exports import audit_export
+from apps.audit.services.exports import audit_export, held_export
 from apps.audit.services.holds import hold_place, hold_release
 from controlplane.http.openapi import problems
 from controlplane.http.requests import body_validated, query_validated
@@ -177,7 +177,7 @@ class HoldEventsView(APIView):
         actor: Any = request.user
         audit_read_require(actor)
         asked = query_validated(request.query_params, HeldQuerySerializer)
-        lines, cursor = held_page(hold_id, packs=_PACKS, cursor=asked.get("cursor"))
+        lines, cursor = held_export(actor=actor, hold_id=hold_id, packs=_PACKS, cursor=asked.get("cursor"))
         headers = {
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",

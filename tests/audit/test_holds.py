@@ -10,6 +10,7 @@ import pytest
 from apps.audit.actions import Action
 from apps.audit.canonical import canonical_bytes, canonical_record
 from apps.audit.models import AuditRecord, HeldEvents, Hold
+from apps.audit.selectors import audit_search
 from apps.audit.selectors.holds import hold_get
 from apps.audit.selectors.trail import TrailSearch
 from apps.audit.services import holds
@@ -67,6 +68,8 @@ def test_an_event_under_a_legal_hold_stays_verifiable_after_it_has_expired(serve
     lines = held(person(server, "auditor"), hold)
     assert lines == [canonical_bytes(canonical_record(found.serialize())).decode() for found in (before, after)]
     assert int(hold_get(str(hold.hold_id)).copies) == 2
+    (read,) = audit_search(target=f"hold:{hold.hold_id}", action=Action.AUDIT_EXPORTED).records
+    assert (read.actor_kind, read.detail) == ("token", {"copies": 2})
 
 
 @pytest.mark.usefixtures("retention")

@@ -29,9 +29,8 @@ def hold_get(hold_id: str) -> Hold:
 def held_page(hold_id: str, *, packs: int, cursor: str | None = None) -> tuple[list[str], str | None]:
     """The canonical lines of some packs of a hold's copies, in their order, and the cursor of the next ones.
 
-    Raises NotFound, and InvalidInput for a cursor of another hold.
+    Raises InvalidInput for a cursor of another hold.
     """
-    hold_get(hold_id)
     scope = f"held:{hold_id}"
     page = _BY_HOLD.page([held_partition(hold_id)], limit=packs, start=place_decode(scope, cursor))
     return [line for pack in page.records for line in _lines(pack)], page.next_cursor(scope)

@@ -6,6 +6,7 @@ from apps.audit.actions import Action
 from apps.audit.formats import Format
 from apps.audit.policies import audit_read_require
 from apps.audit.selectors import entry_before, entry_from
+from apps.audit.selectors.holds import held_page, hold_get
 from apps.audit.selectors.trail import BEGINNING, TrailSearch, settled_until, trail_page
 from apps.audit.services import audit_add
 from controlplane.lib import clock
@@ -65,6 +66,22 @@ def audit_export(
         cursor_encode(scope, {**place, "after": following}) if following else None,
         place["until"],
     )
+
+
+def held_export(*, actor: Actor, hold_id: str, packs: int, cursor: str | None = None) -> tuple[list[str], str | None]:
+    """Some packs of the copies under a legal hold, as `apps.audit.selectors.holds.held_page` gives them.
+
+    It is recorded in the trail with its first page, as an export is. Raises Forbidden, NotFound, and InvalidInput for a
+    cursor of another hold.
+    """
+    audit_read_require(actor)
+    hold = hold_get(hold_id)
+    if cursor is None:
+        tx = Transaction()
+        detail = {"copies": int(hold.copies)}
+        audit_add(tx, actor=actor, action=Action.AUDIT_EXPORTED, target=f"hold:{hold_id}", detail=detail)
+        tx.commit()
+    return held_page(hold_id, packs=packs, cursor=cursor)
 
 
 def export_end(last: date | datetime | None) -> str:
