@@ -9,11 +9,11 @@ from typing import Any
 import boto3
 import pytest
 
-from apps.audit.selectors import audit_list
 from apps.secrets.models import Secret
 from apps.secrets.services import secret_create
 from apps.secrets.states import Scope
-from controlplane.lib import aws_accounts, clock
+from controlplane.lib import aws_accounts
+from tests.audit.trail import whole
 from tests.conftest import OPERATOR
 from tests.secrets.aws import SERVICES, USER, Aws
 from tests.secrets.postgresql import Database, database_running, programs
@@ -28,13 +28,8 @@ def secret_made(name: str = "PYPI_TOKEN", value: str = VALUE, **scope: Any) -> S
 
 
 def recorded(target: str) -> list[tuple[str, dict[str, object]]]:
-    """The audit events of a target, oldest first: the action, and its details."""
-    day = clock.timestamp(clock.now())[:10]
-    return [
-        (record.action, dict(record.detail or {}))
-        for record in reversed(audit_list(day=day).records)
-        if record.target == target
-    ]
+    """The audit events of a target, of all days, oldest first: the action, and its details."""
+    return [(record.action, dict(record.detail or {})) for record in reversed(whole(target=target))]
 
 
 @pytest.fixture(scope="session")
