@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from apps.agents.models import Heartbeat
-from apps.agents.services import job_limit
 from apps.agents.services.fitness import unfit_reason
 from controlplane.lib import clock
 
@@ -67,4 +66,4 @@ def test_a_count_without_a_time_pauses_nothing() -> None:
     [({}, 4), ({"faults": 2, "ignored": 2}, 4), ({"faults": 3}, 1), ({"ignored": 3}, 1), ({"faults": 9}, 1)],
 )
 def test_a_machine_that_must_prove_itself_gets_one_job_at_a_time(members: dict[str, int], limit: int) -> None:
-    assert job_limit(heartbeat(**members), slots=4) == limit
+    assert heartbeat(**members).lease_limit(4) == limit

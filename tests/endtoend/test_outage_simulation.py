@@ -18,7 +18,7 @@ import pytest
 from django.core.cache import cache
 
 from apps.agents.serializers import heartbeat_report
-from apps.agents.services import agent_enrol, enrolment_token_create, heartbeat_record, job_limit
+from apps.agents.services import agent_enrol, enrolment_token_create, heartbeat_record
 from apps.jobs.services import (
     Assignment,
     AttemptResult,
@@ -123,7 +123,7 @@ class Machine:
             leases=result.heartbeat.leases,
             running=named,
             free_slots=free,
-            slots=job_limit(result.heartbeat, slots=SLOTS),
+            slots=result.heartbeat.lease_limit(SLOTS),
             fresh=result.fresh,
             takes_work=result.heartbeat.status == "healthy",
         )

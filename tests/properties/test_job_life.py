@@ -24,7 +24,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from apps.agents.services import agent_enrol, agents_mark_silent, enrolment_token_create, heartbeat_record, job_limit
+from apps.agents.services import agent_enrol, agents_mark_silent, enrolment_token_create, heartbeat_record
 from apps.jobs.models import Job
 from apps.jobs.selectors import job_log_read
 from apps.jobs.services import (
@@ -337,7 +337,7 @@ class JobLife(RuleBasedStateMachine):
             leases=result.heartbeat.leases,
             running=running,
             free_slots=free,
-            slots=job_limit(result.heartbeat, slots=SLOTS),
+            slots=result.heartbeat.lease_limit(SLOTS),
             fresh=result.fresh,
             takes_work=result.fresh and result.heartbeat.status == "healthy",
         )

@@ -21,6 +21,7 @@ LATER = [
     "agent.pipeline.definition",
     "agent.repositories",
     "apps.agents.selectors.candidates",
+    "apps.agents.selectors.capacity",
     "apps.agents.services.enrolment",
     "apps.agents.services.silence",
     "apps.jobs.reports",

@@ -9,7 +9,7 @@ from pynamodb.attributes import Attribute, ListAttribute, MapAttribute, NumberAt
 from pynamodb.constants import STRING
 from pynamodb.expressions.condition import Condition, size
 
-from apps.agents.states import StepState
+from apps.agents.states import MOST_IN_A_ROW, StepState
 from controlplane.lib import clock
 from controlplane.lib.frozen import frozen
 from controlplane.nosql.record import Record, table_name
@@ -173,6 +173,10 @@ class Heartbeat(Record):
         """The condition that the agent has fewer leases than this."""
         condition: Condition = size(cls.lease_map) < slots
         return condition
+
+    def lease_limit(self, slots: int) -> int:
+        """How many leases the agent may have: one while it must prove that its machine is fit again, else its slots."""
+        return 1 if max(self.faults, self.ignored) >= MOST_IN_A_ROW else slots
 
     @classmethod
     def end_note(cls, at: int) -> list[Any]:

@@ -7,6 +7,7 @@ from controlplane.lib.lazy_names import lazy_names
 if TYPE_CHECKING:
     from apps.agents.selectors.agents import REGION, AgentPage, agent_get, agent_list, agents_named
     from apps.agents.selectors.candidates import Candidates, candidates_get
+    from apps.agents.selectors.capacity import AgentCapacity, FleetCapacity, fleet_capacity
     from apps.agents.selectors.fleet import fleet_counts
     from apps.agents.selectors.heartbeats import fleet_heartbeats, fleet_place, heartbeats_get, silent_heartbeats
     from apps.agents.selectors.identities import (
@@ -22,14 +23,17 @@ if TYPE_CHECKING:
 __all__ = [
     "IDENTITY_SECONDS",
     "REGION",
+    "AgentCapacity",
     "AgentIdentity",
     "AgentPage",
     "Candidates",
+    "FleetCapacity",
     "IdentityKey",
     "agent_get",
     "agent_list",
     "agents_named",
     "candidates_get",
+    "fleet_capacity",
     "fleet_counts",
     "fleet_heartbeats",
     "fleet_place",
@@ -47,6 +51,7 @@ __getattr__ = lazy_names(
     {
         "agents": ["REGION", "AgentPage", "agent_get", "agent_list", "agents_named"],
         "candidates": ["Candidates", "candidates_get"],
+        "capacity": ["AgentCapacity", "FleetCapacity", "fleet_capacity"],
         "fleet": ["fleet_counts"],
         "heartbeats": ["fleet_heartbeats", "fleet_place", "heartbeats_get", "silent_heartbeats"],
         "identities": [

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from apps.agents.models import Agent
 from apps.agents.selectors.fleet import fleet_counts
@@ -16,6 +16,8 @@ REGION = re.compile(r"[A-Za-z0-9._-]{1,63}")
 
 # How many agents one page may look at when few match its filter; the next page continues from there.
 _LOOK_AT_MOST = 2_000
+# How many agents are looked at where the whole fleet counts.
+AGENTS_AT_MOST = 5_000
 
 
 # The index has all that lists show. It is read 100 entries at a time, since the filter by status may drop many.
@@ -80,6 +82,17 @@ def agents_named(name: str, *, limit: int) -> list[Agent]:
     """Up to `limit` agents with this name, in any spelling of its case, from an index that lags by moments."""
     within = _BY_NAME.range_key == search_key(name)
     return _BY_NAME.page(sorted(fleet_counts()), limit=limit, within=within).records
+
+
+def agents_kept(
+    regions: Sequence[str], *, keep: Callable[[Agent], bool], look_at_most: int
+) -> tuple[list[Agent], bool]:
+    """The agents of these regions that are to be kept, without their keys, and whether there may be more.
+
+    It looks at `look_at_most` agents, in one call for each region, or a few for one of thousands.
+    """
+    page = _BY_REGION.page(regions, limit=look_at_most, keep=keep, look_at_most=look_at_most)
+    return page.records, page.next is not None
 
 
 def agents_by_region(regions: Iterable[str], *, start: Place | None = None) -> Iterator[list[Agent]]:

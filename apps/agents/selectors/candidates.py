@@ -7,25 +7,22 @@ from typing import Any
 
 from django.core.cache import cache
 
-from apps.agents.models import KEPT_ENDS, Agent, Heartbeat
+from apps.agents.models import KEPT_ENDS, Heartbeat
+from apps.agents.selectors.agents import AGENTS_AT_MOST, agents_kept
 from apps.agents.selectors.fleet import fleet_counts
 from apps.agents.selectors.heartbeats import heartbeats_get
-from apps.agents.states import LEASE, MOST_IN_A_ROW, AgentStatus
+from apps.agents.states import LEASE, AgentStatus
 from controlplane.lib import clock
 from controlplane.lib.frozen import frozen
 from controlplane.lib.labels import labels_offered
-from controlplane.nosql.listing import Listing
 
-# How many agents are looked at for labels, and at most how many with the right labels for room.
-_AGENTS_AT_MOST = 5_000
+# How many agents with the right labels are looked at for room.
 _HEARTBEATS_AT_MOST = 100
 # How long a process uses what it has read of the fleet.
 _KEPT_SECONDS = 5
 # The seconds of an hour: older ends of jobs say nothing of the rate.
 _HOUR = 3600
 _LISTED = "candidates-listed"
-
-_BY_REGION = Listing(Agent, Agent.by_region, is_complete=True)
 
 
 @frozen
@@ -91,18 +88,16 @@ def _listed() -> tuple[list[_Listed], bool]:
     """The agents that are not retired, and whether there are more than were read."""
     known: tuple[list[_Listed], bool] | None = cache.get(_LISTED)
     if known is None:
-        regions = sorted(fleet_counts())
-        page = _BY_REGION.page(
-            regions,
-            limit=_AGENTS_AT_MOST,
+        agents, is_partial = agents_kept(
+            sorted(fleet_counts()),
             keep=lambda agent: agent.status != AgentStatus.RETIRED,
-            look_at_most=_AGENTS_AT_MOST,
+            look_at_most=AGENTS_AT_MOST,
         )
         listed = [
             _Listed(agent.agent_id, frozenset(labels_offered(agent.labels, agent.deployment_targets)), int(agent.slots))
-            for agent in page.records
+            for agent in agents
         ]
-        known = listed, page.next is not None
+        known = listed, is_partial
         cache.set(_LISTED, known, _KEPT_SECONDS)
     return known
 
@@ -150,6 +145,4 @@ def _kept_by(heartbeat: Any, slots: int) -> str | None:
         return "draining"
     if heartbeat.status_reason:
         return "unfit"
-    # After failures of its machine in a row, an agent has to prove with one job that it is fit again.
-    most = 1 if max(heartbeat.faults, heartbeat.ignored) >= MOST_IN_A_ROW else slots
-    return "busy" if len(heartbeat.leases) >= most else None
+    return "busy" if len(heartbeat.leases) >= heartbeat.lease_limit(slots) else None

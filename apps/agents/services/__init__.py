@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from apps.agents.services.configuration import agent_configure
     from apps.agents.services.enrolment import agent_enrol, enrolment_token_require
     from apps.agents.services.enrolment_tokens import enrolment_token_create, enrolment_token_revoke
-    from apps.agents.services.fitness import job_limit
     from apps.agents.services.heartbeats import HeartbeatResult, heartbeat_record
     from apps.agents.services.keys import AgentCredentials, agent_key_mark_used, agent_key_rotate
     from apps.agents.services.leases import (
@@ -47,7 +46,6 @@ __all__ = [
     "enrolment_token_require",
     "enrolment_token_revoke",
     "heartbeat_record",
-    "job_limit",
     "lease_add",
     "lease_limit",
     "lease_remove",
@@ -65,7 +63,6 @@ __getattr__ = lazy_names(
         "configuration": ["agent_configure"],
         "enrolment": ["agent_enrol", "enrolment_token_require"],
         "enrolment_tokens": ["enrolment_token_create", "enrolment_token_revoke"],
-        "fitness": ["job_limit"],
         "heartbeats": ["HeartbeatResult", "heartbeat_record"],
         "keys": ["AgentCredentials", "agent_key_mark_used", "agent_key_rotate"],
         "leases": [

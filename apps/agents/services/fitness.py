@@ -25,11 +25,6 @@ def unfit_reason(heartbeat: Heartbeat, report: Mapping[str, Any]) -> str | None:
     return None
 
 
-def job_limit(heartbeat: Heartbeat, *, slots: int) -> int:
-    """How many leases the agent may have: one while it must prove that its machine is fit again, else its slots."""
-    return 1 if max(heartbeat.faults, heartbeat.ignored) >= MOST_IN_A_ROW else slots
-
-
 def _pauses(count: float, last_at: str | None) -> bool:
     if count < MOST_IN_A_ROW or last_at is None:
         return False

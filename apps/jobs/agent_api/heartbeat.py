@@ -6,7 +6,7 @@ from django.http import HttpRequest
 
 from apps.agents.authentication import SignedRequest
 from apps.agents.serializers import heartbeat_report
-from apps.agents.services import heartbeat_record, job_limit
+from apps.agents.services import heartbeat_record
 from apps.agents.states import AgentStatus
 from apps.jobs.agent_api.requests import AGENT_BODY_LIMIT, agent_actor, agent_endpoint
 from apps.jobs.services import work_dispatch
@@ -28,7 +28,7 @@ def heartbeat(request: HttpRequest, signed: SignedRequest) -> dict[str, Any]:
         leases=result.heartbeat.leases,
         running=report["running"],
         free_slots=report["free_slots"],
-        slots=job_limit(result.heartbeat, slots=signed.agent.slots),
+        slots=result.heartbeat.lease_limit(signed.agent.slots),
         fresh=result.fresh,
         takes_work=result.fresh and result.heartbeat.status == AgentStatus.HEALTHY,
     )
