@@ -26,6 +26,7 @@ urlpatterns = [
     LazyUrls("apps.sources.urls", "connections"),
     LazyUrls(
         "apps.jobs.urls",
+        "agents/demand",
         "artifacts/",
         "badges/",
         "connections/",

@@ -5,6 +5,7 @@ from django.urls import path
 from apps.jobs.api import (
     artifacts,
     badges,
+    demand,
     deployments,
     environments,
     jobs,
@@ -22,6 +23,7 @@ from apps.jobs.api.log_page import page_for_browsers
 from controlplane.http import converters  # noqa: F401 — registers them
 
 urlpatterns = [
+    path("agents/demand", demand.AgentDemandView.as_view(), name="agent-demand"),
     path("jobs", jobs.JobsView.as_view(), name="jobs"),
     path("jobs/<id:job_id>", jobs.JobView.as_view(), name="job"),
     path("jobs/<id:job_id>/log", page_for_browsers(logs.JobLogView.as_view()), name="job-log"),

@@ -337,6 +337,7 @@ def test_what_people_and_new_machines_are_answered_is_as_described(closed: Any, 
     agent_id = ask("POST", "/agents/enrol", json=machine)["agent_id"]
     assert ask("POST", "/agents/enrol", json=machine)["status"] == 401
     assert ask("GET", "/agents")["agents"]
+    assert ask("GET", "/agents/demand")["regions"]
     ask("GET", "/agents/{agent_id}", f"/agents/{agent_id}")
     assert ask("POST", "/agents/{agent_id}/drain", f"/agents/{agent_id}/drain")["status"] == "draining"
     ask("POST", "/agents/{agent_id}/resume", f"/agents/{agent_id}/resume")

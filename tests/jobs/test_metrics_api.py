@@ -11,7 +11,8 @@ from apps.accounts.services import api_token_create
 from apps.agents.services import agents_mark_silent
 from apps.jobs.api.metrics import exposition
 from apps.jobs.selectors.counters import DayOutcomes
-from apps.jobs.selectors.queue import FIGURED_ENTRIES, QueueFigures, queue_figures
+from apps.jobs.selectors.demand import Capacity, Demand, RegionView, SetDemand
+from apps.jobs.selectors.queue import FIGURED_ENTRIES, queue_figures
 from apps.secrets.services import secret_create
 from apps.secrets.services.rotation_plans import rotation_configure
 from controlplane.lib import clock
@@ -19,7 +20,7 @@ from controlplane.lib.actor import SYSTEM
 from tests.clients import Client, problem
 from tests.conftest import ADMIN, OPERATOR
 from tests.metering import dynamodb_calls
-from tests.signing import AgentClient
+from tests.signing import AgentClient, enrolled
 
 # The Accept header of Prometheus 3.
 ACCEPT = (
@@ -116,11 +117,50 @@ def test_rotations_that_need_a_user_are_counted_for_those_who_may_read_secrets(
         assert scraped(operator)["hybrid_ci_rotations_alarming", ()] == 1
 
 
-def test_a_region_may_have_any_name() -> None:
+def test_a_region_and_a_label_may_have_any_name() -> None:
     odd = 'eu"west\\1\n'
-    text = exposition(
-        QueueFigures(depth=0, oldest_wait_seconds=0.0, is_lower_bound=False),
-        DayOutcomes(day=clock.now().date()),
-        {odd: {"healthy": 2}},
-    ).decode()
-    assert samples(text)["hybrid_ci_agents", (("region", odd), ("status", "healthy"))] == 2
+    capacity = Capacity(agents=2, slots=8, used_slots=3, free_slots=5)
+    waiting = SetDemand(
+        labels=("gpu", odd),
+        missing_labels=(),
+        waiting=7,
+        is_lower_bound=False,
+        oldest_wait_seconds=90.5,
+        capacity=capacity,
+        slots_missing=2,
+    )
+    demand = Demand(
+        sets=(waiting,),
+        regions=(RegionView(odd, {"healthy": 2}, capacity),),
+        capacity=capacity,
+        is_lower_bound=False,
+        is_partial=False,
+    )
+    found = samples(exposition(demand, DayOutcomes(day=clock.now().date())).decode())
+    assert found["hybrid_ci_agents", (("region", odd), ("status", "healthy"))] == 2
+    assert found["hybrid_ci_free_slots", (("region", odd),)] == 5
+    assert found["hybrid_ci_label_set_slots_missing", (("labels", f"gpu,{odd}"),)] == 2
+
+
+def test_each_label_set_in_which_jobs_wait_has_gauges(viewer: Client, make_job: Callable[..., str]) -> None:
+    enrolled(viewer.server, labels=["linux"], slots=2).heartbeat(free_slots=2)
+    make_job(labels=["gpu", "linux"])
+    for _ in range(3):
+        make_job(labels=["linux"])
+    with clock.shifted(timedelta(seconds=30)):
+        found = scraped(viewer)
+    both = [(("labels", name),) for name in ("gpu,linux", "linux")]
+    for name, values in {"waiting": [1, 3], "slots": [0, 2], "free_slots": [0, 2], "slots_missing": [1, 1]}.items():
+        assert [found[f"hybrid_ci_label_set_{name}", labels] for labels in both] == values
+    waits = [found["hybrid_ci_label_set_oldest_wait_seconds", labels] for labels in both]
+    assert waits == pytest.approx([30, 30], abs=5)
+    assert [found[f"hybrid_ci_{name}", (("region", "eu"),)] for name in ("slots", "free_slots")] == [2, 2]
+
+
+def test_a_scrape_has_as_many_label_sets_as_are_read_at_most(
+    viewer: Client, make_job: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apps.jobs.selectors.queue.FIGURED_SETS", 2)
+    for label in ("a", "b", "c"):
+        make_job(labels=[label])
+    assert sum(name == "hybrid_ci_label_set_waiting" for name, _ in scraped(viewer)) == 2

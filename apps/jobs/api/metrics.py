@@ -5,7 +5,7 @@ shows if the token has that. Counters restart at
 midnight UTC; a year's sum would read 3,000 items at each scrape.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from django.conf import settings
@@ -17,12 +17,36 @@ from rest_framework.views import APIView
 
 from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission, permission_require
-from apps.agents.selectors import fleet_counts
 from apps.jobs.selectors.counters import DayOutcomes, job_outcomes
-from apps.jobs.selectors.queue import QueueFigures, queue_figures
+from apps.jobs.selectors.demand import Demand, RegionView, SetDemand, demand_get
 
 # prometheus_client calls this version of the text format 0.0.4.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_OF_REGIONS: list[tuple[str, str, Callable[[RegionView], float]]] = [
+    ("hybrid_ci_slots", "Slots of healthy agents.", lambda region: region.capacity.slots),
+    ("hybrid_ci_free_slots", "Slots of healthy agents that can take a job.", lambda region: region.capacity.free_slots),
+]
+# Only label sets in which jobs wait have these, and at most `apps.jobs.selectors.queue.FIGURED_SETS` of them.
+_OF_LABEL_SETS: list[tuple[str, str, Callable[[SetDemand], float]]] = [
+    ("hybrid_ci_label_set_waiting", "Jobs that wait for an agent.", lambda found: found.waiting),
+    (
+        "hybrid_ci_label_set_oldest_wait_seconds",
+        "How long the oldest of them has waited.",
+        lambda found: found.oldest_wait_seconds,
+    ),
+    (
+        "hybrid_ci_label_set_slots",
+        "Slots of healthy agents that could take these jobs.",
+        lambda found: found.capacity.slots,
+    ),
+    ("hybrid_ci_label_set_free_slots", "Those of them that are free.", lambda found: found.capacity.free_slots),
+    (
+        "hybrid_ci_label_set_slots_missing",
+        "Jobs for which no free slot is left. A slot counts for one label set.",
+        lambda found: found.slots_missing,
+    ),
+]
 
 
 class MetricsView(APIView):
@@ -46,7 +70,7 @@ class MetricsView(APIView):
         permission_require(actor, Permission.JOBS_READ)
         permission_require(actor, Permission.AGENTS_READ)
         alarming = _rotations_alarming() if Permission.SECRETS_READ in actor.permissions else None
-        text = exposition(queue_figures(), job_outcomes(days=1)[-1], fleet_counts(), alarming)
+        text = exposition(demand_get(), job_outcomes(days=1)[-1], alarming)
         return HttpResponse(text, content_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
 
 
@@ -58,9 +82,7 @@ def _rotations_alarming() -> int:
     return len(rotations_alarming(clock.now()))
 
 
-def exposition(
-    queue: QueueFigures, today: DayOutcomes, fleet: dict[str, dict[str, int]], alarming: int | None = None
-) -> bytes:
+def exposition(demand: Demand, today: DayOutcomes, alarming: int | None = None) -> bytes:
     """The figures in Prometheus' text format. `alarming` is the number of rotations that need a user."""
     # Imported here, because no other endpoint needs it, and few control planes are scraped.
     from prometheus_client import generate_latest
@@ -72,11 +94,11 @@ def exposition(
             build = GaugeMetricFamily("hybrid_ci_build_info", "Always 1.", labels=["version", "stage"])
             build.add_metric([settings.VERSION, settings.STAGE], 1)
             yield build
-            yield GaugeMetricFamily("hybrid_ci_queue_depth", "Jobs that wait for an agent.", value=queue.depth)
+            yield GaugeMetricFamily("hybrid_ci_queue_depth", "Jobs that wait for an agent.", value=demand.waiting)
             yield GaugeMetricFamily(
                 "hybrid_ci_queue_oldest_wait_seconds",
                 "How long the oldest waiting job has waited; 0 without one.",
-                value=queue.oldest_wait_seconds,
+                value=demand.oldest_wait_seconds,
             )
             yield CounterMetricFamily(
                 "hybrid_ci_jobs_created", "Jobs created since midnight, UTC.", value=today.created
@@ -86,10 +108,20 @@ def exposition(
                 ended.add_metric([result], getattr(today, result))
             yield ended
             agents = GaugeMetricFamily("hybrid_ci_agents", "Agents.", labels=["region", "status"])
-            for region, statuses in sorted(fleet.items()):
-                for status, count in sorted(statuses.items()):
-                    agents.add_metric([region, status], count)
+            for region in demand.regions:
+                for status, count in sorted(region.statuses.items()):
+                    agents.add_metric([region.name, status], count)
             yield agents
+            for name, about, of_region in _OF_REGIONS:
+                slots = GaugeMetricFamily(name, about, labels=["region"])
+                for region in demand.regions:
+                    slots.add_metric([region.name], of_region(region))
+                yield slots
+            for name, about, of_set in _OF_LABEL_SETS:
+                figures = GaugeMetricFamily(name, about, labels=["labels"])
+                for found in demand.sets:
+                    figures.add_metric([found.name], of_set(found))
+                yield figures
             if alarming is not None:
                 yield GaugeMetricFamily(
                     "hybrid_ci_rotations_alarming",

@@ -17,8 +17,8 @@ HEAD = 20
 # How many label sets a poll reads at most. It reads more than two only where hints are too urgent.
 FRONTS = 8
 
-# How many label sets, and how many entries of each, the queue's depth is measured from. The entries of a set fit into
-# one answer and cost 16 read units.
+# How many label sets, and how many entries of each, the queue is measured from. The entries of a set fit into one
+# answer and cost 16 read units.
 FIGURED_SETS = 50
 FIGURED_ENTRIES = 1_000
 
@@ -102,30 +102,64 @@ class QueueFront:
 
 
 @frozen
-class QueueFigures:
-    """How many jobs are queued, and for how many seconds the oldest has waited (0 if no job is queued).
+class SetFigures:
+    """How many jobs wait in a label set, and for how many seconds the oldest has waited.
 
-    If `is_lower_bound`, the queue has more entries than were read.
+    If `is_lower_bound`, the set has more entries than were read.
     """
 
-    depth: int
+    labels: frozenset[str]
+    waiting: int
     oldest_wait_seconds: float
     is_lower_bound: bool
 
 
-def queue_figures() -> QueueFigures:
-    """Depth and age of the whole queue, which may lag. One call, and one for each of at most `FIGURED_SETS` label sets.
+@frozen
+class QueueFigures:
+    """The figures of each label set in which jobs wait, those that have waited longest first.
 
-    It reads the `FIGURED_ENTRIES` most urgent entries of each set.
+    If `is_lower_bound`, more jobs wait than were read.
     """
-    sets = queue_registry().sets
-    depth, oldest, more = 0, 0.0, len(sets) > FIGURED_SETS
-    for queue_set in sets[:FIGURED_SETS]:
-        entries = list(QueueEntry.query(queue_set.position, limit=FIGURED_ENTRIES, page_size=FIGURED_ENTRIES))
-        depth += len(entries)
-        oldest = max([oldest, *map(waited_seconds, entries)])
-        more = more or len(entries) == FIGURED_ENTRIES
-    return QueueFigures(depth=depth, oldest_wait_seconds=oldest, is_lower_bound=more)
+
+    sets: tuple[SetFigures, ...]
+    is_lower_bound: bool
+
+    @property
+    def depth(self) -> int:
+        """How many jobs wait in these sets."""
+        return sum(figures.waiting for figures in self.sets)
+
+    @property
+    def oldest_wait_seconds(self) -> float:
+        """For how many seconds the oldest of these jobs has waited; 0 if none waits."""
+        return max((figures.oldest_wait_seconds for figures in self.sets), default=0.0)
+
+
+def queue_figures() -> QueueFigures:
+    """Depth and age of the queue, which may lag by moments. One call, and one for each of at most `FIGURED_SETS` sets.
+
+    It reads the `FIGURED_ENTRIES` most urgent entries of each set; of more sets, those with the most urgent hints. It
+    does not read a set whose hint is `EMPTY`.
+    """
+    registry = queue_registry()
+    sets = sorted((one for one in registry.sets if one.hint != EMPTY), key=lambda one: (one.hint, one.position))
+    read = [_set_figures(found) for found in sets[:FIGURED_SETS]]
+    return QueueFigures(
+        sets=tuple(
+            sorted((one for one in read if one.waiting), key=lambda one: (-one.oldest_wait_seconds, sorted(one.labels)))
+        ),
+        is_lower_bound=len(sets) > FIGURED_SETS or any(one.is_lower_bound for one in read),
+    )
+
+
+def _set_figures(queue_set: QueueSet) -> SetFigures:
+    entries = list(QueueEntry.query(queue_set.position, limit=FIGURED_ENTRIES, page_size=FIGURED_ENTRIES))
+    return SetFigures(
+        labels=frozenset(queue_set.labels),
+        waiting=len(entries),
+        oldest_wait_seconds=max(map(waited_seconds, entries), default=0.0),
+        is_lower_bound=len(entries) == FIGURED_ENTRIES,
+    )
 
 
 def entry_avoids(entry: QueueEntry, agent_id: str) -> bool:
