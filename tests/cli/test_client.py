@@ -66,6 +66,7 @@ WITH_LISTS = st.fixed_dictionaries({name: st.lists(ENTRY, max_size=1) for name i
 DOCUMENT = st.builds(lambda lists, members: {**lists, **members}, WITH_LISTS, ENTRY)
 COMMANDS = [
     *(["runs"], ["jobs"], ["jobs", "--run", "r"], ["why", "j"], ["agents"], ["whoami"], ["cancel", "j"]),
+    *(["agents", "demand"], ["agents", "regions"]),
     *(["pipelines", "list"], ["pipelines", "get", "p"], ["secrets", "list"], ["secrets", "show", "S"]),
     *(["rotations", "list", "S"], ["rotations", "show", "S:1"], ["audit", "search"], ["artifacts", "list", "j"]),
 ]

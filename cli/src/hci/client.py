@@ -103,7 +103,7 @@ def expected_form() -> Iterator[None]:
     """What is read of an answer here has the form that the API document names. Raises BadAnswer if it has not."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise BadAnswer("The answer has an unknown form. Is hci as new as the control plane?") from error
 
 

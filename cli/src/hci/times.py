@@ -44,10 +44,12 @@ def since(text: str) -> datetime:
 def age(text: object) -> str:
     """How long ago it was, in one unit: 5m."""
     found = moment(text)
-    return "" if found is None else _coarse(max(0, int((now() - found).total_seconds())))
+    return "" if found is None else coarse((now() - found).total_seconds())
 
 
-def _coarse(seconds: int) -> str:
+def coarse(seconds: float) -> str:
+    """So many seconds in the largest unit that they fill: 5m."""
+    seconds = max(0, int(seconds))
     for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
         if seconds >= size:
             return f"{seconds // size}{unit}"

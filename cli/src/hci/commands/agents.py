@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Callable
+
 import click
 
 from hci import endpoints
-from hci.client import Json
+from hci.client import Json, members
 from hci.output import Column
 from hci.session import HciGroup, Session, limit_option, pass_session
-from hci.times import age
+from hci.times import age, coarse
 
 _STATUSES = ["healthy", "unhealthy", "dead", "draining", "retired"]
 
@@ -42,6 +44,45 @@ def agents(context: click.Context, status: str | None, region: str | None, limit
 
 
 @agents.command()
+@click.option("--labels", metavar="LABELS", help="Only what agents with these labels could take, such as linux,gpu.")
+@pass_session
+def demand(session: Session, labels: str | None) -> None:
+    """List the labels with which jobs wait, and what room the healthy agents have for them.
+
+    MISSING is how many slots have to be added so that all of the jobs could run now.
+    """
+    session.rows(
+        _demand(session, "label_sets", labels),
+        "label_sets",
+        "name",
+        [
+            (Column("LABELS"), lambda one: one.get("name") or "(any agent)"),
+            (Column("WAITING", right=True), _waiting),
+            (Column("OLDEST", whole=True, right=True), lambda one: coarse(one["oldest_wait_seconds"])),
+            (Column("AGENTS", right=True), lambda one: _capacity(one).get("agents")),
+            (Column("FREE", right=True), _free),
+            (Column("MISSING", right=True), lambda one: one.get("slots_missing")),
+        ],
+    )
+
+
+@agents.command()
+@pass_session
+def regions(session: Session) -> None:
+    """List the regions with their agents, and the slots of those that are healthy."""
+    session.rows(
+        _demand(session, "regions"),
+        "regions",
+        "region",
+        [
+            (Column("REGION"), lambda one: one.get("region")),
+            *((Column(status.upper(), right=True), _of_status(status)) for status in _STATUSES),
+            (Column("FREE", right=True), _free),
+        ],
+    )
+
+
+@agents.command()
 @click.argument("agent")
 @pass_session
 def drain(session: Session, agent: str) -> None:
@@ -65,3 +106,27 @@ def _members(agent: Json) -> list[tuple[str, object]]:
         ("Status", agent.get("status")),
         ("Running jobs", len(running) if isinstance(running, list) else None),
     ]
+
+
+def _demand(session: Session, name: str, labels: str | None = None) -> Json:
+    """The demand for agents, which has a list of this name."""
+    found = session.client.json(endpoints.AGENT_DEMAND, query={"labels": labels})
+    members(found, name)
+    return found
+
+
+def _waiting(label_set: Json) -> str:
+    return f"{label_set.get('waiting')}{'+' if label_set.get('is_lower_bound') else ''}"
+
+
+def _capacity(one: Json) -> Json:
+    capacity: Json = one["capacity"]
+    return capacity
+
+
+def _free(one: Json) -> str:
+    return f"{_capacity(one).get('free_slots')}/{_capacity(one).get('slots')}"
+
+
+def _of_status(status: str) -> Callable[[Json], object]:
+    return lambda region: region["statuses"].get(status)
