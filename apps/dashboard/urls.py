@@ -54,6 +54,7 @@ urlpatterns = [
     path("runs/<id:run_id>/retry", runs.run_retry_action, name="run_retry"),
     path("artifacts/<artifact:artifact_id>/delete", artifacts.artifact_delete_action, name="artifact_delete"),
     path("agents", agents.agent_list_page, name="agents"),
+    path("agents/waiting", agents.agents_waiting_part, name="agents_waiting"),
     re_path(_AGENT + "$", agents.agent_page, name="agent"),
     path("pipelines", pipelines.pipeline_list_page, name="pipelines"),
     # A pipeline may have any name, so what makes one has an address beside theirs.

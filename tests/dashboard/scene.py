@@ -1,5 +1,6 @@
 """Creates what the pages show through the services: pipelines, agents and jobs."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -42,10 +43,17 @@ class Scene:
         )
         return name
 
-    def agent(self, name: str = "build-01", *, region: str = "office", heartbeat: bool = True) -> Actor:
-        """An enrolled agent, by default with a heartbeat."""
+    def agent(
+        self,
+        name: str = "build-01",
+        *,
+        region: str = "office",
+        labels: Sequence[str] = ("linux",),
+        heartbeat: bool = True,
+    ) -> Actor:
+        """An enrolled agent, by default with a heartbeat that reports one free slot."""
         _, token = enrolment_token_create(uses=1, expires_at=clock.now() + timedelta(hours=1), actor=self.admin)
-        credentials = agent_enrol(token=token, name=name, region=region, labels=["linux"], slots=2)
+        credentials = agent_enrol(token=token, name=name, region=region, labels=labels, slots=2)
         if heartbeat:
             self.heartbeat(credentials.agent_id)
         return Actor("agent", credentials.agent_id, name)

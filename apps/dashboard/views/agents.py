@@ -12,6 +12,8 @@ from apps.agents.selectors import agent_get, agent_list, heartbeats_get
 from apps.agents.states import AgentStatus
 from apps.dashboard.pages import page, refresh_seconds, show
 from apps.jobs.selectors import jobs_recent
+from apps.jobs.selectors.demand import SetDemand, demand_get
+from controlplane.lib.labels import targets_required
 
 PAGE_SIZE = 50
 JOBS_OF_AGENT = 10
@@ -63,6 +65,13 @@ def agent_list_page(request: HttpRequest) -> HttpResponse:
 
 
 @page(Permission.AGENTS_READ)
+def agents_waiting_part(request: HttpRequest) -> HttpResponse:
+    """The jobs for which slots are missing: a part of the list that loads later, so that the rest does not wait."""
+    shortages = [(found, _advice(found)) for found in demand_get().sets if found.slots_missing]
+    return show(request, "agents_waiting", {"section": "agents", "shortages": shortages})
+
+
+@page(Permission.AGENTS_READ)
 def agent_page(request: HttpRequest, agent_id: str) -> HttpResponse:
     """One agent: its machine, its load, and its last jobs."""
     row = _rows([agent_get(agent_id)])[0]
@@ -83,3 +92,18 @@ def agent_page(request: HttpRequest, agent_id: str) -> HttpResponse:
 def _rows(agents: Sequence[Any]) -> list[AgentRow]:
     heartbeats = heartbeats_get([agent.agent_id for agent in agents])
     return [AgentRow(agent, heartbeats.get(agent.agent_id)) for agent in agents]
+
+
+def _advice(demand: SetDemand) -> str:
+    """What to do about the slots that a label set lacks."""
+    missing, targets = demand.missing_labels, targets_required(demand.missing_labels)
+    if targets and len(targets) == len(missing):
+        return f"No healthy agent has the deployment target {', '.join(targets)}. An admin can give it to one."
+    if missing:
+        labels = f"label{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+        return f"No healthy agent has the {labels}. Start one that has, or correct the labels of the jobs."
+    if not demand.capacity.agents:
+        whose = "has all of these labels" if demand.labels else "is there"
+        return f"No healthy agent {whose}. Start one."
+    slots = f"{demand.slots_missing} more slot{'s' if demand.slots_missing > 1 else ''}"
+    return f"Start agents with {slots}, or wait until jobs end."
