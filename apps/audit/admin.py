@@ -1,7 +1,7 @@
 """The audit trail in the admin: its own page, and the histories on the pages of all other records."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -18,9 +18,9 @@ from apps.audit.selectors import (
     ACTOR,
     LISTED_DAYS,
     LISTINGS,
+    audit_about,
     audit_conditions,
     audit_list,
-    audit_search,
     entry_before,
     entry_from,
 )
@@ -50,9 +50,12 @@ def history_entry(record: AuditRecord) -> HistoryEntry:
     )
 
 
-def history_of(target: str, cursor: str | None) -> History:
-    """A page of the audit events of one target. Raises InvalidInput for a cursor of another list."""
-    page = audit_search(target=target, cursor=cursor)
+def history_of(targets: Sequence[str], cursor: str | None, detail: Mapping[str, str]) -> History:
+    """A page of the audit events of these targets together, of those whose detail has all members of `detail`.
+
+    Raises InvalidInput for a cursor of another list.
+    """
+    page = audit_about(targets, detail=detail, cursor=cursor)
     return History([history_entry(record) for record in page.records], page.next_cursor)
 
 

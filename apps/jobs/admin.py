@@ -1,25 +1,35 @@
-"""Jobs, environments and deployments in the admin."""
+"""Runs, jobs, environments and deployments in the admin."""
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
 from django.contrib.admin import display
+from django.contrib.admin.utils import quote
+from django.db import models
+from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 
 from apps.accounts.policies import Permission
-from apps.jobs.models import SPACE, Deployment, Environment, Job
+from apps.jobs.models import OPEN_RUNS, SPACE, Deployment, Environment, Job, Run
 from apps.jobs.selectors.deployments import BY_ENVIRONMENT, BY_MONTH
 from apps.jobs.selectors.jobs import BY_DAY, BY_OPEN, BY_OUTCOME
+from apps.jobs.selectors.runs import BY_DAY as RUNS_BY_DAY
+from apps.jobs.selectors.runs import BY_OPEN as RUNS_BY_OPEN
+from apps.jobs.selectors.runs import BY_PIPELINE as RUNS_BY_PIPELINE
+from apps.jobs.selectors.runs import nodes_first, run_find, run_statuses
 from apps.jobs.services import job_cancel, job_retry
 from apps.jobs.services.environments import environment_change, environment_create, environment_delete
 from apps.jobs.states import Status
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, InvalidInput
+from controlplane.lib.ids import ID_PATTERN
 from controlplane.nosql.admin.filters import FieldFilter
 from controlplane.nosql.admin.forms import RecordForm, revision, text
-from controlplane.nosql.admin.options import NosqlModelAdmin, act, moment
-from controlplane.nosql.admin.site import site
+from controlplane.nosql.admin.options import NosqlModelAdmin, act, duration, moment
+from controlplane.nosql.admin.site import History, site
 from controlplane.nosql.facade import Facade
 
 _HIDDEN = ("env", "definition", "open", "outcome", "started_by", "created_day")
@@ -56,6 +66,7 @@ class JobAdmin(NosqlModelAdmin):
     search_help_text = "The complete id of a job."
     details = (
         "job_id",
+        "run",
         "pipeline",
         "git_ref",
         "commit",
@@ -77,6 +88,10 @@ class JobAdmin(NosqlModelAdmin):
 
     def search(self, queryset: Any, term: str) -> Any:
         return queryset.filter(pk=term.lower())
+
+    @display(description="run")
+    def run(self, obj: Any) -> str:
+        return format_html('<a href="{}">{}</a>', reverse("admin:jobs_run_change", args=[obj.run_id]), obj.run_id)
 
     @display(description="labels", empty_value="none")
     def label_list(self, obj: Any) -> str:
@@ -109,6 +124,131 @@ class JobAdmin(NosqlModelAdmin):
 
 
 site.register(JobFacade, JobAdmin)
+
+
+# Of a run these are what it was given to keep, what its event and its repository say, and keys of indexes.
+_HIDDEN_OF_RUNS = (
+    *("env", "parameters", "trigger", "changed_since", "changed_paths", "trees"),
+    *("part", "created_day", "open", "due", "due_at"),
+)
+# How many jobs a run's page names.
+_JOBS_NAMED = 100
+
+
+class RunFacade(Facade, record=Run, hidden=_HIDDEN_OF_RUNS):
+    """A run as the admin shows it: without `env` and `parameters`, which may contain secrets.
+
+    `status_seen` is its status as users see it.
+    """
+
+    run_id = models.CharField(primary_key=True, max_length=26)
+    listings = (RUNS_BY_OPEN, RUNS_BY_PIPELINE, RUNS_BY_DAY)
+    unique_lookups = {"run_id": run_find}  # noqa: RUF012 — declared as ClassVar in the base
+
+    status_seen = ""
+
+    class Meta(Facade.Meta):
+        verbose_name = "run"
+
+    def __str__(self) -> str:
+        return f"{self.record.pipeline} {self.record.git_ref} ({self.record.run_id})"
+
+
+class RunAdmin(NosqlModelAdmin):
+    """The pages of runs. Users cancel and repeat runs on the dashboard."""
+
+    permissions = {"view": Permission.JOBS_READ}  # noqa: RUF012
+    list_display = (
+        "run_id",
+        "pipeline",
+        "git_ref",
+        "event",
+        "status_shown",
+        "requested_by",
+        moment("created_at"),
+        duration("created_at", "completed_at"),
+    )
+    list_filter = (FieldFilter.make("open", "status", [(OPEN_RUNS, "not ended")]),)
+    search_fields = ("run_id", "pipeline")
+    search_help_text = "The complete id of a run, or the name of a pipeline."
+    details = (
+        "run_id",
+        "pipeline_link",
+        "git_ref",
+        "commit",
+        "event",
+        "pull_request",
+        "status_shown",
+        "cancel_requested",
+        "nothing_to_do",
+        "deploys_to",
+        "priority",
+        "label_list",
+        "requested_by",
+        moment("allowed_at"),
+        "allowed_by",
+        moment("created_at"),
+        moment("completed_at"),
+        duration("created_at", "completed_at"),
+        "job_links",
+        "page",
+    )
+
+    def search(self, queryset: Any, term: str) -> Any:
+        term = term.lower()
+        return queryset.filter(pk=term) if re.fullmatch(ID_PATTERN, term) else queryset.filter(pipeline=term)
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        found = super().get_changelist_instance(request)
+        _statuses_read(found.result_list)
+        return found
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        found = super().get_object(request, object_id, from_field)
+        if found is not None:
+            _statuses_read([found])
+        return found
+
+    def history(self, obj: Any, cursor: str | None) -> History:
+        """Its events, and those of its first job, which begin with the creation of both."""
+        return self.admin_site.history_of([f"run:{obj.pk}", f"job:{obj.record.job_id}"], cursor, {})
+
+    @display(description="status")
+    def status_shown(self, obj: Any) -> str:
+        return str(obj.status_seen)
+
+    @display(description="pipeline")
+    def pipeline_link(self, obj: Any) -> str:
+        address = reverse("admin:pipelines_pipeline_change", args=[quote(obj.pipeline)])
+        return format_html('<a href="{}">{}</a>', address, obj.pipeline)
+
+    @display(description="required labels", empty_value="none")
+    def label_list(self, obj: Any) -> str:
+        return ", ".join(obj.record.labels)
+
+    @display(description="jobs")
+    def job_links(self, obj: Any) -> str:
+        """The first jobs of the run by their names, or the only one."""
+        nodes = nodes_first(obj.pk, limit=_JOBS_NAMED) if obj.record.jobs else []
+        named = [(node.job_id, node.name) for node in nodes] or [(obj.record.job_id, obj.record.job_id)]
+        links = ((reverse("admin:jobs_job_change", args=[job_id]), name) for job_id, name in named)
+        more = int(obj.record.jobs or 1) - len(named)
+        rest = f" and {more} more, which are on the dashboard" if more > 0 else ""
+        return format_html("{}{}", format_html_join(", ", '<a href="{}">{}</a>', links), rest)
+
+    @display(description="graph and results")
+    def page(self, obj: Any) -> str:
+        return format_html('<a href="{}">On the dashboard</a>', reverse("dashboard:run", args=[obj.pk]))
+
+
+def _statuses_read(runs: Iterable[Any]) -> None:
+    """Set the statuses of runs that users see: one call if some have not ended."""
+    statuses = run_statuses([run.record for run in runs])
+    for run in runs:
+        run.status_seen = statuses[run.pk].value
+
+
+site.register(RunFacade, RunAdmin)
 
 
 class EnvironmentFacade(Facade, record=Environment, only_partition=SPACE, hidden=("freezes", "holders")):

@@ -1,19 +1,28 @@
-"""Secrets in the admin: their values go in and never come out."""
+"""Secrets and their rotations in the admin: values go in and never come out."""
 
 from typing import Any
 
 from django import forms
 from django.contrib.admin import display
+from django.contrib.admin.utils import quote
+from django.db import models
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.http import urlencode
 
 from apps.accounts.policies import Permission
-from apps.secrets.models import SPACE, Secret
+from apps.secrets.models import AFTER_ROTATIONS, OPEN, SPACE, Rotation, Secret
+from apps.secrets.rotation.steps import RotationStep, step_next
+from apps.secrets.selectors.rotations import BY_DUE, BY_SECRET, rotation_find
 from apps.secrets.services import secret_change, secret_create, secret_delete, secret_set
 from apps.secrets.states import MAX_BYTES, Scope
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, InvalidInput
+from controlplane.nosql.admin.filters import FieldFilter
 from controlplane.nosql.admin.forms import NamesField, RecordForm, text, write_only_text
-from controlplane.nosql.admin.options import NosqlModelAdmin, moment
-from controlplane.nosql.admin.site import site
+from controlplane.nosql.admin.options import NosqlModelAdmin, duration, moment
+from controlplane.nosql.admin.site import History, site
 from controlplane.nosql.facade import Facade
 
 
@@ -105,6 +114,7 @@ class SecretAdmin(NosqlModelAdmin):
         "changed_by",
         moment("changed_at"),
         moment("delivered_at"),
+        "rotations",
     )
     delete_note = "Its values are deleted for good. Jobs that name it fail from now on."
 
@@ -123,6 +133,11 @@ class SecretAdmin(NosqlModelAdmin):
     def version(self, obj: Any) -> str:
         return str(int(obj.record.current))
 
+    @display(description="rotations")
+    def rotations(self, obj: Any) -> str:
+        address = f"{reverse('admin:secrets_rotation_changelist')}?{urlencode({'q': obj.pk})}"
+        return format_html('<a href="{}">Of this secret</a>', address)
+
 
 def _lines(value: str) -> str:
     """Browsers send CRLF at the end of lines; a key file has LF."""
@@ -130,3 +145,125 @@ def _lines(value: str) -> str:
 
 
 site.register(SecretFacade, SecretAdmin)
+
+
+# Of a rotation these are how its systems are configured, what their steps have noted, and who goes on with it.
+_HIDDEN_OF_ROTATIONS = (
+    *("entry", "rotator_config", "targets", "steps", "given_up"),
+    *("revision", "owner", "owned_until", "due", "due_at"),
+)
+
+
+class RotationFacade(Facade, record=Rotation, hidden=_HIDDEN_OF_ROTATIONS):
+    """A rotation as the admin shows it. Its key is the id of its secret and its entry, as `rotation_id` has them."""
+
+    rotation_id = models.CharField(primary_key=True, max_length=110)
+    listings = (BY_DUE, BY_SECRET)
+    unique_lookups = {"rotation_id": rotation_find}  # noqa: RUF012 — declared as ClassVar in the base
+
+    class Meta(Facade.Meta):
+        verbose_name = "rotation"
+
+    def __str__(self) -> str:
+        return str(self.record.rotation_id)
+
+
+class RotationAdmin(NosqlModelAdmin):
+    """The pages of rotations. Users begin, stop and hasten them on the dashboard."""
+
+    permissions = {"view": Permission.SECRETS_READ}  # noqa: RUF012
+    list_display = ("rotation_id", "secret", "state", "step", moment("began_at"), "requested_by", "problem")
+    list_filter = (FieldFilter.make("due", "state", [(OPEN, "not ended")]),)
+    search_fields = ("secret_id",)
+    search_help_text = "The complete id of a secret."
+    details = (
+        "rotation_id",
+        "secret",
+        "state",
+        "step",
+        "problem",
+        "step_list",
+        "rotator",
+        "target_list",
+        "old_version",
+        "new_version",
+        "requested_by",
+        "stop_requested",
+        "is_urgent",
+        moment("began_at"),
+        moment("activated_at"),
+        moment("overlap_until"),
+        moment("ended_at"),
+        duration("began_at", "ended_at"),
+        "page",
+    )
+
+    def list_note(self, request: HttpRequest) -> str:
+        if request.GET.get("q") or request.GET.get("due"):
+            return ""
+        return (
+            "The list has the secrets that something rotates, from Z to A, and of each the newest rotation first. "
+            "For a secret that nothing rotates any more, search for its id."
+        )
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        """The rotations: behind them, the partition of a secret has its plan and its alarm."""
+        return super().get_queryset(request).filter(entry__lte=AFTER_ROTATIONS)
+
+    def search(self, queryset: Any, term: str) -> Any:
+        return queryset.filter(secret_id=_secret_id(term))
+
+    def history(self, obj: Any, cursor: str | None) -> History:
+        """The events of its secret that name it."""
+        target = f"secret:{obj.record.secret_id}"
+        return self.admin_site.history_of([target], cursor, {"rotation": str(obj.record.entry)})
+
+    @display(description="secret")
+    def secret(self, obj: Any) -> str:
+        address = reverse("admin:secrets_secret_change", args=[quote(obj.secret_id)])
+        return format_html('<a href="{}">{}</a>', address, obj.secret_id)
+
+    @display(description="step", empty_value="-")
+    def step(self, obj: Any) -> str:
+        steps = _steps(obj)
+        number = step_next(steps)
+        return "" if number is None else f"{steps[number].act} {steps[number].system}"
+
+    @display(description="error", empty_value="-")
+    def problem(self, obj: Any) -> str:
+        """Why it is reverted, and what its next step waits for."""
+        return ". ".join(text for text in (obj.record.reason, obj.record.message) if text)
+
+    @display(description="steps")
+    def step_list(self, obj: Any) -> str:
+        return "\n".join(_step_text(step) for step in _steps(obj))
+
+    @display(description="targets", empty_value="none")
+    def target_list(self, obj: Any) -> str:
+        return ", ".join(str(target["name"]) for target in obj.record.targets)
+
+    @display(description="steps and acts")
+    def page(self, obj: Any) -> str:
+        return format_html('<a href="{}">On the dashboard</a>', reverse("dashboard:rotation", args=[obj.pk]))
+
+
+def _secret_id(term: str) -> str:
+    """The id of a secret as it is stored: the name in capital letters, the key of the scope in small ones."""
+    name, point, key = term.partition(".")
+    return f"{name.upper()}{point}{key.lower()}"
+
+
+def _steps(obj: Any) -> list[RotationStep]:
+    return [RotationStep.of_json(step) for step in obj.record.steps]
+
+
+def _step_text(step: RotationStep) -> str:
+    """A step with its last time and its message. What it has noted is not shown."""
+    state, at = ("done", step.done_at) if step.done_at else ("failed", step.failed_at)
+    if not at:
+        state, at = ("begun", step.begun_at) if step.begun_at else ("to do", None)
+    when = f" {at[:19].replace('T', ' ')}" if at else ""
+    return f"{step.act} {step.system}: {state}{when}{f' ({step.message})' if step.message else ''}"
+
+
+site.register(RotationFacade, RotationAdmin)

@@ -28,6 +28,14 @@ def parse_timestamp(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+def duration_text(seconds: float) -> str:
+    """A duration in its two largest units, for people: ``3 min 7 s``."""
+    whole = max(0, round(seconds))
+    parts = [(whole // 3600, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
+    shown = [f"{number} {unit}" for number, unit in parts if number]
+    return " ".join(shown[:2]) or "0 s"
+
+
 @contextmanager
 def shifted(by: timedelta) -> Iterator[None]:
     """For tests: inside the block, this process's clock is shifted by `by`."""

@@ -144,13 +144,14 @@ class FacadeBase(ModelBase):
             return super().__new__(mcs, name, bases, attrs, **kwargs)
         if only_partition is not None:
             attrs = {**_one_partition(record, only_partition), **attrs}
-        if record._range_keyname and "partition" not in attrs:
+        own_key = next((name for name, value in attrs.items() if getattr(value, "primary_key", False)), None)
+        if record._range_keyname and "partition" not in attrs and own_key is None:
             raise TypeError(
                 f"{record.__name__} has a range key, and Django's models have one primary key; "
                 "if the range key alone is unique, declare `partition`, which returns the hash key for it, "
-                "or name the `only_partition`"
+                "or name the `only_partition`; else declare a primary key and how `unique_lookups` find it"
             )
-        key = record._range_keyname or record._hash_keyname
+        key = own_key or record._range_keyname or record._hash_keyname
         fields = {
             field: _field(attribute, is_key=field == key)
             for field, attribute in record.get_attributes().items()
@@ -165,7 +166,9 @@ class Facade(models.Model, metaclass=FacadeBase):
     A class may declare a field of another type (an e-mail address, choices) as usual. `hidden` names the attributes
     that Django must not see: ``record=Session, hidden=("data",)``. `only_partition` is the hash key of records that are
     all in one partition: ``record=Secret, only_partition=SPACE``. They are found by their range key and listed in its
-    order, without a `partition` and `listings` of the class. Facades only read. Services change records, since they
+    order, without a `partition` and `listings` of the class. Of a record whose key has two parts that only together are
+    unique, the class declares its own primary key, which is an attribute or a property of the record, and finds it by
+    `unique_lookups`. Facades only read. Services change records, since they
     check the rules and write the audit trail.
     """
 

@@ -7,7 +7,7 @@ import pytest
 
 from apps.audit.actions import Action
 from apps.audit.models import SHARDS, AuditRecord, shard_keys
-from apps.audit.selectors import BY_DAY, audit_list, audit_search
+from apps.audit.selectors import BY_DAY, audit_about, audit_list, audit_search
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM
 from controlplane.lib.errors import InvalidInput
@@ -307,3 +307,34 @@ def test_events_of_earlier_versions_are_in_the_list_of_their_day_and_of_their_ta
         f"user:{ADA.id}",
         f"user:{ADA.id}",
     ]
+
+
+def test_the_events_of_several_targets_are_one_history_page_by_page() -> None:
+    written = write(event(target) for _ in range(5) for target in ("run:1", "job:1", "job:2"))
+    own = [record.entry for record in written if record.target != "job:2"][::-1]
+    with dynamodb_calls() as counted:
+        page = audit_about(["run:1", "job:1"], detail={}, limit=4)
+    assert counted.operations == ["Query", "Query", "BatchGetItem"]
+    found = page.records
+    while page.next_cursor:
+        page = audit_about(["run:1", "job:1"], detail={}, limit=4, cursor=page.next_cursor)
+        found += page.records
+    assert [record.entry for record in found] == own
+    with pytest.raises(InvalidInput):
+        audit_about(["run:1"], detail={}, cursor=audit_about(["run:1", "job:1"], detail={}, limit=4).next_cursor)
+
+
+def test_a_history_may_ask_for_members_of_the_detail() -> None:
+    written = write(event("secret:A", detail={"rotation": name, "step": n}) for n in range(3) for name in ("a", "b"))
+    write([event("secret:A"), event("secret:B", detail={"rotation": "a"})])
+    found = audit_about(["secret:A"], detail={"rotation": "a"}).records
+    assert [record.entry for record in found] == [record.entry for record in written[::2]][::-1]
+
+
+def test_the_history_of_a_crowd_is_read_from_all_of_its_shards() -> None:
+    target = "email:ada@example.com"
+    written = write(event(target) for _ in range(20))
+    with dynamodb_calls() as counted:
+        found = audit_about([target], detail={}).records
+    assert counted.operations == ["Query"] * SHARDS + ["BatchGetItem"]
+    assert [record.entry for record in found] == [record.entry for record in written[::-1]]

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import pytest
-
 from apps.jobs.selectors.runs import run_get
-from apps.jobs.services.run_messages import duration, run_message
+from apps.jobs.services.run_messages import run_message
 from apps.jobs.states import RunStatus
 from apps.notifications.states import Occasion
 from tests.jobs.runs import COMMIT, STEPS, Worker
@@ -33,11 +31,3 @@ def test_a_message_names_commit_person_jobs_with_their_first_line_time_and_page(
     assert (
         run_message(run_id, occasion=Occasion.FIXED, result=RunStatus.COMPLETED, ended_at=run.completed_at).url is None
     )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (0.6, "1 s"), (187, "3 min 7 s"), (3600, "1 h"), (90_061, "25 h 1 min"), (-3, "0 s")],
-)
-def test_a_time_has_its_two_largest_units(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from controlplane.lib.clock import parse_timestamp, timestamp
+from controlplane.lib.clock import duration_text, parse_timestamp, timestamp
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,11 @@ from controlplane.lib.clock import parse_timestamp, timestamp
 def test_a_time_is_written_in_utc_with_microseconds_so_that_texts_sort_by_time(moment: datetime, text: str) -> None:
     assert timestamp(moment) == text
     assert parse_timestamp(text) == moment
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (0.6, "1 s"), (187, "3 min 7 s"), (3600, "1 h"), (90_061, "25 h 1 min"), (-3, "0 s")],
+)
+def test_a_duration_has_its_two_largest_units(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text

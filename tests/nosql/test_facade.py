@@ -11,6 +11,7 @@ from django.db import models
 from apps.accounts.models import User, UserFacade
 from apps.accounts.services import user_create
 from apps.jobs.models import Environment
+from apps.secrets.models import SecretVersion
 from controlplane.lib.actor import SYSTEM
 from controlplane.nosql.backend.base import SqlRefused
 from controlplane.nosql.facade import Facade
@@ -34,6 +35,26 @@ def trials(tables: None) -> Iterator[Any]:
         Environment(space, place, url=f"https://{space}").save()
 
     class Trial(Facade, record=Environment, only_partition="trial"):
+        class Meta(Facade.Meta):
+            app_label = "trial"
+
+    yield Trial.objects
+    del apps.all_models["trial"]
+    apps.clear_cache()
+
+
+@pytest.fixture
+def versions(tables: None) -> Iterator[Any]:
+    """The first and the second version of the secret A, and the first one of B, with a key made of both parts."""
+    for secret_id, number in (("A", 1), ("A", 2), ("B", 1)):
+        SecretVersion(
+            secret_id, number, state="current", fingerprint=f"{secret_id}{number}", created_at="", created_by=""
+        ).save()
+
+    class Trial(Facade, record=SecretVersion, hidden=("number", "rotation_id", "encrypted")):
+        fingerprint = models.CharField(primary_key=True, max_length=9)
+        unique_lookups = {"fingerprint": lambda key: SecretVersion.find(key[:1], int(key[1:]))}  # noqa: RUF012
+
         class Meta(Facade.Meta):
             app_label = "trial"
 
@@ -136,3 +157,22 @@ def test_records_of_one_partition_are_listed_by_their_range_key_with_one_consist
     rest = trials.all().page(limit=2, cursor=page.next_cursor)
     assert [(facade.pk, facade.url, rest.next_cursor) for facade in rest.objects] == [("c", "https://trial", None)]
     assert [facade.pk for facade in trials.filter(place__startswith="b").page(limit=2).objects] == ["b"]
+
+
+def test_records_whose_key_has_two_parts_are_found_by_a_key_that_the_facade_declares(versions: Any) -> None:
+    with dynamodb_calls() as counted:
+        facade = versions.get(pk="A2")
+    assert (facade.pk, facade.record.number, counted.operations) == ("A2", 2, ["GetItem"])
+    assert {field.name for field in facade._meta.get_fields() if getattr(field, "primary_key", False)} == {
+        "fingerprint"
+    }
+    assert not versions.filter(pk="A3").exists()
+    assert not versions.filter(pk="A2", state="retired").exists()
+
+
+def test_a_facade_of_a_record_with_a_range_key_says_what_finds_it() -> None:
+    with pytest.raises(TypeError, match="declare a primary key"):
+
+        class Trial(Facade, record=SecretVersion):
+            class Meta(Facade.Meta):
+                app_label = "trial"

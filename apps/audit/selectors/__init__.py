@@ -1,6 +1,6 @@
 """Reading the audit trail."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -79,6 +79,25 @@ def audit_list(*, day: str, limit: int = 50, cursor: str | None = None) -> Audit
     """
     scope = f"audit:{day}"
     page = BY_DAY.page([shard_keys(day)], limit=limit, start=place_decode(scope, cursor))
+    return AuditPage(page.records, page.next_cursor(scope))
+
+
+def audit_about(
+    targets: Sequence[str], *, detail: Mapping[str, str], limit: int = 50, cursor: str | None = None
+) -> AuditPage:
+    """The events of several targets (``kind:id``) together, newest first, whose detail has all members of `detail`.
+
+    One query of the index for each target, which may lag by moments. A page may be shorter than `limit` and still have
+    a next one. Raises InvalidInput for a cursor of another list.
+    """
+    shards = [key for target in targets for key in (shard_keys(target) if is_crowd(target) else (target,))]
+    scope = f"audit about {targets} {sorted(detail.items())}"
+    page = BY_TARGET.page(
+        [tuple(shards)],
+        limit=limit,
+        keep=lambda record: detail.items() <= (record.detail or {}).items(),
+        start=place_decode(scope, cursor),
+    )
     return AuditPage(page.records, page.next_cursor(scope))
 
 

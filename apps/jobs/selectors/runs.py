@@ -78,10 +78,16 @@ def _items(run_id: str) -> Iterable[dict[str, Any]]:
             return
 
 
+def run_find(run_id: str) -> Run | None:
+    """The run without its jobs, read consistently, or None."""
+    run = Run.find(run_id, RUN)
+    return run if run is not None and run.pipeline else None
+
+
 def run_get(run_id: str) -> Run:
     """The run without its jobs, read consistently. Raises NotFound."""
-    run = Run.find(run_id, RUN)
-    if run is None or not run.pipeline:
+    run = run_find(run_id)
+    if run is None:
         raise NotFound("There is no such run.", code=ErrorCode.RUN_NOT_FOUND)
     return run
 
@@ -102,6 +108,13 @@ def nodes_get(run_id: str, names: Iterable[str]) -> list[RunNode]:
     return RunNode.find_many((run_id, f"{NODE}{name}") for name in names)
 
 
+def nodes_first(run_id: str, *, limit: int) -> list[RunNode]:
+    """The first nodes of the run by their names, read consistently by one query. A run of one job has none."""
+    return list(
+        RunNode.query(run_id, RunNode.part.startswith(NODE), limit=limit, page_size=limit, consistent_read=True)
+    )
+
+
 def node_jobs(view: RunView, *, names: Iterable[str] | None = None) -> dict[str, Job]:
     """The records of the run's jobs, or of those of these names, by name, read consistently, 100 a call."""
     wanted = view.nodes if names is None else [name for name in names if name in view.nodes]
@@ -110,16 +123,17 @@ def node_jobs(view: RunView, *, names: Iterable[str] | None = None) -> dict[str,
 
 
 def _open_partition(asked: Mapping[str, Any]) -> list[str] | None:
-    return [OPEN_RUNS] if asked.get("status") in set(RunStatus) - RUN_FINAL else None
+    is_open = asked.get("open") == OPEN_RUNS or asked.get("status") in set(RunStatus) - RUN_FINAL
+    return [OPEN_RUNS] if is_open else None
 
 
 def _pipeline_partition(asked: Mapping[str, Any]) -> list[str] | None:
     return [asked["pipeline"]] if "pipeline" in asked else None
 
 
-_BY_OPEN = Listing(Run, Run.by_open, _open_partition, descending=True, look=_LOOK)
-_BY_PIPELINE = Listing(Run, Run.by_pipeline, _pipeline_partition, descending=True, look=_LOOK)
-_BY_DAY = Listing(Run, Run.by_day, lambda _asked: days_with_jobs(), descending=True, look=_LOOK)
+BY_OPEN = Listing(Run, Run.by_open, _open_partition, filters={"pipeline"}, descending=True, look=_LOOK)
+BY_PIPELINE = Listing(Run, Run.by_pipeline, _pipeline_partition, descending=True, look=_LOOK)
+BY_DAY = Listing(Run, Run.by_day, lambda _asked: days_with_jobs(), descending=True, look=_LOOK)
 
 
 @dataclass(frozen=True)
@@ -163,7 +177,7 @@ def run_list(*, limit: int = 20, cursor: str | None = None, **filters: Any) -> R
     It may lag by moments. Raises InvalidInput (field "cursor").
     """
     wanted = RunFilter(**filters)
-    listing = next(one for one in (_BY_OPEN, _BY_PIPELINE, _BY_DAY) if one.partitions(wanted.asked) is not None)
+    listing = next(one for one in (BY_OPEN, BY_PIPELINE, BY_DAY) if one.partitions(wanted.asked) is not None)
     statuses: dict[str, RunStatus] = {}
 
     def keep(run: Run) -> bool:
@@ -185,7 +199,7 @@ def run_list(*, limit: int = 20, cursor: str | None = None, **filters: Any) -> R
 
 def runs_recent(pipeline: str, *, limit: int) -> list[Run]:
     """The newest runs of a pipeline. They may lag by moments."""
-    return _BY_PIPELINE.page([pipeline], limit=limit).records
+    return BY_PIPELINE.page([pipeline], limit=limit).records
 
 
 def first_jobs_since(pipeline: str, since: str, *, limit: int) -> list[Job]:

@@ -68,16 +68,8 @@ def run_message(run_id: str, *, occasion: Occasion, result: RunStatus, ended_at:
 def _facts(run: Run, failed: Sequence[Mapping[str, Any]], seconds: float) -> list[tuple[str, str]]:
     facts = [("Failed job", f"{job['name']}: {job['error']}" if job["error"] else job["name"]) for job in failed]
     facts += [("Commit", str(run.commit)[:12])] if run.commit else []
-    facts += [("Started by", str(run.requested_by)), ("Took", duration(seconds))]
+    facts += [("Started by", str(run.requested_by)), ("Took", clock.duration_text(seconds))]
     return facts
-
-
-def duration(seconds: float) -> str:
-    """The time in its two largest units: ``3 min 7 s``."""
-    whole = max(0, round(seconds))
-    parts = [(whole // 3600, "h"), (whole // 60 % 60, "min"), (whole % 60, "s")]
-    shown = [f"{number} {unit}" for number, unit in parts if number]
-    return " ".join(shown[:2]) or "0 s"
 
 
 def _failed_jobs(view: RunView) -> list[dict[str, Any]]:

@@ -119,6 +119,8 @@ class Rotation(Record):
     due = UnicodeAttribute(null=True)
     due_at = UnicodeAttribute(null=True)
 
+    by_due = RotationsByDue()
+
     @property
     def rotation_id(self) -> str:
         """The id of the secret, a point, and the entry."""

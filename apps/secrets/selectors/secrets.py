@@ -1,7 +1,7 @@
 """Reading secrets and their versions. All reads are consistent."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from apps.secrets.models import SPACE, Secret, SecretVersion
 from apps.secrets.states import NAME
@@ -39,6 +39,11 @@ def secret_list(*, limit: int = 50, cursor: str | None = None) -> SecretPage:
     """Up to `limit` secrets in the order of their ids. Raises InvalidInput for a cursor that no page gave."""
     page = _BY_ID.page([SPACE], limit=limit, start=place_decode(_LIST, cursor))
     return SecretPage(page.records, page.next_cursor(_LIST))
+
+
+def secrets_all() -> Iterator[list[Secret]]:
+    """All secrets in the order of their ids, up to 100 at a time. One query for each megabyte of them."""
+    return _BY_ID.batches([SPACE])
 
 
 def secrets_named(names: Iterable[str]) -> dict[str, list[Secret]]:

@@ -66,6 +66,19 @@ def moment(field: str) -> Callable[[Any], str]:
     return shown
 
 
+def duration(begin: str, end: str) -> Callable[[Any], str]:
+    """A column or detail that shows the time between two times of the record; a dash before the end."""
+
+    @display(description="duration", empty_value="-")
+    def duration_shown(obj: Any) -> str:
+        began, ended = getattr(obj.record, begin), getattr(obj.record, end)
+        if not (began and ended):
+            return ""
+        return clock.duration_text((clock.parse_timestamp(ended) - clock.parse_timestamp(began)).total_seconds())
+
+    return duration_shown
+
+
 class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
     """The admin page of a facade.
 
@@ -112,7 +125,7 @@ class NosqlModelAdmin(ModelAdmin):  # type: ignore[type-arg]
 
     def history(self, obj: Any, cursor: str | None) -> History:
         """A page of the audit events of the record."""
-        return self.admin_site.history_of(self.history_target(obj), cursor)
+        return self.admin_site.history_of([self.history_target(obj)], cursor, {})
 
     def history_target(self, obj: Any) -> str:
         """The record as a target of the audit trail, ``kind:id``."""

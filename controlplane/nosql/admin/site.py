@@ -1,6 +1,6 @@
 """The one admin site. The project connects it to its users and its audit trail, so that it depends on no app."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -41,16 +41,20 @@ class History:
     next_cursor: str | None = None
 
 
+# Gives a page of the audit events of the targets (``["user:01ka…"]``) whose detail has these members. It continues at
+# the cursor, or begins with the newest event for None.
+HistoryOf = Callable[[Sequence[str], str | None, Mapping[str, str]], History]
+
+
 class RecordSite(AdminSite):
     """An admin site for records. It uses the actor's permissions and the product's pages for signing in and out."""
 
     site_title = "Hybrid CI"
     site_header = "Hybrid CI administration"
     index_title = "Administration"
-    # Set by `connect`. `history_of` takes a target of the audit trail (``user:01ka…``) and a cursor; `recent` gives the
-    # last audit events that the actor may see.
+    # Set by `connect`. `recent` gives the last audit events that the actor may see.
     actor_of: Callable[[HttpRequest], Actor]
-    history_of: Callable[[str, str | None], History]
+    history_of: HistoryOf
     recent: Callable[[Actor], Sequence[HistoryEntry]]
 
     @property
@@ -62,7 +66,7 @@ class RecordSite(AdminSite):
         self,
         *,
         actor_of: Callable[[HttpRequest], Actor],
-        history_of: Callable[[str, str | None], History],
+        history_of: HistoryOf,
         recent: Callable[[Actor], Sequence[HistoryEntry]],
     ) -> None:
         """Set how the site finds a request's actor and the audit events. Call it once, before the first request."""
