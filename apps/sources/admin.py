@@ -92,10 +92,10 @@ site.register(ConnectionFacade, ConnectionAdmin)
 
 
 def _partitions(asked: Mapping[str, Any]) -> list[str] | None:
-    """Those of all connections, or of the one that is searched for."""
+    """Those of all connections, or of the one that is searched for, in the order in which a page finds its place."""
     everywhere = [] if "connection_id" in asked else [str(one.connection_id) for one in connection_list()]
     names = everywhere or [asked.get("connection_id", "-")]
-    return [month for name in names for month in delivery_months(name)]
+    return sorted((month for name in names for month in delivery_months(name)), reverse=True)
 
 
 class DeliveryFacade(Facade, record=Delivery):

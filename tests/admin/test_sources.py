@@ -1,11 +1,14 @@
 """Connections and deliveries in the admin."""
 
 import re
+from datetime import timedelta
+from html import unescape
 
 import pytest
 
 from apps.sources.models import Delivery
-from apps.sources.selectors import connection_get, connection_list
+from apps.sources.selectors import connection_get, connection_list, delivery_months
+from controlplane.lib import clock
 from tests.admin.conftest import Browser, errors, rows
 from tests.jobs.test_event_starts import runs, worked
 from tests.sources.hooks import SECRET, bound, connected, github_push
@@ -43,6 +46,38 @@ def test_deliveries_are_listed_and_redelivered(operator: Browser) -> None:
     assert str(runs()[0].run_id) in page
     operator.act(DELIVERIES, "redeliver", str(delivery.event_id))
     assert Delivery.get(delivery.event_id).state == "pending"
+
+
+def test_the_pages_have_the_deliveries_of_all_connections_once(
+    operator: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("apps.sources.admin.DeliveryAdmin.list_per_page", 2)
+    for name in ("a-forge", "z-forge"):
+        connected(name, "gitea")
+        for number in range(3):
+            moment = clock.timestamp(clock.now())
+            Delivery(
+                f"{name}-{number}",
+                connection_id=name,
+                provider="gitea",
+                delivery_id=str(number),
+                kind="push",
+                events=[],
+                summary=f"{name}-{number}",
+                state="done",
+                month=delivery_months(name)[0],
+                received_at=moment,
+                accepted_at=moment,
+                expires_at=timedelta(days=30),
+            ).save()
+    found: list[str] = []
+    path = DELIVERIES
+    while path and len(found) < 9:
+        page = operator.page(path)
+        found += [row.split()[0] for row in rows(page)]
+        more = re.search(r'href="(\?p=[^"]+)"[^>]*rel="next"', page)
+        path = DELIVERIES + unescape(more[1]) if more else ""
+    assert found == [f"{name}-{number}" for name in ("z-forge", "a-forge") for number in (2, 1, 0)]
 
 
 @pytest.mark.parametrize("path", [f"{CONNECTIONS}add/", f"{DELIVERIES}add/"])
