@@ -1,12 +1,15 @@
 """Everything that is installed is locked, with hashes, and each lock is what its input needs."""
 
+import json
 import re
 from importlib.metadata import distribution
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from controlplane.deployment import lambda_package
 from tests.delivery.locks import FOLDER, entries, locked, wanted
 from tests.delivery.workflows import ROOT
 
@@ -52,6 +55,17 @@ INSTALLERS = {"pip", "setuptools", "wheel"}
 @pytest.mark.parametrize("name", LOCKS)
 def test_all_locks_have_the_same_versions(name: str) -> None:
     assert locked(name).items() <= locked("dev").items()
+
+
+def test_the_file_at_the_top_names_the_lock_that_the_package_for_lambda_is_made_of() -> None:
+    """People and tools look for it there. It has no versions of its own, so that no lock can contradict it."""
+    assert (ROOT / "requirements.txt").read_text() == "-r requirements/runtime.txt\n"
+    assert lambda_package._LOCK == FOLDER / "runtime.txt"
+    # The package does not contain it, and Dependabot looks into the folder of the locks alone.
+    assert "requirements.txt" in json.loads((ROOT / "zappa_settings.json").read_text())["base"]["exclude_glob"]
+    updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+    folders = {update["directory"] for update in updates if update["package-ecosystem"] in ("pip", "uv")}
+    assert folders == {"/requirements"}
 
 
 def test_no_lock_names_an_index_or_a_place_outside_the_project() -> None:

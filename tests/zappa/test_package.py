@@ -48,7 +48,7 @@ def test_it_contains_no_code_for_one_machine_for_tests_or_for_deployment(unpacke
     assert top.isdisjoint(
         {"tests", "docs", "benchmarks", "static", "bin", "pip", "troposphere", "ministack", "pytest", "handler.py"}
     )
-    assert not [path for path in top if path.startswith(".") or path.endswith((".md", ".toml"))]
+    assert not [path for path in top if path.startswith((".", "requirements")) or path.endswith((".md", ".toml"))]
     for absent in ("local", "infrastructure", "lambda_package.py", "deployment", "management/commands/release.py"):
         assert not (unpacked / "controlplane" / absent).exists()
     assert not list(unpacked.rglob("tests"))

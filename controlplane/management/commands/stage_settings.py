@@ -40,7 +40,7 @@ class Command(BaseCommand):
             from controlplane.infrastructure.clients import Account
             from controlplane.infrastructure.errors import InfrastructureError
         except ImportError as error:
-            raise CommandError(f"{error}. This needs what requirements-dev.txt names.") from error
+            raise CommandError(f"{error}. This needs what requirements/deploy.txt names.") from error
         try:
             account = Account(region_require(options["stage"]))
             store = secret_store(options["stage"], account, os.environ)
