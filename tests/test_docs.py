@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from apps.agents.states import AgentStatus
+from apps.jobs.states import Status
+
 ROOT = Path(settings.BASE_DIR)
 # Variables that other programs read, and that settings.py does not.
 OTHERS_READ = {
@@ -53,6 +56,15 @@ def links() -> list[tuple[Path, str]]:
 def test_every_setting_is_in_the_example_and_nothing_else_is() -> None:
     example = set(re.findall(r"^(\w+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert example == settings_read() | OTHERS_READ
+
+
+def test_the_departures_from_the_notes_name_every_status_of_a_job_and_of_an_agent() -> None:
+    (record,) = (ROOT / "docs" / "decisions").glob("0033-*.md")
+    text = record.read_text()
+    for of, statuses in (("a job's", Status), ("an agent's", AgentStatus)):
+        row = re.search(rf"^\| {of} status is ([^|]+) \| also ([^|]+) \|", text, re.MULTILINE)
+        assert row is not None
+        assert set(re.findall(r"[a-z_]+", f"{row[1]} {row[2]}")) - {"and", "or"} == set(statuses)
 
 
 @pytest.mark.parametrize("command", commands())
