@@ -143,8 +143,9 @@ mutants: install ## Plant faults, one at a time, and count those that the tests 
 # The key is for nothing: no request is answered with it.
 cost units benchmark-audit: export DJANGO_SETTINGS_MODULE = controlplane.settings
 cost units benchmark-audit: export SECRET_KEY = only-for-figures
-cost: install ## Print what a month costs on AWS.
+cost: install ## Print what a month costs on AWS, and what makes the difference to the goals.
 	@$(BIN)/python -m benchmarks.cost
+	@$(BIN)/python -m benchmarks.cost_goals
 
 units: install ## Measure what each operation uses of DynamoDB, for `make cost`.
 	@$(BIN)/python -m benchmarks.units
