@@ -28,7 +28,7 @@ INSTALLED := .venv/.installed
 UV := $(or $(shell command -v uv),.venv/.uv/bin/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run lock test collect test-all test-quick test-nightly lint types format guide package benchmark-lambda benchmark-audit benchmark-log benchmark-matrix throughput mutants cost units deploy-staging deploy-production clean dev build test-moto
+.PHONY: help install run lock test collect test-all test-quick test-nightly lint types format guide package benchmark-lambda benchmark-audit benchmark-log benchmark-matrix benchmark-notes throughput mutants cost units deploy-staging deploy-production clean dev build test-moto
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -124,6 +124,9 @@ package: install ## Make the package for Lambda, and say what is in it.
 
 benchmark-lambda: install ## Measure the package against the stack of the earlier notes.
 	@$(BIN)/python -m benchmarks.lambda_comparison
+
+benchmark-notes: install ## Measure the times that the notes claim, and how many instances serve 1,000 requests a second.
+	@$(BIN)/python -m benchmarks.notes_figures
 
 benchmark-log: install ## Measure how a browser follows, opens and searches long logs; on an idle machine.
 	@$(BIN)/python -m benchmarks.log_page
