@@ -19,4 +19,5 @@ class LastSweep(Record):
     kind = UnicodeAttribute(hash_key=True, attr_name="year")
     name = UnicodeAttribute(range_key=True, attr_name="day_share")
     at = UnicodeAttribute()
-    failed: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list)
+    # The counters of days have another `failed`.
+    failed: ListAttribute[Any] = ListAttribute(of=UnicodeAttribute, default=list, attr_name="failed_tasks")
