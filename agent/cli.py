@@ -21,7 +21,7 @@ from agent.enrolment import enrol
 from agent.environment import container_environment, engine_environment, git_environment, step_environment
 from agent.errors import AgentError, MachineUnfit, UsageError
 from agent.guard_program import write_guard_program
-from agent.identity import identity_load
+from agent.identity import Identity, identity_load
 from agent.job_context import JobContext, StepContext
 from agent.mirror import Mirrors
 from agent.options import options_parser
@@ -91,15 +91,7 @@ def _run(options: argparse.Namespace) -> None:
 def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGroups) -> tuple[Agent, Optional[Path]]:
     """The agent, and the folder of its own in memory."""
     identity = identity_load(state.identity)
-    url = options.url or (identity.url if identity else None)
-    if url is None:
-        raise UsageError("The address of the control plane is missing. Give it with --url or HYBRID_CI_URL.")
-    try:
-        client = Client(url)
-    except ValueError as error:
-        raise UsageError(f"The address of the control plane is invalid: {error}.") from error
-    if urlsplit(url).scheme == "http" and urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1"):
-        logger.warning("the control plane's address has no TLS: others on the network can read the jobs; use https")
+    client = _client(options.url, identity)
     plane = ControlPlane(client)
     engines = Engines(engine_environment(os.environ), used=state.containers, owner=state.marker[:12])
     engines.clean()
@@ -152,8 +144,30 @@ def _agent(options: argparse.Namespace, state: StateDirectory, groups: ControlGr
         archives=Archives(work_dir.with_name(f"{work_dir.name}.archives")),
         private_dir=private_dir,
     )
-    logger.info("agent %s takes jobs from %s", identity.agent_id, client.url)
+    main, *fallbacks = client.addresses.urls
+    or_from = f", or from {', '.join(fallbacks)} while that does not answer" if fallbacks else ""
+    logger.info("agent %s takes jobs from %s%s", identity.agent_id, main, or_from)
     return Agent(client=client, plane=plane, context=context, state=state, slots=options.slots), private_dir
+
+
+def _client(given: Optional[list[str]], identity: Optional[Identity]) -> Client:
+    """A client of the addresses that are given, or else of those of the enrolment. Raises UsageError."""
+    urls = given or (identity.urls if identity else None)
+    if not urls:
+        raise UsageError("The address of the control plane is missing. Give it with --url or HYBRID_CI_URL.")
+    try:
+        client = Client(*urls)
+    except ValueError as error:
+        raise UsageError(f"The address of the control plane is invalid: {error}.") from error
+    for parts in map(urlsplit, client.addresses.urls):
+        if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+            logger.warning(
+                "the control plane's address %s has no TLS: others on the network can read the jobs; use https",
+                parts.geturl(),
+            )
+    if identity is not None and client.addresses.urls != [identity.url]:
+        client.addresses.check_first()
+    return client
 
 
 def _own_work_dir(parent: Path, marker: str) -> Path:

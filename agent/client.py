@@ -1,36 +1,33 @@
-"""HTTP to the control plane: connection reuse, signatures, and the one place that decides what is retried."""
+"""HTTP to the control plane: signatures, and the one place that decides what is retried, and at which address."""
 
 from __future__ import annotations
 
 import http.client
-import io
 import json
 import logging
 import random
 import secrets
-import select
-import socket
-import ssl
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, Optional, TypeVar
-from urllib.parse import urlsplit
 
 from agent import VERSION, clock
+from agent.address import NoAnswer, Response
+from agent.addresses import Addresses, Try
 from agent.identity import Identity
-from agent.refusals import ABOUT_AGENT, ABOUT_REQUEST, MEDIA_TYPE, SIGNATURE_EXPIRED
+from agent.refusals import ABOUT_AGENT, ABOUT_REQUEST, KEY_UNKNOWN, MEDIA_TYPE, SIGNATURE_EXPIRED
 from agent.signing import signature_headers
 
 logger = logging.getLogger(__name__)
 
-# An answer takes less than this from its first byte to its last, and two tries fit into a lease of 45 s.
-TIMEOUT_SECONDS = 20
 # The longest Retry-After that the agent obeys.
 RETRY_AFTER_LIMIT_SECONDS = 300
 # The signature does not count for the moment, or the server is busy.
 _TEMPORARY = (401, 408, 429)
-_ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
+# Without an error code of the control plane, these come from a gateway or a proxy that does not reach it.
+_UNDELIVERED = (502, 503, 504)
+# How often a request that waits for an address looks whether there is one.
+_LOOK_SECONDS = 0.2
 
 T = TypeVar("T")
 
@@ -56,14 +53,39 @@ class Unreachable(Exception):
     The network failed, the server is busy (429) or broken (5xx), or something else than the control plane answered.
 
     `retry_after` is the pause in seconds that the server asked for, or None. `code` is the control plane's error code,
-    or empty if it did not answer. `status` is that of the answer, 0 if there was none.
+    or empty if it did not answer. `status` is that of the answer, 0 if there was none. `is_stale` is as in NoAnswer.
     """
 
-    def __init__(self, reason: str, retry_after: Optional[float] = None, code: str = "", status: int = 0) -> None:
+    def __init__(
+        self,
+        reason: str,
+        retry_after: Optional[float] = None,
+        code: str = "",
+        status: int = 0,
+        *,
+        is_stale: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
         self.code = code
         self.status = status
+        self.is_stale = is_stale
+
+    def is_undelivered(self, *, searches: bool) -> bool:
+        """Whether the next try should go to another address, since this one does not lead to the control plane.
+
+        A heartbeat that something else answers, such as a sign-in page, says so of the address. The same answer to
+        another request may be about that request: a gateway takes no body of its size.
+        """
+        if self.code or self.is_stale:
+            return False
+        if self.status == 0 or self.status in _UNDELIVERED:
+            return True
+        return searches and self.status < 500 and self.status != 429
+
+
+class MainUnreachable(Unreachable):
+    """The main address still does not answer. The one in use works, so the next request can follow at once."""
 
 
 class GivenUp(Exception):
@@ -92,23 +114,18 @@ class Backoff:
 class Client:
     """Sends requests and signs them once `identity` is set. Many threads may share one client."""
 
-    def __init__(self, url: str) -> None:
-        """`url` is the control plane's address; its path, if any, is a prefix of every request's path.
+    def __init__(self, *urls: str) -> None:
+        """`urls` are addresses of one control plane: the main one, and fallbacks in their order.
 
-        Raises ValueError if it is not an http or https address.
+        Raises ValueError if one is no address.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"{url!r} is not an address; give one such as https://ci.example.org")
-        self.url = url.rstrip("/")
+        self.addresses = Addresses(urls)
         self.identity: Optional[Identity] = None
-        self._secure = parts.scheme == "https"
-        self.host = parts.hostname
-        self._port = parts.port
-        self._prefix = parts.path.rstrip("/")
-        self._tls = ssl.create_default_context() if self._secure else None
-        self._idle: list[http.client.HTTPConnection] = []
-        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """The address in use."""
+        return self.addresses.used.url
 
     def insist(
         self,
@@ -121,21 +138,27 @@ class Client:
         headers: Optional[dict[str, str]] = None,
         fresh: Callable[[], dict[str, str]] = dict,
         accepts_any_code: bool = False,
+        searches: bool = False,
     ) -> T:
         """Retry the request until an answer comes. Returns what `understand` makes of the answer.
 
-        `fresh` gives headers that differ with each try. With `accepts_any_code`, an error code that this agent does not
-        know counts as a refusal, too: a job must not wait for ever for what it can do without. A refusal of the agent
-        as a whole is retried: heartbeats decide what follows from it. Raises Refused if the control plane refuses this
+        While no address answers, the request waits for a heartbeat that finds one. `fresh` gives headers that differ
+        with each try. With `accepts_any_code`, an error code that this agent does not know counts as a refusal, too: a
+        job must not wait for ever for what it can do without. A refusal of the agent as a whole is retried: heartbeats
+        decide what follows from it. `searches` is as in `send`. Raises Refused if the control plane refuses this
         request, or GivenUp if `stop` is set first.
         """
         backoff = Backoff()
         while not stop.is_set():
+            if self.addresses.are_in_doubt and not searches:
+                backoff.reset()
+                stop.wait(_LOOK_SECONDS)
+                continue
             failure: Exception
             retry_after = None
             try:
                 sent = {**(headers or {}), **fresh()}
-                return self.send(method, path, understand=understand, body=body, headers=sent)
+                return self.send(method, path, understand=understand, body=body, headers=sent, searches=searches)
             except Unreachable as error:
                 if accepts_any_code and error.code and 400 <= error.status < 500 and error.status not in _TEMPORARY:
                     raise Refused(error.status, error.code, str(error), []) from error
@@ -158,30 +181,86 @@ class Client:
         body: bytes = b"",
         headers: Optional[dict[str, str]] = None,
         created: Callable[[], int] = clock.epoch,
+        searches: bool = False,
     ) -> T:
         """Send the request once. `created` gives the time of the signature in seconds since 1970.
 
         If that time is too far from the control plane's, the request is sent once more with the time of its Date
-        header, which this process then goes by. Returns what `understand` makes of the answer. Raises Refused and
-        Unreachable.
+        header, which this process then goes by. With `searches`, the request goes to another address if the one in use
+        does not answer, and decides what is used. Returns what `understand` makes of the answer. Raises Refused and
+        Unreachable; MainUnreachable only with `searches`.
         """
-        answer = self._send(method, path, body=body, headers=headers or {}, created=created)
+        chosen = self.addresses.choose(searches=searches)
+        if chosen is None:
+            raise Unreachable("no address of the control plane answers at the moment")
+        try:
+            result = self._ask(chosen, method, path, body, headers or {}, created).result(understand)
+        except Unreachable as error:
+            raise self._unreachable(chosen, error, searches=searches) from error.__cause__
+        except Refused as error:
+            if not searches:
+                raise
+            raise self._refused(chosen, error) from error.__cause__
+        if searches:
+            self.addresses.answered(chosen.address, proven=True)
+        return result
+
+    def _unreachable(self, chosen: Try, error: Unreachable, *, searches: bool) -> Unreachable:
+        """Note for the choice of the address what the error says about it. Returns the error to raise."""
+        retry_after, reason = error.retry_after, str(error)
+        if error.is_undelivered(searches=searches):
+            self.addresses.failed(chosen.address, reason, searches=searches)
+            if self.addresses.are_many:
+                # That is how long this address is gone.
+                retry_after = None
+        elif searches and not error.is_stale:
+            self.addresses.answered(chosen.address, proven=False)
+        kind = MainUnreachable if chosen.is_extra else Unreachable
+        shown = f"{chosen.address.url}: {reason}" if self.addresses.are_many else reason
+        return kind(shown, retry_after, error.code, error.status, is_stale=error.is_stale)
+
+    def _refused(self, chosen: Try, error: Refused) -> Exception:
+        """The same for a refusal of a request that searches."""
+        if error.code == KEY_UNKNOWN and chosen.address is not self.addresses.used:
+            self.addresses.exclude(chosen.address, str(error))
+            kind = MainUnreachable if chosen.is_extra else Unreachable
+            return kind(f"{chosen.address.url}: {error}", code=error.code, status=error.status)
+        # To refuse an agent in another way, the control plane must know it.
+        self.addresses.answered(chosen.address, proven=error.code in ABOUT_AGENT - {KEY_UNKNOWN})
+        return error
+
+    def _ask(
+        self,
+        chosen: Try,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: dict[str, str],
+        created: Callable[[], int],
+    ) -> _Answer:
+        answer = self._send(chosen, method, path, body, headers, created)
         if answer.code == SIGNATURE_EXPIRED:
             before, corrected = clock.offset(), clock.offset_by_date(answer.headers.get("Date"))
             if corrected is not None:
                 clock.set_offset(corrected)
-                answer = self._send(method, path, body=body, headers=headers or {}, created=created)
+                answer = self._send(chosen, method, path, body, headers, created)
                 if answer.code == SIGNATURE_EXPIRED:
                     # That was not the time that the control plane goes by.
                     clock.set_offset(before)
                 elif abs(corrected - before) >= clock.AGREE_SECONDS:
                     _log_clock(corrected)
-        return answer.result(understand)
+        return answer
 
     def _send(
-        self, method: str, path: str, *, body: bytes, headers: dict[str, str], created: Callable[[], int]
+        self,
+        chosen: Try,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: dict[str, str],
+        created: Callable[[], int],
     ) -> _Answer:
-        target = self._prefix + path
+        target = chosen.address.prefix + path
         sent = {"User-Agent": f"hybrid-ci-agent/{VERSION}", "Accept": "application/json", **headers}
         if self.identity is not None:
             sent.update(
@@ -196,108 +275,20 @@ class Client:
                 )
             )
         try:
-            return self._exchange(method, target, body, sent)
-        except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"no answer ({error or type(error).__name__})") from error
-
-    def _exchange(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> _Answer:
-        connection = self._take_idle() or self._connect()
-        try:
-            if connection.sock is not None:
-                connection.sock.settimeout(TIMEOUT_SECONDS)
-            connection.request(method, target, body=body, headers=headers)
-            response = connection.getresponse()
-            content = response.read(_ANSWER_LIMIT_BYTES)
-            if response.length or response.read(1):
-                raise http.client.HTTPException("the answer is cut off or too long")
-        except BaseException:
-            connection.close()
-            # When the network has changed, the other connections are most likely dead, too. Each would cost a timeout.
-            self._close_idle()
-            raise
-        if response.will_close:
-            connection.close()
-        else:
-            with self._lock:
-                self._idle.append(connection)
-        return _Answer(response.status, response.headers, content)
-
-    def _close_idle(self) -> None:
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
-
-    def _take_idle(self) -> Optional[http.client.HTTPConnection]:
-        """An idle connection that still works. If it is readable before a request, the server has closed it."""
-        while True:
-            with self._lock:
-                if not self._idle:
-                    return None
-                connection = self._idle.pop()
-            if connection.sock is not None and not select.select([connection.sock], [], [], 0)[0]:
-                return connection
-            connection.close()
-
-    def _connect(self) -> http.client.HTTPConnection:
-        connection: http.client.HTTPConnection
-        if self._tls is not None:
-            connection = http.client.HTTPSConnection(self.host, self._port, timeout=TIMEOUT_SECONDS, context=self._tls)
-        else:
-            connection = http.client.HTTPConnection(self.host, self._port, timeout=TIMEOUT_SECONDS)
-        connection.response_class = _Response
-        return connection
-
-
-class _Response(http.client.HTTPResponse):
-    """A response that must be complete within the timeout. The socket's own timeout is about each part of it."""
-
-    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
-        super().__init__(_Deadline(sock), *arguments, **options)  # type: ignore[arg-type]
-
-
-class _Deadline:
-    """In place of a socket, for a response: it is read from `makefile` alone."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        """A file that raises TimeoutError when the response is not complete in time."""
-        return io.BufferedReader(_Reader(self._sock, time.monotonic() + TIMEOUT_SECONDS))
-
-
-class _Reader(io.RawIOBase):
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        super().__init__()
-        self._sock = sock
-        self._deadline = deadline
-        # The connection may close its socket before the response is read; it stays open for this file.
-        self._raw = sock.makefile("rb", buffering=0)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> Optional[int]:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
+            response = chosen.address.exchange(method, target, body=body, headers=sent, within=chosen.within)
+        except NoAnswer as error:
+            raise Unreachable(f"no answer ({error})", is_stale=error.is_stale) from error
+        return _Answer(response)
 
 
 class _Answer:
     """A complete answer. `code` is an error code of the control plane, or empty."""
 
-    def __init__(self, status: int, headers: http.client.HTTPMessage, content: bytes) -> None:
-        self.status = status
-        self.headers = headers
-        self._document = _document(content)
-        is_problem = status >= 400 and headers.get_content_type() == MEDIA_TYPE
+    def __init__(self, response: Response) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self._document = _document(response.content)
+        is_problem = self.status >= 400 and self.headers.get_content_type() == MEDIA_TYPE
         self.code = str(self._document.get("code", "")) if is_problem else ""
 
     def result(self, understand: Callable[[dict[str, Any]], T]) -> T:
@@ -308,7 +299,8 @@ class _Answer:
             return understand(self._document)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             # A proxy may have answered instead of the control plane, or its version does not fit this agent.
-            raise Unreachable(f"{self.status}, but the agent does not understand the answer ({error!r})") from error
+            reason = f"{self.status}, but the agent does not understand the answer ({error!r})"
+            raise Unreachable(reason, status=self.status) from error
 
     def _error(self) -> Exception:
         detail = str(self._document.get("detail", "")) or http.client.responses.get(self.status, "")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from agent import clock
-from agent.client import Backoff, Refused, Unreachable
+from agent.client import Backoff, MainUnreachable, Refused, Unreachable
 from agent.files import write_private
 from agent.protocol import ControlPlane, HeartbeatAnswer
 from agent.refusals import AGENT_RETIRED, IDENTITY_IN_USE, KEY_UNKNOWN, SIGNATURE_EXPIRED
@@ -90,6 +90,10 @@ class Heartbeat:
         report = self._report()
         try:
             answer = self._plane.heartbeat(report, created=self._next_created)
+        except MainUnreachable as error:
+            self._last_created = self._created
+            logger.debug("the main address of the control plane still does not answer: %s", error)
+            return 0.0, False
         except Unreachable as error:
             if error.code != SIGNATURE_EXPIRED:
                 # The answer may be lost, and the heartbeat recorded.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
@@ -15,26 +16,45 @@ from agent.files import write_private
 
 @dataclass(frozen=True)
 class Identity:
-    """The control plane's address, the agent's id there, and the key that signs the agent's requests."""
+    """The control plane's addresses, the agent's id there, and the key that signs the agent's requests.
+
+    The addresses are those of the enrolment. A start without any uses them.
+    """
 
     url: str
     agent_id: str
     key_id: str
     key: bytes = field(repr=False)
+    fallbacks: tuple[str, ...] = ()
 
     @classmethod
-    def from_answer(cls, url: str, answer: dict[str, Any]) -> Identity:
-        """The identity in an answer to an enrolment or a configuration. Raises KeyError, ValueError or TypeError."""
+    def from_answer(cls, urls: Sequence[str], answer: dict[str, Any]) -> Identity:
+        """The identity in an answer to an enrolment or a configuration. Raises KeyError, ValueError or TypeError.
+
+        `urls` are the main address and the fallbacks.
+        """
         try:
             key = base64.b64decode(answer["workload_identity_secret"], validate=True)
         except binascii.Error as error:
             raise ValueError("the key is not base64") from error
-        return cls(url=url, agent_id=plain_id(answer["agent_id"]), key_id=plain_id(answer["key_id"]), key=key)
+        return cls(
+            url=urls[0],
+            agent_id=plain_id(answer["agent_id"]),
+            key_id=plain_id(answer["key_id"]),
+            key=key,
+            fallbacks=tuple(urls[1:]),
+        )
+
+    @property
+    def urls(self) -> list[str]:
+        """The main address and the fallbacks."""
+        return [self.url, *self.fallbacks]
 
     def save(self, path: Path) -> None:
         """Replace the identity file in one step. Raises OSError."""
         document = {
             "url": self.url,
+            "fallbacks": list(self.fallbacks),
             "agent_id": self.agent_id,
             "key_id": self.key_id,
             "workload_identity_secret": base64.b64encode(self.key).decode("ascii"),
@@ -46,7 +66,8 @@ def identity_load(path: Path) -> Optional[Identity]:
     """The identity that an earlier start saved, or None. Raises AgentError if the file is damaged."""
     try:
         document = json.loads(path.read_bytes())
-        return Identity.from_answer(str(document["url"]), document)
+        # An earlier version knew no fallbacks.
+        return Identity.from_answer([str(document["url"]), *map(str, document.get("fallbacks") or ())], document)
     except FileNotFoundError:
         return None
     except (KeyError, TypeError, ValueError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import re
 import shutil
@@ -67,6 +68,19 @@ def resolves(host: str) -> bool:
         return bool(socket.getaddrinfo(host, None))
     except OSError:
         return False
+
+
+def any_resolves(hosts: list[str]) -> bool:
+    """Whether one of the hosts has an address. IP addresses show nothing about name resolution, if there are names."""
+    return any(map(resolves, [host for host in hosts if not _is_ip_address(host)] or hosts))
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def git_path(search_path: Optional[str]) -> str:

@@ -59,7 +59,14 @@ def options_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=VERSION)
     enrolment = parser.add_argument_group("identity and control plane")
-    _add(enrolment, "url", "address of the control plane, such as https://ci.example.org")
+    _add(
+        enrolment,
+        "url",
+        "address of the control plane, such as https://ci.example.org; may be given several times: the others are "
+        "used while the first does not answer. The variable takes several, too, with spaces or commas between them",
+        convert=_addresses,
+        action=_Collect,
+    )
     _add(enrolment, "token", "enrolment token, for the first start only")
     _add(enrolment, "token-file", "file that contains the enrolment token")
     _add(enrolment, "name", "name of the agent (default: the name of this machine)", default=_default_name())
@@ -182,6 +189,10 @@ def _patterns(text: str) -> list[RepositoryPattern]:
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _addresses(text: str) -> list[str]:
+    return [word for word in re.split(r"[\s,]+", text) if word]
 
 
 def _default_name() -> str:

@@ -9,14 +9,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Optional, TypeVar, Union
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from agent.client import Client
 from agent.endpoints import Endpoints
 from agent.exchange import Exchange
 from agent.identity import Identity, plain_id
 from agent.job_secrets import SecretUse
-from agent.machine import resolves
+from agent.machine import any_resolves
 from agent.reports import ReportAnswer, ReportFile, Reports
 
 # How many jobs an agent may run at once.
@@ -204,8 +204,9 @@ class ControlPlane:
             "/agents/enrol",
             body=_json(body),
             headers={"Content-Type": "application/json", "Idempotency-Key": idempotency_key},
-            understand=lambda answer: Identity.from_answer(self._client.url, answer),
+            understand=lambda answer: Identity.from_answer(self._client.addresses.urls, answer),
             stop=stop,
+            searches=True,
         )
 
     def configuration(self) -> Configuration:
@@ -217,11 +218,12 @@ class ControlPlane:
             return Configuration(
                 version=answer.get("config_version"),
                 slots=answer.get("slots"),
-                identity=Identity.from_answer(identity.url, answer) if new else None,
+                identity=Identity.from_answer(identity.urls, answer) if new else None,
                 endpoints=Endpoints(
                     identity.agent_id,
                     given=answer.get("endpoints"),
-                    prefix=urlsplit(self._client.url).path.rstrip("/"),
+                    # Only the thread that asks for this changes the address in use, so it is the one that answers.
+                    prefix=self._client.addresses.used.prefix,
                 ),
                 deployment_targets=frozenset(map(str, answer.get("deployment_targets") or ())),
                 schedule_interval=_seconds(answer.get("schedule_interval_seconds")),
@@ -230,7 +232,10 @@ class ControlPlane:
         return self._client.send("GET", f"/agents/{identity.agent_id}/config", understand=understand)
 
     def heartbeat(self, report: dict[str, Any], *, created: Callable[[], int]) -> HeartbeatAnswer:
-        """Send one heartbeat; the time that `created` gives must be greater than that of any heartbeat before."""
+        """Send one heartbeat; the time that `created` gives must be greater than that of any heartbeat before.
+
+        It looks for an address that answers, for all requests. Raises MainUnreachable, too.
+        """
         agent_id = self._identity.agent_id
         return self._client.send(
             "POST",
@@ -239,6 +244,7 @@ class ControlPlane:
             headers={"Content-Type": "application/json"},
             understand=_heartbeat_answer,
             created=created,
+            searches=True,
         )
 
     def start(self, job: Assignment, *, secrets_key: str, stop: threading.Event) -> JobDetails:
@@ -364,8 +370,8 @@ class ControlPlane:
         )
 
     def host_resolves(self) -> bool:
-        """Whether the control plane's host has an address at the moment, as this machine sees it."""
-        return resolves(self._client.host)
+        """Whether a host of the control plane has an address at the moment, as this machine sees it."""
+        return any_resolves(self._client.addresses.hosts)
 
     @property
     def agent_id(self) -> str:

@@ -67,6 +67,7 @@ class Agent:
         # The attempts that an earlier run of the agent did not finish, until a heartbeat is answered.
         self._interrupted: list[Attempt] = []
         self._heartbeat = Heartbeat(plane, path=state.heartbeat, report=self._report, on_answer=self._handle_answer)
+        client.addresses.on_doubt = self._heartbeat.send_soon
         # Signals and other threads write to this pipe to wake the main thread.
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)

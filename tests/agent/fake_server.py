@@ -123,6 +123,8 @@ class FakeControlPlane:
         self.clock_ahead = 0
         # What precedes the usual paths, too.
         self.moved = "/never-moved"
+        # The paths of its other addresses.
+        self.more_prefixes: list[str] = []
         self._created = 0
         self._nonces: set[str] = set()
         self._changed = threading.Condition()
@@ -250,9 +252,10 @@ class FakeControlPlane:
         if fault is not None and fault.answer != LOSE:
             problem = {"code": fault.code, "detail": "a fault on demand"}
             return fault.answer, problem if fault.code else b"<html>Blocked</html>", fault.headers
-        if not path.startswith(self.prefix + "/"):
+        prefix = next((one for one in (*self.more_prefixes, self.prefix) if path.startswith(f"{one}/")), None)
+        if prefix is None:
             return self._broken(f"{path} lacks the prefix")
-        route = path[len(self.prefix) :].removeprefix(self.moved)
+        route = path[len(prefix) :].removeprefix(self.moved)
         if route == "/agents/enrol":
             status, answer = self._enrol(headers.get("Idempotency-Key"), json.loads(body))
         else:

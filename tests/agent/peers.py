@@ -47,8 +47,8 @@ class Client(agents.Client):
 
     made: ClassVar[list[Client]] = []
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, *urls: str) -> None:
+        super().__init__(*urls)
         self.made.append(self)
 
 
@@ -56,8 +56,8 @@ class Client(agents.Client):
 def _connections_closed() -> Iterator[None]:
     yield
     while Client.made:
-        for connection in Client.made.pop()._idle:
-            connection.close()
+        for address in Client.made.pop().addresses._all:
+            address.close_idle()
 
 
 @pytest.fixture

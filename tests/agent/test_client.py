@@ -19,8 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agent import client as agents
-from agent import clock
+from agent import address, clock
 from agent.client import Backoff, GivenUp, Refused, Unreachable
 from agent.identity import plain_id
 from agent.refusals import ABOUT_AGENT, ABOUT_REQUEST
@@ -194,7 +193,7 @@ def test_an_answer_of_another_form_raises_a_retryable_error(body: bytes, peer: A
 
 
 def test_an_answer_that_comes_byte_by_byte_raises_a_retryable_error_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agents, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(address, "TIMEOUT_SECONDS", 0.5)
     over = threading.Event()
 
     def dribble(listener: socket.socket) -> None:
@@ -224,9 +223,10 @@ def test_after_a_failure_the_other_connections_are_not_tried_one_by_one(
     # Connections of a network that is gone: they look open, and nothing answers.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         for _ in range(5):
-            client._idle.append(http.client.HTTPConnection("127.0.0.1", silent.getsockname()[1]))
-            client._idle[-1].connect()
-        monkeypatch.setattr(agents, "TIMEOUT_SECONDS", 0.2)
+            idle = http.client.HTTPConnection("127.0.0.1", silent.getsockname()[1])
+            idle.connect()
+            client.addresses.used._idle.append(idle)
+        monkeypatch.setattr(address, "TIMEOUT_SECONDS", 0.2)
         with pytest.raises(Unreachable):
             send(peer, client)
         assert send(peer, client)

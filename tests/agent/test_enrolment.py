@@ -43,7 +43,7 @@ def start(server: str, state: StateDirectory) -> Iterator[Enrol]:
         return enrol(ControlPlane(client), state, token=token, **members)
 
     yield enrol_with
-    client._close_idle()
+    client.addresses.used.close_idle()
 
 
 def test_a_machine_that_is_started_without_labels_gets_those_of_its_token(start: Enrol, state: StateDirectory) -> None:

@@ -353,5 +353,4 @@ def test_an_agent_gives_up_what_it_cannot_deliver_of_an_earlier_run_so_that_the_
     eventually(lambda: not agent._report()["running"])
     assert not found.path.exists()
     state.close()
-    for connection in client._idle:
-        connection.close()
+    client.addresses.used.close_idle()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from agent import container, protocol, refusals
+from agent.addresses import Addresses
 from agent.identity import Identity
 from agent.job_secrets import SecretUse
 from agent.log_times import LogTimes
@@ -45,8 +46,8 @@ class Recorder:
     """Takes the place of the agent's client: records what is sent, and answers with what the test gives."""
 
     def __init__(self, answer: dict[str, Any]) -> None:
-        self.url = "https://ci.example.org"
-        self.identity = Identity(url=self.url, agent_id=AGENT, key_id=f"{AGENT}.00000000", key=b"k" * 32)
+        self.addresses = Addresses(["https://ci.example.org"])
+        self.identity = Identity(url=self.addresses.used.url, agent_id=AGENT, key_id=f"{AGENT}.00000000", key=b"k" * 32)
         self.answer = answer
         self.sent: Any = None
         self.fresh: dict[str, str] = {}

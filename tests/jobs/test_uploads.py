@@ -31,7 +31,7 @@ def agents_store(transfers: Transfers, tmp_path: Path) -> Iterator[RemoteStore]:
     attempt = Attempt(Assignment(transfers.assignment["job_id"], transfers.assignment["attempt"]), lambda: None)
     requests = StorageRequests(ControlPlane(client), attempt)
     yield RemoteStore(requests, Archives(tmp_path / "archives"), attempt.job)
-    client._close_idle()
+    client.addresses.used.close_idle()
 
 
 @pytest.fixture
