@@ -39,7 +39,7 @@ _OPERATIONS = {
     "output of jobs while they run": ("log chunk",),
     "jobs are queued, claimed, started and ended": ("enqueue", "claiming heartbeat", "start", "finish"),
     "programs that wait for their jobs": ("look at a job",),
-    "open dashboards": ("overview",),
+    "open dashboards": ("overview", "recent runs", "latest acts"),
     _LOGS: ("store a log",),
     _SWEEP: ("sweep",),
     _SEALS: ("seal a minute",),

@@ -94,6 +94,8 @@ def measure() -> Units:
     count("claiming heartbeat", lambda: signed(agent.heartbeat_request()))
     count("look at a job", lambda: _ask("GET", f"/jobs/{assignment['job_id']}", bearer))
     count("overview", lambda: _ask("GET", "/dashboard/", {"accept": "text/html"}, cookies=cookie))
+    count("recent runs", lambda: _ask("GET", "/dashboard/recent", {"accept": "text/html"}, cookies=cookie))
+    count("latest acts", lambda: _ask("GET", "/dashboard/latest", {"accept": "text/html"}, cookies=cookie))
     with clock.shifted(timedelta(minutes=4)):
         # What has happened so far is sealed before.
         schedules.sweep({}, None)
