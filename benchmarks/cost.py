@@ -24,7 +24,7 @@ BUSY_SECONDS, IDLE_SECONDS = 10, 15
 LOOKS_PER_JOB = JOB_SECONDS // 30
 # The minutes in which a job leaves audit events: when it is queued, starts and ends.
 MINUTES_PER_JOB = 3
-# An open dashboard refreshes every 2 s while jobs run, and two parts of it more seldom. People leave it open for 8 hours
+# An open dashboard refreshes every 2 s while jobs run, two parts less often. People leave it open for 8 hours
 # on 21 of 30 days.
 DASHBOARD_SECONDS, DASHBOARD_MONTH = 2, 8 * 3600 * 21
 RECENT_SECONDS, LATEST_SECONDS = 30, 60
