@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,10 +52,15 @@ def test_each_job_has_its_own_empty_home_and_temporary_folder(
         places.add(line)
         _, home, _, temporary = line.split()
         assert f"\n{temporary}/tmp." in job.text
-        for place in (home, temporary):
-            assert job.job_id in place
-            assert not Path(place).exists()
+        folders = [Path(home), Path(temporary)]
+        assert all(job.job_id in str(folder) for folder in folders)
+        # The agent removes them beside its last report.
+        shared_plane.wait_for(partial(_are_gone, folders))
     assert len(places) == 2
+
+
+def _are_gone(folders: Sequence[Path]) -> bool:
+    return not any(folder.exists() for folder in folders)
 
 
 def test_steps_of_one_job_share_their_home(
