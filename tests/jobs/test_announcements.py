@@ -148,6 +148,18 @@ def test_an_announced_end_is_one_read_and_one_row_more(
     assert len(list(Items().of(OutboxItem))) == 1
 
 
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_the_run_of_one_job_and_its_message_have_the_commit_that_the_agent_reports_with_the_end(
+    listening: Receiver, make_job: Callable[..., str], make_agent: MakeAgent, exit_code: int
+) -> None:
+    job_id = make_job()
+    ended(make_agent(), job_id, exit_code=exit_code)
+    job = job_get(job_id)
+    assert (run_get(str(job.run_id)).commit, job.commit) == (DONE.commit, DONE.commit)
+    assert len(heard()) == 1
+    assert json.loads(listening.requests[0].body)["data"]["commit"] == DONE.commit
+
+
 def test_a_repeated_announcement_tells_nothing_twice_and_a_run_that_is_gone_nothing(
     listening: Receiver, make_job: Callable[..., str], make_agent: MakeAgent
 ) -> None:

@@ -12,6 +12,7 @@ from django.core.cache import cache
 from apps.agents.models import Heartbeat
 from apps.jobs.models import FIRST_NODE, Job, LogChunk
 from apps.jobs.selectors.queue import queue_registry
+from apps.jobs.selectors.runs import run_get
 from apps.jobs.services import (
     AttemptResult,
     FileReport,
@@ -442,6 +443,18 @@ def test_a_late_finish_counts_in_place_of_the_loss(
     }
     assert Everything.read().inconsistencies() == []
     assert finish(machine, job_id) is False
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_run_of_one_job_has_the_commit_that_a_report_brings_late_or_of_a_failure(
+    running: Callable[..., str], machine: Actor, is_late: bool
+) -> None:
+    job_id = running()
+    if is_late:
+        lose(machine, job_id)
+    assert finish(machine, job_id, exit_code=1, commit="c" * 40) is True
+    job = Job.get(job_id)
+    assert (run_get(str(job.run_id)).commit, job.commit) == ("c" * 40, "c" * 40)
 
 
 def test_a_late_finish_with_a_message_has_that_one(running: Callable[..., str], machine: Actor) -> None:

@@ -143,7 +143,7 @@ def attempt_finish(*, agent: Actor, job_id: str, attempt: int, result: AttemptRe
     try:
         if place and not _has_failed(result):
             # The usual case needs no read.
-            job = Job(job_id=job_id, run_id=place.run_id, node=place.node, group=place.group, commit=result.commit)
+            job = Job(job_id=job_id, run_id=place.run_id, node=place.node, group=place.group)
             _finish(job, agent=agent, attempt=attempt, result=result, cancel_requested=False)
             return True
     except TransactionFailed:
@@ -203,6 +203,7 @@ def _finish_late(job: Job, *, agent: Actor, result: AttemptResult) -> None:
             changes=[*_result_changes(result), *([] if result.error_message else [Job.error_message.remove()])],
             is_late=True,
             outputs=result.outputs,
+            commit=result.commit,
             detail={"attempt": attempt, "exit_code": result.exit_code},
         )
     )
@@ -233,6 +234,7 @@ def _finish(job: Job, *, agent: Actor, attempt: int, result: AttemptResult, canc
             lease_end=LeaseEnd(End.RAN),
             cancel_requested=cancel_requested,
             outputs=result.outputs,
+            commit=result.commit,
             detail={"attempt": attempt, "exit_code": result.exit_code},
         )
     )

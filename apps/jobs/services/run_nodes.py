@@ -49,13 +49,15 @@ def node_end(
     before: Status,
     after: Status,
     outputs: Mapping[str, str] | None = None,
+    commit: str | None = None,
     reason: str | None = None,
     is_advance: bool = False,
 ) -> None:
     """The job has ended: its run is to be advanced, unless the advance itself has ended it.
 
-    The run of an only job has ended with it. The job gives the slot of its concurrency group back. A job that has been
-    run again since is no part of its run any more.
+    The run of an only job has ended with it, and has its commit: the record's, or the one that is reported with
+    the end. The job gives the slot of its concurrency group back. A job that has been run again since is no part of
+    its run any more.
     """
     if job.group and before == Status.WAITING and job.group_since:
         line_leave(transaction, job)
@@ -66,7 +68,8 @@ def node_end(
     now = clock.timestamp(clock.now())
     if job.node == FIRST_NODE:
         ended = [Run.status.set(run_status_of(after)), Run.completed_at.set(now), Run.open.remove()]
-        ended += [Run.commit.set(job.commit)] if job.commit else []
+        commit = job.commit or commit
+        ended += [Run.commit.set(commit)] if commit else []
         transaction.update("run", Run(job.run_id, RUN), actions=ended)
         if job.announced:
             run_end_add(transaction, job, result=run_status_of(after), ended_at=now)

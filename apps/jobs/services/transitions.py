@@ -55,6 +55,9 @@ class Move:
     ended job hands on to those that need it, and `reason` is why it has ended without an attempt. `rejection` is that
     of the deployment which the job is, if it ends for that.
 
+    `commit` is what the attempt checked out, as its agent reports it with the end. It becomes that of the run if the
+    job is the only one and did not know its commit before.
+
     `is_late` marks a move that a report of a lost attempt brings: the agent has no lease any more, and `job` is the
     whole record.
     """
@@ -74,6 +77,7 @@ class Move:
     is_late: bool = False
     detail: Mapping[str, str | int | None] | None = None
     outputs: Mapping[str, str] | None = None
+    commit: str | None = None
     reason: str | None = None
     rejection: Mapping[str, Any] | None = None
     counted: bool = True
@@ -279,6 +283,7 @@ def _job_ended(transaction: Transaction, move: Move) -> None:
             before=move.before,
             after=move.after,
             outputs=move.outputs,
+            commit=move.commit,
             reason=move.reason,
             is_advance=move.action is None,
         )
