@@ -71,7 +71,8 @@ def exec_main(arguments: Sequence[str]) -> int:
     try:
         context = _context(workspace, pipeline, _pairs(options.parameters, "-p"))
         secrets = _secrets(options.secrets)
-        nodes = _chosen(graph_expand(pipeline, context), options.job, _pairs(options.cell, "--set"))
+        graph = graph_expand(pipeline, context)
+        nodes = _chosen(graph, options.job, _pairs(options.cell, "--set"))
     except _Invalid as error:
         sys.stderr.write(f"{error}\n")
         return _USAGE
@@ -79,7 +80,7 @@ def exec_main(arguments: Sequence[str]) -> int:
         sys.stderr.writelines(f"{file}: error: {one['field']}: {one['message']}\n" for one in error.problems)
         return 1
     try:
-        return _run(pipeline, nodes, context, workspace, options=options, secrets=secrets)
+        return _run(pipeline, graph, nodes, context, workspace, options=options, secrets=secrets)
     except OSError as error:
         sys.stderr.write(f"The folder {workspace / LOCAL_FOLDER} cannot be used: {error}.\n")
         return 1
@@ -87,6 +88,7 @@ def exec_main(arguments: Sequence[str]) -> int:
 
 def _run(
     pipeline: Pipeline,
+    graph: list[Node],
     nodes: list[Node],
     context: Context,
     workspace: Path,
@@ -110,6 +112,7 @@ def _run(
         pipeline,
         nodes,
         context,
+        graph=graph,
         checkout=Checkout(workspace, folder, context.ref, context.commit, private_dir),
         launcher=Launcher(program=folder / "program", marker=marker, grace=_GRACE_SECONDS),
         steps=StepContext(step_environment(os.environ, ()), container_environment(os.environ, ()), engines),

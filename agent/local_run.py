@@ -28,7 +28,7 @@ from agent.local_plan import CANCELLED, FAILURE, SUCCESS, Ended, LocalPlan
 from agent.local_store import LocalStore, file_name
 from agent.machine import MachineFailed
 from agent.pipeline.constants import DEFAULT_TIMEOUT_SECONDS
-from agent.pipeline.definition import Node, Pipeline
+from agent.pipeline.definition import Node, Pipeline, names_before
 from agent.pipeline.expressions import Context
 from agent.process import Launcher
 from agent.protocol import Assignment, Definition, JobDetails, StepDefinition
@@ -53,7 +53,10 @@ class Checkout:
 
 
 class LocalRun:
-    """One run of jobs. `jobs` of them run at once, all in the same checkout. `secrets` has values by their names."""
+    """One run of jobs. `jobs` of them run at once, all in the same checkout. `secrets` has values by their names.
+
+    `graph` are all jobs of the file, of which `nodes` run: jobs get artifacts of those that ran here before.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class LocalRun:
         nodes: list[Node],
         context: Context,
         *,
+        graph: list[Node],
         checkout: Checkout,
         launcher: Launcher,
         steps: StepContext,
@@ -71,6 +75,7 @@ class LocalRun:
         self._secrets = secrets
         self._pipeline = pipeline
         self._nodes = nodes
+        self._graph = {node.name: node for node in [*graph, *nodes]}
         self._checkout = checkout
         self._launcher = launcher
         self._steps = steps
@@ -231,12 +236,12 @@ class LocalRun:
         exchange.after_success(lambda _: None)
 
     def _exchange(self, node: Node) -> Exchange:
-        jobs = {one.name: one.job for one in self._nodes}
-        needed = [need["node"] for need in node.needs]
+        needs = {name: [need["node"] for need in one.needs] for name, one in self._graph.items()}
+        before = names_before(node.name, needs)
         return Exchange(
             outputs=node.outputs,
             artifacts=Artifacts(node.artifacts["paths"]) if node.artifacts else None,
-            take=[name for name in needed if jobs.get(name, name.partition(" (")[0]) in node.take],
+            take=[name for name, one in self._graph.items() if name in before and one.job in node.take],
             caches=[Cache(one["key"], one["paths"], one.get("restore_keys") or []) for one in node.caches],
         )
 

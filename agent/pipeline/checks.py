@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Optional
 
 from agent.pipeline.constants import MAX_JOBS, MAX_NEEDS
-from agent.pipeline.definition import Job, Pipeline
+from agent.pipeline.definition import Job, Pipeline, names_before
 from agent.pipeline.expressions import ExpressionInvalid, Scope, condition_check, template_check
 from agent.pipeline.matrices import cells, combinations
 from agent.pipeline.nodes import ListNode, MappingNode, Node, Problems, quoted
@@ -126,7 +126,8 @@ def _further(path: list[str], waiting: dict[str, Iterator[str]], done: set[str])
 def _takes_check(
     jobs: Mapping[str, Job], nodes: MappingNode, beside: Mapping[str, Collection[str]], problems: Problems
 ) -> None:
-    """Artifacts come from jobs that have ended before."""
+    """Artifacts come from jobs that have ended before. What jobs of `beside` need is not known here."""
+    needs = {job.name: [need.job for need in job.needs] for job in jobs.values()}
     for job in jobs.values():
         node = _part(nodes.members[job.name], "artifacts")
         has_artifacts = node is not nodes.members[job.name]
@@ -134,23 +135,12 @@ def _takes_check(
             problems.add(node, "must have `paths` or `from`")
         if not job.take:
             continue
-        before = _all_before(job, jobs)
+        before = names_before(job.name, needs)
         for name in job.take:
-            if name not in before and name not in beside:
+            if name not in before and not (name in beside and before & beside.keys()):
                 problems.add(
                     _part(node, "from"), f"must be a job that this one needs; add {quoted(name)!r} to its `needs`"
                 )
-
-
-def _all_before(job: Job, jobs: Mapping[str, Job]) -> set[str]:
-    found: set[str] = set()
-    waiting = [need.job for need in job.needs]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += [need.job for need in jobs[name].needs] if name in jobs else []
-    return found
 
 
 def _count_check(pipeline: Pipeline, nodes: MappingNode, problems: Problems) -> None:

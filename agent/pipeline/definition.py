@@ -6,6 +6,7 @@ fills it in.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Optional, Union
 
@@ -207,3 +208,15 @@ class Node:
     def from_dict(cls, members: dict[str, Any]) -> Node:
         """The node that `as_dict` gave, also when a newer version added members."""
         return cls(**{member.name: members[member.name] for member in fields(cls) if member.name in members})
+
+
+def names_before(name: str, needs: Mapping[str, Iterable[str]]) -> set[str]:
+    """The names that this one needs, itself or through others. `needs` has what each name needs itself."""
+    found: set[str] = set()
+    waiting = [*needs.get(name, ())]
+    while waiting:
+        other = waiting.pop()
+        if other not in found:
+            found.add(other)
+            waiting += needs.get(other, ())
+    return found

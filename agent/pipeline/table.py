@@ -637,7 +637,7 @@ _ARTIFACTS: Members[Json] = Members(
         "from": Key(
             ListOf(Name(_NAME), most=50, least=1, or_one=True),
             "Artifacts of other jobs",
-            "Jobs in `needs`, or before those. Their artifacts are in the workspace before the first step.",
+            "Jobs in `needs`, or that those need in turn. Their artifacts are in the workspace before the first step.",
             "from: build",
         ),
     },

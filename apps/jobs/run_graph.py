@@ -2,12 +2,12 @@
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from apps.pipelines.definitions import FIRST_NODE, Node
+from apps.pipelines.definitions import FIRST_NODE, Node, names_before
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ def graph_pack(jobs: Sequence[GraphJob]) -> bytes:
 def graph_unpack(packed: bytes) -> list[GraphJob]:
     """The jobs of a stored part."""
     return [GraphJob(Node.from_dict(members), members["id"], members.get("digest")) for members in unpack(packed)]
+
+
+def jobs_before(name: str, jobs: Iterable[GraphJob]) -> set[str]:
+    """The names of the jobs that have ended before this one starts: those that it needs, itself or through others."""
+    return names_before(name, {job.name: [need for need, _ in job.needs] for job in jobs})
 
 
 def ordered(jobs: Sequence[GraphJob]) -> list[GraphJob]:

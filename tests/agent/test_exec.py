@@ -111,6 +111,19 @@ def test_the_graph_runs_in_order_with_artifacts_caches_and_outputs(run: Exec, ch
     assert ": restored, 1 file, 7 bytes, in " in cached.stdout
 
 
+def test_a_job_has_artifacts_of_a_job_that_it_needs_through_others(run: Exec, checkout: Path) -> None:
+    (checkout / ".hybrid-ci.yml").write_text("""
+jobs:
+  build: {artifacts: {paths: dist}, steps: [{run: 'mkdir dist && echo made > dist/out'}]}
+  mid: {needs: build, steps: [{run: rm dist/out}]}
+  use: {needs: mid, artifacts: {from: build}, steps: [{run: cat dist/out}]}
+""")
+    for arguments in ((), ("--job", "use")):
+        done = run(*arguments)
+        assert (done.returncode, "made\n" in done.stdout) == (0, True), done.stdout
+        (checkout / "dist" / "out").unlink()
+
+
 def test_the_exit_code_is_that_of_the_job(run: Exec) -> None:
     assert run("--job", "deploy").returncode == 0, "its failure is allowed"
     assert run("--job", "never").returncode == 1, "it runs whatever its condition says, and fails"

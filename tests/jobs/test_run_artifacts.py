@@ -75,6 +75,26 @@ def test_needs_brings_a_jobs_artifacts_and_those_of_no_other_job(worker: Worker)
     assert taken(worker, other, "build") == {"build": sha256(b"second build")}
 
 
+def test_artifacts_come_from_a_job_that_is_needed_through_others(worker: Worker) -> None:
+    text = f"""
+jobs:
+  build: {{{STEPS}}}
+  other: {{{STEPS}}}
+  mid: {{needs: build, {STEPS}}}
+  use: {{needs: mid, artifacts: {{from: build}}, {STEPS}}}
+"""
+    worker.run(text)
+    for job in [*worker.take_all()]:
+        stores(worker, job, b"made by " + str(job.node).encode())
+        worker.finish(job)
+    worker.finish(worker.take())
+    use = worker.take()
+    assert (use.node, (use.definition or {})["take"]) == ("use", ["build"])
+    assert taken(worker, use, "build") == {"build": sha256(b"made by build")}
+    with pytest.raises(InvalidInput, match="must be a job that this one needs; other is none"):
+        taken(worker, use, "other")
+
+
 def test_after_a_retry_the_artifacts_of_the_newest_job_are_taken(worker: Worker) -> None:
     run_id, test = run_until_test(worker, b"first ")
     worker.finish(test, exit_code=1)

@@ -46,6 +46,18 @@ def test_the_same_upload_again_changes_nothing_and_another_needs_other_names(wor
     assert refused_later.value.code == "stale_attempt"
 
 
+def test_uploaded_jobs_take_artifacts_only_of_jobs_that_they_need_also_through_those_of_the_run(worker: Worker) -> None:
+    worker.run(DIAMOND)
+    job = worker.take()
+    assert upload(worker, job, f"jobs: {{a: {{needs: ship, artifacts: {{from: build}}, {STEPS}}}}}") == ["a"]
+    for needs in ("", "needs: lint, "):
+        with pytest.raises(Unprocessable) as refused:
+            upload(worker, job, f"jobs:\n  b: {{{needs}artifacts: {{from: test}}, {STEPS}}}")
+        (error,) = refused.value.errors
+        assert (error["field"], error["line"]) == ("jobs.b.artifacts.from", 2)
+        assert error["message"] == "must be a job that this one needs; add 'test' to its `needs`"
+
+
 def test_uploads_have_a_limit_on_their_depth(worker: Worker) -> None:
     run_id = worker.run(f"jobs: {{j0: {{{STEPS}}}}}")
     for depth in range(MAX_DEPTH):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from apps.jobs.models import RUN, Job, Run
+from apps.jobs.run_graph import jobs_before
 from apps.jobs.selectors.runs import node_jobs, run_view
 from apps.pipelines.selectors import pipeline_get
 from controlplane.lib.error_codes import ErrorCode
@@ -106,12 +107,14 @@ def default_scope(job: Job) -> str | None:
 
 
 def needed_jobs(job: Job, nodes: Iterable[str]) -> list[NeededJob]:
-    """The jobs of these nodes of the job's run. Raises InvalidInput for a node that the job does not need.
+    """The jobs of these nodes of the job's run.
+
+    Raises InvalidInput for a node that the job does not need, itself or through others.
 
     One query of the run, and a read for each 100 jobs; another for those that have the result of an earlier job.
     """
     view = run_view(str(job.run_id))
-    needed = {name for one in view.jobs if one.name == job.node for name, _ in one.needs}
+    needed = jobs_before(str(job.node), view.jobs)
     names = list(nodes)
     for number, node in enumerate(names):
         if node not in needed:

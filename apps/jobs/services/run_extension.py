@@ -1,12 +1,13 @@
 """Extending a run: a job adds jobs to its own run while it runs."""
 
 import hashlib
+from collections.abc import Sequence
 
 from apps.audit.actions import Action
 from apps.audit.services import audit_add
 from apps.jobs.models import DUE, FILE_NODE, GRAPH, RUN, Job, Run, RunGraph
 from apps.jobs.policies import attempt_require
-from apps.jobs.run_graph import GraphJob, graph_pack, graph_unpack
+from apps.jobs.run_graph import GraphJob, graph_pack, graph_unpack, jobs_before
 from apps.jobs.selectors.run_context import run_context
 from apps.jobs.selectors.runs import RunView, run_get, run_view
 from apps.jobs.services.run_expansion import Source, jobs_write, label_sets_open, run_expand, stale, works_write
@@ -99,6 +100,7 @@ def _part_write(view: RunView, job: Job, *, agent: Actor, attempt: int, text: st
     for one in known:
         beside.setdefault(one.job, []).append(one.name)
     jobs = [GraphJob(node, new_id()) for node in pipeline_expand(pipeline, run_context(view.run), beside=beside)]
+    _takes_require(pipeline, jobs, [*known, *jobs])
     label_sets_open(view.run, jobs, actor=agent)
     works = f"{job.job_id}-{attempt}-{digest[:16]}"
     works_write(str(view.run.run_id), works, pipeline, used={one.job for one in jobs})
@@ -123,6 +125,20 @@ def _part_write(view: RunView, job: Job, *, agent: Actor, attempt: int, text: st
     except ItemTooLarge:
         raise Unprocessable("The upload is too large to store.", code=ErrorCode.DEFINITION_INVALID) from None
     return part
+
+
+def _takes_require(pipeline: Pipeline, jobs: Sequence[GraphJob], graph: Sequence[GraphJob]) -> None:
+    """Have new jobs take artifacts only of jobs that they need, also through others of the run. Raises InvalidInput."""
+    for job in (one for one in jobs if one.node.take):
+        before = jobs_before(job.name, graph)
+        missing = {*job.node.take} - {one.job for one in graph if one.name in before}
+        if missing:
+            place, field = pipeline.jobs[job.job], f"jobs.{job.job}.artifacts.from"
+            message = f"must be a job that this one needs; add {min(missing)!r} to its `needs`"
+            errors = [{"field": field, "line": place.line, "column": place.column, "message": message}]
+            raise InvalidInput(
+                f"line {place.line}, {field}: {message}", code=ErrorCode.DEFINITION_INVALID, errors=errors
+            )
 
 
 def _complete(run: Run, part: RunGraph, *, agent: Actor, count: int) -> None:

@@ -30,7 +30,7 @@ from controlplane.lib.frozen import frozen
 from controlplane.lib.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from apps.pipelines.definitions.language import Job, Node, Parameter, Pipeline, Step
+    from apps.pipelines.definitions.language import Job, Node, Parameter, Pipeline, Step, names_before
 
 __all__ = [
     "DEFAULT_RETRIES",
@@ -59,13 +59,14 @@ __all__ = [
     "Parameter",
     "Pipeline",
     "Step",
+    "names_before",
     "pipeline_name_validate",
     "pipeline_schema",
     "secret_uses",
 ]
 
 # A cold start needs the constants, but none of the classes of the language.
-__getattr__ = lazy_names(__name__, {"language": ["Job", "Node", "Parameter", "Pipeline", "Step"]})
+__getattr__ = lazy_names(__name__, {"language": ["Job", "Node", "Parameter", "Pipeline", "Step", "names_before"]})
 
 # Of a definition that is kept on the server: lists of pipelines have them all, and a record has at most 400 KB.
 MAX_SERVER_BYTES = 64 * 1024
