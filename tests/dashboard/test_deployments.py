@@ -128,6 +128,37 @@ def test_what_is_live_is_shown_with_what_was_before_and_goes_back(worker: Worker
     assert history.count("Completed") == 2
 
 
+def test_a_deployment_that_no_agent_can_take_is_queued_and_says_what_it_waits_for(
+    worker: Worker, viewer: Client
+) -> None:
+    path = f"deployments/{deployment_of(worker.run(DEPLOYS)).deployment_id}"
+    for page in (shown(viewer, path), shown(viewer, "environments/production")):
+        assert "Queued" in page
+        assert "there is no agent yet" in page
+        assert "In progress" not in page
+    assert "Queued" in shown(viewer, "environments")
+    worker.take()
+    for page in (shown(viewer, path), shown(viewer, "environments/production")):
+        assert "In progress" in page
+        assert "Queued" not in page
+
+
+def test_a_failed_deployment_says_why_and_offers_no_rollback_where_nothing_was_live(
+    worker: Worker, operator: Client
+) -> None:
+    path = f"deployments/{deployment_of(worker.run(DEPLOYS)).deployment_id}"
+    steps = [{"name": "ship", "state": "failed", "exit_code": 3}]
+    worker.finish(worker.take(), exit_code=3, steps=steps)
+    page = shown(operator, path)
+    assert "Step ship ended with exit code 3." in page
+    assert "Deploy again" in page
+    assert "Roll back" not in page
+    for exit_code in (0, 3):
+        path = f"deployments/{deployment_of(worker.run(DEPLOYS)).deployment_id}"
+        worker.finish(worker.take(), exit_code=exit_code, steps=steps)
+    assert "Roll back" in shown(operator, path)
+
+
 def test_a_deployment_is_asked_for_on_the_page_of_its_environment(worker: Worker, operator: Client) -> None:
     environment(allowed_refs=["main"])
     wrong = {"pipeline": "graph", "git_ref": "other", "key": "k"}

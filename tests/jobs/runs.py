@@ -88,11 +88,10 @@ class Worker:
         result = AttemptResult(
             exit_code=exit_code,
             error_message=None,
-            steps=[],
             log_chunks=0,
             commit=COMMIT,
             place=JobPlace(str(job.run_id), str(job.node), job.group),
-            **members,
+            **{"steps": [], **members},
         )
         attempt_finish(agent=self.agent, job_id=job.job_id, attempt=int(job.attempt), result=result)
 

@@ -11,6 +11,7 @@ from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission
 from apps.accounts.selectors import user_get
 from apps.dashboard.pages import page, refresh_seconds, shared_context, show
+from apps.jobs.selectors.deployment_jobs import deployment_job
 from apps.jobs.selectors.deployments import deployment_gates, deployment_get
 from apps.jobs.selectors.gates import approver_problem
 from apps.jobs.services.approvals import deployment_approve, deployment_reject
@@ -23,7 +24,7 @@ from controlplane.lib.ids import new_id
 
 @page(Permission.JOBS_READ, "GET", "HEAD")
 def deployment_page(request: HttpRequest, deployment_id: str) -> HttpResponse:
-    """One deployment: its gates while it waits, who approved it, and what it changes."""
+    """One deployment: its gates while it waits, who approved it, how far its job is, and what it changes."""
     deployment = deployment_get(deployment_id)
     environment, found = deployment_gates(deployment)
     is_open = deployment.status in DEPLOYMENT_OPEN
@@ -32,6 +33,7 @@ def deployment_page(request: HttpRequest, deployment_id: str) -> HttpResponse:
         "deployment": deployment,
         "environment": environment,
         "gates": found,
+        "job": deployment_job(deployment),
         "live": is_open,
         "seconds": refresh_seconds(busy=is_open),
         "key": new_id(),

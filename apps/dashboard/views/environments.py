@@ -12,6 +12,7 @@ from apps.accounts.policies import Permission
 from apps.accounts.selectors import users_find
 from apps.dashboard.forms.environments import DeployForm, EnvironmentForm, EnvironmentNewForm, environment_initial
 from apps.dashboard.pages import page, refresh_seconds, shared_context, show
+from apps.jobs.selectors.deployment_jobs import deployment_job, is_queued, job_statuses
 from apps.jobs.selectors.deployments import deployment_list
 from apps.jobs.selectors.environments import (
     EnvironmentView,
@@ -41,20 +42,22 @@ def environment_list_page(request: HttpRequest) -> HttpResponse:
     """All environments, with what is live in each."""
     views = environment_list()
     busy = any(view.environment.holders for view in views)
-    rows = [_row(view) for view in views]
+    statuses = job_statuses(view.in_progress for view in views if view.in_progress)
+    rows = [_row(view, is_queued=is_queued(statuses.get(str(view.in_progress)))) for view in views]
     return show(
         request, "environments", {"section": "environments", "rows": rows, "seconds": refresh_seconds(busy=busy)}
     )
 
 
-def _row(view: EnvironmentView) -> dict[str, Any]:
-    """What the pages show of an environment."""
+def _row(view: EnvironmentView, *, is_queued: bool) -> dict[str, Any]:
+    """What the pages show of an environment. `is_queued`: no agent has started the job of what is in progress yet."""
     frozen = frozen_until(environment_freezes(view.environment), clock.now())
     return {
         "environment": view.environment,
         "live": view.live,
         "waiting": [str(one.deployment_id) for one in view.waiting],
-        "in_progress": next(iter(sorted(view.environment.holders or ())), None),
+        "in_progress": view.in_progress,
+        "is_queued": is_queued,
         "frozen_until": clock.timestamp(frozen[0]) if frozen else None,
         "frozen": frozen[1] if frozen else None,
     }
@@ -90,11 +93,16 @@ def _page(request: HttpRequest, name: str, form: DeployForm | None) -> HttpRespo
     environment = environment_get(name)
     view = environment_view(name) or EnvironmentView(environment)
     people = users_find({*environment.approver_ids}) if environment.approver_ids else {}
+    deployments = deployment_list(environment=name, limit=_HISTORY).deployments
+    now = next((one for one in deployments if one.deployment_id == view.in_progress), None)
+    job = deployment_job(now) if now else None
     context = {
         "section": "environments",
-        "row": _row(view),
+        "row": _row(view, is_queued=bool(job and job.is_queued)),
+        "job": job,
+        "queued_id": view.in_progress if job and job.is_queued else None,
         "environment": environment,
-        "deployments": deployment_list(environment=name, limit=_HISTORY).deployments,
+        "deployments": deployments,
         "approvers": [str(people[user_id].name) for user_id in environment.approver_ids if user_id in people],
         "freezes": environment_freezes(environment),
         "form": form or DeployForm(initial={"key": new_id()}),

@@ -11,6 +11,7 @@ from apps.accounts.policies import Permission, permission_require
 from apps.jobs.api.jobs import IDEMPOTENCY_HEADER, idempotency_key
 from apps.jobs.policies import deployment_approve_require, job_create_require
 from apps.jobs.selectors import Job
+from apps.jobs.selectors.deployment_jobs import deployment_job, deployment_job_statuses
 from apps.jobs.selectors.deployments import (
     Deployment,
     DeploymentPage,
@@ -31,6 +32,7 @@ from apps.jobs.serializers.deployments import (
 from apps.jobs.services.approvals import deployment_approve, deployment_reject
 from apps.jobs.services.deployment_changes import deployment_changes
 from apps.jobs.services.deployments import deployment_create, deployment_redeploy, deployment_rollback
+from apps.jobs.states import DeploymentStatus
 from controlplane.http.openapi import problems
 from controlplane.http.requests import body_validated, query_validated
 from controlplane.lib.errors import InvalidInput
@@ -51,10 +53,10 @@ class DeploymentsView(APIView):
         query = query_validated(request.query_params, DeploymentListQuerySerializer)
         run_id = query.pop("run_id", None)
         if run_id is None:
-            return Response(DeploymentPageSerializer(deployment_list(**query)).data)
+            return _page(deployment_list(**query))
         if query.keys() & {"environment", "pipeline", "status", "cursor"}:
             raise InvalidInput.field("run_id", "must not be given with another filter")
-        return Response(DeploymentPageSerializer(DeploymentPage(deployments_of_run(run_id), None)).data)
+        return _page(DeploymentPage(deployments_of_run(run_id), None))
 
     @extend_schema(
         parameters=[IDEMPOTENCY_HEADER],
@@ -73,7 +75,7 @@ class DeploymentsView(APIView):
 class DeploymentView(APIView):
     @extend_schema(responses=DeploymentDetailSerializer, operation_id="deployments_get")
     def get(self, request: Request, deployment_id: str) -> Response:
-        """One deployment, with its gates while it waits."""
+        """One deployment, with its gates while it waits, what its job waits for after that, and why it has failed."""
         permission_require(request_actor(request), Permission.JOBS_READ)
         return _detail(deployment_get(deployment_id))
 
@@ -142,9 +144,18 @@ class DeploymentRedeployView(APIView):
         return _started(request, job)
 
 
+def _page(found: DeploymentPage) -> Response:
+    context = {"job_statuses": deployment_job_statuses(found.deployments)}
+    return Response(DeploymentPageSerializer(found, context=context).data)
+
+
 def _detail(deployment: Deployment) -> Response:
     _, found = deployment_gates(deployment)
-    return Response(DeploymentDetailSerializer(deployment, context={"gates": found}).data)
+    job = deployment_job(deployment)
+    is_open = job is not None and deployment.status == DeploymentStatus.IN_PROGRESS
+    statuses = {deployment.deployment_id: job.status} if job is not None and is_open else {}
+    context = {"gates": found, "job": job, "job_statuses": statuses}
+    return Response(DeploymentDetailSerializer(deployment, context=context).data)
 
 
 def _started(request: Request, job: Job) -> Response:

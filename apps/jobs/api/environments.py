@@ -10,6 +10,7 @@ from rest_framework.views import APIView
 from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission, permission_require
 from apps.jobs.policies import environment_manage_require
+from apps.jobs.selectors.deployment_jobs import job_statuses
 from apps.jobs.selectors.environments import environment_get, environment_list, environment_view
 from apps.jobs.serializers.deployments import (
     EnvironmentChangeSerializer,
@@ -33,7 +34,8 @@ class EnvironmentsView(APIView):
     def get(self, request: Request) -> Response:
         """List the environments by name, each with what is live in it."""
         permission_require(request_actor(request), Permission.PIPELINES_READ)
-        return Response(EnvironmentsSerializer({"environments": environment_list()}).data)
+        views = environment_list()
+        return Response(EnvironmentsSerializer({"environments": views}, context=_context(*views)).data)
 
     @extend_schema(
         request=EnvironmentCreateSerializer,
@@ -79,4 +81,10 @@ class EnvironmentView(APIView):
 
 
 def _shown(name: str) -> Any:
-    return EnvironmentSerializer(environment_view(name)).data
+    view = environment_view(name)
+    return EnvironmentSerializer(view, context=_context(view)).data
+
+
+def _context(*views: Any) -> dict[str, Any]:
+    """What the serializers need beside the environments: one call if something is in progress in any of them."""
+    return {"job_statuses": job_statuses(view.in_progress for view in views if view and view.in_progress)}

@@ -32,6 +32,11 @@ class EnvironmentView:
     waiting: list[WaitingDeployment] = field(default_factory=list)
     live: list[LiveDeployment] = field(default_factory=list)
 
+    @property
+    def in_progress(self) -> str | None:
+        """The id of the deployment that is in progress."""
+        return next(iter(sorted(self.environment.holders or ())), None)
+
 
 def environment_find(name: str) -> Environment | None:
     """The environment, also a deleted one, or None."""

@@ -6,8 +6,9 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.jobs.selectors.waiting import WaitingCode
+from apps.jobs.serializers.jobs import WaitingSerializer
 from apps.jobs.serializers.runs import MAX_PARAMETERS, ParameterField
-from apps.jobs.states import DeploymentStatus, Event
+from apps.jobs.states import DeploymentStatus, Event, Status
 from apps.pipelines.definitions import ENVIRONMENT_NAME, ENVIRONMENT_NAME_FORM
 from controlplane.http.drf_fields import ChoiceField, DictField, FlagField, ListField, TextField, WholeNumberField
 from controlplane.lib.cursors import MAX_LENGTH as CURSOR_MAX_LENGTH
@@ -93,7 +94,10 @@ class LiveSerializer(serializers.Serializer[Any]):
 
 
 class EnvironmentSerializer(serializers.Serializer[Any]):
-    """An environment with what is live in it. Times are RFC 3339 in UTC."""
+    """An environment with what is live in it. Times are RFC 3339 in UTC.
+
+    The context has the statuses of the jobs of deployments in progress, `job_statuses`.
+    """
 
     name = serializers.CharField(source="environment.name")
     url = serializers.CharField(source="environment.url", allow_null=True)
@@ -107,6 +111,7 @@ class EnvironmentSerializer(serializers.Serializer[Any]):
     live = LiveSerializer(many=True)
     waiting = serializers.SerializerMethodField()
     in_progress = serializers.SerializerMethodField()
+    in_progress_job_status = serializers.SerializerMethodField()
     revision = serializers.IntegerField(source="environment.revision", help_text="Counts the changes by users.")
     created_at = serializers.CharField(source="environment.created_at")
     created_by = serializers.CharField(source="environment.created_by")
@@ -125,7 +130,12 @@ class EnvironmentSerializer(serializers.Serializer[Any]):
     @extend_schema_field(serializers.CharField(allow_null=True))
     def get_in_progress(self, view: Any) -> str | None:
         """The id of the deployment that is in progress."""
-        return next(iter(sorted(view.environment.holders or ())), None)
+        return view.in_progress
+
+    @extend_schema_field(serializers.ChoiceField(choices=[status.value for status in Status], allow_null=True))
+    def get_in_progress_job_status(self, view: Any) -> Any:
+        """The status of the job of the deployment that is in progress, as queued while it waits for an agent."""
+        return self.context["job_statuses"].get(view.in_progress)
 
 
 class EnvironmentsSerializer(serializers.Serializer[Any]):
@@ -223,11 +233,17 @@ class DeploymentSerializer(serializers.Serializer[Any]):
     approvals = serializers.SerializerMethodField()
     rejection = serializers.SerializerMethodField()
     reason = serializers.CharField(allow_null=True, help_text="Why it ended without its steps.")
+    job_status = serializers.SerializerMethodField()
     created_at = serializers.CharField(help_text="When it was ready, and began to wait for its gates.")
     opened_at = serializers.CharField(allow_null=True, help_text="When its gates had opened.")
     ended_at = serializers.CharField(allow_null=True)
     before_id = serializers.CharField(allow_null=True, help_text="The deployment that was live when it began.")
     before_commit = serializers.CharField(allow_null=True)
+
+    @extend_schema_field(serializers.ChoiceField(choices=[status.value for status in Status], allow_null=True))
+    def get_job_status(self, deployment: Any) -> Any:
+        """The status of the job of a deployment in progress, as queued while it waits for an agent. Null for others."""
+        return self.context["job_statuses"].get(deployment.deployment_id)
 
     @extend_schema_field(PersonsWordSerializer(many=True))
     def get_approvals(self, deployment: Any) -> Any:
@@ -239,13 +255,27 @@ class DeploymentSerializer(serializers.Serializer[Any]):
 
 
 class DeploymentDetailSerializer(DeploymentSerializer):
-    """A deployment with its gates, while it waits."""
+    """A deployment with its gates, while it waits; with what its job waits for after that; and why it has failed."""
 
     gates = serializers.SerializerMethodField()
+    waiting = serializers.SerializerMethodField()
+    error = serializers.SerializerMethodField()
 
     @extend_schema_field(GateSerializer(many=True))
     def get_gates(self, _deployment: Any) -> Any:
         return GateSerializer(self.context["gates"], many=True).data
+
+    @extend_schema_field(WaitingSerializer(allow_null=True))
+    def get_waiting(self, _deployment: Any) -> Any:
+        """What the job of a deployment in progress waits for; null once an agent has taken it."""
+        job = self.context["job"]
+        return WaitingSerializer(job.waiting).data if job and job.waiting else None
+
+    @extend_schema_field(serializers.CharField(allow_null=True))
+    def get_error(self, _deployment: Any) -> Any:
+        """Why the job of a failed deployment has failed, unless `reason` says it."""
+        job = self.context["job"]
+        return job.error if job else None
 
 
 class DeploymentPageSerializer(serializers.Serializer[Any]):

@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 
 from apps.jobs.models import Job, Run
+from apps.jobs.selectors.job_errors import job_error
 from apps.jobs.selectors.runs import RunView, node_jobs, run_view
 from apps.jobs.states import RunStatus, Status
 from apps.notifications.services import Message
@@ -83,15 +84,4 @@ def _failed_jobs(view: RunView) -> list[dict[str, Any]]:
 
 
 def _described(job: Job, *, name: str) -> dict[str, Any]:
-    return {"name": name, "job_id": str(job.job_id), "error": _error(job)[:_ERROR_CHARACTERS]}
-
-
-def _error(job: Job) -> str:
-    """What went wrong, in a line; empty if the job does not know."""
-    lines = [line for line in str(job.error_message or "").splitlines() if line.strip()]
-    if lines:
-        return lines[0]
-    for step in job.steps or []:
-        if step.get("exit_code"):
-            return f"step {step['name']} ended with exit code {step['exit_code']}"
-    return "its time limit was exceeded" if job.status == Status.TIMED_OUT else ""
+    return {"name": name, "job_id": str(job.job_id), "error": job_error(job)[:_ERROR_CHARACTERS]}

@@ -50,6 +50,17 @@ def test_a_deployment_is_asked_for_approved_and_shown(user: Client, fleet: Worke
     assert "completed" in hci("deployments", "--environment", "production").out
 
 
+def test_a_deployment_that_is_queued_or_has_failed_says_why(user: Client, fleet: Worker) -> None:
+    deployment_id = str(deployment_of(fleet.run(DEPLOYS)).deployment_id)
+    shown = hci("deployments", deployment_id).out
+    assert "there is no agent yet" in shown
+    for listing in (shown, hci("deployments").out, hci("environments").out):
+        assert "queued" in listing
+        assert "in_progress" not in listing
+    fleet.finish(fleet.take(), exit_code=3, steps=[{"name": "ship", "state": "failed", "exit_code": 3}])
+    assert "Step ship ended with exit code 3." in hci("deployments", deployment_id).out
+
+
 def test_a_rejection_says_why(user: Client, fleet: Worker) -> None:
     environment(approvals=1, approver_roles=["operator"])
     run_id = fleet.run(DEPLOYS)

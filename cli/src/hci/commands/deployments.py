@@ -17,6 +17,8 @@ from hci.text import plain
 from hci.times import age, took
 
 STATUSES = ("waiting", "in_progress", "completed", "failed", "cancelled", "rejected")
+# The statuses of a job that no agent has started yet.
+_NOT_BEGUN = ("waiting", "queued", "assigned")
 _follow_option = click.option(
     "-f", "--follow", is_flag=True, help="Print the logs until the run has ended. Exit code 1 if it failed."
 )
@@ -171,7 +173,8 @@ def environments(session: Session) -> None:
 def _environment_rows(environment: Json) -> list[list[object]]:
     """A row for each pipeline that has something live; one at least."""
     waiting = environment.get("waiting") or []
-    now = "in_progress" if environment.get("in_progress") else f"{len(waiting)} waiting" if waiting else ""
+    begun = "queued" if environment.get("in_progress_job_status") in _NOT_BEGUN else "in_progress"
+    now = begun if environment.get("in_progress") else f"{len(waiting)} waiting" if waiting else ""
     live: list[Any] = environment.get("live") or [{}]
     return [
         [
@@ -217,7 +220,7 @@ def deployments(
             (Column("DEPLOYMENT", whole=True), lambda one: one.get("deployment_id")),
             (Column("ENVIRONMENT"), lambda one: one.get("environment")),
             (Column("PIPELINE"), lambda one: one.get("pipeline")),
-            (Column("STATUS", whole=True, coloured=True), lambda one: one.get("status")),
+            (Column("STATUS", whole=True, coloured=True), _status),
             (Column("REF"), lambda one: one.get("git_ref")),
             (Column("COMMIT"), lambda one: (one.get("commit") or "")[:8]),
             (Column("BY"), lambda one: one.get("requested_by")),
@@ -233,11 +236,13 @@ def deployments(
 def _shown(one: Json) -> list[tuple[str, object]]:
     gates = members(one, "gates")
     rejection = one.get("rejection") or {}
+    waiting = one.get("waiting") or {}
     return [
         ("Deployment", one.get("deployment_id")),
         ("Environment", one.get("environment")),
         ("Pipeline", one.get("pipeline")),
-        ("Status", one.get("status")),
+        ("Status", _status(one)),
+        ("Waits", waiting.get("message")),
         ("Ref", one.get("git_ref")),
         ("Commit", one.get("commit")),
         ("Before", one.get("before_commit")),
@@ -247,7 +252,14 @@ def _shown(one: Json) -> list[tuple[str, object]]:
         *(("Approved", _said(said)) for said in members(one, "approvals")),
         ("Rejected", _said(rejection) if rejection else None),
         ("Reason", one.get("reason")),
+        ("Error", one.get("error")),
     ]
+
+
+def _status(one: Json) -> object:
+    """The status of a deployment; queued where its gates are open and no agent has started its job yet."""
+    is_queued = one.get("status") == "in_progress" and one.get("job_status") in _NOT_BEGUN
+    return "queued" if is_queued else one.get("status")
 
 
 def _said(said: Json) -> str:
