@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from agent.attempt import ABANDON, STOP, Attempt
 from agent.checkout import GIT_ENVIRONMENT, Checkout, CheckoutFailed, Tools, checkout, url_without_credentials
@@ -141,8 +141,10 @@ class JobSource:
                 attempt.request_end(ABANDON)
                 raise Interrupted(ABANDON) from error
             lines = error.field_messages() or [error.detail]
-            name = self._details.definition_path or "The pipeline's definition"
-            raise JobFailed("\n".join([f"{name} is not valid:", *lines])) from error
+            name = self._details.definition_path or "the pipeline's definition"
+            if error.errors and all(_is_asked(one) for one in error.errors):
+                raise JobFailed("\n".join([f"What the run asks for does not fit {name}:", *lines])) from error
+            raise JobFailed("\n".join([f"{name[0].upper()}{name[1:]} is not valid:", *lines])) from error
 
     def _facts(self, commit: str, wants: Wants) -> CommitFacts:
         began = time.monotonic()
@@ -234,3 +236,9 @@ def _definition_text(path: Path, name: str) -> str:
         raise JobFailed(f"{name} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise JobFailed(f"{name} is not UTF-8 text.") from error
+
+
+def _is_asked(error: Any) -> bool:
+    """Whether the error is about what the run was started with, and not about a place in the file."""
+    field = str(error.get("field", "")) if isinstance(error, dict) else ""
+    return (field == "environment" or field.startswith("parameters.")) and not error.get("line")

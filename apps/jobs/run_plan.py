@@ -19,6 +19,9 @@ SUCCESS, FAILURE, CANCELLED, SKIPPED, ANY = "success", "failure", "cancelled", "
 # Why a job of a cancelled run has ended.
 RUN_CANCELLED = "the run was cancelled"
 
+# How many environments a message names.
+_ENVIRONMENTS_SHOWN = 10
+
 _RESULTS = {
     Status.COMPLETED: SUCCESS,
     Status.FAILED: FAILURE,
@@ -226,6 +229,15 @@ def _limit_parallel(jobs: Sequence[PlannedJob], now: Mapping[str, Status], plan:
         running[job.job] += 1
 
 
+def environments_shown(names: Sequence[str]) -> str:
+    """What the environment of a deployment must be, for a message. `names` are those that jobs deploy to."""
+    if not names:
+        return "one that a job deploys to, and no job of the pipeline deploys anywhere"
+    more = len(names) - _ENVIRONMENTS_SHOWN
+    shown = ", ".join(names[:_ENVIRONMENTS_SHOWN]) + (f" or {more} others" if more > 0 else "")
+    return f"one that a job of the pipeline deploys to: {shown}"
+
+
 def nodes_deploying(nodes: Sequence[Node], environment: str, *, is_alone: bool) -> list[Node]:
     """Those of the nodes that deploy to the environment, and what they need, directly or through others.
 
@@ -236,7 +248,8 @@ def nodes_deploying(nodes: Sequence[Node], environment: str, *, is_alone: bool) 
     wanted: dict[str, Node] = {}
     pending = [node.name for node in nodes if node.environment == environment]
     if not pending:
-        raise InvalidInput(f"No job of the pipeline file deploys to {environment}.")
+        names = sorted({node.environment for node in nodes if node.environment})
+        raise InvalidInput.field("environment", f"must be {environments_shown(names)}, not {environment}")
     while pending:
         name = pending.pop()
         if name not in wanted:

@@ -306,6 +306,20 @@ def test_an_invalid_definition_fails_the_job_and_names_the_line(run: Any, histor
     assert job.finish["steps"] == []
 
 
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [("parameters.target", "must be one of a, b, not 'c'"), ("environment", "must be production, not frozen")],
+)
+def test_what_a_run_asks_for_and_its_file_does_not_take_is_no_mistake_of_the_file(
+    run: Any, history: History, field: str, message: str
+) -> None:
+    branch = history.commit_entry(".hybrid-ci.yml", b"jobs: {}\n", "with-definition-that-lacks-something")
+    error = {"field": field, "message": message}
+    problem = {"code": "definition_invalid", "detail": f"{field}: {message}", "errors": [error]}
+    job = run(branch, from_repository=True, definition_answer=(422, problem))
+    assert job.finish["error_message"] == f"What the run asks for does not fit .hybrid-ci.yml:\n{field}: {message}"
+
+
 def test_a_missing_definition_fails_the_job(run: Any) -> None:
     job = run("main", from_repository=True)
     assert job.finish["error_message"] == "The repository has no .hybrid-ci.yml at this commit."

@@ -148,7 +148,9 @@ def test_a_file_in_which_no_job_deploys_there_fails_with_the_reason(worker: Work
     _entry_claim(entry_of(job, attempt=1), agent=worker.agent, slots=64)
     with pytest.raises(Unprocessable) as refused:
         worker.report(worker.start(job.job_id), DEPLOYS)
-    assert refused.value.message == "No job of the pipeline file deploys to produktion."
+    assert refused.value.message == (
+        "environment: must be one that a job of the pipeline deploys to: production, not produktion"
+    )
     job = deployment_create(actor=OPERATOR, pipeline="graph", environment="production")
     _entry_claim(entry_of(job, attempt=1), agent=worker.agent, slots=64)
     with pytest.raises(Unprocessable) as refused:
@@ -169,9 +171,49 @@ def test_what_can_only_fail_is_refused_at_once(worker: Worker) -> None:
             deployment_create(actor=OPERATOR, pipeline="graph", **wrong)
 
 
+FILLED_IN = f"""
+parameters: {{to: {{default: a}}}}
+jobs: {{ship: {{environment: 'to-${{{{ parameters.to }}}}', {STEPS}}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("definition", "said"),
+    [
+        ("steps: [{run: make}]", "no job of the pipeline deploys anywhere, not nosuch"),
+        (DEPLOYS, "must be one that a job of the pipeline deploys to: production, not nosuch"),
+        (FILLED_IN, "must be one that a job of the pipeline deploys to: to-a, not nosuch"),
+    ],
+)
+def test_an_environment_to_which_no_job_of_a_stored_definition_deploys_is_refused_at_once(
+    worker: Worker, definition: str, said: str
+) -> None:
+    run_id = worker.run(DEPLOYS)
+    address = "https://git.example.com/graph.git"
+    pipeline_save(actor=ADMIN, name="graph", repository=address, default_ref="main", definition=definition)
+    for asked in ({"pipeline": "graph"}, {"run_id": run_id}):
+        with pytest.raises(InvalidInput) as refused:
+            deployment_create(actor=OPERATOR, environment="nosuch", **asked)
+        (error,) = refused.value.errors
+        assert error["field"] == "environment"
+        assert said in error["message"]
+
+
+def test_an_environment_whose_name_a_stored_definition_fills_in_is_taken(worker: Worker) -> None:
+    address = "https://git.example.com/graph.git"
+    for name in ("${{ parameters.to }}", "preview-${{ commit }}"):
+        text = f"parameters: {{to: {{required: true}}}}\njobs: {{ship: {{environment: '{name}', {STEPS}}}}}"
+        pipeline_save(actor=ADMIN, name="graph", repository=address, default_ref="main", definition=text)
+        job = deployment_create(
+            actor=OPERATOR, environment="production", pipeline="graph", parameters={"to": "production"}
+        )
+        assert job.event == "deployment"
+
+
 def test_a_run_whose_first_job_is_run_again_still_deploys_its_commit_and_nothing_else(worker: Worker) -> None:
     first = worker.run(DEPLOYS)
     Run(first, RUN).update(actions=[Run.commit.set(OTHER)])
+    job = deployment_create(actor=OPERATOR, environment="production", run_id=first)
     pipeline_save(
         actor=ADMIN,
         name="graph",
@@ -179,7 +221,6 @@ def test_a_run_whose_first_job_is_run_again_still_deploys_its_commit_and_nothing
         default_ref="main",
         definition="steps: [{run: make}]",
     )
-    job = deployment_create(actor=OPERATOR, environment="production", run_id=first)
     job_cancel(actor=OPERATOR, job_id=str(job.job_id))
     again = job_retry(actor=OPERATOR, job_id=str(job.job_id))
     assert (again.commit, again.is_commit_given, again.definition) == (OTHER, True, None)

@@ -147,7 +147,9 @@ class EnvironmentsSerializer(serializers.Serializer[Any]):
 class DeploymentCreateSerializer(serializers.Serializer[Any]):
     """The body of ``POST /deployments``."""
 
-    environment = _NameField()
+    environment = _NameField(
+        help_text="One that a job of the pipeline deploys to. If it is new, the run makes it, without gates."
+    )
     pipeline = TextField(required=False, max_length=63, help_text="Default: the default pipeline, or that of the run.")
     git_ref = TextField(
         required=False, max_length=255, help_text="Branch, tag or commit. Default: the pipeline's default ref."

@@ -14,14 +14,16 @@ from apps.audit.services import audit_add
 from apps.jobs import policies
 from apps.jobs.label_sets import DEFAULT_PRIORITY
 from apps.jobs.models import Deployment, Job, Run
+from apps.jobs.run_plan import environments_shown
 from apps.jobs.selectors.deployments import deployment_get, deployment_to_put_back
 from apps.jobs.selectors.environments import environment_find
 from apps.jobs.selectors.gates import ref_is_allowed, refs_shown
+from apps.jobs.selectors.run_context import run_context
 from apps.jobs.selectors.runs import run_get
 from apps.jobs.services.new_jobs import deploys_only, idempotency_of, job_enqueue, job_of, run_of
 from apps.jobs.states import DEPLOYMENT_OPEN, Event
 from apps.pipelines.definitions import ENVIRONMENT_NAME, ENVIRONMENT_NAME_FORM
-from apps.pipelines.parsing import parameters_check
+from apps.pipelines.parsing import parameters_check, pipeline_expand
 from apps.pipelines.refs import ref_validate
 from apps.pipelines.selectors import Pipeline, pipeline_get, pipeline_parsed
 from controlplane.lib.actor import Actor
@@ -69,6 +71,7 @@ def deployment_create(
         parameters = parameters_check(parsed, parameters or {})
     job = job_of(source, actor=actor, git_ref=git_ref, env={}, priority=DEFAULT_PRIORITY, labels=sorted(source.labels))
     run = _run_of(job, source, environment, parameters=parameters)
+    _definition_check(source, run)
     return _start(job, run, actor=actor, asked=asked, key=idempotency_key, what="deploy")
 
 
@@ -137,10 +140,34 @@ def _commit_deploy(
     run.repeats = repeats.deployment_id if repeats else None
     for member in _SAME:
         setattr(run, member, getattr(before, member))
+    _definition_check(source, run)
     if before.event == Event.PULL_REQUEST:
         # What strangers proposed stays proposed.
         job.event = run.event = before.event
     return _start(job, run, actor=actor, asked=asked, key=key, what=what)
+
+
+def _definition_check(source: Pipeline, run: Run) -> None:
+    """Raises InvalidInput if no job of a definition that is kept on the server deploys to the environment of the run.
+
+    Where the name of an environment depends on the commit, or cannot be filled in yet, the run decides.
+    """
+    parsed, wanted = pipeline_parsed(source), str(run.deploys_to)
+    if parsed is None:
+        return
+    names = {str(job.environment) for job in parsed.jobs.values() if job.environment}
+    templates = [name for name in names if "${{" in name]
+    if any("commit" in name for name in templates):
+        return
+    if templates:
+        try:
+            parameters = parameters_check(parsed, run.parameters or {})
+            nodes = pipeline_expand(parsed, run_context(run) | {"parameters": parameters})
+        except InvalidInput:
+            return
+        names = {str(node.environment) for node in nodes if node.environment}
+    if wanted not in names:
+        raise InvalidInput.field("environment", f"must be {environments_shown(sorted(names))}, not {wanted}")
 
 
 def _run_of(

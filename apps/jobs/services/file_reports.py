@@ -106,7 +106,11 @@ def _target_problem(labels: Collection[str]) -> str | None:
 def _only_definition(job: Job, pipeline: Pipeline) -> dict[str, Any]:
     """The definition of the one job of a file of steps. Raises InvalidInput for a run that is to deploy."""
     if job.event == Event.DEPLOYMENT or job.is_commit_given:
-        raise InvalidInput("The pipeline file has no job that deploys: only a job in `jobs` has an `environment`.")
+        raise InvalidInput.field(
+            "environment",
+            "cannot be deployed to: the pipeline file has no job that deploys, since only a job in `jobs` has an "
+            "`environment`",
+        )
     return Definition.of(pipeline.jobs[MAIN_JOB]).as_dict()
 
 

@@ -61,6 +61,23 @@ def test_a_deployment_that_is_queued_or_has_failed_says_why(user: Client, fleet:
     assert "Step ship ended with exit code 3." in hci("deployments", deployment_id).out
 
 
+def test_a_deployment_to_an_environment_without_approvals_names_no_command_to_approve_it(
+    user: Client, fleet: Worker
+) -> None:
+    environment()
+    shipped(fleet, "a" * 40)
+    live = shipped(fleet, "b" * 40)
+    for arguments in (
+        ("deploy", "production", "--pipeline", "graph"),
+        ("rollback", "production"),
+        ("rollback", live),
+        ("deploy", "nosuch", "--pipeline", "graph"),
+    ):
+        started = hci(*arguments)
+        assert (started.code, "approve" in started.err) == (0, False), started.err
+    assert "There is no environment nosuch yet." in started.err
+
+
 def test_a_rejection_says_why(user: Client, fleet: Worker) -> None:
     environment(approvals=1, approver_roles=["operator"])
     run_id = fleet.run(DEPLOYS)

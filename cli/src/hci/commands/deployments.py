@@ -58,7 +58,8 @@ def deploy(
         "parameters": dict(parameter_of(one) for one in parameters) or None,
     }
     given = {name: value for name, value in body.items() if value is not None}
-    _started(session, session.client.json(endpoints.DEPLOYMENT_CREATE, body=given), follow=follow)
+    created = session.client.json(endpoints.DEPLOYMENT_CREATE, body=given)
+    _started(session, created, environment=environment, follow=follow)
 
 
 @click.command(cls=HciCommand)
@@ -68,8 +69,12 @@ def deploy(
 @pass_session
 def rollback(session: Session, what: str, pipeline: str | None, follow: bool) -> None:
     """Deploy the last good commit before the one that is live, or before a DEPLOYMENT, again."""
-    deployment_id = what if _is_id(what) else _live(session, what, pipeline)
-    _started(session, session.client.json(endpoints.DEPLOYMENT_ROLLBACK, deployment_id=deployment_id), follow=follow)
+    deployment_id, environment = (what, None) if _is_id(what) else (_live(session, what, pipeline), what)
+    created = session.client.json(endpoints.DEPLOYMENT_ROLLBACK, deployment_id=deployment_id)
+    if environment is None and not (follow or session.quiet):
+        found = session.client.json(endpoints.DEPLOYMENT, deployment_id=deployment_id)
+        environment = text(found, "environment")
+    _started(session, created, environment=environment, follow=follow)
 
 
 def _live(session: Session, environment: str, pipeline: str | None) -> str:
@@ -84,7 +89,7 @@ def _live(session: Session, environment: str, pipeline: str | None) -> str:
     return text(live[0], "deployment_id")
 
 
-def _started(session: Session, created: Json, *, follow: bool) -> None:
+def _started(session: Session, created: Json, *, environment: str | None, follow: bool) -> None:
     run_id = text(created, "run_id")
     if not follow:
         session.show(
@@ -92,7 +97,8 @@ def _started(session: Session, created: Json, *, follow: bool) -> None:
             "run_id",
             lambda one: [("Run", one["run_id"]), ("Ref", one.get("git_ref")), ("Commit", one.get("commit"))],
         )
-        session.notice(f"If it waits for approval: hci approve {run_id}")
+        if environment is not None and not session.quiet:
+            _hint(session, environment, run_id)
         return
     session.notice(f"Run {run_id}")
     found = follow_run(session, run_id)
@@ -101,6 +107,21 @@ def _started(session: Session, created: Json, *, follow: bool) -> None:
     elif session.quiet:
         output.line(run_id)
     raise Ended(Exit.OK if found.get("status") == "completed" else Exit.FAILED)
+
+
+def _hint(session: Session, environment: str, run_id: str) -> None:
+    """Say what comes next, as far as the credentials may read it: an approval, or a new environment."""
+    try:
+        found = session.client.json(endpoints.ENVIRONMENT, name=environment)
+    except ApiError as error:
+        if error.code == "environment_not_found":
+            session.notice(
+                f"There is no environment {environment} yet. If a job of the pipeline file deploys to it, the run "
+                "makes it, without gates; if none does, the run fails."
+            )
+        return
+    if found.get("approvals"):
+        session.notice(f"If it waits for approval: hci approve {run_id}")
 
 
 @click.command(cls=HciCommand)
