@@ -389,6 +389,11 @@ def test_runs_are_filtered_by_pipeline_branch_status_event_and_who_and_paged(ope
     assert part.startswith('<div id="runs"')
 
 
+def test_a_flag_is_shown_as_pipeline_files_write_it(operator: Client, worker: Worker) -> None:
+    text = f"parameters: {{fail: {{type: flag, default: false}}}}\njobs: {{a: {{{STEPS}}}}}"
+    assert "fail=false" in page_of(operator, worker.run(text))
+
+
 def test_a_run_started_by_the_form_opens_the_run_page_and_says_that_the_page_started_it(
     operator: Client, scene: Scene
 ) -> None:

@@ -191,7 +191,8 @@ def test_an_environment_to_which_no_job_of_a_stored_definition_deploys_is_refuse
     run_id = worker.run(DEPLOYS)
     address = "https://git.example.com/graph.git"
     pipeline_save(actor=ADMIN, name="graph", repository=address, default_ref="main", definition=definition)
-    for asked in ({"pipeline": "graph"}, {"run_id": run_id}):
+    wishes: list[dict[str, Any]] = [{"pipeline": "graph"}, {"run_id": run_id}]
+    for asked in wishes:
         with pytest.raises(InvalidInput) as refused:
             deployment_create(actor=OPERATOR, environment="nosuch", **asked)
         (error,) = refused.value.errors

@@ -39,6 +39,8 @@ def test_parameters_of_a_definition_on_the_server_are_checked_when_the_run_is_st
     job = worker.take()
     assert (job.is_defined_on_server, job.definition) == (True, None)
     report = FileReport(commit=COMMIT, text=None)
-    attempt_define(agent=worker.agent, agent_labels=[], job_id=job.job_id, attempt=1, report=report)
+    made = attempt_define(agent=worker.agent, agent_labels=[], job_id=job.job_id, attempt=1, report=report)
+    # It reads no file.
+    assert [step["name"] for step in made["steps"]] == ["make the jobs of the run"]
     worker.finish(job)
     assert states(job.run_id) == {"a": "queued"}

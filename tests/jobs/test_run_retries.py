@@ -1,10 +1,15 @@
 """Jobs of a run that are run again: in their places, and with what waits for them."""
 
+from datetime import timedelta
+
 import pytest
 
 from apps.jobs.models import Job
+from apps.jobs.selectors.jobs import job_get
+from apps.jobs.selectors.jobs_of_run import job_waits
 from apps.jobs.selectors.runs import run_view
 from apps.jobs.services import job_retry, run_retry
+from controlplane.lib import clock
 from controlplane.lib.errors import Conflict
 from tests.conftest import OPERATOR
 from tests.jobs.runs import DIAMOND, Worker, states, status
@@ -42,3 +47,16 @@ def test_a_job_is_retried_in_its_run_and_what_it_held_up_goes_on(worker: Worker)
     for _ in range(3):
         worker.finish_named(run_id)
     assert status(run_id) == "completed"
+
+
+def test_a_job_that_is_run_again_waits_since_then_and_not_since_the_start_of_its_run(worker: Worker) -> None:
+    run_id = worker.run(DIAMOND)
+    worker.finish_named(run_id)
+    with clock.shifted(timedelta(hours=1)):
+        worker.finish_named(run_id, lint=1)
+        run_retry(actor=OPERATOR, run_id=run_id, everything=False)
+        job = job_get(str(run_view(run_id).nodes["ship"].job_id))
+        waiting = job_waits(job)
+        assert (job.status, waiting and waiting.since) == ("waiting", job.created_at)
+        assert waiting
+        assert waiting.message.startswith("Waiting for 0 s; it needs lint to end")

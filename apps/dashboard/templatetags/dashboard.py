@@ -130,6 +130,12 @@ def json_text(value: Any) -> str:
 
 
 @register.filter
+def parameter(value: Any) -> str:
+    """The value of a parameter as pipeline files and requests write it: true or false for a flag."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@register.filter
 def favicon(value: str) -> str:
     """The address of the icon with which a browser's tab shows the state."""
     shape, tone = _LOOKS.get(value, _UNKNOWN)

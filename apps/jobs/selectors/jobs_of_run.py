@@ -12,7 +12,9 @@ from apps.jobs.selectors.runs import RunView, node_jobs, run_view
 from apps.jobs.selectors.waiting import Waiting, WaitingCode, job_waiting, span_until_now
 from apps.jobs.states import FINAL, Status
 from apps.pipelines.selectors import pipeline_get
+from controlplane.lib import clock
 from controlplane.lib.errors import NotFound
+from controlplane.lib.ids import id_moment
 
 # How many other jobs a sentence names.
 _NAMED = 3
@@ -97,7 +99,9 @@ def run_waits(view: RunView, names: Iterable[str] | None = None) -> dict[str, Wa
 def _waits(
     job: GraphJob, view: RunView, states: Mapping[str, Status], slots: Callable[[str], list[GroupRow]], counts: bool
 ) -> Waiting:
-    node, since = view.nodes[job.name], str(view.run.created_at)
+    node = view.nodes[job.name]
+    # The record of a job that is run again is newer than the run.
+    since = clock.timestamp(id_moment(str(node.job_id)))
     if not view.is_complete:
         return _waiting(WaitingCode.RUN_IS_MADE, "the jobs of the run are being written", since)
     open_needs = [name for name, _ in job.needs if states[name] not in FINAL]

@@ -130,7 +130,8 @@ class EnvironmentSerializer(serializers.Serializer[Any]):
     @extend_schema_field(serializers.CharField(allow_null=True))
     def get_in_progress(self, view: Any) -> str | None:
         """The id of the deployment that is in progress."""
-        return view.in_progress
+        found: str | None = view.in_progress
+        return found
 
     @extend_schema_field(serializers.ChoiceField(choices=[status.value for status in Status], allow_null=True))
     def get_in_progress_job_status(self, view: Any) -> Any:

@@ -113,8 +113,8 @@ class RunSerializer(serializers.Serializer[Any]):
         return str(self.context["statuses"][run.run_id])
 
     def get_jobs_total(self, run: Any) -> int:
-        """How many jobs the run has; 1 until the pipeline file is read."""
-        return int(run.jobs or 1)
+        """How many jobs the run has, without the one that only reads the pipeline file; 1 until that is read."""
+        return int(run.jobs) - 1 if run.jobs else 1
 
     def get_cancel_requested(self, run: Any) -> bool:
         return bool(run.cancel_requested)

@@ -211,7 +211,8 @@ def _graph_define(
     others = int(run.jobs or 1) - 1
     # Any agent can run this; its output is what the first job's log says.
     says = f"echo 'The run has {others} more job{'' if others == 1 else 's'}.'"
-    return Definition(steps=[Step(name=f"read {DEFINITION_PATH}", run=says)], labels=list(job.labels)).as_dict()
+    name = "make the jobs of the run" if job.is_defined_on_server else f"read {DEFINITION_PATH}"
+    return Definition(steps=[Step(name=name, run=says)], labels=list(job.labels)).as_dict()
 
 
 def _definition_write(

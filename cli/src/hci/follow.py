@@ -154,9 +154,14 @@ def job_exit_code(job: Json) -> int:
 
 def job_end(job: Json) -> str:
     """How the job ended, as a sentence."""
+    status, message = plain(job.get("status")), plain(job.get("error_message"))
     code = f" with exit code {job['exit_code']}" if job.get("exit_code") else ""
-    why = f": {plain(job['error_message'])}" if job.get("error_message") else "."
-    return f"The job {plain(job.get('status')).replace('_', ' ')}{code}{why}"
+    if message.startswith("The job ") and not code:
+        # It is the whole sentence.
+        return message
+    was = "was " if status in ("cancelled", "skipped") else ""
+    why = f": {message}" if message else "."
+    return f"The job {was}{status.replace('_', ' ')}{code}{why}"
 
 
 @dataclass

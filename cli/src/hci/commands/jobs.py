@@ -80,7 +80,7 @@ def why(session: Session, job: str) -> None:
 def reasons(job: Json) -> list[str]:
     """What is known of why the job is as it is, a sentence each."""
     waiting = job.get("waiting")
-    said: list[str] = _waits(waiting) if isinstance(waiting, dict) else []
+    said = [plain(waiting.get("message"))] if isinstance(waiting, dict) else []
     if job.get("status") in ENDED:
         said.append(job_end(job))
     elif not said:
@@ -97,18 +97,6 @@ def reasons(job: Json) -> list[str]:
             said.append(f"Step {number}, {plain(step.get('name'))}: {plain(step['state']).replace('_', ' ')}{ending}")
     if job.get("log_problem"):
         said.append(plain(job["log_problem"]))
-    return said
-
-
-def _waits(waiting: Json) -> list[str]:
-    said = [plain(waiting.get("message"))]
-    if waiting.get("jobs_ahead"):
-        said.append(f"Jobs ahead of it: {plain(waiting['jobs_ahead'])}")
-    missing = waiting.get("missing_labels")
-    if isinstance(missing, list) and missing:
-        said.append(f"No agent has all of these labels: {', '.join(plain(one) for one in missing)}")
-    if waiting.get("estimated_start"):
-        said.append(f"It starts at about {plain(waiting['estimated_start'])}.")
     return said
 
 
