@@ -5,6 +5,7 @@ is 500 without any detail of the error.
 """
 
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -37,7 +38,15 @@ from controlplane.lib.errors import (
     NotFound,
     TooLarge,
 )
+from controlplane.lib.ids import ID_PATTERN
 from controlplane.lib.work import current_work, failure_note
+
+# What has ids, by the part of the address before them.
+_THINGS = {
+    "jobs": ("job", ErrorCode.JOB_NOT_FOUND),
+    "runs": ("run", ErrorCode.RUN_NOT_FOUND),
+    "deployments": ("deployment", ErrorCode.DEPLOYMENT_NOT_FOUND),
+}
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +145,19 @@ def problem_headers(error: ApplicationError) -> dict[str, str]:
     if error.status == NotAuthenticated.status:
         headers["WWW-Authenticate"] = "Bearer"
     return headers
+
+
+def thing_missing(path: str) -> NotFound | None:
+    """The error for a path below jobs, runs or deployments with something else than an id; None for other paths.
+
+    No route has such a path, so nothing else says that there is no such job.
+    """
+    things, _, rest = path.removeprefix("/").removeprefix("dashboard/").partition("/")
+    identifier = rest.partition("/")[0]
+    if things not in _THINGS or not identifier or re.fullmatch(ID_PATTERN, identifier):
+        return None
+    name, code = _THINGS[things]
+    return NotFound(f"There is no such {name}.", code=code)
 
 
 def application_error(exception: BaseException | None) -> ApplicationError | None:

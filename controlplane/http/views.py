@@ -9,7 +9,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from controlplane.http.documented import documented
-from controlplane.http.problems import application_error, error_response
+from controlplane.http.problems import application_error, error_response, thing_missing
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, Forbidden
 from controlplane.lib.work import failure_note
@@ -50,8 +50,8 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler404."""
-    return _handled(request, exception)
+    """Django's handler404. Where an address has something else than an id, it says what is not there."""
+    return _handled(request, thing_missing(request.path_info) or exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from apps.dashboard.chart import HEIGHT, run_chart
-from apps.jobs.models import Job, Run
+from apps.jobs.models import RUN, Job, Run
 from apps.jobs.selectors import job_get
 from apps.jobs.services import job_create
 from apps.pipelines.selectors import pipeline_get
@@ -183,6 +183,18 @@ def test_the_pipeline_page_shows_the_last_runs_as_bars_and_the_branches_with_the
     assert 'href="/dashboard/pipelines/self/tests"' in page
     assert 'href="/dashboard/jobs/new?pipeline=self"' in page
     assert "make lint" in page
+
+
+def test_a_ref_of_which_no_run_has_found_a_commit_is_no_branch(operator: Client, scene: Scene, agent: Actor) -> None:
+    scene.pipeline()
+    scene.job(git_ref="nosuch")
+    assert 'id="branches"' in operator.get("/dashboard/pipelines/self").text
+    job_id = scene.start(agent)
+    scene.finish(agent, job_id, exit_code=1)
+    Run(str(Job.get(job_id).run_id), RUN).update(actions=[Run.commit.remove()])
+    page = operator.get("/dashboard/pipelines/self").text
+    assert 'id="branches"' not in page
+    assert "nosuch" in page
 
 
 def test_the_bars_of_runs_are_as_high_as_they_took_and_can_be_seen() -> None:

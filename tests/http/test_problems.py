@@ -174,6 +174,7 @@ def test_every_rejected_credential_gets_the_same_challenge(outsider: Client, hea
 
 def test_an_unknown_address_is_a_problem_for_a_program_and_a_page_for_a_browser(outsider: Client) -> None:
     problem(outsider.get("/nothing/here"), 404, "not_found")
+    problem(outsider.get("/jobs/01kb0000000000000000000000/nothing"), 404, "not_found")
     page = outsider.get("/nothing/here", headers=BROWSER)
     assert (page.status_code, page.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
     assert "<h1>Not found</h1>" in page.text
@@ -249,3 +250,20 @@ def test_a_redirect_to_the_sign_in_page_does_not_repeat_a_long_address(outsider:
     address = f"{outsider.server}/{'x' * 8000}"
     live = outsider.get("/dashboard/", headers={"HX-Request": "true", "HX-Current-URL": address})
     assert live.headers["HX-Redirect"] == "/signin"
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "said"),
+    [
+        ("/jobs/zzz", "job_not_found", "There is no such job."),
+        ("/jobs/zzz/log", "job_not_found", "There is no such job."),
+        ("/runs/zzz", "run_not_found", "There is no such run."),
+        ("/deployments/zzz", "deployment_not_found", "There is no such deployment."),
+    ],
+)
+def test_an_address_with_something_else_than_an_id_says_what_is_not_there(
+    outsider: Client, path: str, code: str, said: str
+) -> None:
+    assert problem(outsider.get(path), 404, code)["detail"] == said
+    page = outsider.get(f"/dashboard{path}", headers={"Accept": "text/html"})
+    assert (page.status_code, said in page.text) == (404, True)

@@ -457,8 +457,8 @@ NO_IDS = [
 def test_a_malformed_id_is_not_found(operator: Client) -> None:
     for text in NO_IDS:
         for path in (f"/jobs/{text}", f"/jobs/{text}/log"):
-            problem(operator.get(path), 404, "not_found")
-        problem(operator.post(f"/jobs/{text}/cancel"), 404, "not_found")
+            problem(operator.get(path), 404, "job_not_found")
+        problem(operator.post(f"/jobs/{text}/cancel"), 404, "job_not_found")
 
 
 @pytest.mark.parametrize(

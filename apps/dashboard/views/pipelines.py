@@ -52,8 +52,11 @@ def pipeline_page(request: HttpRequest, name: str) -> HttpResponse:
     statuses = run_statuses(runs)
     newest = [(run, statuses[run.run_id]) for run in runs]
     branches: dict[str, tuple[Any, RunStatus]] = {}
+    # A ref of which no run has found a commit may be a mistake of a request, unless a run is still looking.
+    found = {str(run.git_ref) for run, status in newest if run.commit or status not in RUN_FINAL}
     for run, status in newest:
-        branches.setdefault(str(run.git_ref), (run, status))
+        if run.git_ref in found:
+            branches.setdefault(str(run.git_ref), (run, status))
     context = {
         "section": "pipelines",
         "pipeline": pipeline,

@@ -64,7 +64,9 @@ def test_why_says_what_a_job_waits_for_and_how_it_ended(
     agent.finish(assignment, exit_code=3, steps=steps, error_message=None)
     assert hci("why", done).out.splitlines()[0] == "The job failed with exit code 3."
     assert hci("why", done, "--json").json["job_id"] == done
-    assert hci("why", "01m0000000000000000000000x").code == 3
+    for unknown in ("01m0000000000000000000000x", "nope"):
+        refused = hci("why", unknown)
+        assert (refused.code, "There is no such job" in refused.err) == (3, True)
 
 
 def test_jobs_of_a_run_and_jobs_by_status_are_listed(user: Client, worker: Worker) -> None:
