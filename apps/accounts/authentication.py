@@ -5,6 +5,7 @@ from functools import wraps
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
@@ -124,6 +125,13 @@ def sign_in(request: HttpRequest, user: User, *, provider: str, identity: Provid
     request.session = SessionStore.of_started(started)
     request.user = UserFacade.from_record(user)
     rotate_token(request)
+
+
+def session_renew(request: HttpRequest, user: User) -> None:
+    """Let the browser's session go on, whose user has just got another password, and no other session of theirs."""
+    facade: Any = UserFacade.from_record(user)
+    update_session_auth_hash(request, facade)
+    request.user = facade
 
 
 def next_page(request: HttpRequest, wanted: str | None = None) -> str:

@@ -107,24 +107,39 @@ class DeviceCodeForm(forms.Form):
     )
 
 
-class InvitationPasswordForm(forms.Form):
-    """How an invited user is called, and the password with which they will sign in."""
+def _password(label: str, autocomplete: str) -> forms.CharField:
+    widget = forms.PasswordInput(attrs={"autocomplete": autocomplete})
+    return forms.CharField(label=label, max_length=MAX_PASSWORD, strip=False, widget=widget)
 
-    name = forms.CharField(
-        label="Your name", max_length=MAX_USER_NAME, widget=forms.TextInput(attrs={"autocomplete": "name"})
-    )
-    password = forms.CharField(
-        max_length=MAX_PASSWORD, strip=False, widget=forms.PasswordInput(attrs={"autocomplete": "new-password"})
-    )
-    password_again = forms.CharField(
-        label="Password (again)",
-        max_length=MAX_PASSWORD,
-        strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-    )
+
+class _NewPasswordForm(forms.Form):
+    """A new password, typed twice since the page does not show it."""
+
+    password = _password("Password", "new-password")
+    password_again = _password("Password (again)", "new-password")
 
     def clean_password_again(self) -> str:
         again = str(self.cleaned_data["password_again"])
         if self.cleaned_data.get("password") not in (None, again):
             raise forms.ValidationError("The two passwords differ.")
         return again
+
+
+class InvitationPasswordForm(_NewPasswordForm):
+    """How an invited user is called, and the password with which they will sign in."""
+
+    name = forms.CharField(
+        label="Your name", max_length=MAX_USER_NAME, widget=forms.TextInput(attrs={"autocomplete": "name"})
+    )
+
+    field_order = ("name", "password", "password_again")
+
+
+class PasswordChangeForm(_NewPasswordForm):
+    """A user's old password and the new one."""
+
+    old_password = _password("Old password", "current-password")
+    password = _password("New password", "new-password")
+    password_again = _password("New password (again)", "new-password")
+
+    field_order = ("old_password", "password", "password_again")

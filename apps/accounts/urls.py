@@ -17,6 +17,7 @@ urlpatterns = [
     path("invitation/accept", invitations.accept, name="invitation-accept"),
     path("account/identities", identities.identities, name="identities"),
     path("account/identities/disconnect", identities.identity_disconnect, name="identity-disconnect"),
+    path("account/password", identities.password_change, name="password-change"),
     path("account/devices", devices.devices, name="devices"),
     path("account/devices/everywhere", devices.devices_end, name="devices-end"),
     path("account/devices/<str:device_id>/end", devices.device_end, name="device-end"),

@@ -22,7 +22,7 @@ PAGES = [
     "/dashboard/environments",
 ]
 
-OTHERS = ["/signin", "/docs", "/account/tokens"]
+OTHERS = ["/signin", "/docs", "/account/tokens", "/account/identities"]
 
 
 @pytest.fixture

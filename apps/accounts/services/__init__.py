@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     )
     from apps.accounts.services.known_browsers import known_browser_sign, known_browser_verify
     from apps.accounts.services.oauth_states import oauth_state_add, oauth_state_consume
+    from apps.accounts.services.passwords import user_password_change
     from apps.accounts.services.rate_limits import (
         Reservation,
         api_call_rate_limit,
@@ -95,6 +96,7 @@ __all__ = [
     "user_create",
     "user_delete",
     "user_disable",
+    "user_password_change",
     "user_password_rehash",
     "user_password_set",
     "user_update",
@@ -109,6 +111,7 @@ __getattr__ = lazy_names(
         "invitations": ["invitation_accept", "invitation_accept_password", "invitation_create", "invitation_revoke"],
         "known_browsers": ["known_browser_sign", "known_browser_verify"],
         "oauth_states": ["oauth_state_add", "oauth_state_consume"],
+        "passwords": ["user_password_change"],
         "rate_limits": [
             "Reservation",
             "api_call_rate_limit",

@@ -112,6 +112,16 @@ def password_attempt_reserve(*, address: str, email: str, known_browser: str | N
     )
 
 
+def password_change_reserve(*, email: str) -> Reservation:
+    """Reserve an attempt of the signed-in user with this e-mail address to prove their old password.
+
+    It counts apart from sign-in, so a session that was taken over does not lock the owner out. Raises as above.
+    """
+    message = "There were too many failed attempts to change this password."
+    account = email_normalise(email)
+    return _reserve(_Limit("password-change", account, settings.SIGN_IN_ATTEMPTS_PER_ACCOUNT, message))
+
+
 def provider_start_count(*, address: str) -> None:
     """Count that this client goes to a provider to sign in, which costs us a few writes. Raises as above."""
     most = settings.SIGN_IN_ATTEMPTS_PER_ADDRESS * STARTS_FACTOR
@@ -315,7 +325,7 @@ def rate_limits_end(*, email: str, address: str, actor: Actor) -> None:
     if address and address_parse(address) is None:
         raise InvalidInput.field("address", "must be an IP address")
     account = email_normalise(email) if email else ""
-    limits = [_Limit("password-account", account, 0, "")] if account else []
+    limits = [_Limit(what, account, 0, "") for what in ("password-account", "password-change")] if account else []
     if address:
         limits += [limit for what in _OF_A_CLIENT for limit in _client_limits(what, address, 0, "")]
     if account and address:
