@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.conf import settings
 
-from apps.accounts.services import api_token_create, user_update
+from apps.accounts.services import api_token_create, invitation_accept_password, invitation_create, user_update
 from apps.accounts.services.api_tokens import api_token_revoke
 from apps.agents.services import agent_key_rotate
 from apps.audit.actions import Action
@@ -21,6 +21,8 @@ from apps.audit.services.holds import hold_place, hold_release
 from apps.dashboard.selectors import reports
 from apps.dashboard.selectors.report_kinds import KINDS
 from apps.dashboard.selectors.reports import period_of, report_make
+from apps.jobs.services import job_cancel
+from apps.jobs.services.approvals import deployment_reject
 from apps.secrets.services import secret_change, secret_create, secret_delete, secret_set
 from apps.secrets.services.rotation_plans import rotation_configure
 from controlplane.lib import clock
@@ -29,9 +31,10 @@ from controlplane.lib.errors import InvalidInput
 from tests.audit.sealed import copies_clear, seal_now
 from tests.audit.trail import ADA, BUILDER, STRANGER, event, write
 from tests.clients import Client
-from tests.conftest import ADMIN, OPERATOR, someone
+from tests.conftest import ADMIN, OPERATOR, PASSWORD, someone
 from tests.dashboard.conftest import SignedIn, csrf_token
 from tests.dashboard.reported import days_ago, made, report
+from tests.jobs.deployments import DEPLOYS, acting, deployer, deployment_of, environment, user
 from tests.jobs.runs import COMMIT, STEPS, Worker, graph_pipeline
 from tests.metering import dynamodb_calls
 from tests.signing import enrolled
@@ -226,6 +229,86 @@ def test_the_report_of_deployments_has_who_deployed_what_where(tables: None) -> 
         *("production", "web", "main", "c0ffee", "user:ada"),
     )
     assert row["Approved by"] is None
+
+
+def test_the_report_of_deployments_has_how_each_ended_and_who_rejected(agent: Actor) -> None:
+    worker = deployer()
+    done = worker.run(DEPLOYS)
+    worker.finish(worker.take())
+    failed = worker.run(DEPLOYS)
+    worker.finish(worker.take(), exit_code=1)
+    running = worker.run(DEPLOYS)
+    worker.take()
+    environment("staging", approvals=1, approver_roles=["admin"])
+    to_staging = DEPLOYS.replace("production", "staging")
+    rejected, cancelled = worker.run(to_staging), worker.run(to_staging)
+    eve = user("eve", role="admin")
+    deployment_reject(actor=acting(eve), deployment_id=str(deployment_of(rejected).deployment_id), comment="no")
+    job_cancel(actor=OPERATOR, job_id=str(deployment_of(cancelled).deployment_id))
+    rows = made("deployments")
+    assert [(row["Job"], row["Environment"], row["Result"]) for row in rows] == [
+        (deployment_of(done).deployment_id, "production", "completed"),
+        (deployment_of(failed).deployment_id, "production", "failed"),
+        (deployment_of(running).deployment_id, "production", "not ended"),
+        (deployment_of(rejected).deployment_id, "staging", "rejected"),
+        (deployment_of(cancelled).deployment_id, "staging", "cancelled"),
+    ]
+    assert [row["Rejected by"] for row in rows] == [None, None, None, "Eve", None]
+    assert [row["Agent"] for row in rows] == [worker.agent.name] * 3 + [None] * 2
+    assert {row["Requested by"] for row in rows} == {OPERATOR.name}
+
+
+def test_a_deployment_that_ends_after_the_period_has_not_ended_in_its_report_whatever_comes_later(
+    tables: None,
+) -> None:
+    started, ended = {"job_id": "1", "pipeline": "web"}, {"deployment_id": "1", "pipeline": "web"}
+    with days_ago(2):
+        write([event("environment:production", action=Action.DEPLOYMENT_STARTED, detail=started)])
+    before = report("deployments", 2, until=2)
+    with days_ago(1):
+        event_ended = {"action": Action.DEPLOYMENT_FINISHED, "detail": ended, "result": "completed"}
+        write([event("environment:production", **event_ended)])
+    after = report("deployments", 2, until=2)
+    assert ([row[7] for row in after.rows], after.digest) == (["not ended"], before.digest)
+    (row,) = made("deployments", 1, until=1)
+    assert (row["Job"], row["Result"]) == ("1", "completed")
+
+
+def test_the_access_review_says_who_invited_a_user(tables: None) -> None:
+    inviter = acting(someone("admin"))
+    invitation, _ = invitation_create(email="eve@example.com", role="viewer", actor=inviter)
+    invitation_accept_password(invitation=invitation, name="Eve", password=PASSWORD)
+    someone("operator")
+    assert {row["Name"]: row["Created by"] for row in made("access")} == {
+        "admin@example.com": "control plane (system)",
+        "eve@example.com": inviter.name,
+        "operator@example.com": "control plane (system)",
+    }
+
+
+def test_where_the_last_use_of_a_token_is_shown_it_says_how_exact_it_is(signed_in: SignedIn, auditor: Client) -> None:
+    admin = signed_in("admin")
+    api_token_create(user=someone("operator"), name="ci", actor=SYSTEM)
+    assert "A token's last use is to the hour" in unescape(auditor.get("/dashboard/reports/access").text)
+    assert "last used (to the hour)" in admin.get("/admin/accounts/apitoken/").text.lower()
+    form = {"name": "x", "days": "7", "scope": "all"}
+    token = csrf_token(admin.get("/account/tokens").text)
+    page = admin.post("/account/tokens", data={**form, "csrfmiddlewaretoken": token})
+    assert "Last used (to the hour)" in page.text
+
+
+def test_the_report_of_settings_has_environments_connections_notifications_and_schedules(tables: None) -> None:
+    parts = ("connection", "environment", "notification_rule", "notification_target", "schedule")
+    actions = [Action(f"{part}.{act}") for part in parts for act in ("created", "changed", "deleted")]
+    actions += [Action.SCHEDULE_PAUSED, Action.SCHEDULE_RESUMED, Action.CONNECTION_WEBHOOK_SECRET_ROTATED]
+    actions += [Action.NOTIFICATION_TARGET_SECRET_ROTATED, Action.CONNECTION_INSTALLATION_CHANGED]
+    write(event("x:1", action=action) for action in actions)
+    assert [row["Action"] for row in made("settings")] == actions
+
+
+def test_the_report_of_settings_leaves_out_what_is_empty(tables: None) -> None:
+    write([event("pipeline:web", action=Action.PIPELINE_SAVED, detail={"labels": "", "badge": "private"})])
+    assert [row["Change"] for row in made("settings")] == ["badge private"]
 
 
 def test_each_report_is_a_page_a_csv_and_a_page_to_print_with_the_same_rows_and_foot(auditor: Client) -> None:

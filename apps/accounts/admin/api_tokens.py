@@ -84,12 +84,26 @@ class ApiTokenAddForm(RecordForm):
 
 class ApiTokenAdmin(NosqlModelAdmin):
     permissions = dict.fromkeys(("view", "add", "delete"), Permission.ACCOUNTS_MANAGE)
-    list_display = ("name", "owner", "allowed", moment("created_at"), moment("expires_at"), moment("last_used_at"))
+    list_display = (
+        "name",
+        "owner",
+        "allowed",
+        moment("created_at"),
+        moment("expires_at"),
+        moment("last_used_at", exact_to="hour"),
+    )
     list_filter = (OwnerFilter,)
     search_fields = ("name",)
     search_help_text = "The beginning of a name, or the whole e-mail address of the owner."
     add_form = ApiTokenAddForm
-    details = ("name", "owner", "allowed", moment("created_at"), moment("expires_at"), moment("last_used_at"))
+    details = (
+        "name",
+        "owner",
+        "allowed",
+        moment("created_at"),
+        moment("expires_at"),
+        moment("last_used_at", exact_to="hour"),
+    )
     delete_note = "Programs that use it are refused at once."
 
     def search(self, queryset: Any, term: str) -> Any:

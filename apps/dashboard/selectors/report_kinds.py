@@ -9,6 +9,7 @@ from apps.agents.selectors import fleet_counts, heartbeats_get
 from apps.agents.selectors.agents import agents_by_region
 from apps.audit.actions import Action
 from apps.audit.selectors.trail import last_act_at
+from apps.dashboard.selectors.report_deployments import DEPLOYMENTS
 from apps.dashboard.selectors.report_integrity import INTEGRITY
 from apps.dashboard.selectors.report_rotations import ROTATIONS
 from apps.dashboard.selectors.reports import (
@@ -60,14 +61,34 @@ _SETTINGS = (
     Action.AGENT_CONFIGURED,
     Action.AUDIT_HOLD_PLACED,
     Action.AUDIT_HOLD_RELEASED,
+    Action.CONNECTION_CHANGED,
+    Action.CONNECTION_CREATED,
+    Action.CONNECTION_DELETED,
+    Action.CONNECTION_INSTALLATION_CHANGED,
+    Action.CONNECTION_WEBHOOK_SECRET_ROTATED,
     Action.ENROLMENT_TOKEN_CREATED,
     Action.ENROLMENT_TOKEN_REVOKED,
+    Action.ENVIRONMENT_CHANGED,
+    Action.ENVIRONMENT_CREATED,
+    Action.ENVIRONMENT_DELETED,
     Action.INVITATION_CREATED,
     Action.INVITATION_REVOKED,
+    Action.NOTIFICATION_RULE_CHANGED,
+    Action.NOTIFICATION_RULE_CREATED,
+    Action.NOTIFICATION_RULE_DELETED,
+    Action.NOTIFICATION_TARGET_CHANGED,
+    Action.NOTIFICATION_TARGET_CREATED,
+    Action.NOTIFICATION_TARGET_DELETED,
+    Action.NOTIFICATION_TARGET_SECRET_ROTATED,
     Action.PIPELINE_DELETED,
     Action.PIPELINE_PAUSED,
     Action.PIPELINE_RESUMED,
     Action.PIPELINE_SAVED,
+    Action.SCHEDULE_CHANGED,
+    Action.SCHEDULE_CREATED,
+    Action.SCHEDULE_DELETED,
+    Action.SCHEDULE_PAUSED,
+    Action.SCHEDULE_RESUMED,
     Action.SECRET_CHANGED,
     Action.SECRET_CREATED,
     Action.SECRET_DELETED,
@@ -94,28 +115,13 @@ def _settings(period: Period) -> Contents:
     ]
     return Contents(
         rows,
-        "Pipelines, agents, enrolment tokens, invitations, users' roles, secrets, their rotation, and legal holds",
+        "Pipelines, their schedules, environments, connections, targets and rules of notifications, agents, enrolment "
+        "tokens, invitations, users' roles, secrets, their rotation, and legal holds",
         (
             "New values that rotations have made are in the report “Rotation compliance”.",
             "The control plane's own settings are environment variables of its deployment, which the trail lacks.",
         ),
     )
-
-
-def _deployments(period: Period) -> Contents:
-    rows = []
-    for record in events_of(period, [Action.DEPLOYMENT_STARTED]):
-        detail = dict(record.detail or {})
-        rows.append(
-            (
-                str(record.at),
-                identifier(record),
-                *(detail.get(name) for name in ("pipeline", "git_ref", "commit", "requested_by", "approved_by")),
-                str(record.actor_name),
-                detail.get("job_id"),
-            )
-        )
-    return Contents(rows, "Starts of jobs whose pipeline file names an environment")
 
 
 def _access(period: Period) -> Contents:
@@ -136,7 +142,8 @@ def _access(period: Period) -> Contents:
         rows.append(_access_row("user", user_id, person, last_act, period))
     rows += [_access_row("API token", key, token, last_used.get(key), period) for key, token in tokens.items()]
     notes = [
-        "“Last use” is a user's last recorded act before the end of the period, and a token's last use until today."
+        "“Last use” is a user's last recorded act before the end of the period, and a token's last use until today.",
+        "A token's last use is to the hour: it may have been used up to an hour later.",
     ]
     if len(people) > _LAST_USES:
         notes.append(f"The last use is given of the first {_LAST_USES} users and their tokens only.")
@@ -159,9 +166,13 @@ def _access_row(kind: str, key: str, found: Mapping[str, Any], last: str | None,
 def _people(period: Period) -> dict[str, dict[str, Any]]:
     """The users at the end of the period by id, oldest first, deleted ones too."""
     people: dict[str, dict[str, Any]] = {}
+    inviters: dict[str, str] = {}
     actions = (Action.USER_CREATED, Action.USER_CHANGED, Action.USER_DISABLED, Action.USER_DELETED)
-    for record in events_of(period, actions, from_beginning=True):
+    for record in events_of(period, (Action.INVITATION_CREATED, *actions), from_beginning=True):
         detail = dict(record.detail or {})
+        if record.action == Action.INVITATION_CREATED:
+            inviters[identifier(record)] = who(record)
+            continue
         person = people.setdefault(
             identifier(record),
             {
@@ -169,12 +180,18 @@ def _people(period: Period) -> dict[str, dict[str, Any]]:
                 "access": detail.get("role", ""),
                 "state": "active",
                 "created_at": str(record.at),
-                "created_by": who(record),
+                "created_by": _creator(record, detail, inviters),
                 "ended_at": "",
             },
         )
         _person_follow(person, record, detail)
     return people
+
+
+def _creator(record: Any, detail: Mapping[str, Any], inviters: Mapping[str, str]) -> str:
+    """Who admitted a user: of an invited one, the inviter, since it is the user who accepts."""
+    invitation = detail.get("invitation")
+    return inviters.get(invitation, f"invitation {invitation}") if invitation else who(record)
 
 
 def _person_follow(person: dict[str, Any], record: Any, detail: Mapping[str, Any]) -> None:
@@ -254,28 +271,20 @@ def _agents(period: Period) -> Contents:
 
 
 def _in_words(detail: Mapping[str, Any] | None) -> str:
-    return ", ".join(f"{name} {value}" for name, value in (detail or {}).items() if value is not None)
+    return ", ".join(f"{name} {value}" for name, value in (detail or {}).items() if value not in (None, ""))
 
 
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind(
-            "deployments",
-            "Deployments",
-            "Who deployed what, where and when, and who approved it.",
-            columns(
-                *("Time", "Environment", "Pipeline", "Ref", "Commit", "Requested by", "Approved by", "Agent", "Job"),
-            ),
-            _deployments,
-        ),
+        DEPLOYMENTS,
         Kind(
             "access",
             "Access review",
             "Users and API tokens, what they may do, and their last use. It can be signed off.",
             columns(
                 *("Kind", "Id", "Name", "Owner", "Access", "State", "Created", "Created by", "Ended"),
-                today=("Last use",),
+                today=("Last use (of tokens: to the hour)",),
             ),
             _access,
             signed_off=True,
@@ -311,7 +320,8 @@ KINDS = {
         Kind(
             "settings",
             "Changes of settings",
-            "Changes of pipelines, agents, roles, what admits users and agents, secrets and legal holds.",
+            "Changes of pipelines, schedules, environments, connections, notifications, agents, roles, secrets, legal "
+            "holds and what admits users and agents.",
             columns("Time", "Who", "Action", "Target", "Result", "Change"),
             _settings,
         ),

@@ -55,7 +55,9 @@ def deployment_end_add(
         detail={
             "deployment_id": str(job.job_id),
             "pipeline": str(deployment.pipeline),
+            "git_ref": str(deployment.git_ref),
             "commit": deployment.commit,
+            "requested_by": str(deployment.requested_by),
             "comment": (rejection or {}).get("comment"),
         },
         label="deployment audit",

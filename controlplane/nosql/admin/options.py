@@ -53,10 +53,14 @@ def act(
     return decorate
 
 
-def moment(field: str) -> Callable[[Any], str]:
-    """A column or detail that shows a time to the second in UTC. The record may store it as text or as a datetime."""
+def moment(field: str, *, exact_to: str = "") -> Callable[[Any], str]:
+    """A column or detail that shows a time to the second in UTC. The record may store it as text or as a datetime.
 
-    @display(description=field.removesuffix("_at").replace("_", " "), empty_value="-")
+    Its title says what the time is `exact_to`, if the record notes it less often.
+    """
+    title = field.removesuffix("_at").replace("_", " ") + (f" (to the {exact_to})" if exact_to else "")
+
+    @display(description=title, empty_value="-")
     def shown(obj: Any) -> str:
         value = getattr(obj.record, field)
         text = clock.timestamp(value) if isinstance(value, datetime) else str(value or "")
