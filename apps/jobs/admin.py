@@ -15,19 +15,27 @@ from django.utils.html import format_html, format_html_join
 from apps.accounts.policies import Permission
 from apps.jobs.models import OPEN_RUNS, SPACE, Deployment, Environment, Job, Run
 from apps.jobs.selectors.deployments import BY_ENVIRONMENT, BY_MONTH
+from apps.jobs.selectors.environments import approver_lines, approvers_read
 from apps.jobs.selectors.jobs import BY_DAY, BY_OPEN, BY_OUTCOME
 from apps.jobs.selectors.runs import BY_DAY as RUNS_BY_DAY
 from apps.jobs.selectors.runs import BY_OPEN as RUNS_BY_OPEN
 from apps.jobs.selectors.runs import BY_PIPELINE as RUNS_BY_PIPELINE
 from apps.jobs.selectors.runs import nodes_first, run_find, run_statuses
 from apps.jobs.services import job_cancel, job_retry
-from apps.jobs.services.environments import environment_change, environment_create, environment_delete
+from apps.jobs.services.environments import (
+    MAX_APPROVALS,
+    MAX_WAIT_SECONDS,
+    environment_change,
+    environment_create,
+    environment_delete,
+)
 from apps.jobs.states import Status
 from controlplane.lib.actor import Actor
 from controlplane.lib.errors import Conflict, InvalidInput
+from controlplane.lib.freezes import freeze_line, freezes_read
 from controlplane.lib.ids import ID_PATTERN
 from controlplane.nosql.admin.filters import FieldFilter
-from controlplane.nosql.admin.forms import RecordForm, revision, text
+from controlplane.nosql.admin.forms import LinesField, RecordForm, revision, text
 from controlplane.nosql.admin.options import NosqlModelAdmin, act, duration, moment
 from controlplane.nosql.admin.site import History, site
 from controlplane.nosql.facade import Facade
@@ -262,36 +270,89 @@ class EnvironmentFacade(Facade, record=Environment, only_partition=SPACE, hidden
 
 
 class EnvironmentForm(RecordForm):
-    """What an admin can change of an environment here. Its approvers and freezes are changed on its page."""
+    """What an admin can change of an environment: all but its name."""
 
     revision_field = "revision"
+    shown_at = {"approver_roles": "approvers", "approver_ids": "approvers", "freezes": "freezes"}  # noqa: RUF012
 
-    url = text(label="Address", required=False, max_length=500)
-    approvals = forms.IntegerField(min_value=0, max_value=10, initial=0)
-    wait_seconds = forms.IntegerField(min_value=0, max_value=30 * 86400, initial=0)
-    requester_may_not_approve = forms.BooleanField(required=False, label="Another person must approve")
+    url = text(label="Address", required=False, max_length=500, help_text="Where people see what is live.")
+    allowed_refs = LinesField(
+        label="Allowed refs",
+        help_text="One pattern per line, as main, release/* or refs/tags/v*. If empty, all refs may be deployed.",
+    )
+    approvals = forms.IntegerField(
+        min_value=0, max_value=MAX_APPROVALS, initial=0, help_text="How many people must approve."
+    )
+    approvers = LinesField(
+        label="Who may approve", help_text="One role (operator, admin, …) or e-mail address of a user per line."
+    )
+    requester_may_not_approve = forms.BooleanField(
+        required=False,
+        label="Another person must approve",
+        help_text="Not the one who started the run, or ran the job again.",
+    )
+    wait_seconds = forms.IntegerField(
+        label="Wait timer (seconds)",
+        min_value=0,
+        max_value=MAX_WAIT_SECONDS,
+        initial=0,
+        help_text="For so many seconds, each deployment waits once it is ready.",
+    )
+    freezes = LinesField(
+        help_text="When nothing is deployed, one per line: FRI 16:00 to MON 08:00 Europe/Berlin, or "
+        "2026-12-20T18:00 to 2027-01-04T08:00 Europe/Berlin: holidays."
+    )
     revision = revision()
 
+    def shown(self, name: str, facade: Any) -> Any:
+        environment = facade.record
+        if name == "approvers":
+            return approver_lines(environment)
+        if name == "freezes":
+            return [freeze_line(one) for one in environment.freezes or ()]
+        if name == "allowed_refs":
+            return [str(pattern) for pattern in environment.allowed_refs]
+        return super().shown(name, facade)
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """What the admin says of the environment. Raises InvalidInput (field "approvers" or "freezes")."""
+        given = self.cleaned_data
+        roles, ids = approvers_read(given["approvers"], field="approvers")
+        names = ("allowed_refs", "approvals", "requester_may_not_approve", "wait_seconds")
+        return {
+            **{name: given[name] for name in names},
+            "url": given["url"] or None,
+            "approver_roles": roles,
+            "approver_ids": ids,
+            "freezes": freezes_read(given["freezes"], field="freezes"),
+        }
+
     def write(self, actor: Actor) -> Environment:
-        names = ("approvals", "wait_seconds", "requester_may_not_approve")
-        members = {"url": self.cleaned_data["url"] or None, **{name: self.cleaned_data[name] for name in names}}
         seen = self.cleaned_data["revision"]
-        return environment_change(actor=actor, name=self.instance.pk, revision=seen, **members)
+        return environment_change(actor=actor, name=self.instance.pk, revision=seen, **self.members)
 
 
 class EnvironmentAddForm(EnvironmentForm):
-    """The fields of a new environment. Approvals need approvers, so they are set on its page."""
+    """The fields of a new environment."""
 
     name = text(max_length=55, help_text="As `environment:` of a job names it. It cannot be changed later.")
     revision = None  # type: ignore[assignment]
-    approvals = None  # type: ignore[assignment]
 
-    field_order = ("name", "url", "wait_seconds", "requester_may_not_approve")
+    field_order = (
+        "name",
+        "url",
+        "allowed_refs",
+        "approvals",
+        "approvers",
+        "requester_may_not_approve",
+        "wait_seconds",
+        "freezes",
+    )
 
     def write(self, actor: Actor) -> Environment:
-        given = self.cleaned_data
         try:
-            return environment_create(actor=actor, **{**given, "url": given["url"] or None})
+            return environment_create(actor=actor, name=self.cleaned_data["name"], **self.members)
         except Conflict as error:
             raise InvalidInput.field("name", error.message) from error
 
@@ -329,6 +390,13 @@ class EnvironmentAdmin(NosqlModelAdmin):
     def search(self, queryset: Any, term: str) -> Any:
         return queryset.filter(place__startswith=term)
 
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        """What the form has is not shown beside it a second time."""
+        fields = super().get_fields(request, obj)
+        if obj is None or not self.has_change_permission(request, obj):
+            return fields
+        return [field for field in fields if field not in ("ref_list", "approver_list", "freeze_list")]
+
     def record_delete(self, actor: Actor, obj: Any) -> None:
         environment_delete(actor=actor, name=obj.pk)
 
@@ -338,11 +406,11 @@ class EnvironmentAdmin(NosqlModelAdmin):
 
     @display(description="approvers", empty_value="none")
     def approver_list(self, obj: Any) -> str:
-        return ", ".join([*obj.record.approver_roles, *obj.record.approver_ids])
+        return ", ".join(approver_lines(obj.record))
 
     @display(description="freezes", empty_value="none")
     def freeze_list(self, obj: Any) -> str:
-        return ", ".join(f"{one['from']} to {one['until']} {one['zone']}" for one in obj.record.freezes or ())
+        return ", ".join(map(freeze_line, obj.record.freezes or ()))
 
     @display(description="in progress", empty_value="-")
     def busy_with(self, obj: Any) -> str:

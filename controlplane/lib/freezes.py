@@ -14,6 +14,11 @@ DAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 MAX_REASON = 200
 _WEEKLY = re.compile(r"(?P<day>[A-Za-z]{3}) (?P<hour>[01][0-9]|2[0-3]):(?P<minute>[0-5][0-9])")
 _ONCE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]")
+# As people write one in a line: FRI 16:00 to MON 08:00 Europe/Berlin: weekend
+_TIME = r"\S+(?: [0-9]+:[0-9]+)?"
+_LINE = re.compile(
+    rf"(?P<begin>{_TIME}) to (?P<until>{_TIME}) (?P<zone>[A-Za-z][^\s:]*)(?:: *(?P<reason>.*))?", re.IGNORECASE
+)
 _WEEK = timedelta(days=7)
 # Windows that follow each other without a gap count as one. So many are followed; more say a year or so.
 _FOLLOWED = 100
@@ -70,6 +75,31 @@ def freeze_validate(members: Mapping[str, Any], *, field: str) -> Freeze:
     if begin == end or (_ONCE.fullmatch(begin) and end < begin):
         raise InvalidInput.field(f"{field}.until", "must be later than from")
     return Freeze(begin, end, zone, reason)
+
+
+def freezes_read(lines: Iterable[str], *, field: str) -> list[dict[str, str | None]]:
+    """The windows that people have written, one in a line, as `freeze_validate` takes them. Empty lines are none.
+
+    Raises InvalidInput with the number of a malformed line.
+    """
+    found = []
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        parts = _LINE.fullmatch(line)
+        if parts:
+            found.append(
+                {"from": parts["begin"], "until": parts["until"], "zone": parts["zone"], "reason": parts["reason"]}
+            )
+        elif line:
+            raise InvalidInput.field(
+                field, f"must have lines of the form FROM to UNTIL ZONE: REASON; line {number} is not"
+            )
+    return found
+
+
+def freeze_line(members: Mapping[str, Any]) -> str:
+    """The window that `as_dict` gave as a line that `freezes_read` reads."""
+    reason = f": {members['reason']}" if members.get("reason") else ""
+    return f"{members['from']} to {members['until']} {members['zone']}{reason}"
 
 
 def frozen_until(freezes: Iterable[Freeze], moment: datetime) -> tuple[datetime, Freeze] | None:

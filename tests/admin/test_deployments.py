@@ -5,8 +5,9 @@ import re
 import pytest
 
 from apps.jobs.selectors.environments import environment_find, environment_get
-from tests.admin.conftest import Browser, SignIn, errors, rows
-from tests.jobs.deployments import DEPLOYS, deployer, deployment_of, environment
+from controlplane.lib.freezes import freeze_line
+from tests.admin.conftest import Browser, SignIn, errors, form_values, rows
+from tests.jobs.deployments import DEPLOYS, deployer, deployment_of, environment, user
 
 ENVIRONMENTS = "/admin/jobs/environment/"
 
@@ -32,6 +33,55 @@ def test_an_environment_is_added_changed_and_deleted(admin: Browser) -> None:
     deleted = environment_find("production")
     assert deleted
     assert deleted.deleted_at
+
+
+def test_an_environment_is_added_and_changed_with_all_that_it_asks_for(admin: Browser) -> None:
+    eve = user("eve")
+    freezes = "FRI 16:00 to MON 08:00 Europe/Berlin: weekend\n2026-12-20T18:00 to 2027-01-04T08:00 UTC"
+    fields = {
+        "name": "production",
+        "allowed_refs": "main\r\nrefs/tags/v*\r\n",
+        "approvals": "1",
+        "approvers": "admin\neve@example.com",
+        "requester_may_not_approve": "on",
+        "freezes": freezes,
+    }
+    assert admin.send(f"{ENVIRONMENTS}add/", **fields).status_code == 302
+    made = environment_get("production")
+    assert (made.allowed_refs, made.approvals, made.approver_roles, made.approver_ids) == (
+        *(["main", "refs/tags/v*"], 1, ["admin"], [eve.user_id]),
+    )
+    assert (made.requester_may_not_approve, [freeze_line(one) for one in made.freezes]) == (True, freezes.splitlines())
+    path = f"{ENVIRONMENTS}production/change/"
+    shown = form_values(admin.page(path))
+    assert (shown["approvers"], shown["freezes"]) == ("admin\neve@example.com", freezes)
+    # What is sent unchanged changes nothing.
+    admin.send(path)
+    assert environment_get("production").revision == made.revision
+    admin.send(path, approvers="operator", freezes="", allowed_refs="main")
+    changed = environment_get("production")
+    assert (changed.approver_roles, changed.approver_ids, changed.freezes) == (["operator"], [], None)
+    assert changed.allowed_refs == ["main"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"freezes": "FRI to"}, "line 1 is not"),
+        ({"freezes": "FRI 16:00 to FRI 16:00 UTC"}, "must be later than from"),
+        ({"approvers": "emperor"}, "emperor is neither"),
+        ({"approvals": "1"}, "must say who may approve"),
+        ({"allowed_refs": "a..b"}, "must not contain"),
+        ({"requester_may_not_approve": "on"}, "must be off unless approvals is at least 1"),
+    ],
+)
+def test_a_mistake_in_an_environment_is_shown_at_its_field(admin: Browser, wrong: dict[str, str], message: str) -> None:
+    answer = admin.send(f"{ENVIRONMENTS}add/", name="production", **wrong)
+    assert answer.status_code == 200
+    found = errors(answer.text)
+    assert message in found
+    assert "nonfield" not in answer.text, "It is beside its field."
+    assert environment_find("production") is None
 
 
 def test_the_admin_shows_the_same_records(admin: Browser) -> None:

@@ -75,6 +75,7 @@ def test_a_mistake_is_shown_at_its_field(admin: Client) -> None:
         ({"approvers": "emperor"}, "approvers"),
         ({"approvals": "1"}, "approvers"),
         ({"allowed_refs": "a..b"}, "allowed_refs"),
+        ({"requester_may_not_approve": "on"}, "requester_may_not_approve"),
         ({"name": "a b"}, "name"),
     ):
         status, page = send(admin, "new-environment", **good | wrong)

@@ -266,8 +266,8 @@ def test_a_deployment_that_ends_after_the_period_has_not_ended_in_its_report_wha
         write([event("environment:production", action=Action.DEPLOYMENT_STARTED, detail=started)])
     before = report("deployments", 2, until=2)
     with days_ago(1):
-        event_ended = {"action": Action.DEPLOYMENT_FINISHED, "detail": ended, "result": "completed"}
-        write([event("environment:production", **event_ended)])
+        end = event("environment:production", action=Action.DEPLOYMENT_FINISHED, detail=ended, result="completed")
+        write([end])
     after = report("deployments", 2, until=2)
     assert ([row[7] for row in after.rows], after.digest) == (["not ended"], before.digest)
     (row,) = made("deployments", 1, until=1)

@@ -40,6 +40,19 @@ def test_only_who_may_manage_environments_does(tables: None) -> None:
             act(actor=OPERATOR, name="production")
 
 
+def test_another_person_must_approve_only_where_somebody_must(tables: None) -> None:
+    """Otherwise an environment would look protected and let everything through."""
+    with pytest.raises(InvalidInput) as refused:
+        environment(requester_may_not_approve=True)
+    assert [one["field"] for one in refused.value.errors] == ["requester_may_not_approve"]
+    environment(requester_may_not_approve=True, approvals=1, approver_roles=["admin"])
+    with pytest.raises(InvalidInput, match="must be off unless approvals is at least 1"):
+        environment_change(actor=ADMIN, name="production", approvals=0)
+    assert (
+        environment_change(actor=ADMIN, name="production", approvals=0, requester_may_not_approve=False).approvals == 0
+    )
+
+
 def test_names_meet_no_row_of_another_kind(tables: None) -> None:
     environment("a")
     environment("a-b")

@@ -90,11 +90,12 @@ class Gates:
 @st.composite
 def gated(draw: st.DrawFn) -> Gates:
     """Some gates; often a few only, so that deployments begin."""
+    approvals = draw(st.sampled_from([0, 1, 1, 2]))
     return Gates(
-        draw(st.sampled_from([0, 1, 1, 2])),
+        approvals,
         draw(st.sampled_from([0, 0, 600])),
         draw(freezes()) if draw(st.sampled_from([False, False, True])) else [],
-        draw(st.booleans()),
+        approvals > 0 and draw(st.booleans()),
     )
 
 

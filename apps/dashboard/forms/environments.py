@@ -1,23 +1,15 @@
 """The forms of environments and deployments."""
 
 import json
-import re
-from collections.abc import Mapping
 from typing import Any
 
 from django import forms
 
-from apps.accounts.policies import ROLES
-from apps.accounts.selectors import user_by_email
 from apps.dashboard.forms.refusable import PLAIN, RefusableForm
+from apps.jobs.selectors.environments import approver_lines, approvers_read
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, InvalidInput
-
-# FRI 16:00 to MON 08:00 Europe/Berlin: weekend
-_TIME = r"\S+(?: [0-9]+:[0-9]+)?"
-_FREEZE = re.compile(
-    rf"(?P<begin>{_TIME}) to (?P<until>{_TIME}) (?P<zone>[A-Za-z][^\s:]*)(?:: *(?P<reason>.*))?", re.IGNORECASE
-)
+from controlplane.lib.freezes import freeze_line, freezes_read
 
 
 class EnvironmentForm(RefusableForm):
@@ -71,27 +63,17 @@ class EnvironmentForm(RefusableForm):
 
     def clean_approvers(self) -> tuple[list[str], list[str]]:
         """Roles, and ids of users. Raises ValidationError for a line that is neither."""
-        roles, ids = [], []
-        for line in map(str.strip, self.cleaned_data["approvers"].splitlines()):
-            user = user_by_email(line) if "@" in line else None
-            if user is not None:
-                ids.append(str(user.user_id))
-            elif line in ROLES:
-                roles.append(line)
-            elif line:
-                raise forms.ValidationError(f"{line[:100]} is neither a role nor the e-mail address of a user.")
-        return roles, ids
+        try:
+            return approvers_read(self.cleaned_data["approvers"].splitlines(), field="approvers")
+        except InvalidInput as error:
+            raise forms.ValidationError([str(one["message"]) for one in error.errors]) from error
 
     def clean_freezes(self) -> list[dict[str, str | None]]:
         """The lines as windows. Raises ValidationError with the number of a malformed line."""
-        found = []
-        for number, line in enumerate(self.cleaned_data["freezes"].splitlines(), start=1):
-            parts = _FREEZE.fullmatch(line.strip())
-            if parts:
-                found.append({**parts.groupdict(), "from": parts["begin"]})
-            elif line.strip():
-                raise forms.ValidationError(f"Line {number} is not of the form FROM to UNTIL ZONE: REASON.")
-        return [{name: one[name] for name in ("from", "until", "zone", "reason")} for one in found]
+        try:
+            return freezes_read(self.cleaned_data["freezes"].splitlines(), field="freezes")
+        except InvalidInput as error:
+            raise forms.ValidationError([str(one["message"]) for one in error.errors]) from error
 
     @property
     def members(self) -> dict[str, Any]:
@@ -154,20 +136,15 @@ class DeployForm(RefusableForm):
         return json.dumps([key, self.cleaned_data["pipeline"], self.cleaned_data["git_ref"]]) if key else None
 
 
-def environment_initial(environment: Any, emails: Mapping[str, str]) -> dict[str, Any]:
-    """What the form of an environment begins with. `emails` are the addresses of the users who may approve, by id."""
-    freezes = [
-        f"{one['from']} to {one['until']} {one['zone']}" + (f": {one['reason']}" if one.get("reason") else "")
-        for one in environment.freezes or ()
-    ]
-    approvers = [*environment.approver_roles, *(emails.get(user_id, "") for user_id in environment.approver_ids)]
+def environment_initial(environment: Any) -> dict[str, Any]:
+    """What the form of an environment begins with."""
     return {
         "url": environment.url or "",
         "allowed_refs": "\n".join(environment.allowed_refs),
         "approvals": int(environment.approvals),
-        "approvers": "\n".join(filter(None, approvers)),
+        "approvers": "\n".join(approver_lines(environment)),
         "requester_may_not_approve": bool(environment.requester_may_not_approve),
         "wait_minutes": int(environment.wait_seconds) // 60,
-        "freezes": "\n".join(freezes),
+        "freezes": "\n".join(map(freeze_line, environment.freezes or ())),
         "revision": int(environment.revision),
     }

@@ -136,9 +136,7 @@ def environment_new_page(request: HttpRequest) -> HttpResponse:
 def environment_edit_page(request: HttpRequest, name: str) -> HttpResponse:
     """A form that changes an environment. If another user has changed it meanwhile, it says so."""
     environment = environment_get(name)
-    people = users_find({*environment.approver_ids}) if environment.approver_ids else {}
-    initial = environment_initial(environment, {user_id: str(user.email) for user_id, user in people.items()})
-    form = EnvironmentForm(request.POST if request.method == "POST" else None, initial=initial)
+    form = EnvironmentForm(request.POST if request.method == "POST" else None, initial=environment_initial(environment))
     if form.is_valid():
         revision = form.cleaned_data["revision"]
         try:

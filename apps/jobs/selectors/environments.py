@@ -1,12 +1,14 @@
 """Reading environments: what each asks of deployments, which wait for it, and what is live in it. All consistent."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from apps.accounts.policies import ROLES
+from apps.accounts.selectors import user_by_email, users_find
 from apps.jobs.models import LIVE, SPACE, WAITS, Environment, LiveDeployment, WaitingDeployment
 from apps.pipelines.definitions import ENVIRONMENT_NAME
 from controlplane.lib.error_codes import ErrorCode
-from controlplane.lib.errors import NotFound
+from controlplane.lib.errors import InvalidInput, NotFound
 from controlplane.lib.freezes import Freeze
 from controlplane.lib.labels import targets_required
 
@@ -14,6 +16,8 @@ __all__ = [
     "Environment",
     "EnvironmentView",
     "LiveDeployment",
+    "approver_lines",
+    "approvers_read",
     "environment_find",
     "environment_freezes",
     "environment_get",
@@ -66,6 +70,30 @@ def environment_view(name: str) -> EnvironmentView | None:
 def environment_live(name: str, pipeline: str) -> LiveDeployment | None:
     """What this pipeline has live in the environment. One read."""
     return LiveDeployment.find(LIVE, f"{name}#{pipeline}")
+
+
+def approvers_read(lines: Iterable[str], *, field: str) -> tuple[list[str], list[str]]:
+    """The roles, and the ids of the users, that people have written: a role or an e-mail address in a line.
+
+    Two reads for each address. Raises InvalidInput for a line that is neither.
+    """
+    roles, ids = [], []
+    for line in map(str.strip, lines):
+        user = user_by_email(line) if "@" in line else None
+        if user is not None:
+            ids.append(str(user.user_id))
+        elif line in ROLES:
+            roles.append(line)
+        elif line:
+            raise InvalidInput.field(field, f"must be roles and e-mail addresses of users; {line[:100]} is neither")
+    return roles, ids
+
+
+def approver_lines(environment: Environment) -> list[str]:
+    """Who may approve, in lines that `approvers_read` reads. Users who are gone are left out. At most one read."""
+    people = users_find({*environment.approver_ids}) if environment.approver_ids else {}
+    emails = [str(people[user_id].email) for user_id in environment.approver_ids if user_id in people]
+    return [*map(str, environment.approver_roles), *emails]
 
 
 def target_problem(labels: Collection[str], environment: str | None) -> str | None:

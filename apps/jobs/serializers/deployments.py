@@ -65,7 +65,9 @@ class EnvironmentChangeSerializer(serializers.Serializer[Any]):
         child=TextField(max_length=40), required=False, max_length=20, help_text="Ids of users who may approve."
     )
     requester_may_not_approve = FlagField(
-        required=False, help_text="The one who asked for the run, or for the job to run again, may not approve."
+        required=False,
+        help_text="The one who asked for the run, or for the job to run again, may not approve. "
+        "Needs `approvals` of at least 1.",
     )
     wait_seconds = WholeNumberField(
         required=False, min_value=0, max_value=30 * 86400, help_text="How long each deployment waits once it is ready."

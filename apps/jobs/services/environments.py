@@ -183,6 +183,9 @@ def _approvers_check(members: Mapping[str, Any]) -> tuple[list[str], list[str]]:
         raise InvalidInput.field("approver_ids", f"must be the ids of users; {missing[0][:40]} is none")
     if members["approvals"] and not roles and not ids:
         raise InvalidInput.field("approver_roles", "must say who may approve, or approver_ids must")
+    if members["requester_may_not_approve"] and not members["approvals"]:
+        # Without approvals it would protect nothing, though it looks as if it did.
+        raise InvalidInput.field("requester_may_not_approve", "must be off unless approvals is at least 1")
     if members["approvals"] > len(ids) and not roles:
         raise InvalidInput.field("approvals", f"must be at most {len(ids)}: so many people may approve")
     return roles, ids

@@ -1,5 +1,6 @@
 """Forms that pass their data to a service and show the errors that it raises."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -32,6 +33,8 @@ class RecordForm(forms.ModelForm):  # type: ignore[type-arg]
     revision_field: ClassVar[str | None] = None
     # The form shows errors of fields that it does not have at this field.
     error_field: ClassVar[str | None] = None
+    # Which field shows errors of members that the form has under another name, or that are part of a member.
+    shown_at: ClassVar[Mapping[str, str]] = {}
     # A secret that `write` created. Nothing stores it, and the response to the form shows it once.
     secret = ""
 
@@ -71,6 +74,7 @@ class RecordForm(forms.ModelForm):  # type: ignore[type-arg]
         for fault in error.errors or [{"field": "", "message": error.message}]:
             place = f"line {fault['line']}: " if fault.get("line") else ""
             name = str(fault["field"])
+            name = self.shown_at.get(re.split(r"[.\[]", name)[0], name)
             if name in self.fields:
                 self.add_error(name, f"{place}{fault['message']}")
             else:
@@ -118,6 +122,23 @@ class NamesField(forms.CharField):
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return bool(self.prepare_value(initial) != data)
+
+
+class LinesField(forms.CharField):
+    """Several texts, one in a line. Its value is a list of them."""
+
+    def __init__(self, **options: Any) -> None:
+        widget = AdminTextareaWidget(attrs={"rows": 4, "spellcheck": "false"})
+        super().__init__(**{"widget": widget, "required": False, "max_length": 20_000, **options})
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def clean(self, value: Any) -> list[str]:
+        return [line.strip() for line in str(super().clean(value)).splitlines() if line.strip()]
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return (initial or []) != self.clean(data)
 
 
 def text(**options: Any) -> forms.CharField:
