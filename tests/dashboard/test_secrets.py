@@ -1,5 +1,7 @@
 """The pages of secrets: what they show, and that no page has a value."""
 
+import re
+
 from apps.audit.selectors import audit_list
 from apps.secrets.selectors import secret_get, secret_list
 from apps.secrets.services import secret_set, version_value
@@ -14,6 +16,8 @@ from tests.conftest import ADMIN
 from tests.dashboard.conftest import SignedIn
 from tests.dashboard.test_pipelines import errors_of, send
 from tests.dashboard.test_tests import words
+from tests.jobs.deployments import environment
+from tests.jobs.runs import graph_pipeline
 from tests.metering import dynamodb_calls
 from tests.secrets.conftest import VALUE, secret_made
 from tests.secrets.test_deliveries import PUBLIC
@@ -33,6 +37,31 @@ def test_a_secret_is_created_set_and_deleted_on_its_pages(operator: Client) -> N
     assert version_value(secret_id=secret.secret_id, number=2) == "another value"
     assert send(operator, f"secrets/{secret.secret_id}/delete") == (302, "/dashboard/secrets")
     assert secret_list().secrets == []
+
+
+def test_the_form_suggests_pipelines_and_environments_and_a_typo_is_said(operator: Client) -> None:
+    graph_pipeline()
+    environment("production")
+    page = operator.get("/dashboard/new-secret").text
+    assert re.search(r'<datalist id="pipelines"><option value="graph">', page)
+    assert re.search(r'<datalist id="environments"><option value="production">', page)
+    assert {'list="pipelines"', 'list="environments"'} <= set(re.findall(r'list="\w+"', page))
+    known = {**NEW, "pipeline": "graph", "environment": "production"}
+    _, address = send(operator, "new-secret", **known)
+    page = operator.get(address).text
+    assert "yet" not in words(page.partition("<main")[2].partition("seen-title")[0])
+    assert 'href="/dashboard/pipelines/graph"' in page
+    _, address = send(operator, "new-secret", **{**NEW, "pipeline": "nopipe", "environment": "noenv"})
+    page = operator.get(address).text
+    assert "There is no pipeline nopipe yet." in page
+    assert "There is no environment noenv yet." in page
+    # The messages are shown once, and the page says it from then on, without a dead link.
+    with dynamodb_calls() as metering:
+        page = words(again := operator.get(address).text)
+    assert metering.calls <= 9
+    assert "nopipe no such pipeline yet" in page
+    assert "noenv no such environment yet" in page
+    assert "/dashboard/pipelines/nopipe" not in again
 
 
 def test_a_mistake_is_shown_at_its_field_and_no_page_has_the_value(operator: Client) -> None:

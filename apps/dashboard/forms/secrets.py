@@ -41,12 +41,16 @@ class SecretNewForm(SecretValueForm):
         widget=forms.TextInput(attrs=PLAIN),
     )
     pipeline = forms.CharField(
-        required=False, max_length=63, help_text="Only its jobs get it. Empty: those of all pipelines."
+        required=False,
+        max_length=63,
+        help_text="Only its jobs get it. Empty: those of all pipelines.",
+        widget=forms.TextInput(attrs={**PLAIN, "list": "pipelines"}),
     )
     environment = forms.CharField(
         required=False,
         max_length=63,
         help_text="Only jobs that deploy there get it, on agents that may. Empty: all jobs.",
+        widget=forms.TextInput(attrs={**PLAIN, "list": "environments"}),
     )
     branches = forms.CharField(
         required=False,

@@ -11,17 +11,21 @@ from apps.accounts.policies import Permission
 from apps.dashboard.forms.secrets import SecretNewForm, SecretValueForm
 from apps.dashboard.pages import page, shared_context
 from apps.dashboard.views.rotations import rotation_context
+from apps.jobs.selectors.environments import environment_get, environment_list
+from apps.pipelines.selectors import pipeline_get, pipeline_list
 from apps.secrets.selectors import secret_deliveries, secret_get, secret_list, secret_versions
 from apps.secrets.selectors.rotations import rotations_alarming
 from apps.secrets.services import secret_create, secret_delete, secret_set
 from apps.secrets.states import MAX_BYTES, Scope
 from controlplane.http.body_limits import body_limit
 from controlplane.lib import clock
-from controlplane.lib.errors import ApplicationError
+from controlplane.lib.errors import ApplicationError, NotFound
 
 # A form may escape each byte of a value.
 _BODY = 8 * MAX_BYTES
 _VERSIONS, _DELIVERIES = 10, 20
+# The form suggests so many pipelines and environments.
+_SUGGESTED = 100
 
 
 @page(Permission.SECRETS_READ)
@@ -70,8 +74,15 @@ def secret_new_page(request: HttpRequest) -> HttpResponse:
             form.refuse(error)
         else:
             messages.success(request, f"The secret {secret.name} is created. Its value cannot be read back.")
+            for kind, name in _unknown(secret).items():
+                messages.warning(request, f"There is no {kind} {name} yet. If that is a mistake, delete the secret.")
             return redirect("dashboard:secret", secret_id=secret.secret_id)
-    return _render(request, "secret_new", {"form": form}, status=422 if form.is_bound else 200)
+    context = {
+        "form": form,
+        "pipelines": [pipeline.name for pipeline in pipeline_list(limit=_SUGGESTED).pipelines],
+        "environments": [view.environment.name for view in environment_list()][:_SUGGESTED],
+    }
+    return _render(request, "secret_new", context, status=422 if form.is_bound else 200)
 
 
 @page(Permission.SECRETS_MANAGE, "POST")
@@ -98,10 +109,27 @@ def _create(request: HttpRequest, data: dict[str, Any]) -> Any:
     )
 
 
+def _unknown(secret: Any) -> dict[str, str]:
+    """The pipeline and the environment that the secret is for, if they do not exist. A read for each that it names.
+
+    A secret may be made before them, so that is no error, but it may be a typo.
+    """
+    unknown = {}
+    asked = {"pipeline": (secret.pipeline, pipeline_get), "environment": (secret.environment, environment_get)}
+    for kind, (name, get) in asked.items():
+        try:
+            if name:
+                get(str(name))
+        except NotFound:
+            unknown[kind] = str(name)
+    return unknown
+
+
 def _item(request: HttpRequest, secret_id: str, form: SecretValueForm) -> HttpResponse:
     secret = secret_get(secret_id)
     context = {
         "secret": secret,
+        "unknown": _unknown(secret),
         "form": form,
         "versions": secret_versions(secret_id, limit=_VERSIONS),
         "seen": secret_deliveries(secret_id, limit=_DELIVERIES),
