@@ -56,6 +56,9 @@ CONTENT_TYPE = "application/problem+json"
 # and would lose it with the closed connection.
 _DRAIN_BYTES = 32 * 1024 * 1024
 
+# The name of a field that reads like words.
+_PLAIN_NAME = re.compile("[a-z]+(?:_[a-z]+)*")
+
 # The most characters of a path with its query, and of all headers together.
 _ADDRESS_LIMIT = 16 * 1024
 _HEADERS_LIMIT = 32 * 1024
@@ -73,13 +76,23 @@ def error_response(request: HttpRequest, error: ApplicationError) -> HttpRespons
     page = template.render(
         {
             "heading": _title(error),
-            "detail": error.message,
+            "detail": _sentence(error),
             "status": error.status,
             "request_id": _request_id(error),
             **_navigation(request),
         }
     )
     return HttpResponse(page, status=error.status, headers=problem_headers(error))
+
+
+def _sentence(error: ApplicationError) -> str:
+    """What has happened, for people: “git_ref: must be a ref” becomes “Git ref must be a ref.”"""
+    text = error.message
+    for fault in error.errors[:1]:
+        name = str(fault["field"])
+        if text == f"{name}: {fault['message']}" and _PLAIN_NAME.fullmatch(name):
+            text = f"{name.replace('_', ' ').capitalize()} {fault['message']}"
+    return text if text.endswith((".", "!", "?", "…", ".”")) else f"{text}."
 
 
 def _navigation(request: HttpRequest) -> dict[str, Any]:

@@ -97,6 +97,18 @@ def test_a_problem_is_explained_in_sentences_with_its_fields(scripted: Scripted)
     assert ended.err == "hci: The definition is invalid.\n  line 3, column 5: jobs.a must be a mapping\n"
 
 
+def test_a_mistake_in_a_field_is_said_once(scripted: Scripted) -> None:
+    first = {"field": "value", "message": "must have at least 8 characters"}
+    other = {"field": "git_ref", "line": 2, "message": "must be a ref"}
+    for errors, said in (
+        ([first], "hci: value must have at least 8 characters\n"),
+        ([first, other], "hci: value must have at least 8 characters\n  line 2: git_ref must be a ref\n"),
+    ):
+        body = {**PROBLEM, "detail": "value: must have at least 8 characters", "errors": errors}
+        scripted.answers = [answer(body, status="400 Bad Request")]
+        assert hci("runs").err == said
+
+
 @pytest.mark.parametrize(
     ("status", "code"),
     [(400, 2), (401, 4), (403, 4), (404, 3), (409, 4), (410, 3), (422, 2), (429, 5), (500, 5), (503, 5)],

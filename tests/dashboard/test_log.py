@@ -5,6 +5,8 @@ import re
 from typing import Any
 from unittest.mock import patch
 
+import pytest
+
 from apps.dashboard.views.log import BLOCK_LINES
 from apps.jobs.services import attempt_expire
 from controlplane.lib.actor import Actor
@@ -174,6 +176,22 @@ def test_a_failed_job_opens_at_the_first_error_of_the_failed_step(
     assert 'href="#L304"><span class="muted">304</span> main.c:3: error: no &lt;b&gt;</a>' in page
     assert "first-error" not in operator.get(f"/dashboard/jobs/{running_job}?line=1").text
     assert search(operator, running_job, "")["lines"] == [2, 304, 305]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("q=%28&regex=1", "The search must be a regular expression: missing ), unterminated subpattern at position 0."),
+        ("q=" + "x" * 2000, "The search must have at most"),
+    ],
+)
+def test_a_search_that_is_none_is_explained_without_the_name_of_a_parameter(
+    operator: Client, running_job: str, query: str, message: str
+) -> None:
+    # As the page's script asks.
+    answer = operator.get(f"/dashboard/jobs/{running_job}/log/search?{query}", headers={"Accept": "*/*"})
+    assert problem(answer, 400, "invalid_input")["detail"].startswith(message)
+    assert [one["field"] for one in answer.json()["errors"]] == ["q"]
 
 
 def test_a_search_counts_what_it_finds_in_the_whole_log(

@@ -10,9 +10,9 @@ from wsgiref.util import setup_testing_defaults
 
 import pytest
 import requests
-from django.test import override_settings
+from django.test import RequestFactory, override_settings
 
-from controlplane.http.problems import problem_body
+from controlplane.http.problems import error_response, problem_body
 from controlplane.lib.errors import InvalidInput
 from tests.clients import Client
 from tests.http.broken_urls import SECRET
@@ -267,3 +267,19 @@ def test_an_address_with_something_else_than_an_id_says_what_is_not_there(
     assert problem(outsider.get(path), 404, code)["detail"] == said
     page = outsider.get(f"/dashboard{path}", headers={"Accept": "text/html"})
     assert (page.status_code, said in page.text) == (404, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (InvalidInput.field("ended", "must be a day, as 2026-11-21"), "Ended must be a day, as 2026-11-21. Go back"),
+        (InvalidInput.field("git_ref", "must be a ref"), "Git ref must be a ref. Go back"),
+        (InvalidInput.field("jobs[0].run", "must be a text"), "jobs[0].run: must be a text. Go back"),
+        (InvalidInput("The body is not a form."), "The body is not a form. Go back"),
+    ],
+)
+def test_a_page_says_what_is_wrong_in_a_sentence(error: InvalidInput, sentence: str) -> None:
+    request = RequestFactory().get("/", headers=BROWSER)
+    assert sentence in error_response(request, error).content.decode()
+    # Programs get the error as it is.
+    assert problem_body(error)["detail"] == error.message

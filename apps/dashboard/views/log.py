@@ -205,12 +205,16 @@ def job_log_search(request: HttpRequest, job_id: str) -> HttpResponse:
     """The lines in which something is found: `q`, with `regex` and `case`; or without `q`, errors."""
     log = _log(request, job_id)
     question = request.GET.get("q", "")
-    if len(question) > MAX_QUESTION:
-        raise InvalidInput.field("q", f"must have at most {MAX_QUESTION} characters")
-    if question:
-        hits = log_search(log, question=question, regex="regex" in request.GET, case="case" in request.GET)
-    else:
-        hits = log_errors(log)
+    try:
+        if len(question) > MAX_QUESTION:
+            raise InvalidInput.field("q", f"must have at most {MAX_QUESTION} characters")
+        if question:
+            hits = log_search(log, question=question, regex="regex" in request.GET, case="case" in request.GET)
+        else:
+            hits = log_errors(log)
+    except InvalidInput as error:
+        # The page shows the message, and on it the parameter has no name.
+        raise InvalidInput(f"The search {error.errors[0]['message']}.", errors=error.errors) from error
     return JsonResponse(
         {"lines": hits.lines, "total": hits.total, "searched": hits.searched, "complete": hits.complete}
     )

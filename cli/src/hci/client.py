@@ -283,20 +283,34 @@ def _problem(answer: Answer, server: str) -> HciError:
     except (ValueError, RecursionError):
         found = None
     body = found if isinstance(found, dict) else {}
-    detail = body.get("detail")
+    detail, faults, hints = body.get("detail"), _faults(body), _hints(answer, body)
+    mistakes = [_field(one) for one in faults]
     if not isinstance(detail, str):
         return BadAnswer(
-            f"{server} answers with the status {answer.status} and no explanation.", hints=_hints(answer, body)
+            f"{server} answers with the status {answer.status} and no explanation.", hints=(*mistakes, *hints)
         )
-    return ApiError(plain(detail), status=answer.status, code=plain(body.get("code")), hints=_hints(answer, body))
+    message = plain(detail)
+    if faults and _is_detail(faults[0], detail):
+        # It would be said twice, in two grammars.
+        message, *mistakes = mistakes
+    return ApiError(message, status=answer.status, code=plain(body.get("code")), hints=(*mistakes, *hints))
+
+
+def _faults(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = body.get("errors")
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def _is_detail(fault: Mapping[str, Any], detail: str) -> bool:
+    """Whether the detail of a problem is this mistake alone, as `field: message`. The message may be cut."""
+    field, message = fault.get("field"), fault.get("message")
+    if not (isinstance(field, str) and isinstance(message, str) and message):
+        return False
+    return detail.startswith(f"{field}: {message[:-1] if message.endswith('…') else message}")
 
 
 def _hints(answer: Answer, body: Mapping[str, Any]) -> tuple[str, ...]:
-    hints = (
-        [_field(one) for one in body.get("errors") or () if isinstance(one, dict)]
-        if isinstance(body.get("errors"), list)
-        else []
-    )
+    hints = []
     if answer.status == 401:
         hints.append("Log in again: hci login")
     request_id = body.get("request_id") or answer.headers.get("X-Request-Id")
