@@ -56,6 +56,8 @@ urlpatterns = [
     path("agents", agents.agent_list_page, name="agents"),
     path("agents/waiting", agents.agents_waiting_part, name="agents_waiting"),
     re_path(_AGENT + "$", agents.agent_page, name="agent"),
+    re_path(_AGENT + "/drain$", agents.agent_drain_action, name="agent_drain"),
+    re_path(_AGENT + "/resume$", agents.agent_resume_action, name="agent_resume"),
     path("pipelines", pipelines.pipeline_list_page, name="pipelines"),
     # A pipeline may have any name, so what makes one has an address beside theirs.
     path("new-pipeline", pipelines.pipeline_new_page, name="pipeline_new"),

@@ -4,11 +4,13 @@ from typing import Any
 
 from django import forms
 from django.contrib.admin import display
+from django.http import HttpRequest
 
 from apps.accounts.policies import Permission
 from apps.notifications.models import RULES, TARGETS, Delivery, OutboxItem, Rule, Target
 from apps.notifications.selectors.deliveries import BY_DAY, OF_TARGET, delivery_partition
 from apps.notifications.selectors.outbox import FAILED, failed_partition
+from apps.notifications.selectors.targets import target_list
 from apps.notifications.services import (
     delivery_redeliver,
     outbox_retry,
@@ -134,10 +136,15 @@ class RuleFacade(Facade, record=Rule, only_partition=RULES):
         return str(self.record.rule_id)
 
 
+def _target_choices() -> list[tuple[str, str]]:
+    """All targets, of which there are few. One query."""
+    return [("", "Choose a target"), *((str(one.target_id), f"{one.name} ({one.kind})") for one in target_list())]
+
+
 class RuleAddForm(RecordForm):
     """A new rule."""
 
-    target_id = text(label="Target", max_length=26, help_text="The id of a notification target.")
+    target_id = forms.ChoiceField(label="Target", choices=_target_choices)
     occasions = NamesField(required=True, help_text=f"Some of {', '.join(Occasion)}.")
     pipelines = NamesField(required=False, help_text="Patterns such as api-*. Empty: all.")
     branches = NamesField(required=False, help_text="Patterns such as release/*. Empty: all.")
@@ -170,6 +177,16 @@ class RuleAdmin(NosqlModelAdmin):
     add_form = RuleAddForm
     details = ("rule_id", "created_by", moment("created_at"), "changed_by", moment("changed_at"))
     delete_note = "What it has announced is still sent."
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:  # noqa: ARG002 — Django's own
+        """The columns, with the names of the targets in place of their ids: one query for all rows."""
+        names = {str(one.target_id): str(one.name) for one in target_list()}
+
+        @display(description="target")
+        def target(obj: Any) -> str:
+            return names.get(str(obj.record.target_id), str(obj.record.target_id))
+
+        return [target if column == "target_id" else column for column in self.list_display]
 
     def record_delete(self, actor: Actor, obj: Any) -> None:
         rule_delete(actor=actor, rule_id=obj.pk)

@@ -9,7 +9,7 @@ from apps.notifications.selectors.deliveries import delivery_list
 from apps.notifications.selectors.targets import rule_list, target_address, target_get, target_list
 from apps.notifications.services import outbox_run
 from controlplane.lib import clock
-from tests.admin.conftest import Browser, errors, rows
+from tests.admin.conftest import Browser, errors, form_values, rows
 from tests.notifications.conftest import happen, rule_made, sweep, target_made
 from tests.notifications.test_outbox_work import add
 from tests.webhooks import Receiver
@@ -58,6 +58,22 @@ def test_a_rule_is_added_changed_and_deleted(operator: Browser, hook: Receiver) 
     )
     deleted(operator, f"{AREA}/rule/{rule.rule_id}/")
     assert rule_list() == []
+
+
+def test_a_rule_is_for_a_target_that_is_chosen_and_listed_by_its_name(operator: Browser, hook: Receiver) -> None:
+    target = target_made(hook)
+    other = target_made(hook, path="/others")
+    page = operator.page(f"{AREA}/rule/add/")
+    assert f'<option value="{target.target_id}">{target.name} (webhook)</option>' in page
+    fields = {"target_id": str(other.target_id), "occasions": "failed", "pipelines": "", "branches": ""}
+    unknown = operator.send(f"{AREA}/rule/add/", **fields | {"target_id": "01kaadmin00000000000000000"})
+    assert "is not one of the available choices" in errors(unknown.text)
+    operator.send(f"{AREA}/rule/add/", **fields)
+    (rule,) = rule_list()
+    (row,) = rows(operator.page(f"{AREA}/rule/"))
+    assert "/others" in row
+    assert str(other.target_id) not in row
+    assert form_values(operator.page(f"{AREA}/rule/{rule.rule_id}/change/"))["target_id"] == other.target_id
 
 
 def test_deliveries_are_shown_with_their_attempts_and_sent_again(operator: Browser, hook: Receiver) -> None:

@@ -1,13 +1,18 @@
-"""The part of the page Agents about jobs for which slots are missing."""
+"""The part of the page Agents about jobs for which slots are missing, and what admins do on an agent's page."""
 
 from datetime import timedelta
 
 import pytest
 
+from apps.agents.selectors import agent_get
+from apps.agents.services import agent_retire
 from controlplane.lib import clock
 from tests.clients import Client
+from tests.conftest import ADMIN
+from tests.dashboard.conftest import SignedIn
 from tests.dashboard.scene import Scene
 from tests.dashboard.test_overview import words
+from tests.dashboard.test_pipelines import send
 from tests.metering import dynamodb_calls
 
 PART = "/dashboard/agents/waiting"
@@ -97,3 +102,35 @@ def test_a_label_is_shown_as_text(operator: Client, scene: Scene) -> None:
     page = operator.get(PART).text
     assert '<span class="label">a=b:c/d</span>' in page
     assert "<html" in page
+
+
+def test_an_admin_drains_and_resumes_an_agent_on_its_page(signed_in: SignedIn, operator: Client, scene: Scene) -> None:
+    admin, agent = signed_in("admin"), scene.agent()
+    path = f"agents/{agent.id}"
+    page = admin.get(f"/dashboard/{path}").text
+    assert f'href="/admin/agents/agent/{agent.id}/change/"' in page
+    assert ('id="drain"' in page, 'id="resume"' in page) == (True, False)
+    assert send(admin, f"{path}/drain") == (302, f"/dashboard/{path}")
+    assert agent_get(agent.id).status == "draining"
+    page = admin.get(f"/dashboard/{path}").text
+    assert "build-01 gets no new jobs." in page
+    assert ('id="drain"' in page, 'id="resume"' in page) == (False, True)
+    assert send(admin, f"{path}/resume") == (302, f"/dashboard/{path}")
+    assert agent_get(agent.id).status == "healthy"
+    page = operator.get(f"/dashboard/{path}").text
+    assert ('id="drain"' in page, "/admin/agents/" in page) == (False, False)
+    assert send(operator, f"{path}/drain")[0] == 403
+    agent_retire(agent_id=agent.id, actor=ADMIN)
+    page = admin.get(f"/dashboard/{path}").text
+    assert ('id="drain"' in page, 'id="resume"' in page) == (False, False)
+    assert send(admin, f"{path}/drain")[0] == 409
+
+
+def test_the_page_of_an_agent_keeps_its_budget(signed_in: SignedIn, scene: Scene) -> None:
+    scene.pipeline()
+    admin, agent = signed_in("admin"), scene.agent()
+    scene.job()
+    scene.start(agent)
+    with dynamodb_calls() as metering:
+        admin.get(f"/dashboard/agents/{agent.id}")
+    assert metering.calls <= 6, metering.operations

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 
+from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission
 from apps.agents.selectors import agent_get, agent_list, heartbeats_get
-from apps.agents.states import AgentStatus
+from apps.agents.services import agent_drain, agent_resume
+from apps.agents.states import TRANSITIONS, AgentStatus
 from apps.dashboard.pages import page, refresh_seconds, show
 from apps.jobs.selectors import jobs_recent
 from apps.jobs.selectors.demand import SetDemand, demand_get
@@ -75,6 +79,7 @@ def agents_waiting_part(request: HttpRequest) -> HttpResponse:
 def agent_page(request: HttpRequest, agent_id: str) -> HttpResponse:
     """One agent: its machine, its load, and its last jobs."""
     row = _rows([agent_get(agent_id)])[0]
+    status = AgentStatus(row.agent.status)
     return show(
         request,
         "agent",
@@ -83,10 +88,28 @@ def agent_page(request: HttpRequest, agent_id: str) -> HttpResponse:
             "row": row,
             "agent": row.agent,
             "heartbeat": row.heartbeat,
+            "can_drain": AgentStatus.DRAINING in TRANSITIONS[status],
+            "can_resume": status in (AgentStatus.DRAINING, AgentStatus.UNHEALTHY),
             "jobs": jobs_recent(agent_id=agent_id, limit=JOBS_OF_AGENT),
             "seconds": refresh_seconds(busy=bool(row.running)),
         },
     )
+
+
+@page(Permission.AGENTS_MANAGE, "POST")
+def agent_drain_action(request: HttpRequest, agent_id: str) -> HttpResponse:
+    """Give the agent no new jobs, and redirect to its page."""
+    agent = agent_drain(actor=request_actor(request), agent_id=agent_id)
+    messages.success(request, f"{agent.name} gets no new jobs. Those that it runs go on.")
+    return redirect("dashboard:agent", agent_id=agent_id)
+
+
+@page(Permission.AGENTS_MANAGE, "POST")
+def agent_resume_action(request: HttpRequest, agent_id: str) -> HttpResponse:
+    """Give the agent jobs again, and redirect to its page."""
+    agent = agent_resume(actor=request_actor(request), agent_id=agent_id)
+    messages.success(request, f"{agent.name} gets new jobs again.")
+    return redirect("dashboard:agent", agent_id=agent_id)
 
 
 def _rows(agents: Sequence[Any]) -> list[AgentRow]:

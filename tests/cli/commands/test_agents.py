@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+from apps.agents.services import agent_configure
 from tests.cli.conftest import Scripted, answer, hci
 from tests.clients import Client
+from tests.conftest import ADMIN
 from tests.signing import enrolled
 
 MakeJob = Callable[..., str]
@@ -25,6 +27,21 @@ def test_the_label_sets_that_wait_are_listed_with_the_slots_that_they_lack(user:
     ]
     assert hci("agents", "demand", "--labels", "linux", "-q").out == "linux\n"
     assert hci("agents", "demand", "--labels", "linux", "--json").json["slots_wanted"] == 3
+
+
+def test_agents_are_listed_with_their_deployment_targets(user: Client) -> None:
+    agent = enrolled(user.server, slots=2)
+    agent_configure(
+        agent_id=agent.agent_id,
+        slots=2,
+        labels=["linux"],
+        deployment_targets=["production", "staging"],
+        config_version=1,
+        actor=ADMIN,
+    )
+    titles, row = hci("agents").out.splitlines()
+    place = titles.index("TARGETS")
+    assert row[place:].startswith("production, staging")
 
 
 def test_jobs_without_labels_wait_for_any_agent(user: Client, make_job: MakeJob) -> None:

@@ -37,6 +37,7 @@ def agents(context: click.Context, status: str | None, region: str | None, limit
             (Column("STATUS", whole=True, coloured=True), lambda one: one.get("status")),
             (Column("FREE", right=True), lambda one: f"{one.get('free_slots')}/{one.get('slots')}"),
             (Column("LABELS"), lambda one: ", ".join(map(str, one.get("labels") or []))),
+            (Column("TARGETS"), lambda one: ", ".join(map(str, one.get("deployment_targets") or []))),
             (Column("VERSION"), lambda one: one.get("version")),
             (Column("HEARD", whole=True, right=True), lambda one: age(one.get("last_heartbeat"))),
         ],
