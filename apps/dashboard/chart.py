@@ -157,11 +157,11 @@ class RunChart:
     bar_width: int = BAR
 
 
-def run_chart(runs: Sequence[tuple[str, str, float]], *, places: int) -> RunChart:
-    """Place the bars of runs: id, status and seconds of each, oldest first. There is room for `places` of them."""
+def run_chart(runs: Sequence[tuple[str, str, float]]) -> RunChart:
+    """Place the bars of runs: id, status and seconds of each, oldest first. The chart is as wide as they are."""
     longest = max((seconds for _, _, seconds in runs), default=0.0)
     bars = []
     for place, (run_id, status, seconds) in enumerate(runs):
         height = round(max(4.0, seconds / longest * HEIGHT if longest else 0.0), 2)
         bars.append(RunBar(run_id, status, seconds, place * SLOT + (SLOT - BAR) // 2, HEIGHT - height, height))
-    return RunChart(bars, longest, max(places, len(bars)) * SLOT)
+    return RunChart(bars, longest, len(bars) * SLOT)

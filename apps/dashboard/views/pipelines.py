@@ -62,7 +62,7 @@ def pipeline_page(request: HttpRequest, name: str) -> HttpResponse:
         "pipeline": pipeline,
         "rows": newest[:10],
         "branches": list(branches.values())[:BRANCHES],
-        "chart": run_chart(_bars(newest[:BARS]), places=BARS // 2),
+        "chart": run_chart(_bars(newest[:BARS])),
         "runs_total": len(newest),
         "results": _results(newest),
         "seconds": refresh_seconds(busy=any(status not in RUN_FINAL for status in statuses.values())),
