@@ -56,6 +56,15 @@ def shared_context(request: HttpRequest) -> dict[str, Any]:
     }
 
 
+def actions_context(request: HttpRequest, **offered: bool) -> dict[str, Any]:
+    """The context of buttons outside of the live part: which are `offered`, and whether a refresh replaces them.
+
+    It does only when others are offered than the page has (`seen`): what a user types beside them, and the focus, stay.
+    """
+    names = " ".join(name for name, is_offered in offered.items() if is_offered)
+    return {"offered": names, "with_actions": is_fragment(request) and request.GET.get("seen") != names}
+
+
 def refresh_seconds(*, busy: bool) -> int:
     """Seconds until a live part refreshes again."""
     return BUSY_SECONDS if busy else QUIET_SECONDS

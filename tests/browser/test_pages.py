@@ -3,11 +3,12 @@
 import pytest
 from selenium.webdriver.common.keys import Keys
 
+from apps.jobs.services.approvals import deployment_approve
 from apps.notifications.states import Occasion
 from controlplane.lib.actor import Actor
 from tests.browser.conftest import Reader
 from tests.dashboard.scene import Scene
-from tests.jobs.deployments import DEPLOYS, deployer, deployment_of, environment
+from tests.jobs.deployments import DEPLOYS, acting, deployer, deployment_of, environment, user
 from tests.jobs.test_event_starts import deliver
 from tests.notifications.conftest import rule_made, target_made
 from tests.pipelines.schedules import scheduled
@@ -61,6 +62,28 @@ def deployment_made() -> str:
     )
     run = deployer().run(DEPLOYS, git_ref="feature/a-branch-with-a-very-long-name-that-has-to-wrap")
     return f"/dashboard/deployments/{deployment_of(run).deployment_id}"
+
+
+def test_a_comment_stays_while_a_deployment_waits_and_the_buttons_go_when_another_has_decided(
+    reader: Reader, scene: Scene
+) -> None:
+    environment(approvals=1, approver_roles=["operator"], requester_may_not_approve=True)
+    worker = deployer()
+    run = worker.run(DEPLOYS)
+    deployment_id = str(deployment_of(run).deployment_id)
+    reader.open(f"/dashboard/deployments/{deployment_id}")
+    reader.click("#comment")
+    reader.press("Not before")
+    # Each answer is noted, so that the test knows when one has come.
+    reader.script("document.addEventListener('htmx:afterOnLoad', () => document.body.dataset.answered = true)")
+    reader.wait(lambda: reader.script("return document.body.dataset.answered"))
+    reader.press(" noon")
+    assert reader.script("return document.getElementById('comment').value") == "Not before noon"
+    deployment_approve(actor=acting(user("ann")), deployment_id=deployment_id, comment=None)
+    worker.finish(worker.take())
+    reader.wait_for_text("#deployment-actions", "Deploy again")
+    assert reader.text("#deployment-decide").strip() == ""
+    assert "Completed" in reader.text("#deployment")
 
 
 def test_the_overview_shows_the_counts_and_follows_them(

@@ -6,13 +6,14 @@ from apps.accounts.selectors import user_by_email
 from apps.jobs.models import RUN, Deployment, Run
 from apps.jobs.selectors.deployments import deployment_get
 from apps.jobs.selectors.environments import environment_find, environment_get
+from apps.jobs.services.approvals import deployment_approve
 from apps.jobs.services.environments import environment_change
 from tests.clients import Client
 from tests.conftest import ADMIN
 from tests.dashboard.conftest import SignedIn
 from tests.dashboard.test_pipelines import errors_of, send
 from tests.dashboard.test_tests import words
-from tests.jobs.deployments import DEPLOYS, deployer, deployment_of, environment
+from tests.jobs.deployments import DEPLOYS, acting, deployer, deployment_of, environment, user
 from tests.jobs.runs import Worker
 
 LIST = "/dashboard/environments"
@@ -177,3 +178,26 @@ def test_the_link_of_a_notification_needs_a_sign_in(worker: Worker, outsider: Cl
     assert (answer.status_code, answer.headers["Location"]) == (302, f"/signin?next={path}")
     assert outsider.post(f"{path}/approve", data={}).status_code in (302, 403)
     assert deployment_get(str(deployment_id)).approvals is None
+
+
+def test_a_refresh_brings_other_buttons_only_when_others_are_offered(worker: Worker, operator: Client) -> None:
+    environment(approvals=1, approver_roles=["operator"])
+    run = worker.run(DEPLOYS)
+    deployment_id = deployment_of(run).deployment_id
+    assert "Approve Reject" in shown(operator, f"deployments/{deployment_id}")
+    # The page asks with what it offers, so that a comment that is being written stays as it is.
+    same = refreshed(operator, f"deployments/{deployment_id}?seen=approve%20reject")
+    assert "hx-swap-oob" not in same
+    assert f'hx-get="/dashboard/deployments/{deployment_id}?seen=approve%20reject"' in same
+    deployment_approve(actor=acting(user("ann")), deployment_id=str(deployment_id), comment=None)
+    worker.finish(worker.take())
+    ended = refreshed(operator, f"deployments/{deployment_id}?seen=approve%20reject")
+    assert ended.count("hx-swap-oob") == 2
+    assert "Deploy again" in words(ended)
+    assert "Decide" not in ended
+    assert "hx-get" not in ended
+
+
+def refreshed(browser: Client, path: str) -> str:
+    """What a refresh of the live part answers."""
+    return browser.get(f"/dashboard/{path}", headers={"HX-Request": "true"}).text

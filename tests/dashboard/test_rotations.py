@@ -43,8 +43,14 @@ def test_one_click_rotates_and_the_page_has_every_step_with_its_time(operator: C
     assert all(re.search(r"Done \d+ \w+ \d{4}, \d\d:\d\d:\d\d UTC", row) for row in rows[:5]), rows
     assert ["To do" in row for row in rows[5:]] == [True, True]
     assert VALUE not in page
-    # Its live part refreshes itself.
-    assert words(operator.get(address, headers={"HX-Request": "true"}).text).startswith("State Overlap")
+    # Its live part refreshes itself. What can no longer be stopped is no longer offered to be.
+    assert 'id="stop"' not in page
+    assert f'hx-get="{address}?seen=hasten"' in page
+    asked = (f"{address}?seen={seen}" for seen in ("stop hasten", "hasten"))
+    refreshed = [operator.get(each, headers={"HX-Request": "true"}).text for each in asked]
+    assert words(refreshed[0]).startswith("State Overlap")
+    assert words(refreshed[0]).endswith("Do not wait for the overlap")
+    assert [("hx-swap-oob" in part, 'id="stop"' in part) for part in refreshed] == [(True, False), (False, False)]
 
 
 def test_a_rotation_is_stopped_or_hastened_on_its_page(operator: Client) -> None:

@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission
 from apps.accounts.selectors import user_get
-from apps.dashboard.pages import page, refresh_seconds, shared_context, show
+from apps.dashboard.pages import actions_context, page, refresh_seconds, shared_context, show
 from apps.jobs.selectors.deployment_jobs import deployment_job
 from apps.jobs.selectors.deployments import deployment_gates, deployment_get
 from apps.jobs.selectors.gates import approver_problem
@@ -38,11 +38,14 @@ def deployment_page(request: HttpRequest, deployment_id: str) -> HttpResponse:
         "seconds": refresh_seconds(busy=is_open),
         "key": new_id(),
     }
+    may_approve = may_reject = False
     if environment and environment.approvals and deployment.status == DeploymentStatus.WAITING:
         user = user_get(request_actor(request).person_id or "")
         context["approve_problem"] = approver_problem(environment, deployment, user)
-        context["may_reject"] = approver_problem(environment, deployment, user, is_rejection=True) is None
-        context["may_approve"] = context["approve_problem"] is None
+        may_approve = context["approve_problem"] is None
+        may_reject = approver_problem(environment, deployment, user, is_rejection=True) is None
+    may_repeat = not is_open and Permission.JOBS_CREATE in request_actor(request).permissions
+    context |= actions_context(request, approve=may_approve, reject=may_reject, again=may_repeat)
     return show(request, "deployment", context)
 
 

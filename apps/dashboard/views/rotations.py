@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission
 from apps.dashboard.forms.secrets import RotationForm
-from apps.dashboard.pages import is_fragment, page, refresh_seconds, shared_context, show
+from apps.dashboard.pages import actions_context, is_fragment, page, refresh_seconds, shared_context, show
 from apps.secrets.selectors import secret_get
 from apps.secrets.selectors.rotations import LATE_AFTER, plan_and_rotations, plan_find, rotation_get
 from apps.secrets.services.rotation_plans import (
@@ -52,7 +52,7 @@ def rotation_page(request: HttpRequest, rotation_id: str) -> HttpResponse:
     rotation = rotation_get(rotation_id)
     live = not is_final(rotation)
     # Steps of one act follow each other.
-    context = {
+    context: dict[str, Any] = {
         "section": "secrets",
         "rotation": rotation,
         "secret": secret_get(str(rotation.secret_id)) if not is_fragment(request) else None,
@@ -60,6 +60,9 @@ def rotation_page(request: HttpRequest, rotation_id: str) -> HttpResponse:
         "live": live,
         "seconds": refresh_seconds(busy=rotation.state in ("rotating", "reverting", "retiring")),
     }
+    may_act = live and Permission.SECRETS_MANAGE in request_actor(request).permissions
+    may_hasten = may_act and rotation.state != "reverting" and not rotation.is_urgent
+    context |= actions_context(request, stop=may_act and rotation.state == "rotating", hasten=may_hasten)
     return show(request, "rotation", context)
 
 
