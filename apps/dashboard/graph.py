@@ -4,6 +4,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Protocol
 
@@ -13,7 +14,9 @@ CELL_WIDTH, CELL_HEIGHT = 168, 32
 FRAME_HEAD, FRAME_PADDING = 30, 8
 GAP_ACROSS, GAP_DOWN, GAP_CELLS = 44, 14, 6
 MARGIN = 4
-# A layer that is higher goes on beside itself.
+# A line that passes a column has a lane between its boxes. More lanes widen the gap, up to a height.
+LANE, MAX_GAP = 7, 49
+# A layer that is higher goes on in another column.
 MAX_HEIGHT = 40 * (BOX_HEIGHT + GAP_DOWN)
 # A layer is in the middle beside a higher one, but begins no lower than this, so that it is seen without scrolling.
 _LOWEST_TOP = 240
@@ -23,6 +26,8 @@ FRAME_ROWS = 12
 MAX_EDGES = 2_000
 # How many characters fit into a box and into a cell.
 _BOX_CHARACTERS, _CELL_CHARACTERS = 20, 19
+
+_Point = tuple[float, float]
 
 # The statuses of jobs, that first which says most about a matrix that has some like it.
 _TELLING = (
@@ -117,6 +122,7 @@ class _Unit:
     jobs: list[GraphedJob]
     needs: set[str]
     layer: int = 0
+    column: int = 0
     is_open: bool = False
     x: int = 0
     y: int = 0
@@ -148,15 +154,75 @@ class _Unit:
         return self.y + self.height // 2
 
 
+@dataclass
+class _Lane:
+    """Where lines pass a column. `wanted` is the height at which they would pass if there were no boxes."""
+
+    wanted: float
+    y: float = 0
+
+
+@dataclass
+class _Column:
+    """Units below each other, with gaps above, between and below them, of which each has its lanes."""
+
+    units: list[_Unit]
+    x: int = 0
+    right: int = 0
+    gaps: list[list[_Lane]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gaps = [[] for _ in range(len(self.units) + 1)]
+
+    @property
+    def height(self) -> int:
+        return sum(unit.height for unit in self.units) + sum(map(self.gap_height, range(len(self.gaps))))
+
+    def gap_height(self, number: int) -> int:
+        """The height of this gap; the first and the last one are only there for lanes."""
+        lanes = len(self.gaps[number])
+        least = GAP_DOWN if 0 < number < len(self.units) else 0
+        return max(least, min((lanes + 1) * LANE, MAX_GAP)) if lanes else least
+
+    @cached_property
+    def _middles(self) -> list[float]:
+        """The middles of the gaps, before lanes widen them."""
+        between = [(one.y + one.height + other.y) / 2 for one, other in pairwise(self.units)]
+        return [self.units[0].y - LANE, *between, self.units[-1].y + self.units[-1].height + LANE]
+
+    def lane(self, wanted: float) -> _Lane:
+        """A new lane in the gap that is nearest to this height."""
+        lane = _Lane(wanted)
+        self.gaps[min(range(len(self.gaps)), key=lambda number: abs(self._middles[number] - wanted))].append(lane)
+        return lane
+
+
+@dataclass
+class _Bundle:
+    """Units that all need the same `sources`. Their lines share the lanes, by the number of the column."""
+
+    sources: list[_Unit]
+    targets: list[_Unit]
+    lanes: dict[int, _Lane] = field(default_factory=dict)
+
+
 def run_graph(jobs: Sequence[GraphedJob], *, opened: Collection[str] = ()) -> Graph:
     """Place the jobs, which come in an order in which each follows what it needs.
 
     A matrix is one box, unless its name is in `opened`. A line that a longer way replaces is left out.
     """
     units = _units(jobs, opened)
-    layers = _ordered(units)
-    width, height = _place(layers)
-    edges, joints, is_cut = _edges(units)
+    columns = [_Column(part) for layer in _ordered(units) for part in _parts(layer)]
+    for number, column in enumerate(columns):
+        for unit in column.units:
+            unit.column = number
+    # The lanes are where the boxes leave room, and then the boxes make room for the lanes.
+    _place(columns)
+    bundles = _bundles(units)
+    for bundle in bundles:
+        _lanes(bundle, columns)
+    width, height = _place(columns)
+    edges, joints, is_cut = _edges(bundles, columns)
     graph = Graph([], [], edges, joints, width, height, is_cut)
     for unit in units.values():
         _draw(unit, graph)
@@ -191,53 +257,102 @@ def _ordered(units: Mapping[str, _Unit]) -> list[list[_Unit]]:
     return [layers[number] for number in sorted(layers)]
 
 
-def _place(layers: Sequence[Sequence[_Unit]]) -> tuple[int, int]:
-    """Give each unit its place. Returns the width and the height of all."""
-    columns = [column for layer in layers for column in _columns(layer)]
-    heights = [sum(unit.height + GAP_DOWN for unit in column) - GAP_DOWN for column in columns]
+def _parts(layer: Sequence[_Unit]) -> list[list[_Unit]]:
+    """The units of each column of the layer."""
+    parts: list[list[_Unit]] = [[]]
+    height = 0
+    for unit in layer:
+        if parts[-1] and height + unit.height > MAX_HEIGHT:
+            parts.append([])
+            height = 0
+        parts[-1].append(unit)
+        height += unit.height + GAP_DOWN
+    return parts
+
+
+def _place(columns: Sequence[_Column]) -> tuple[int, int]:
+    """Give each unit and lane its place. Returns the width and the height of all."""
+    heights = [column.height for column in columns]
     highest, x = max(heights, default=0), MARGIN
     for column, height in zip(columns, heights, strict=True):
         y = MARGIN + min((highest - height) // 2, _LOWEST_TOP)
-        for unit in column:
-            unit.x, unit.y = x, y
-            y += unit.height + GAP_DOWN
-        x += max(unit.width for unit in column) + GAP_ACROSS
+        column.x, column.right = x, x + max(unit.width for unit in column.units)
+        for number, lanes in enumerate(column.gaps):
+            gap = column.gap_height(number)
+            for place, lane in enumerate(sorted(lanes, key=lambda lane: lane.wanted), start=1):
+                lane.y = round(y + gap * place / (len(lanes) + 1), 1)
+            y += gap
+            for unit in column.units[number : number + 1]:
+                unit.x, unit.y = x, y
+                y += unit.height
+        x = column.right + GAP_ACROSS
     return max(0, x - GAP_ACROSS + MARGIN), highest + 2 * MARGIN
 
 
-def _columns(layer: Sequence[_Unit]) -> list[list[_Unit]]:
-    columns: list[list[_Unit]] = [[]]
-    height = 0
-    for unit in layer:
-        if columns[-1] and height + unit.height > MAX_HEIGHT:
-            columns.append([])
-            height = 0
-        columns[-1].append(unit)
-        height += unit.height + GAP_DOWN
-    return columns
-
-
-def _edges(units: Mapping[str, _Unit]) -> tuple[list[str], list[tuple[int, int]], bool]:
-    """The lines and the joints. Several units that need the same several others share their lines by a joint."""
+def _bundles(units: Mapping[str, _Unit]) -> list[_Bundle]:
     sharing: dict[tuple[str, ...], list[_Unit]] = defaultdict(list)
     for name, needs in _reduced(units).items():
         if needs:
             sharing[needs].append(units[name])
+    return [_Bundle([units[name] for name in needs], targets) for needs, targets in sharing.items()]
+
+
+def _lanes(bundle: _Bundle, columns: Sequence[_Column]) -> None:
+    """Reserve a lane in each column that lines of the bundle pass, near the straight way."""
+    first = min(unit.column for unit in bundle.sources)
+    last = max(unit.column for unit in bundle.targets)
+    for number in range(first + 1, last):
+        before = [unit for unit in bundle.sources if unit.column < number]
+        after = [unit for unit in bundle.targets if unit.column > number]
+        begin, end = max(unit.column for unit in before), min(unit.column for unit in after)
+        begins, ends = (sum(unit.middle for unit in side) / len(side) for side in (before, after))
+        wanted = begins + (ends - begins) * (number - begin) / (end - begin)
+        bundle.lanes[number] = columns[number].lane(wanted)
+
+
+def _edges(bundles: Sequence[_Bundle], columns: Sequence[_Column]) -> tuple[list[str], list[tuple[int, int]], bool]:
+    """The lines and the joints: curves between two columns, and straight lines in the lanes.
+
+    Where several lines of a bundle become several others, they meet in a joint.
+    """
     edges: list[str] = []
-    joints: list[tuple[int, int]] = []
-    for needs, following in sharing.items():
-        sources = [units[name] for name in needs]
-        ends = [(unit.x, unit.middle) for unit in following]
-        starts = [(source.x + source.width, source.middle) for source in sources]
-        if len(sources) > 1 and len(following) > 1:
-            joint = min(x for x, _ in ends) - GAP_ACROSS // 2, sum(y for _, y in starts) // len(starts)
-            joints.append(joint)
-            edges += [_curve(start, joint) for start in starts] + [_curve(joint, end) for end in ends]
-        else:
-            edges += [_curve(start, end) for start in starts for end in ends]
+    joints: dict[tuple[int, int], None] = {}
+    for bundle in bundles:
+        starts, ends = _points(bundle, columns)
+        for number in sorted(starts):
+            begins, leads, edge = starts[number], ends[number + 1], columns[number].right
+            if len(begins) > 1 and len(leads) > 1:
+                joint = _joint(columns[number + 1].x - GAP_ACROSS // 2, begins, joints)
+                edges += [_curve(start, joint, edge) for start in begins] + [_curve(joint, end, edge) for end in leads]
+            else:
+                edges += [_curve(start, end, edge) for start in begins for end in leads]
+        edges += [f"M{columns[number].x} {lane.y}H{columns[number].right}" for number, lane in bundle.lanes.items()]
         if len(edges) > MAX_EDGES:
-            return edges[:MAX_EDGES], joints, True
-    return edges, joints, False
+            return edges[:MAX_EDGES], [*joints], True
+    return edges, [*joints], False
+
+
+def _points(bundle: _Bundle, columns: Sequence[_Column]) -> tuple[dict[int, list[_Point]], dict[int, list[_Point]]]:
+    """Where lines of the bundle leave each column to the right, and where they come to each from the left."""
+    starts: dict[int, list[_Point]] = defaultdict(list)
+    ends: dict[int, list[_Point]] = defaultdict(list)
+    for unit in bundle.sources:
+        starts[unit.column].append((unit.x + unit.width, unit.middle))
+    for unit in bundle.targets:
+        ends[unit.column].append((unit.x, unit.middle))
+    for number, lane in bundle.lanes.items():
+        starts[number].append((columns[number].right, lane.y))
+        ends[number].append((columns[number].x, lane.y))
+    return starts, ends
+
+
+def _joint(x: int, starts: Sequence[_Point], joints: dict[tuple[int, int], None]) -> tuple[int, int]:
+    """A new joint at about the height of the starts, where there is no other."""
+    joint = x, round(sum(y for _, y in starts) / len(starts))
+    while joint in joints:
+        joint = x, joint[1] + LANE
+    joints[joint] = None
+    return joint
 
 
 def _reduced(units: Mapping[str, _Unit]) -> dict[str, tuple[str, ...]]:
@@ -254,13 +369,15 @@ def _reduced(units: Mapping[str, _Unit]) -> dict[str, tuple[str, ...]]:
     return reduced
 
 
-def _curve(start: tuple[int, int], end: tuple[int, int]) -> str:
+def _curve(start: _Point, end: _Point, edge: int) -> str:
+    """A line to the next column. A box may be narrower than its column, which ends at `edge`."""
     (x, y), (to_x, to_y) = start, end
     if y == to_y:
         return f"M{x} {y}H{to_x}"
-    # Over a long way, the line leaves its layer where the next one begins, so that it crosses few boxes.
-    bend = max(8, min(GAP_ACROSS, to_x - x) // 2)
-    return f"M{x} {y}C{x + bend} {y} {to_x - bend} {to_y} {to_x} {to_y}"
+    way = f"H{edge}" if x < edge else ""
+    x = max(x, edge)
+    bend = (to_x - x) / 2
+    return f"M{start[0]} {y}{way}C{x + bend:g} {y} {to_x - bend:g} {to_y} {to_x} {to_y}"
 
 
 def _draw(unit: _Unit, graph: Graph) -> None:
