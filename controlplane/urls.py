@@ -47,6 +47,7 @@ urlpatterns = [
         "apps.accounts.urls", "account/", "auth/", "device", "invitation", "oauth/", "signin", "signout", "tokens"
     ),
     LazyUrls("controlplane.http.urls", "docs", "files/", "info", "schema"),
+    path("dashboard", views.root),
     path("dashboard/", ("apps.dashboard.urls", "dashboard", "dashboard")),
     LazyResolver("admin/", "controlplane.admin_urls", namespace="admin"),
     path("admin", RedirectView.as_view(pattern_name="admin:index"), name="administration"),

@@ -5,7 +5,8 @@ from functools import wraps
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import Resolver404, resolve, reverse
 from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.views.decorators.http import require_http_methods
 
@@ -20,22 +21,47 @@ BUSY_SECONDS = 2
 QUIET_SECONDS = 15
 
 
-def page(permission: Permission, *methods: str) -> Callable[[View], View]:
-    """Make a view a page that requires `permission` and that no shared cache stores."""
+def page(permission: Permission, *methods: str, form_at: str = "") -> Callable[[View], View]:
+    """Make a view a page that requires `permission` and that no shared cache stores.
+
+    An address that only takes forms stays in the browser when a form is refused. Opened again, it leads to the page
+    with the form: to the one named `form_at`, or else to the nearest one above it.
+    """
 
     def decorate(view: View) -> View:
         guarded = require_http_methods(methods or ["GET", "HEAD"])(page_permission(permission)(view))
+        takes_forms_only = methods == ("POST",)
 
         @wraps(view)
         def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-            response = guarded(request, *args, **kwargs)
+            if takes_forms_only and request.method in ("GET", "HEAD"):
+                response: HttpResponse = redirect(
+                    reverse(f"dashboard:{form_at}", args=args, kwargs=kwargs) if form_at else _page_above(request)
+                )
+            else:
+                response = guarded(request, *args, **kwargs)
             patch_vary_headers(response, ["Cookie", "HX-Request"])
             patch_cache_control(response, private=True, no_cache=True)
             return response
 
+        answer.takes_forms_only = takes_forms_only  # type: ignore[attr-defined]
         return answer
 
     return decorate
+
+
+def _page_above(request: HttpRequest) -> str:
+    """The address of the nearest page above the requested address."""
+    path = request.path_info
+    while "/" in path.removeprefix("/dashboard/"):
+        path = path.rpartition("/")[0]
+        try:
+            found = resolve(path)
+        except Resolver404:
+            continue
+        if not getattr(found.func, "takes_forms_only", False):
+            return reverse(found.view_name, args=found.args, kwargs=found.kwargs)
+    return reverse("dashboard:overview")
 
 
 def is_fragment(request: HttpRequest) -> bool:

@@ -63,6 +63,14 @@ _PLAIN_NAME = re.compile("[a-z]+(?:_[a-z]+)*")
 _ADDRESS_LIMIT = 16 * 1024
 _HEADERS_LIMIT = 32 * 1024
 
+# The section of the navigation that pages belong to, by the first part of their address.
+_SECTIONS = {
+    **{section: section for section in ("runs", "jobs", "agents", "pipelines", "environments", "secrets")},
+    "deployments": "environments",
+    "rotations": "secrets",
+    "schedules": "pipelines",
+}
+
 # The most characters of each text in a problem, because it may repeat what a client has sent.
 _MAX_DETAIL = 1000
 _MAX_TEXTS = {"field": 200, "message": 500}
@@ -101,10 +109,10 @@ def _navigation(request: HttpRequest) -> dict[str, Any]:
     It is rendered without the request: finding the user would read the database, which may be what failed. So the
     cookie of a session is enough. Without a valid session, all of these links lead to the sign-in page.
     """
-    section = request.path_info.removeprefix("/dashboard/").partition("/")[0]
+    part = request.path_info.removeprefix("/dashboard/").partition("/")[0]
     return {
         "navigates": settings.SESSION_COOKIE_NAME in request.COOKIES,
-        "section": section if section in ("runs", "jobs", "agents", "pipelines") else "",
+        "section": _SECTIONS.get(part, ""),
     }
 
 

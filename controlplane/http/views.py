@@ -5,6 +5,7 @@ import sys
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
+from django.urls import Resolver404, resolve, reverse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
@@ -14,6 +15,9 @@ from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, Forbidden
 from controlplane.lib.work import failure_note
 from controlplane.nosql.readiness import database_require
+
+# Where the addresses of pages begin. Those of the API are taken as they are written.
+_PAGES = ("/account/", "/dashboard/", "/device/", "/docs/", "/guide/", "/signin/")
 
 
 @require_safe
@@ -50,8 +54,11 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's handler404. Where an address has something else than an id, it says what is not there."""
-    return _handled(request, thing_missing(request.path_info) or exception)
+    """Django's handler404. The address of a page with a slash at its end leads to the page.
+
+    Where an address has something else than an id, the answer says what is not there.
+    """
+    return _without_slash(request) or _handled(request, thing_missing(request.path_info) or exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
@@ -63,6 +70,18 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noq
     """Django's CSRF_FAILURE_VIEW."""
     message = "This form has expired or came from another site. Reload the page and try again."
     return error_response(request, Forbidden(message, code=ErrorCode.CSRF_FAILED))
+
+
+def _without_slash(request: HttpRequest) -> HttpResponse | None:
+    path = request.path_info
+    if request.method not in ("GET", "HEAD") or not path.endswith("/") or not path.startswith(_PAGES):
+        return None
+    try:
+        found = resolve(path[:-1])
+    except Resolver404:
+        return None
+    query = request.META.get("QUERY_STRING", "")
+    return redirect(reverse(found.view_name, args=found.args, kwargs=found.kwargs) + (f"?{query}" if query else ""))
 
 
 def _handled(request: HttpRequest, exception: BaseException | None) -> HttpResponse:

@@ -33,7 +33,7 @@ ADMIN = Actor("user", "01kaadmin00000000000000000", "Ada", frozenset(Permission)
 # What people see in a browser, presigned URLs, and the document itself. Everything else is the API.
 PAGES = re.compile(
     r"/(|signin|signout|oauth/.*|account/.*|admin.*|docs|docs/other-ci|files/.*|schema|schema/pipeline.json|guide.*"
-    r"|invitation(/accept)?|device|dashboard/.*)"
+    r"|invitation(/accept)?|device|dashboard|dashboard/.*)"
 )
 
 

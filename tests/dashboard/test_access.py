@@ -90,7 +90,53 @@ def test_a_button_without_its_csrf_token_does_nothing(operator: Client, scene: S
 @pytest.mark.parametrize("action", ["cancel", "retry"])
 def test_a_get_request_cannot_cancel_or_retry_a_job(operator: Client, scene: Scene, action: str) -> None:
     scene.pipeline()
-    assert operator.get(f"/dashboard/jobs/{scene.job()}/{action}").status_code == 405
+    job = f"/dashboard/jobs/{scene.job()}"
+    answer = operator.get(f"{job}/{action}", allow_redirects=False)
+    assert (answer.status_code, answer.headers["Location"]) == (302, job)
+    assert "Queued" in operator.get(job).text
+
+
+@pytest.mark.parametrize(
+    ("path", "page"),
+    [
+        ("pipelines/self/new-schedule", "pipelines/self/schedules"),
+        ("new-connection", "webhooks"),
+        ("webhooks/hub/change", "webhooks/hub"),
+        ("connections/hub/pipelines", "connections/hub/repositories"),
+        ("environments/production/deploy", "environments/production"),
+        ("notifications/new-target", "notifications"),
+        ("notifications/targets/a/secret", "notifications/targets/a"),
+        ("notifications/failed/a/retry", "notifications"),
+        ("artifacts/" + "-".join([UNKNOWN_ID, UNKNOWN_ID, "1", "0" * 32]) + "/delete", ""),
+    ],
+)
+def test_the_address_of_a_refused_form_leads_to_the_page_with_the_form(outsider: Client, path: str, page: str) -> None:
+    answer = outsider.get(f"/dashboard/{path}", allow_redirects=False)
+    assert (answer.status_code, answer.headers["Location"]) == (302, f"/dashboard/{page}")
+    assert outsider.put(f"/dashboard/{path}").status_code in (403, 405)
+
+
+@pytest.mark.parametrize(
+    ("path", "page"),
+    [
+        ("/dashboard", "/dashboard/"),
+        ("/dashboard/runs/?pipeline=a%20b", "/dashboard/runs?pipeline=a%20b"),
+        ("/dashboard/pipelines/a%3Fb/", "/dashboard/pipelines/a%3Fb"),
+        ("/docs/", "/docs"),
+        ("/guide/", "/guide"),
+        ("/signin/", "/signin"),
+        ("/account/tokens/", "/account/tokens"),
+    ],
+)
+def test_a_slash_too_many_or_too_few_leads_to_the_page(outsider: Client, path: str, page: str) -> None:
+    answer = outsider.get(path, allow_redirects=False)
+    assert (answer.status_code, answer.headers["Location"]) == (302, page)
+
+
+@pytest.mark.parametrize("path", ["/jobs/", "/docs//", "/dashboard/nothing/", "/runs/"])
+def test_other_addresses_are_taken_as_they_are_written(outsider: Client, path: str) -> None:
+    assert outsider.get(path, allow_redirects=False).status_code == 404
+    assert outsider.post("/dashboard/runs/").status_code in (403, 404)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +165,9 @@ def test_an_unknown_address_or_identifier_shows_a_not_found_page(operator: Clien
         (f"/dashboard/jobs/{UNKNOWN_ID}", "All jobs"),
         (f"/dashboard/agents/{UNKNOWN_ID}", "All agents"),
         ("/dashboard/pipelines/unknown", "All pipelines"),
+        ("/dashboard/environments/unknown", "All environments"),
+        (f"/dashboard/deployments/{UNKNOWN_ID}", "All environments"),
+        ("/dashboard/secrets/UNKNOWN", "All secrets"),
         ("/dashboard/nothing", "Go to the overview"),
         ("/nothing", "Go to the overview"),
     ],

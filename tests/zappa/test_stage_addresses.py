@@ -16,7 +16,19 @@ from tests.dashboard.scene import Scene
 from tests.zappa.events import answer_body, http_api_event
 
 STAGE = "/staging"
-FIRST = ("/", "/dashboard/", "/admin/", "/guide", "/docs", "/signin", "/account/devices")
+FIRST = (
+    "/",
+    "/dashboard",
+    "/dashboard/",
+    "/dashboard/runs/",
+    "/dashboard/new-connection",
+    "/docs/",
+    "/admin/",
+    "/guide",
+    "/docs",
+    "/signin",
+    "/account/devices",
+)
 # What only looks like an address, and what is sent by a click alone.
 NO_ADDRESS = frozenset({"value", "placeholder", "pattern", "d"})
 ONLY_SENT = frozenset({"action", "formaction", "hx-post"})

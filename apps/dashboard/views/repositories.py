@@ -100,7 +100,7 @@ def connection_repositories_page(request: HttpRequest, connection_id: str) -> Ht
     return _repositories(request, connection_id, None)
 
 
-@page(Permission.PIPELINES_SAVE, "POST")
+@page(Permission.PIPELINES_SAVE, "POST", form_at="connection_repositories")
 def repository_pipeline_action(request: HttpRequest, connection_id: str) -> HttpResponse:
     """Make a pipeline from a repository, and redirect to its page."""
     form = RepositoryForm(request.POST)

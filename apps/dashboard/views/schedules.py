@@ -36,7 +36,7 @@ def schedule_list_page(request: HttpRequest, name: str) -> HttpResponse:
 
 
 @body_limit(_BODY)
-@page(Permission.PIPELINES_SAVE, "POST")
+@page(Permission.PIPELINES_SAVE, "POST", form_at="schedules")
 def schedule_new_action(request: HttpRequest, name: str) -> HttpResponse:
     """Add a schedule and redirect to the list. After an error, the form keeps what the user entered."""
     form = ScheduleNewForm(request.POST)

@@ -42,7 +42,7 @@ def webhook_list_page(request: HttpRequest) -> HttpResponse:
 
 
 @body_limit(_BODY)
-@page(Permission.CONNECTIONS_MANAGE, "POST")
+@page(Permission.CONNECTIONS_MANAGE, "POST", form_at="webhooks")
 def connection_new_action(request: HttpRequest) -> HttpResponse:
     """Add a connection, and show the secret of its webhooks this once."""
     form = ConnectionNewForm(request.POST)
