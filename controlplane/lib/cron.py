@@ -7,12 +7,13 @@ every hour follows the time that passes.
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from controlplane.lib.errors import InvalidInput
+from controlplane.lib.errors import InvalidInput, results_of
 from controlplane.lib.frozen import frozen
 from controlplane.lib.zones import clock_time, local_time, zone_validate
 
@@ -79,9 +80,14 @@ class Cron:
 
 def cron_validate(text: Any, *, zone: Any, seed: str, field: str = "cron", zone_field: str = "zone") -> Cron:
     """The cron expression `text` in the time zone. `seed` decides what H stands for. Raises InvalidInput."""
+    found, zone = results_of(lambda: _expression(text, seed, field), lambda: zone_validate(zone, field=zone_field))
+    return Cron(found, zone)
+
+
+def _expression(text: Any, seed: str, field: str) -> str:
+    """The five fields without H. Raises InvalidInput."""
     from cronsim import CronSimError
 
-    zone = zone_validate(zone, field=zone_field)
     if not isinstance(text, str) or len(text) > MAX_CRON or not _TEXT.fullmatch(text):
         raise InvalidInput.field(
             field, f"must be a cron expression of at most {MAX_CRON} characters, such as H 3 * * 1-5"
@@ -90,21 +96,29 @@ def cron_validate(text: Any, *, zone: Any, seed: str, field: str = "cron", zone_
     if len(fields) != len(_FIELDS):
         raise InvalidInput.field(field, "must have five fields: minute, hour, day of the month, month, day of the week")
     parts = [_without_h(part, place, seed, field) for place, part in enumerate(fields)]
-    cron = Cron(" ".join(parts), zone)
+    # Whether a time comes does not depend on the zone: where an hour is left out, it comes the year after.
+    cron = Cron(" ".join(parts), "UTC")
     try:
         following = cron.after(datetime(2024, 1, 1, tzinfo=UTC))
     except CronSimError as error:
-        raise InvalidInput.field(field, f"must be valid: {_meant(str(error))}") from None
+        raise InvalidInput.field(field, _meant(str(error), parts)) from None
     if following is None:
         raise InvalidInput.field(field, "must be a time that comes: no day fits in 50 years")
-    return cron
+    return cron.expression
 
 
-def _meant(message: str) -> str:
+def _meant(message: str, parts: list[str]) -> str:
     """What the library says, in our words: it names the field that it cannot read."""
-    return (
-        f"cannot read the {message.removeprefix('Bad ').replace('-', ' ')}" if message.startswith("Bad ") else message
-    )
+    from cronsim import CronSim, CronSimError
+
+    if message == "Bad day-of-month":
+        # It says the same of a day that can be read, but that none of the months has.
+        with suppress(CronSimError):
+            CronSim(" ".join([*parts[:3], "*", parts[4]]), datetime(2024, 1, 1))  # noqa: DTZ001 — clocks without a zone
+            return "must be a time that comes: no month of these has such a day"
+    if message.startswith("Bad "):
+        message = f"cannot read the {message.removeprefix('Bad ').replace('-', ' ')}"
+    return f"must be valid: {message}"
 
 
 def _without_h(part: str, place: int, seed: str, field: str) -> str:

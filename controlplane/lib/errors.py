@@ -1,6 +1,6 @@
 """The one family of errors that services raise; `controlplane.http.problems` turns it into responses (RFC 9457)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
@@ -47,6 +47,20 @@ class InvalidInput(ApplicationError):
     def field(cls, field: str, message: str, *, code: ErrorCode | None = None) -> "InvalidInput":
         """The error for one invalid field. `message` continues its name."""
         return cls(f"{field}: {message}", code=code, errors=[{"field": field, "message": message}])
+
+
+def results_of(*checks: Callable[[], Any]) -> list[Any]:
+    """What the checks return. Raises one InvalidInput with the errors of all that fail, so that none hides another."""
+    results, failed = [], []
+    for check in checks:
+        try:
+            results.append(check())
+        except InvalidInput as error:
+            failed.append(error)
+    if failed:
+        errors = [entry for error in failed for entry in error.errors]
+        raise InvalidInput(failed[0].message, code=failed[0].code, errors=errors)
+    return results
 
 
 class NotAuthenticated(ApplicationError):

@@ -51,6 +51,11 @@ def test_a_mistake_is_shown_at_its_field_and_nothing_is_lost(operator: Client) -
     status, page = send(operator, "pipelines/self/new-schedule", **NEW | {"cron": "61 3 * * *"})
     assert (status, errors_of(page, "cron")) == (422, "must be valid: cannot read the minute")
     assert 'value="Europe/Berlin"' in page
+    # All mistakes are shown at once, whether the form finds them or the service.
+    for parameters in ("x", "unknown=1"):
+        wrong = NEW | {"cron": "61 3 * * *", "zone": "Mars", "parameters": parameters}
+        status, page = send(operator, "pipelines/self/new-schedule", **wrong)
+        assert [status, *(bool(errors_of(page, name)) for name in ("cron", "zone", "parameters"))] == [422, 1, 1, 1]
     scheduled()
     status, page = send(operator, "pipelines/self/new-schedule", **NEW)
     assert (status, "already has a schedule nightly" in errors_of(page, "name")) == (422, True)

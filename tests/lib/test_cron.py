@@ -80,7 +80,9 @@ def test_h_is_another_time_for_each_schedule_and_the_same_for_one() -> None:
         ("61 * * * *", "cannot read the minute"),
         ("0 24 * * *", "cannot read the hour"),
         ("0 0 * * FRIDAY", "cannot read the day of week"),
-        ("0 0 30 2 *", "cannot read the day of month"),
+        ("0 0 30 2 *", "must be a time that comes: no month of these has such a day"),
+        ("0 0 31 4,6 *", "must be a time that comes: no month of these has such a day"),
+        ("0 0 32 2 *", "cannot read the day of month"),
         ("0 0 */31 * 1#2", "must be a time that comes"),
         ("H(0-60) * * * *", "must have H in the minute from 0 to 59"),
         ("H(9-3) * * * *", "must have H in the minute from 0 to 59"),
@@ -100,6 +102,12 @@ def test_what_is_no_cron_expression_is_refused_with_its_field(text: str, message
 def test_what_is_no_time_zone_is_refused(zone: object) -> None:
     with pytest.raises(InvalidInput, match="zone: must be a time zone"):
         cron_validate("0 0 * * *", zone=zone, seed="web.nightly")
+
+
+def test_a_wrong_expression_and_a_wrong_zone_are_named_together() -> None:
+    with pytest.raises(InvalidInput) as error:
+        cron_validate("61 * * * *", zone="Mars", seed="web.nightly")
+    assert [entry["field"] for entry in error.value.errors] == ["cron", "zone"]
 
 
 @dataclass(frozen=True)

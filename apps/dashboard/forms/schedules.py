@@ -6,6 +6,7 @@ from django import forms
 
 from apps.dashboard.forms.lines import parameter_lines
 from apps.dashboard.forms.refusable import PLAIN, RefusableForm
+from controlplane.lib.cron import cron_validate
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, InvalidInput, NotFound
 
@@ -51,6 +52,16 @@ class ScheduleForm(RefusableForm):
     def clean_parameters(self) -> dict[str, str]:
         """The lines as a mapping. Raises ValidationError with the number of a malformed line."""
         return parameter_lines(self.cleaned_data["parameters"])
+
+    def clean(self) -> dict[str, Any]:
+        """Say what is wrong with the times, too, if other fields keep the service from being asked."""
+        given = self.cleaned_data
+        if self.errors and {"cron", "zone"} <= given.keys():
+            try:
+                cron_validate(given["cron"], zone=given["zone"], seed="")
+            except InvalidInput as error:
+                self.refuse(error)
+        return given
 
     @property
     def members(self) -> dict[str, Any]:

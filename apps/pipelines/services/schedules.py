@@ -17,7 +17,7 @@ from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM, Actor
 from controlplane.lib.cron import Cron, cron_validate
 from controlplane.lib.error_codes import ErrorCode
-from controlplane.lib.errors import Conflict, InvalidInput
+from controlplane.lib.errors import Conflict, InvalidInput, results_of
 from controlplane.nosql.record import compact_json
 from controlplane.nosql.transaction import Transaction, TransactionFailed
 
@@ -259,13 +259,14 @@ def _pause_change(current: Schedule, changes: dict[str, Any], condition: Any, ac
 
 def _members_check(source: Pipeline, schedule_id: str, members: Mapping[str, Any]) -> Cron:
     """When it is due. Raises InvalidInput for what is wrong with the members of a schedule."""
-    when = cron_validate(members["cron"], zone=members["zone"], seed=schedule_id)
-    if members["git_ref"] is not None:
-        ref_validate(members["git_ref"])
-    parsed = pipeline_parsed(source)
-    if parsed is not None:
+    parsed, git_ref, given = pipeline_parsed(source), members["git_ref"], members["parameters"] or {}
+    when: Cron
+    when, *_ = results_of(
+        lambda: cron_validate(members["cron"], zone=members["zone"], seed=schedule_id),
+        lambda: git_ref is None or ref_validate(git_ref),
         # Those of a file in the repository are checked when it is read.
-        parameters_check(parsed, members["parameters"] or {})
+        lambda: parsed is None or parameters_check(parsed, given),
+    )
     return when
 
 
