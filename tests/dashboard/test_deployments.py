@@ -68,6 +68,11 @@ def test_an_environment_is_made_changed_and_deleted_on_its_pages(admin: Client, 
     assert deleted.deleted_at
 
 
+def test_a_freeze_says_until_when_on_the_clocks_of_which_zone(viewer: Client) -> None:
+    environment(freezes=[{"from": "2000-01-01T00:00", "until": "2100-01-01T08:00", "zone": "Europe/Berlin"}])
+    assert "Frozen until Fri 1 Jan 2100, 08:00 Europe/Berlin" in shown(viewer, "environments")
+
+
 def test_a_mistake_is_shown_at_its_field(admin: Client) -> None:
     good = {"name": "production", "approvals": "0", "wait_minutes": "0"}
     for wrong, field in (

@@ -127,3 +127,10 @@ def test_a_provider_that_does_not_answer_is_said_on_the_page(operator: Client, p
     answer = operator.get("/dashboard/connections/github/repositories")
     assert answer.status_code == 422
     assert operator.get("/dashboard/connections/none/repositories").status_code == 404
+
+
+def test_the_page_leads_to_where_other_providers_are_added(admin: Client, viewer: Client) -> None:
+    page = admin.get("/dashboard/repositories").text
+    assert 'href="/dashboard/webhooks#add"' in page
+    assert 'id="add"' in admin.get("/dashboard/webhooks").text
+    assert 'href="/dashboard/webhooks#add"' not in viewer.get("/dashboard/repositories").text

@@ -39,6 +39,8 @@ def test_a_connection_is_added_and_its_secret_shown_once(admin: Client) -> None:
     secret = connection_get("forge").secret("webhook_secret")
     assert (status, re.search(r'id="secret">([^<]+)<', page)[1]) == (200, secret)
     again = admin.get("/dashboard/webhooks/forge").text
+    assert "If empty, it stays as it is." in again
+    assert "it stays as it is" not in admin.get("/dashboard/webhooks").text
     assert secret not in again
     assert "a-token-of-it" not in again + page
     assert "/webhooks/gitea/forge" in words(admin.get("/dashboard/webhooks").text)

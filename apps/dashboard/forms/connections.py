@@ -10,6 +10,8 @@ from apps.dashboard.forms.refusable import PLAIN, RefusableForm
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import ApplicationError, InvalidInput
 
+_TOKEN = "For the API of the provider. It is encrypted and never shown again."
+
 
 class ConnectionForm(RefusableForm):
     """A connection to change."""
@@ -25,12 +27,17 @@ class ConnectionForm(RefusableForm):
         widget=forms.TextInput(attrs=PLAIN),
     )
     web_url = forms.CharField(
-        label="Address of the pages", required=False, max_length=500, widget=forms.TextInput(attrs=PLAIN)
+        label="Address of the pages",
+        required=False,
+        max_length=500,
+        help_text="Where people see repositories. If empty, that of github.com or gitlab.com. As "
+        "https://git.example.com.",
+        widget=forms.TextInput(attrs=PLAIN),
     )
     token = forms.CharField(
         required=False,
         max_length=16_384,
-        help_text="For the API of the provider. It is encrypted and never shown again. If empty, it stays as it is.",
+        help_text=f"{_TOKEN} If empty, it stays as it is.",
         widget=forms.PasswordInput(attrs={**PLAIN, "autocomplete": "new-password"}),
     )
 
@@ -60,6 +67,10 @@ class ConnectionNewForm(ConnectionForm):
     )
 
     field_order = ("provider", "connection_id", "name", "api_url", "web_url", "token")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["token"].help_text = f"{_TOKEN} Without one, no repositories are listed and no checks are shown."
 
     @property
     def members(self) -> dict[str, Any]:

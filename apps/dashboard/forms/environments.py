@@ -102,7 +102,7 @@ class EnvironmentNewForm(EnvironmentForm):
 
     name = forms.CharField(
         max_length=55,
-        help_text="As `environment:` of a job names it. It cannot be changed later.",
+        help_text="As jobs name it under environment. It cannot be changed later.",
         widget=forms.TextInput(attrs=PLAIN),
     )
 
