@@ -249,6 +249,13 @@
       log.scrollTop = log.scrollHeight;
       scrolledTo = log.scrollTop;
     };
+    // Blocks get their height when they come into view, and long lines are then wrapped: the end moves down.
+    const growth = new ResizeObserver(() => {
+      if (following) toEnd();
+    });
+    growth.observe(lines);
+    growth.observe(log);
+    signal.addEventListener("abort", () => growth.disconnect());
     // Go to a line; `share` says where in the window it shall be.
     const toLine = guarded(async (number, { share = 1 / 3, until = number, reset = false } = {}) => {
       following = false;

@@ -138,7 +138,8 @@ def test_the_log_follows_its_end_unless_the_reader_has_scrolled_up(
     scene.log(agent, running_job, b"line\n" * 300)
     reader.open(f"/dashboard/jobs/{running_job}")
     reader.wait(lambda: reader.script(at_end))
-    scene.log(agent, running_job, b"more\n" * 300, first=1)
+    # Lines that do not fit are wrapped, so they are higher than others.
+    scene.log(agent, running_job, b"more\n" * 280 + b"long more " * 40 + b"\n" + b"more\n" * 19, first=1)
     reader.wait_for_text("#log-lines", "more")
     reader.wait(lambda: reader.script(at_end))
     # The page may be on its way to the end just then, so a reader may have to scroll twice.
