@@ -368,6 +368,15 @@ def test_failed_sign_ins_are_drawn_by_day_for_a_period_of_up_to_31_days(auditor:
     assert '<svg class="chart' not in auditor.get("/dashboard/reports/access").text
 
 
+def test_an_empty_report_up_to_yesterday_leads_to_the_one_up_to_today(auditor: Client) -> None:
+    today = clock.now().date()
+    page = auditor.get("/dashboard/reports/sign-ins").text
+    query = f"from={today - timedelta(days=29)}&amp;to={today}"
+    assert f'href="/dashboard/reports/sign-ins?{query}">Show the period up to today</a>' in page
+    before = {"to": str(today - timedelta(days=2))}
+    assert "Nothing in this period." in auditor.get("/dashboard/reports/sign-ins", params=before).text
+
+
 def test_a_period_that_goes_on_says_so_and_cannot_be_signed_off(auditor: Client) -> None:
     day = clock.now().date().isoformat()
     page = auditor.get("/dashboard/reports/access", params={"from": day, "to": day})

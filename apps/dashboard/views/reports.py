@@ -1,6 +1,6 @@
 """Compliance reports as pages, as CSV and as HTML to print."""
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,6 +16,7 @@ from apps.dashboard.chart import outcome_chart
 from apps.dashboard.pages import page, shared_context, show
 from apps.dashboard.selectors.report_kinds import KINDS
 from apps.dashboard.selectors.reports import Kind, Report, in_words, period_of, report_make, sign_offs
+from controlplane.lib import clock
 from controlplane.lib.csv_lines import csv_line
 from controlplane.lib.error_codes import ErrorCode
 from controlplane.lib.errors import Conflict, InvalidInput, NotFound
@@ -41,6 +42,7 @@ def report_page(request: HttpRequest, name: str) -> HttpResponse:
         return render(request, "dashboard/report.html", {**shared_context(request), **context}, status=400)
     context |= _context(report)
     context["chart"] = outcome_chart(report.contents.days, report.contents.outcomes)
+    context["up_to_today"] = _up_to_today(report)
     context["asked"] = {"from": report.period.first.isoformat(), "to": report.period.last.isoformat()}
     if kind.signed_off:
         context["sign_offs"] = sign_offs(report)
@@ -96,6 +98,14 @@ def report_sign_off_action(request: HttpRequest, name: str) -> HttpResponse:
     messages.success(request, "The report is signed off. The audit trail has the sign-off.")
     query = urlencode({"from": report.period.first, "to": report.period.last})
     return redirect(f"{reverse('dashboard:report', args=[name])}?{query}")
+
+
+def _up_to_today(report: Report) -> str:
+    """The query for a period as long as this one that includes today; of an empty report that ended yesterday."""
+    day = timedelta(days=1)
+    if report.rows or report.period.last + day != clock.now().date():
+        return ""
+    return urlencode({"from": report.period.first + day, "to": report.period.last + day})
 
 
 def _kind(name: str) -> Kind:
