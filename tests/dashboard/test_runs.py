@@ -325,6 +325,28 @@ def test_failures_of_tests_are_on_the_page_of_the_run(
     assert f'id="tests-{job.job_id}"' in part
 
 
+def test_a_test_that_fails_in_several_jobs_is_shown_once_with_these_jobs(
+    operator: Client, agent: Actor, worker: Worker, run_id: str
+) -> None:
+    worker.finish(worker.take())
+    cells = [worker.take() for _ in range(3)]
+    for cell in cells:
+        report(agent, cell.job_id, 0, file("jest"))
+    other = b'<testsuite><testcase name="alone"><failure message="broken"/></testcase></testsuite>'
+    report(agent, cells[0].job_id, 1, other)
+    for cell in cells:
+        worker.finish(cell, exit_code=1)
+    page = page_of(operator, run_id)
+    tests = page[page.index('id="tests"') :]
+    assert [page.count(f'id="tests-{cell.job_id}"') for cell in cells] == [1, 1, 1]
+    assert tests.count("Slowest and flaky tests") == 1
+    common, alone = (words(part) for part in re.findall(r"<details.*?</details>", tests, re.S))
+    assert "in 3 jobs" in common
+    assert all(f"test ({n})" in common for n in (1, 2, 3))
+    assert "alone broken" in alone
+    assert "jobs" not in alone
+
+
 def test_a_run_page_costs_one_query_a_read_for_each_100_jobs_and_little_more(operator: Client, worker: Worker) -> None:
     matrix = f"matrix: {{axes: {{n: {[*range(150)]}}}}}"
     run_id = worker.run(f"jobs: {{a: {{{matrix}, {STEPS}}}, b: {{needs: a, {STEPS}}}}}")

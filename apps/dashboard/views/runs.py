@@ -15,6 +15,7 @@ from apps.accounts.authentication import request_actor
 from apps.accounts.policies import Permission
 from apps.dashboard.graph import Graph, run_graph
 from apps.dashboard.pages import BUSY_SECONDS, is_fragment, page, refresh_seconds, shared_context, show
+from apps.dashboard.selectors.failures import failures_shared
 from apps.dashboard.views.artifacts import artifact_context
 from apps.dashboard.views.log import WAITING_SECONDS
 from apps.dashboard.views.story import needs_a_person
@@ -365,9 +366,12 @@ def _results(request: HttpRequest, shown: Shown) -> dict[str, Any]:
 
 def _results_of(request: HttpRequest, run: Any) -> dict[str, Any]:
     found = run_artifacts(run.run_id, limit=ARTIFACTS)
+    tests = [one for one in run_tests(pipeline=run.pipeline, run_id=run.run_id) if not one.is_empty]
     return {
         "run": run,
-        "tests": run_tests(pipeline=run.pipeline, run_id=run.run_id),
+        "tests": tests,
+        "failures": failures_shared(tests),
+        "is_cut": any(one.cut for one in tests),
         **artifact_context(request, found.artifacts, more=found.next_cursor is not None),
     }
 
