@@ -107,7 +107,7 @@ def event_address(record: AuditRecord) -> str:
     return f"/dashboard/audit/{quote(record.entry, safe='')}"
 
 
-def test_a_sealed_event_names_its_seal_and_gives_its_proof(auditor: Client, noon: None) -> None:
+def test_a_sealed_event_names_its_seal_and_gives_its_proof(noon: None, auditor: Client) -> None:
     copies_clear()
     (record,) = write([event("job:1")])
     seal_now()
