@@ -43,6 +43,7 @@ _TO_GOOD = ["2xx", "401", "403", "404", "409"]
 # what a provider answers.
 _BEYOND_SCHEMA = [
     "agent_heartbeat",
+    "agents_demand",
     "agents_enrol",
     "agents_list",
     "attempt_definition",
