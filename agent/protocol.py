@@ -7,11 +7,12 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Optional, TypeVar, Union
 from urllib.parse import quote
 
-from agent.client import Client
+from agent.client import Client, Refused, Unreachable
 from agent.endpoints import Endpoints
 from agent.exchange import Exchange
 from agent.identity import Identity, plain_id
@@ -194,8 +195,16 @@ class ControlPlane:
         self._targets = configuration.deployment_targets
 
     def targets_beyond(self, details: JobDetails) -> list[str]:
-        """The targets of the job that this agent may not deploy to."""
-        return [] if self._targets is None else sorted(details.deployment_targets - self._targets)
+        """The targets of the job that this agent may not deploy to.
+
+        It asks before it names any: an admin may have given it others since its last heartbeat.
+        """
+        targets = self._targets
+        if targets is None or details.deployment_targets <= targets:
+            return []
+        with suppress(Unreachable, Refused):
+            targets = self.configuration().deployment_targets
+        return sorted(details.deployment_targets - targets)
 
     def enrol(self, body: dict[str, Any], *, idempotency_key: str, stop: threading.Event) -> Identity:
         """Enrol this machine. With the same key, a lost answer can be asked for again."""

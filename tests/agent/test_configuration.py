@@ -111,6 +111,19 @@ def test_an_agent_runs_no_job_that_deploys_to_a_target_that_it_lacks(
     assert plane.finished(own)["exit_code"] == 0
 
 
+def test_an_agent_asks_for_its_targets_before_it_declines_a_job(
+    agent: AgentProcess, plane: FakeControlPlane, history: History
+) -> None:
+    """The answer to a finish has the next job, and not that the configuration has changed."""
+    plane.config["deployment_targets"] = []
+    agent.start()
+    plane.wait_for(lambda: len(plane.heartbeats) > 1)
+    assert ("GET", f"/agents/{AGENT}/config") in plane.requests
+    plane.config["deployment_targets"] = ["production"]
+    job = plane.add_job(history.url, run="echo deployed", deployment_targets=["production"])
+    assert plane.finished(job)["exit_code"] == 0
+
+
 @pytest.mark.parametrize(
     ("schedule", "answered", "pause"),
     [(10, 11, 11), (10, 5, 5), (10, 200, 12), (0.01, 50, 1.2), (100_000, 299, 299), (None, 200, 200)],
