@@ -1,6 +1,5 @@
 """The audit trail in the admin: its own page, and the histories on the pages of all other records."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar
@@ -15,9 +14,9 @@ from apps.audit.actions import Action
 from apps.audit.models import AuditRecord, entry_partition
 from apps.audit.policies import PERMISSION
 from apps.audit.selectors import (
-    ACTOR,
     LISTED_DAYS,
     LISTINGS,
+    actor_meant,
     audit_about,
     audit_conditions,
     audit_list,
@@ -28,6 +27,7 @@ from apps.audit.selectors.overview import trail_protection
 from apps.audit.selectors.seals import position_find
 from controlplane.lib import clock
 from controlplane.lib.actor import Actor
+from controlplane.lib.errors import InvalidInput
 from controlplane.nosql.admin.forms import SearchForm
 from controlplane.nosql.admin.options import NosqlModelAdmin
 from controlplane.nosql.admin.site import History, HistoryEntry, site
@@ -117,19 +117,12 @@ class AuditSearch(SearchForm):
     )
 
     def clean_actor(self) -> str | None:
-        """The actor as ``kind:id`` or ``system``."""
+        """The actor as ``kind:id`` or ``system``; an e-mail address or the name of an agent leads to it."""
         text = self.cleaned_data["actor"]
-        if not text or re.fullmatch(ACTOR, text):
-            return text or None
-        found = type(self).actors_meant(text)
-        if not found:
-            raise forms.ValidationError(
-                "No user has this e-mail address, and no agent has this name. "
-                "Search for deleted ones by their ids: user:<id> or agent:<id>."
-            )
-        if len(found) > 1:
-            raise forms.ValidationError(f"Several have this name. Search for one of {', '.join(found)}.")
-        return found[0]
+        try:
+            return actor_meant(text, type(self).actors_meant) if text else None
+        except InvalidInput as error:
+            raise forms.ValidationError(error.errors[0]["message"]) from error
 
     def clean(self) -> None:
         for end in ("first", "last"):

@@ -96,14 +96,7 @@ class ApiTokenAdmin(NosqlModelAdmin):
     search_fields = ("name",)
     search_help_text = "The beginning of a name, or the whole e-mail address of the owner."
     add_form = ApiTokenAddForm
-    details = (
-        "name",
-        "owner",
-        "allowed",
-        moment("created_at"),
-        moment("expires_at"),
-        moment("last_used_at", exact_to="hour"),
-    )
+    details = list_display
     delete_note = "Programs that use it are refused at once."
 
     def search(self, queryset: Any, term: str) -> Any:

@@ -1,6 +1,7 @@
 """Reading the audit trail."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -8,6 +9,7 @@ from apps.audit.actions import Action
 from apps.audit.models import AuditRecord, is_crowd, principal_of, shard_keys
 from controlplane.lib import clock
 from controlplane.lib.actor import SYSTEM
+from controlplane.lib.errors import InvalidInput
 from controlplane.lib.frozen import frozen
 from controlplane.nosql.listing import Listing, Partition, place_decode
 from controlplane.nosql.query import Lookup, RecordQuery
@@ -125,6 +127,25 @@ def audit_search(
     query = RecordQuery(AuditRecord, lookups, {}, listings=LISTINGS)
     page = query.page(limit=limit, start=place_decode(scope, cursor))
     return AuditPage(page.records, page.next_cursor(scope))
+
+
+def actor_meant(text: str, find: Callable[[str], Sequence[str]]) -> str:
+    """The actor (``kind:id`` or ``system``) that people mean by a text, which may be one already.
+
+    `find` gives the actors of an e-mail address, of a name or of an id. Raises InvalidInput (field "actor").
+    """
+    if re.fullmatch(ACTOR, text):
+        return text
+    found = find(text)
+    if not found:
+        raise InvalidInput.field(
+            "actor",
+            "No user has this e-mail address, and no agent has this name. "
+            "Search for deleted ones by their ids: user:<id> or agent:<id>.",
+        )
+    if len(found) > 1:
+        raise InvalidInput.field("actor", f"Several have this name. Search for one of {', '.join(found)}.")
+    return found[0]
 
 
 def audit_conditions(

@@ -1,15 +1,15 @@
 """The search of the audit trail."""
 
-import re
 from itertools import groupby
 from typing import Any
 
 from django import forms
 
 from apps.audit.actions import Action
-from apps.audit.selectors import ACTOR
+from apps.audit.selectors import actor_meant
 from apps.dashboard.forms.refusable import PLAIN
 from apps.dashboard.selectors.actors import actors_meant
+from controlplane.lib.errors import InvalidInput
 
 
 def _in_words(text: str) -> str:
@@ -50,17 +50,10 @@ class AuditForm(forms.Form):
     def clean_actor(self) -> str | None:
         """The actor as ``kind:id`` or ``system``; an e-mail address or the name of an agent leads to it."""
         text = self.cleaned_data["actor"]
-        if not text or re.fullmatch(ACTOR, text):
-            return text or None
-        found = actors_meant(text)
-        if not found:
-            raise forms.ValidationError(
-                "No user has this e-mail address, and no agent this name. Search for deleted ones by user:<id> or "
-                "agent:<id>."
-            )
-        if len(found) > 1:
-            raise forms.ValidationError(f"Several agents have this name. Search for one of {', '.join(found)}.")
-        return found[0]
+        try:
+            return actor_meant(text, actors_meant) if text else None
+        except InvalidInput as error:
+            raise forms.ValidationError(error.errors[0]["message"]) from error
 
     def clean(self) -> None:
         first, last = self.cleaned_data.get("first"), self.cleaned_data.get("last")
