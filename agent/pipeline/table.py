@@ -968,7 +968,8 @@ GRAPH: Members[Json] = Members(
         "parameters": Key(
             MappingOf(_NAME, PARAMETER, most=MAX_PARAMETERS),
             "Parameters",
-            "Values that the one who starts a run is asked for, on the page and with `POST /runs`.",
+            "Values that a run may be started with. The page has a field for each if the control plane keeps the "
+            "definition; for a file in the repository, and with `POST /runs`, they are given by name.",
             "parameters:\n  target:\n    type: choice\n    options: [staging, production]\n    default: staging",
             short="parameters: {target: {default: staging}}",
             foreign=("inputs", "params"),
