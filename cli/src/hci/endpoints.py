@@ -63,6 +63,7 @@ ARTIFACT_DOWNLOAD = Endpoint("GET", "/artifacts/{artifact_id}/download")
 ARTIFACT_PROVENANCE = Endpoint("GET", "/artifacts/{artifact_id}/provenance")
 
 AGENTS = Endpoint("GET", "/agents", (*_PAGE, "region", "status"))
+STATUS = Endpoint("GET", "/status")
 AGENT_DEMAND = Endpoint("GET", "/agents/demand", ("labels",))
 AGENT_DRAIN = Endpoint("POST", "/agents/{agent_id}/drain")
 AGENT_RESUME = Endpoint("POST", "/agents/{agent_id}/resume")

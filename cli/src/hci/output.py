@@ -19,10 +19,10 @@ from hci.text import LogText, plain
 _PIPE_WIDTH = 100_000
 
 _COLOURS = {
-    "completed": "green", "healthy": "green", "current": "green",
+    "completed": "green", "healthy": "green", "ok": "green", "current": "green",
     "failed": "red", "timed_out": "red", "dead": "red", "refused": "red", "rejected": "red",
     "running": "cyan", "assigned": "cyan", "in_progress": "cyan",
-    "queued": "yellow", "waiting": "yellow", "unhealthy": "yellow", "draining": "yellow",
+    "queued": "yellow", "waiting": "yellow", "unhealthy": "yellow", "degraded": "yellow", "draining": "yellow",
     "cancelled": "magenta",
     "skipped": "bright_black", "retired": "bright_black",
 }  # fmt: skip

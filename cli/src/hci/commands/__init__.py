@@ -13,6 +13,7 @@ from hci.commands import (
     rotations,
     runs,
     secrets,
+    status,
 )
 
 ALL = [
@@ -33,6 +34,7 @@ ALL = [
     deployments.environments,
     deployments.deployments,
     agents.agents,
+    status.status,
     artifacts.artifacts,
     pipelines.pipelines,
     secrets.secrets,
