@@ -112,12 +112,14 @@ def run_plan(
     decide: Decide,
     cancelled: bool = False,
     barred: Mapping[str, str] | None = None,
+    in_line: Mapping[str, str] | None = None,
 ) -> Plan:
     """What is to happen to the jobs of a run, which come in an order in which each follows what it needs.
 
     `states` has the status of every job; `queued` stands for all between waiting and an end. `decide` evaluates
     conditions. With `cancelled`, the run was cancelled: only jobs whose condition asks for that start. `barred` has the
-    jobs that are skipped whatever their conditions say, with the reason.
+    jobs that are skipped whatever their conditions say, with the reason. `in_line` has those that wait in the line of
+    their concurrency group, with the time since when.
     """
     plan = Plan()
     now, failed = dict(states), set[str]()
@@ -133,7 +135,7 @@ def run_plan(
         if _has_failed(job, now) or any(name in failed for name, _ in job.needs):
             failed.add(job.name)
     _fail_fast(jobs, now, plan)
-    _limit_parallel(jobs, now, plan)
+    _limit_parallel(jobs, now, in_line or {}, plan)
     if all(state in FINAL for state in now.values()):
         allowed = frozenset(job.name for job in jobs if job.allow_failure)
         plan.result = run_result(now, allowed=allowed, cancelled=cancelled)
@@ -215,16 +217,21 @@ def _fail_fast(jobs: Sequence[PlannedJob], now: dict[str, Status], plan: Plan) -
                 plan.queue.remove(job.name)
 
 
-def _limit_parallel(jobs: Sequence[PlannedJob], now: Mapping[str, Status], plan: Plan) -> None:
-    """Let the cells of a matrix that exceed its `max_parallel` wait for the others."""
-    wanted = set(plan.queue)
+def _limit_parallel(
+    jobs: Sequence[PlannedJob], now: Mapping[str, Status], in_line: Mapping[str, str], plan: Plan
+) -> None:
+    """Let the cells of a matrix that exceed its `max_parallel` wait for the others.
+
+    Cells in the line of a concurrency group come first, in their order. If a cell took the place of one that is before
+    it in the line, both would wait for ever, and all that are behind them.
+    """
     running: dict[str, int] = defaultdict(int)
     for job in jobs:
         running[job.job] += now[job.name] == Status.QUEUED
-    for job in jobs:
-        if job.name not in wanted or job.max_parallel is None:
-            continue
-        if running[job.job] >= job.max_parallel:
+    wanted = set(plan.queue)
+    limited = [job for job in jobs if job.name in wanted and job.max_parallel is not None]
+    for job in sorted(limited, key=lambda job: (job.name not in in_line, in_line.get(job.name, ""))):
+        if job.max_parallel is not None and running[job.job] >= job.max_parallel:
             plan.queue.remove(job.name)
         running[job.job] += 1
 

@@ -4,7 +4,7 @@ from apps.jobs.models import Job
 from apps.jobs.selectors.groups import group_front, group_slots
 from apps.jobs.selectors.jobs_of_run import run_waits
 from apps.jobs.selectors.runs import run_view
-from apps.jobs.services import attempt_expire, job_cancel, run_cancel
+from apps.jobs.services import attempt_expire, job_cancel, job_retry, run_cancel
 from tests.conftest import OPERATOR
 from tests.jobs.runs import Worker, states, status
 
@@ -30,6 +30,27 @@ def test_a_group_has_as_many_slots_as_its_limit(worker: Worker) -> None:
     assert len(group_slots("graph/prod")) == 2
     worker.finish(worker.take())
     assert sorted(states(run_id).values()) == ["completed", "queued", "queued", "waiting"]
+
+
+def test_a_cell_that_runs_again_does_not_bar_the_one_before_it_in_the_line(worker: Worker) -> None:
+    """With `max_parallel`, the line of the group decides which cell is next; else both would wait for ever."""
+    cells = worker.run(
+        "jobs: {ship: {matrix: {axes: {n: [1, 2, 3]}, max_parallel: 1}, concurrency: {group: prod},"
+        " steps: [{run: make}]}}"
+    )
+    first = worker.take()
+    other = worker.run(ONE)
+    worker.finish(first, exit_code=1)
+    assert (states(other)["ship"], states(cells)["ship (2)"]) == ("queued", "waiting")
+    job_retry(actor=OPERATOR, job_id=first.job_id)
+    assert states(cells)["ship (1)"] == "waiting"
+    waits = run_waits(run_view(cells))
+    assert (waits["ship (2)"].code, waits["ship (1)"].code) == ("group_held", "max_parallel")
+    assert "ship (2) come first" in waits["ship (1)"].message
+    for _ in range(4):
+        worker.finish(worker.take())
+    assert {status(run_id) for run_id in (cells, other)} == {"completed"}
+    assert group_front("graph/prod").taken == 0
 
 
 def test_a_job_that_is_cancelled_in_the_line_leaves_it(worker: Worker) -> None:

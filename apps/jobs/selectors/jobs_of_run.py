@@ -113,10 +113,15 @@ def _waits(
         return _in_line(str(node.group), slots(str(node.group)), ahead, str(node.group_since))
     if view.run.group and not view.run.has_slot:
         return _in_line(str(view.run.group), slots(str(view.run.group)), None, str(view.run.group_since or since))
-    cells = [other for other in view.jobs if other.job == job.job and states[other.name] == Status.QUEUED]
-    if job.max_parallel is not None and len(cells) >= job.max_parallel:
+    cells = [other.name for other in view.jobs if other.job == job.job and other.name != job.name]
+    running = [name for name in cells if states[name] == Status.QUEUED]
+    # Those in the line of a concurrency group come first.
+    in_line = [name for name in cells if states[name] == Status.WAITING and view.nodes[name].group_since]
+    before = running + in_line
+    if job.max_parallel is not None and len(before) >= job.max_parallel:
         most = f"at most {job.max_parallel} cells of {job.job} run at once (max_parallel)"
-        return _waiting(WaitingCode.MAX_PARALLEL, f"{most}, and {_names([cell.name for cell in cells])} do", since)
+        what = "do" if len(running) >= job.max_parallel else "come first"
+        return _waiting(WaitingCode.MAX_PARALLEL, f"{most}, and {_names(before)} {what}", since)
     return _waiting(WaitingCode.BEING_QUEUED, "it is queued within seconds", since)
 
 

@@ -59,6 +59,7 @@ def run_advance(*, run_id: str) -> None:
             decide=decider(view.run, view.jobs, view.nodes),
             cancelled=bool(view.run.cancel_requested),
             barred=_barred(view),
+            in_line=_in_line(view),
         )
         try:
             if _apply(view, plan, freed):
@@ -84,6 +85,15 @@ def _barred(view: RunView) -> Mapping[str, str]:
         job.name: FORK_DEPLOYS
         for job in view.jobs
         if job.name != FILE_NODE and (job.node.environment or targets_required(job.node.labels))
+    }
+
+
+def _in_line(view: RunView) -> Mapping[str, str]:
+    """The jobs that wait in the line of their concurrency group, with the time since when."""
+    return {
+        name: str(node.group_since)
+        for name, node in view.nodes.items()
+        if node.group_since and node.state == Status.WAITING
     }
 
 
