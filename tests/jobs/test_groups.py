@@ -5,7 +5,10 @@ from apps.jobs.selectors.groups import group_front, group_slots
 from apps.jobs.selectors.jobs_of_run import run_waits
 from apps.jobs.selectors.runs import run_view
 from apps.jobs.services import attempt_expire, job_cancel, job_retry, run_cancel
-from tests.conftest import OPERATOR
+from apps.jobs.services.approvals import deployment_approve
+from apps.jobs.services.environments import environment_change
+from tests.conftest import ADMIN, OPERATOR
+from tests.jobs.deployments import acting, deployment_of, environment, user
 from tests.jobs.runs import Worker, states, status
 
 ONE = "jobs: {ship: {concurrency: {group: prod}, steps: [{run: make}]}}"
@@ -51,6 +54,33 @@ def test_a_cell_that_runs_again_does_not_bar_the_one_before_it_in_the_line(worke
         worker.finish(worker.take())
     assert {status(run_id) for run_id in (cells, other)} == {"completed"}
     assert group_front("graph/prod").taken == 0
+
+
+def test_a_job_whose_need_runs_again_leaves_the_line(worker: Worker) -> None:
+    """Else it would be the next one, and wait for a job that is behind it."""
+    steps = "concurrency: {group: prod}, steps: [{run: make}]"
+    chain = worker.run(f"jobs: {{build: {{{steps}}}, ship: {{needs: build, {steps}}}}}")
+    build = worker.take()
+    other = worker.run(ONE)
+    worker.finish(build)
+    assert (states(other)["ship"], states(chain)["ship"]) == ("queued", "waiting")
+    job_retry(actor=OPERATOR, job_id=build.job_id)
+    for _ in range(3):
+        worker.finish(worker.take())
+    assert {status(run_id) for run_id in (chain, other)} == {"completed"}
+    assert group_front("graph/prod").taken == 0
+
+
+def test_a_deployment_whose_gates_close_leaves_the_line(worker: Worker) -> None:
+    environment()
+    deploys = ONE.replace("{concurrency", "{environment: production, concurrency")
+    runs = [worker.run(text) for text in (ONE, deploys, ONE)]
+    environment_change(actor=ADMIN, name="production", revision=1, approvals=1, approver_roles=["admin"])
+    worker.finish(worker.take())
+    assert [states(run_id)["ship"] for run_id in runs] == ["completed", "waiting", "queued"]
+    deployment_approve(actor=acting(user("ada", "admin")), deployment_id=str(deployment_of(runs[1]).deployment_id))
+    worker.finish(worker.take())
+    assert states(runs[1])["ship"] == "queued"
 
 
 def test_a_job_that_is_cancelled_in_the_line_leaves_it(worker: Worker) -> None:

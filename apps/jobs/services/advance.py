@@ -20,7 +20,7 @@ from apps.jobs.selectors.run_context import decider
 from apps.jobs.selectors.runs import RunView, node_jobs, run_view, waiting_record
 from apps.jobs.services.results import result_take, results_for, results_note
 from apps.jobs.services.run_endings import Freed, job_end, jobs_end, run_end
-from apps.jobs.services.run_queueing import BATCH, job_queue_in_group, jobs_queue, run_queue_in_group
+from apps.jobs.services.run_queueing import BATCH, job_line_leave, job_queue_in_group, jobs_queue, run_queue_in_group
 from apps.jobs.states import FINAL, RUN_FINAL, Event, Status
 from controlplane.lib import clock
 from controlplane.lib.batches import batched
@@ -128,6 +128,8 @@ def environment_runs_advance(*, name: str) -> None:
 def _apply(view: RunView, plan: Plan, freed: Freed) -> bool:
     """Do what the plan says. True if nothing is left to do now. Raises TransactionFailed."""
     named = {job.name: job for job in view.jobs}
+    for name in _in_line(view).keys() - {*plan.queue, *plan.skip, *plan.fail, *plan.cancel}:
+        job_line_leave(view, named[name], freed)
     if plan.queue and view.run.group and not view.run.has_slot and not run_queue_in_group(view, freed):
         plan.queue.clear()
     if _results_take(view, [named[name] for name in plan.queue]):

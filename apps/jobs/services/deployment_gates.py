@@ -37,7 +37,7 @@ from apps.jobs.services.environment_records import environment_make
 from apps.jobs.services.groups import slot_return
 from apps.jobs.services.run_endings import Freed, jobs_end
 from apps.jobs.services.run_nodes import node_row
-from apps.jobs.services.run_queueing import job_queue_in_group, jobs_queue
+from apps.jobs.services.run_queueing import job_line_leave, job_queue_in_group, jobs_queue
 from apps.jobs.services.transitions import Move, move_add
 from apps.jobs.states import REASON_GATES, DeploymentStatus, Status
 from controlplane.lib import clock
@@ -80,6 +80,8 @@ def deployment_queue(view: RunView, job: GraphJob, freed: Freed) -> bool:
     people = gate_people(environment, deployment)
     shut = closed(gates(environment, deployment, people=people, now=clock.now()))
     if shut:
+        if node.group_since:
+            job_line_leave(view, job, freed)
         _look_again(node, shut)
         return True
     return _open(view, job, environment, deployment, people, freed)

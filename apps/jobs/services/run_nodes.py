@@ -36,6 +36,15 @@ def node_wait(transaction: Transaction, job: Job) -> None:
     )
 
 
+def node_leave(transaction: Transaction, job: Job) -> None:
+    """The job leaves the line of its concurrency group, and waits on. The transaction fails if it is not there."""
+    node_there = (RunNode.state == Status.WAITING) & (RunNode.group_since == job.group_since)
+    gone = [RunNode.group.remove(), RunNode.group_since.remove()]
+    transaction.update("node", node_row(job), actions=gone, condition=node_there)
+    job_there = (Job.status == Status.WAITING) & (Job.group_since == job.group_since)
+    transaction.update("job", job, actions=[Job.group.remove(), Job.group_since.remove()], condition=job_there)
+
+
 def node_mark(transaction: Transaction, *, run_id: str, node: str) -> None:
     """The run is to be advanced, for something outside of it has changed for this job. The sweep does it if need be."""
     marks = [RunNode.due.set(DUE), RunNode.due_at.set(clock.timestamp(clock.now()))]

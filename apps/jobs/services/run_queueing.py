@@ -9,10 +9,10 @@ from apps.jobs.run_graph import GraphJob
 from apps.jobs.selectors.groups import group_front, group_slots
 from apps.jobs.selectors.run_context import group_name
 from apps.jobs.selectors.runs import RunView, waiting_record
-from apps.jobs.services.groups import line_join, run_member, slot_is_free, slot_take
+from apps.jobs.services.groups import line_join, line_leave, run_member, slot_is_free, slot_take
 from apps.jobs.services.queue import entry_announce, entry_of, set_register
 from apps.jobs.services.run_endings import Freed, job_end, jobs_end, run_give_way
-from apps.jobs.services.run_nodes import node_wait
+from apps.jobs.services.run_nodes import node_leave, node_wait
 from apps.jobs.services.transitions import Move, move_add
 from apps.jobs.states import Status
 from controlplane.lib import clock
@@ -97,6 +97,21 @@ def job_queue_in_group(view: RunView, job: GraphJob, freed: Freed, *, also: Tran
         node_wait(transaction, record)
         transaction.commit()
     return True
+
+
+def job_line_leave(view: RunView, job: GraphJob, freed: Freed) -> None:
+    """Take a waiting job that may not start for now out of its group's line, where it would bar those behind it.
+
+    It joins the line again, at its end, when it may start. Raises TransactionFailed.
+    """
+    record, node = waiting_record(view, job), view.nodes[job.name]
+    transaction = Transaction()
+    line_leave(transaction, record)
+    node_leave(transaction, record)
+    transaction.commit()
+    freed.groups.add(str(record.group))
+    # The view is as the transaction has left it.
+    node.group, node.group_since = None, None
 
 
 def run_queue_in_group(view: RunView, freed: Freed) -> bool:
