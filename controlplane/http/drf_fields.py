@@ -122,10 +122,11 @@ class ChoiceField(serializers.ChoiceField):
 
 
 class FlagField(serializers.BooleanField):
-    """Whether a query has a parameter: ``?flag``, ``?flag=true`` and ``?flag=1`` mean that it has."""
+    """A JSON boolean; or whether a query has a parameter: ``?flag``, ``?flag=true`` and ``?flag=1`` say so."""
 
     def to_internal_value(self, data: Any) -> bool:
-        return True if data == "" else bool(super().to_internal_value(data))
+        is_named = data == "" and self.context.get("from_query")
+        return True if is_named else bool(super().to_internal_value(data))
 
 
 class ListField(serializers.ListField):

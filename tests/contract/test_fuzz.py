@@ -117,6 +117,14 @@ def _config() -> SchemathesisConfig:
                     },
                 },
                 {
+                    # No schema says that a flag without a value is true.
+                    "include-operation-id": ["connections_events_list", "jobs_log", "jobs_log_search"],
+                    "checks": {
+                        "positive_data_acceptance": beyond,
+                        "negative_data_rejection": {"expected-statuses": [*_TO_BAD, "200"]},
+                    },
+                },
+                {
                     # A change without a body changes nothing, and the query may name the session to end.
                     "include-operation-id": [
                         "connections_change",
