@@ -287,7 +287,7 @@ WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = not STATIC_ROOT.is_dir()
 
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
-    "staticfiles": {"BACKEND": "controlplane.http.static_files.StageStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "controlplane.http.static_storage.StageStaticFilesStorage"},
     "logs": {
         "BACKEND": "controlplane.lib.object_storage.ObjectStorage",
         "OPTIONS": {"bucket_name": LOG_BUCKET},

@@ -1,12 +1,10 @@
-"""Serves the static files of pages, and says at which addresses they are."""
+"""Serves the static files of pages."""
 
 from collections.abc import Callable
 from functools import cached_property
 
 from django.conf import settings
-from django.contrib.staticfiles.storage import StaticFilesStorage
 from django.http import HttpRequest, HttpResponse
-from django.urls import get_script_prefix
 
 
 class StaticFilesMiddleware:
@@ -29,15 +27,3 @@ class StaticFilesMiddleware:
 
         files: Callable[[HttpRequest], HttpResponse] = WhiteNoiseMiddleware(self.get_response)
         return files
-
-
-class StageStaticFilesStorage(StaticFilesStorage):
-    """Static files, each at its address below the stage of the request.
-
-    A gateway's own address begins with the stage, and a custom domain does not. Django would keep the address that
-    `STATIC_URL` has in the first request.
-    """
-
-    def url(self, name: str | None) -> str:
-        """The path of the file for browsers."""
-        return f"{get_script_prefix().rstrip('/')}{super().url(name)}"

@@ -44,6 +44,7 @@ LATER = [
     "django.contrib.auth.management",
     "django.contrib.auth.views",
     "django.contrib.messages.storage.fallback",
+    "django.contrib.staticfiles.storage",
     "django.db.migrations",
     "django.test",
     "drf_spectacular.openapi",
