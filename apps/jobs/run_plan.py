@@ -124,6 +124,8 @@ def run_plan(
     plan = Plan()
     now, failed = dict(states), set[str]()
     named = {job.name: job for job in jobs}
+    # First, so that what needs these cells is decided in the same breath.
+    _fail_fast(jobs, now, plan)
     for job in jobs:
         if now[job.name] == Status.WAITING:
             if barred and job.name in barred:

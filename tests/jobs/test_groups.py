@@ -56,6 +56,16 @@ def test_a_cell_that_runs_again_does_not_bar_the_one_before_it_in_the_line(worke
     assert group_front("graph/prod").taken == 0
 
 
+def test_a_failed_cell_decides_about_what_needs_its_matrix_at_once(worker: Worker) -> None:
+    """Without the sweep: the cells that wait are cancelled, and what needs them is skipped."""
+    run_id = worker.run(
+        "jobs: {test: {matrix: {axes: {n: [1, 2, 3]}, max_parallel: 1, fail_fast: true}, steps: [{run: make}]},"
+        " ship: {needs: test, steps: [{run: make}]}}"
+    )
+    worker.finish(worker.take(), exit_code=1)
+    assert (states(run_id)["ship"], status(run_id)) == ("skipped", "failed")
+
+
 def test_a_job_whose_need_runs_again_leaves_the_line(worker: Worker) -> None:
     """Else it would be the next one, and wait for a job that is behind it."""
     steps = "concurrency: {group: prod}, steps: [{run: make}]"
